@@ -1,0 +1,66 @@
+"""Sequential recommendation with behavior-dependent linear recurrent units (RecBLR, arXiv 2406.12580).
+
+Importing this package does not import torch.  ``torch.ops.recblr.*`` is there as soon as both have
+been imported, in either order; names that need torch import it on first use.
+"""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from recblr._torch_hook import register_operators_with_torch
+from recblr.errors import InputError
+
+if TYPE_CHECKING:
+    from recblr.data.dataset import Dataset
+    from recblr.info import build_info
+    from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRLayer
+    from recblr.ops import bdlru, causal_conv1d, scan
+
+try:
+    __version__ = version("recblr")
+except PackageNotFoundError:  # used from a source tree that was never installed
+    __version__ = "0+unknown"
+
+_LAZY = {
+    "BDLRU": "recblr.nn",
+    "CausalConv1d": "recblr.nn",
+    "Dataset": "recblr.data.dataset",
+    "GatedRecurrentLayer": "recblr.nn",
+    "RecBLR": "recblr.nn",
+    "RecBLRLayer": "recblr.nn",
+    "bdlru": "recblr.ops",
+    "build_info": "recblr.info",
+    "causal_conv1d": "recblr.ops",
+    "scan": "recblr.ops",
+}
+
+__all__ = [
+    "BDLRU",
+    "CausalConv1d",
+    "Dataset",
+    "GatedRecurrentLayer",
+    "InputError",
+    "RecBLR",
+    "RecBLRLayer",
+    "__version__",
+    "bdlru",
+    "build_info",
+    "causal_conv1d",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'recblr' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_operators_with_torch()

@@ -1,0 +1,123 @@
+// recblr._core: the scan on NumPy arrays, and what this build and this machine are.  Needs no torch.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "isa.h"
+#include "scan.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using Offsets = py::array_t<std::int64_t, py::array::c_style>;
+
+std::string shape(const py::array& a) { return py::str(a.attr("shape")); }
+
+template <typename T>
+recblr::View<T> view(const py::array& a) {
+  const auto item = static_cast<py::ssize_t>(sizeof(T));
+  for (py::ssize_t i = 0; i < a.ndim(); ++i)
+    if (a.strides(i) % item) throw py::value_error("scan: an array's strides must be whole elements; pass a copy");
+  recblr::View<T> v;
+  v.data = static_cast<T*>(const_cast<void*>(a.data()));
+  v.sequence = a.ndim() == 3 ? a.strides(0) / item : 0;
+  v.time = a.strides(a.ndim() - 2) / item;
+  v.channel = a.strides(a.ndim() - 1) / item;
+  return v;
+}
+
+recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets, bool reverse) {
+  recblr::Extent e;
+  e.reverse = reverse;
+  e.channels = b.shape(b.ndim() - 1);
+  if (!offsets) {
+    e.sequences = b.ndim() == 3 ? b.shape(0) : 1;
+    e.length = b.shape(b.ndim() - 2);
+    return e;
+  }
+  if (b.ndim() != 2) throw py::value_error("scan: with offsets, b must be packed (N, C), but has shape " + shape(b));
+  const py::ssize_t count = offsets->ndim() == 1 ? offsets->shape(0) : 0;
+  if (count < 1) throw py::value_error("scan: offsets must be (S + 1,), but has shape " + shape(*offsets));
+  const std::int64_t* at = offsets->data();
+  if (at[0] != 0) throw py::value_error("scan: offsets must start with 0, but starts with " + std::to_string(at[0]));
+  for (py::ssize_t i = 1; i < count; ++i)
+    if (at[i] < at[i - 1])
+      throw py::value_error("scan: offsets must not decrease, but offsets[" + std::to_string(i) + "] is " + std::to_string(at[i]) +
+                            " after " + std::to_string(at[i - 1]));
+  if (at[count - 1] != b.shape(0))
+    throw py::value_error("scan: offsets must end with the number of rows " + std::to_string(b.shape(0)) + ", but ends with " +
+                          std::to_string(at[count - 1]));
+  e.sequences = count - 1;
+  e.offsets = at;
+  return e;
+}
+
+template <typename T>
+py::array scan(const py::array& a, const py::array& b, const std::optional<py::array>& initial, const recblr::Extent& e) {
+  recblr::ScanForward<T> work;
+  work.extent = e;
+  const recblr::View<T> va = view<T>(a);
+  work.a = {va.data, va.sequence, va.time, va.channel};
+  const recblr::View<T> vb = view<T>(b);
+  work.b = {vb.data, vb.sequence, vb.time, vb.channel};
+  if (initial) {
+    const recblr::View<T> vi = view<T>(*initial);
+    work.initial = {vi.data, vi.time, 0, vi.channel};
+  }
+  py::array_t<T> h(std::vector<py::ssize_t>(b.shape(), b.shape() + b.ndim()));
+  work.h = view<T>(h);
+  const py::gil_scoped_release nogil;
+  recblr::scan_forward(work, 0, e.units());
+  return h;
+}
+
+py::array scan_any(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
+                   const std::optional<Offsets>& offsets, bool reverse) {
+  if (b.ndim() != 2 && b.ndim() != 3) throw py::value_error("scan: b must be (B, T, C), or (T, C), but has shape " + shape(b));
+  if (shape(a) != shape(b)) throw py::value_error("scan: a must have b's shape " + shape(b) + ", but has " + shape(a));
+  if (!a.dtype().equal(b.dtype()))
+    throw py::value_error("scan: a must have b's dtype " + std::string(py::str(b.dtype())) + ", but has " + std::string(py::str(a.dtype())));
+  const recblr::Extent e = extent(b, offsets, reverse);
+  if (initial) {
+    if (initial->ndim() != 2 || initial->shape(0) != e.sequences || initial->shape(1) != e.channels)
+      throw py::value_error("scan: initial must have shape (" + std::to_string(e.sequences) + ", " + std::to_string(e.channels) +
+                            "), a state a sequence, but has " + shape(*initial));
+    if (!initial->dtype().equal(b.dtype()))
+      throw py::value_error("scan: initial must be " + std::string(py::str(b.dtype())) + ", but is " + std::string(py::str(initial->dtype())));
+  }
+  if (b.dtype().equal(py::dtype::of<float>())) return scan<float>(a, b, initial, e);
+  if (b.dtype().equal(py::dtype::of<double>())) return scan<double>(a, b, initial, e);
+  throw py::value_error("scan: b must be float32 or float64, but is " + std::string(py::str(b.dtype())));
+}
+
+constexpr const char* kScanDoc = R"(h[t] = a[t] * h[t-1] + b[t] along the second-to-last axis of NumPy arrays.
+
+a, b: (B, T, C), or (T, C), or packed (N, C) with offsets; float32 or float64, any strides.
+initial: the state before the first step, (B, C), or (S, C) packed; zeros where absent.
+offsets: (S + 1,) int64, from 0 to N; sequence s owns rows offsets[s] to offsets[s + 1].
+reverse: time runs from the last row to the first.
+Returns a new contiguous array of b's shape and dtype.  Raises ValueError on anything else.)";
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  m.doc() = "recblr's kernels on NumPy arrays, and what this build and this machine are";
+  if (const char* error = recblr::isa_error()) throw py::import_error(error);
+  m.def("scan", &scan_any, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
+  m.def("build_info", [] {
+    py::dict info;
+    info["version"] = RECBLR_VERSION;
+    info["commit"] = RECBLR_COMMIT;
+    info["compiler"] = RECBLR_COMPILER;
+    info["torch_abi"] = RECBLR_TORCH_ABI;
+    info["isa"] = recblr::isa_name(recblr::isa());
+    info["isa_available"] = recblr::isa_available();
+    return info;
+  }, "What this build is and which instruction set it runs on this machine.");
+}

@@ -1,0 +1,132 @@
+// What scan and its backward have in common on every device: checks, shapes and layouts.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "torch_abi.h"
+
+namespace recblr::torch_abi {
+
+inline std::string shape(const Tensor& t) {
+  std::string s = "(";
+  for (int i = 0; i < t.dim(); ++i) s += (i ? ", " : "") + std::to_string(t.size(i));
+  return s + (t.dim() == 1 ? ",)" : ")");
+}
+
+inline std::string dtype_name(std::int32_t d) {
+  if (d == aoti_torch_dtype_float16()) return "float16";
+  if (d == aoti_torch_dtype_bfloat16()) return "bfloat16";
+  if (d == aoti_torch_dtype_float32()) return "float32";
+  if (d == aoti_torch_dtype_float64()) return "float64";
+  if (d == aoti_torch_dtype_int32()) return "int32";
+  if (d == aoti_torch_dtype_int64()) return "int64";
+  return "another dtype";
+}
+
+[[noreturn]] inline void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
+
+inline bool is_half(std::int32_t d) { return d == aoti_torch_dtype_float16() || d == aoti_torch_dtype_bfloat16(); }
+inline std::int32_t accumulation_dtype(std::int32_t d) { return is_half(d) ? aoti_torch_dtype_float32() : d; }
+
+// A tensor of shape (B, T, C), or of (rows, C) with offsets, as sequences x time x channels.
+struct Sequences {
+  std::int64_t count = 1, length = 0, channels = 0;
+  std::vector<std::int64_t> offsets;  // empty unless packed; checked
+};
+
+inline void check_same(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
+  bool same = t.dim() == other.dim();
+  for (int i = 0; same && i < t.dim(); ++i) same = t.size(i) == other.size(i);
+  if (!same)
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s shape " + shape(other) + ", but has " + shape(t));
+  if (t.dtype() != other.dtype())
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) + ", but has " +
+           dtype_name(t.dtype()));
+}
+
+inline void check_dtype(const char* op, const char* name, const Tensor& t) {
+  const std::int32_t d = t.dtype();
+  if (!is_half(d) && d != aoti_torch_dtype_float32() && d != aoti_torch_dtype_float64())
+    refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16 or float16, but is " + dtype_name(d));
+}
+
+template <typename Int>
+std::vector<std::int64_t> read_offsets(const Tensor& offsets) {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(offsets.size(0)));
+  const Int* data = offsets.data<Int>();
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = data[static_cast<std::int64_t>(i) * offsets.stride(0)];
+  return values;
+}
+
+// Shapes and offsets of `x`; offsets are read, so they must lie in host memory.
+inline Sequences sequences(const char* op, const char* name, const Tensor& x, const Tensor& offsets) {
+  Sequences s;
+  const std::string who = std::string(op) + ": ";
+  if (!offsets) {
+    if (x.dim() != 2 && x.dim() != 3) refuse(who + name + " must be (B, T, C), or (T, C), but has shape " + shape(x));
+    s.count = x.dim() == 3 ? x.size(0) : 1;
+    s.length = x.size(x.dim() - 2);
+    s.channels = x.size(x.dim() - 1);
+    return s;
+  }
+  if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
+  if (offsets.dim() != 1 || offsets.size(0) < 1) refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
+  if (offsets.dtype() == aoti_torch_dtype_int64()) {
+    s.offsets = read_offsets<std::int64_t>(offsets);
+  } else if (offsets.dtype() == aoti_torch_dtype_int32()) {
+    s.offsets = read_offsets<std::int32_t>(offsets);
+  } else {
+    refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
+  }
+  if (s.offsets.front() != 0) refuse(who + "offsets must start with 0, but starts with " + std::to_string(s.offsets.front()));
+  for (std::size_t i = 1; i < s.offsets.size(); ++i)
+    if (s.offsets[i] < s.offsets[i - 1])
+      refuse(who + "offsets must not decrease, but offsets[" + std::to_string(i) + "] is " + std::to_string(s.offsets[i]) +
+             " after " + std::to_string(s.offsets[i - 1]));
+  if (s.offsets.back() != x.size(0))
+    refuse(who + "offsets must end with the number of rows " + std::to_string(x.size(0)) + ", but ends with " +
+           std::to_string(s.offsets.back()));
+  s.count = static_cast<std::int64_t>(s.offsets.size()) - 1;
+  s.channels = x.size(1);
+  return s;
+}
+
+inline void check_initial(const char* op, const Tensor& initial, const Sequences& s, std::int32_t dtype) {
+  if (!initial) return;
+  if (initial.dim() != 2 || initial.size(0) != s.count || initial.size(1) != s.channels)
+    refuse(std::string(op) + ": initial must have shape (" + std::to_string(s.count) + ", " + std::to_string(s.channels) +
+           "), a state a sequence, but has " + shape(initial));
+  if (initial.dtype() != accumulation_dtype(dtype))
+    refuse(std::string(op) + ": initial must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
+           dtype_name(initial.dtype()));
+}
+
+inline Tensor empty_contiguous(const Tensor& like, std::int32_t dtype) {
+  std::int64_t strides[3] = {1, 1, 1};
+  for (int i = like.dim() - 2; i >= 0; --i) strides[i] = strides[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
+  return Tensor::empty(like.dim(), like.sizes(), strides, dtype, like);
+}
+
+// True where the elements fill memory without gap or overlap; ops/layout.py says the same for fakes.
+inline bool is_dense(const Tensor& t) {
+  bool used[3] = {false, false, false};
+  std::int64_t expected = 1;
+  for (int k = 0; k < t.dim(); ++k) {
+    int next = -1;
+    for (int i = 0; i < t.dim(); ++i)
+      if (!used[i] && t.size(i) != 1 && t.stride(i) == expected) next = i;
+    if (next < 0) break;
+    used[next] = true;
+    expected *= t.size(next);
+  }
+  return expected == t.numel() && t.numel() > 0;
+}
+
+// The output's layout: that of `like` where it is dense, else contiguous.
+inline Tensor empty_in_layout_of(const Tensor& like) {
+  return is_dense(like) ? Tensor::empty(like.dim(), like.sizes(), like.strides(), like.dtype(), like)
+                        : empty_contiguous(like, like.dtype());
+}
+
+}  // namespace recblr::torch_abi

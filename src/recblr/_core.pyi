@@ -1,0 +1,13 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def scan(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    initial: NDArray[Any] | None = None,
+    offsets: NDArray[np.int64] | None = None,
+    reverse: bool = False,
+) -> NDArray[Any]: ...
+def build_info() -> dict[str, str]: ...

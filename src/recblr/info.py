@@ -1,0 +1,24 @@
+"""What this installation is: versions, instruction set, and what serves the operators on each device."""
+
+from typing import Any
+
+
+def build_info() -> dict[str, Any]:
+    """Facts about this build, as plain values.
+
+    Keys: ``version``, ``commit``, ``compiler``, ``torch_abi`` (the oldest torch served), ``isa`` and
+    ``isa_available`` (see RECBLR_ISA), and ``ops``: for each device "native" or "reference (why)".
+    ``ops`` is None where torch is not installed.
+    """
+    from recblr import _core
+
+    info: dict[str, Any] = dict(_core.build_info())
+    try:
+        from recblr.ops import native
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        info["ops"] = None
+    else:
+        info["ops"] = dict(native.status)
+    return info

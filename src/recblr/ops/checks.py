@@ -1,0 +1,112 @@
+"""Argument checks that the fakes, the reference and the composed operators share.
+
+They read shapes, dtypes and devices only, so that they work without data and without a
+synchronisation.  Each failure is a ValueError of one sentence that names the argument.
+"""
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, else float32: what states and sums are kept in."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def floating(op: str, name: str, tensor: Tensor) -> None:
+    """Refuse dtypes that the operators do not compute in."""
+    if tensor.dtype not in FLOATING:
+        raise ValueError(
+            f"{op}: {name} must be float32, float64, bfloat16 or float16, but is {_name(tensor.dtype)}"
+        )
+
+
+def device(op: str, name: str, tensor: Tensor | None, expected: torch.device) -> None:
+    """Refuse an argument on another device."""
+    if tensor is not None and tensor.device != expected:
+        raise ValueError(f"{op}: {name} must be on {expected}, but is on {tensor.device}")
+
+
+def shape(op: str, name: str, tensor: Tensor | None, expected: tuple[int, ...], meaning: str = "") -> None:
+    """Refuse another shape than ``expected``."""
+    if tensor is not None and tuple(tensor.shape) != expected:
+        because = f", {meaning}" if meaning else ""
+        raise ValueError(
+            f"{op}: {name} must have shape {tuple(expected)}{because}, but has {tuple(tensor.shape)}"
+        )
+
+
+def same(op: str, name: str, tensor: Tensor | None, other_name: str, other: Tensor) -> None:
+    """Refuse another shape, dtype or device than those of ``other``."""
+    if tensor is None:
+        return
+    if tensor.shape != other.shape:
+        raise ValueError(
+            f"{op}: {name} must have {other_name}'s shape {tuple(other.shape)},"
+            f" but has {tuple(tensor.shape)}"
+        )
+    if tensor.dtype != other.dtype:
+        raise ValueError(
+            f"{op}: {name} must have {other_name}'s dtype {_name(other.dtype)}, but has {_name(tensor.dtype)}"
+        )
+    device(op, name, tensor, other.device)
+
+
+def time_axis(op: str, name: str, x: Tensor, offsets: Tensor | None) -> int:
+    """The number of sequences in ``x``, after checking its shape against ``offsets``."""
+    if offsets is None:
+        if x.dim() not in (2, 3):
+            raise ValueError(f"{op}: {name} must be (B, T, C), or (T, C), but has shape {tuple(x.shape)}")
+        return x.shape[0] if x.dim() == 3 else 1
+    if x.dim() != 2:
+        raise ValueError(f"{op}: with offsets, {name} must be packed (N, C), but has shape {tuple(x.shape)}")
+    if offsets.dim() != 1 or offsets.shape[0] < 1:
+        raise ValueError(f"{op}: offsets must be (S + 1,), but has shape {tuple(offsets.shape)}")
+    if offsets.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{op}: offsets must be int64 or int32, but is {_name(offsets.dtype)}")
+    device(op, "offsets", offsets, x.device)
+    return offsets.shape[0] - 1
+
+
+def state(op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor) -> None:
+    """Refuse an initial state of another shape or dtype than the accumulation dtype, or elsewhere."""
+    if tensor is None:
+        return
+    shape(op, "initial", tensor, expected, "a state a sequence")
+    accumulate = accumulation_dtype(x.dtype)
+    if tensor.dtype != accumulate:
+        raise ValueError(
+            f"{op}: initial must be {_name(accumulate)}, the accumulation dtype, but is {_name(tensor.dtype)}"
+        )
+    device(op, "initial", tensor, x.device)
+
+
+def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
+    """Refuse offsets that do not run from 0 to ``rows`` without decreasing.  Reads data."""
+    values = offsets.tolist()
+    if values[0] != 0:
+        raise ValueError(f"{op}: offsets must start with 0, but starts with {values[0]}")
+    for i in range(1, len(values)):
+        if values[i] < values[i - 1]:
+            raise ValueError(
+                f"{op}: offsets must not decrease, but offsets[{i}] is {values[i]} after {values[i - 1]}"
+            )
+    if values[-1] != rows:
+        raise ValueError(
+            f"{op}: offsets must end with the number of rows {rows}, but ends with {values[-1]}"
+        )
+
+
+def scan(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
+    """Check scan's arguments; returns the number of sequences."""
+    floating("scan", "b", b)
+    same("scan", "a", a, "b", b)
+    sequences = time_axis("scan", "b", b, offsets)
+    state("scan", initial, (sequences, b.shape[-1]), b)
+    return sequences

@@ -1,0 +1,99 @@
+"""The operators as documented Python functions."""
+
+import torch
+from torch import Tensor
+
+
+def scan(
+    a: Tensor,
+    b: Tensor,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    reverse: bool = False,
+) -> Tensor:
+    """First-order linear recurrence ``h[t] = a[t] * h[t-1] + b[t]`` (eqs. 9-15 of arXiv 2406.12580).
+
+    Args:
+        a: factors, ``(B, T, C)``; ``(T, C)`` is one sequence; with ``offsets``, packed ``(N, C)``.
+            float32, float64, bfloat16 or float16; the last two accumulate in float32.  Any strides.
+        b: inputs, of a's shape, dtype and device.
+        initial: state before the first step, ``(B, C)``, or ``(S, C)`` packed, in the accumulation
+            dtype (float64 for float64, else float32); zeros where None.
+        offsets: ``(S + 1,)`` int64 or int32, from 0 to N without decreasing; sequence s owns rows
+            ``offsets[s]:offsets[s+1]``, may be empty and never reads its neighbour.
+        reverse: time runs from the last row to the first; ``initial`` enters at the last.
+
+    Returns:
+        h, of b's shape and dtype, in b's memory layout where that is dense, else contiguous.
+        Differentiable to a, b and initial, to any order.
+
+    Raises:
+        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+    """
+    h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
+    return h
+
+
+def bdlru(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    z: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
+
+    With r, i the two halves of ``gates``: ``u = decay * sigmoid(r) * scale``, ``alpha = exp(-u)``,
+    ``beta = sqrt(1 - alpha^2)``, ``h[t] = alpha * h[t-1] + beta * sigmoid(i) * x[t]``; and
+    ``y = h``, or ``h * silu(z)``.
+
+    Args:
+        x: ``(B, T, C)``, ``(T, C)``, or packed ``(N, C)`` with offsets.
+        gates: ``(..., 2C)``, pre-activations: r's, then i's.  x's dtype.
+        decay: ``(C,)``, ``softplus(Lambda) >= 0``, in the accumulation dtype.
+        z: output gate's pre-activation, of x's shape and dtype, or None.
+        initial: ``(B, C)``, or ``(S, C)`` packed, in the accumulation dtype; zeros where None.
+        offsets: as in :func:`scan`.
+        scale: ``(..., 1)``, >= 0, a factor on u for every step; ones where None.
+
+    Returns:
+        y of x's shape and dtype, and the final state h (never gated by z), ``(B, C)`` or ``(S, C)``,
+        in the accumulation dtype; both differentiable to every floating input.
+
+    Raises:
+        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+    """
+    y, final = torch.ops.recblr.bdlru(x, gates, decay, z, initial, offsets, scale)
+    return y, final
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    silu: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Depthwise causal convolution over time, with SiLU (Alg. 1 of arXiv 2406.12580).
+
+    Args:
+        x: ``(B, T, C)``, ``(T, C)``, or packed ``(N, C)`` with offsets.
+        weight: ``(C, K)``, K >= 1; ``weight[:, K-1]`` meets the current input.
+        bias: ``(C,)`` or None.
+        initial: ``(B, K-1, C)``, or ``(S, K-1, C)`` packed: the inputs before the first step, oldest
+            first, in the accumulation dtype; zeros where None.
+        offsets: as in :func:`scan`.
+        silu: apply SiLU to the output.
+
+    Returns:
+        y of x's shape and dtype, and the last K-1 inputs of every sequence (of initial's shape),
+        before bias and SiLU; a sequence shorter than K-1 keeps the tail of ``initial``.
+
+    Raises:
+        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+    """
+    y, final = torch.ops.recblr.causal_conv1d(x, weight, bias, initial, offsets, silu)
+    return y, final

@@ -1,0 +1,21 @@
+"""The operators' schemas, each defined here and nowhere else."""
+
+import torch
+
+LIBRARY = torch.library.Library("recblr", "DEF")
+
+SCHEMAS = (
+    "scan(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False) -> Tensor",
+    "_scan_backward(Tensor grad, Tensor a, Tensor h, Tensor? initial, Tensor? offsets, bool reverse)"
+    " -> (Tensor da, Tensor db, Tensor dinitial)",
+    "bdlru(Tensor x, Tensor gates, Tensor decay, Tensor? z=None, Tensor? initial=None,"
+    " Tensor? offsets=None, Tensor? scale=None) -> (Tensor y, Tensor final)",
+    "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial=None,"
+    " Tensor? offsets=None, bool silu=True) -> (Tensor y, Tensor final)",
+)
+
+
+def define() -> None:
+    """Define every schema in the namespace recblr."""
+    for schema in SCHEMAS:
+        LIBRARY.define(schema)
