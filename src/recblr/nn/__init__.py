@@ -1,0 +1,16 @@
+"""Layers and the model: BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
+
+from recblr.nn.bdlru import BDLRU
+from recblr.nn.conv import CausalConv1d
+from recblr.nn.layer import GatedRecurrentLayer, LayerState, RecBLRLayer
+from recblr.nn.model import RecBLR, RecBLRConfig
+
+__all__ = [
+    "BDLRU",
+    "CausalConv1d",
+    "GatedRecurrentLayer",
+    "LayerState",
+    "RecBLR",
+    "RecBLRConfig",
+    "RecBLRLayer",
+]

@@ -31,7 +31,9 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...
     ctx.reverse = reverse
 
 
-def _scan_backward(ctx: Any, grad_da: Tensor, grad_db: Tensor, grad_dinitial: Tensor) -> tuple[Tensor | None, ...]:
+def _scan_backward(
+    ctx: Any, grad_da: Tensor, grad_db: Tensor, grad_dinitial: Tensor
+) -> tuple[Tensor | None, ...]:
     a, h, initial, offsets, g = ctx.saved_tensors
     reverse = ctx.reverse
     p = grad_da * previous_rows(h, initial, offsets, reverse) + grad_db

@@ -48,8 +48,7 @@ def same(op: str, name: str, tensor: Tensor | None, other_name: str, other: Tens
         return
     if tensor.shape != other.shape:
         raise ValueError(
-            f"{op}: {name} must have {other_name}'s shape {tuple(other.shape)},"
-            f" but has {tuple(tensor.shape)}"
+            f"{op}: {name} must have {other_name}'s shape {tuple(other.shape)}, but has {tuple(tensor.shape)}"
         )
     if tensor.dtype != other.dtype:
         raise ValueError(
@@ -98,9 +97,7 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
                 f"{op}: offsets must not decrease, but offsets[{i}] is {values[i]} after {values[i - 1]}"
             )
     if values[-1] != rows:
-        raise ValueError(
-            f"{op}: offsets must end with the number of rows {rows}, but ends with {values[-1]}"
-        )
+        raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {values[-1]}")
 
 
 def scan(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:

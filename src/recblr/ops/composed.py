@@ -69,7 +69,8 @@ def causal_conv1d(
     channels = x.shape[-1]
     if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
         raise ValueError(
-            f"causal_conv1d: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
+            f"causal_conv1d: weight must have shape ({channels}, K) with K >= 1,"
+            f" but has {tuple(weight.shape)}"
         )
     width = weight.shape[1]
     checks.shape("causal_conv1d", "bias", bias, (channels,))
@@ -96,9 +97,7 @@ def causal_conv1d(
     return (F.silu(y) if silu else y).to(x.dtype), final
 
 
-def _packed_conv(
-    x: Tensor, taps: tuple[Tensor, ...], past: Tensor, offsets: Tensor
-) -> tuple[Tensor, Tensor]:
+def _packed_conv(x: Tensor, taps: tuple[Tensor, ...], past: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """The convolution over packed rows: each sequence is laid out behind its own past inputs."""
     rows, channels = x.shape
     sequences, before, _ = past.shape

@@ -20,7 +20,11 @@ def _scan_backward(
     sequences = checks.time_axis("_scan_backward", "h", h, offsets)
     contiguous = torch.contiguous_format
     dinitial = h.new_empty(sequences, h.shape[-1], dtype=checks.accumulation_dtype(h.dtype))
-    return torch.empty_like(h, memory_format=contiguous), torch.empty_like(h, memory_format=contiguous), dinitial
+    return (
+        torch.empty_like(h, memory_format=contiguous),
+        torch.empty_like(h, memory_format=contiguous),
+        dinitial,
+    )
 
 
 def register() -> None:

@@ -46,6 +46,6 @@ def load() -> None:
     if os.environ.get(REQUIRE) == "1":
         raise RuntimeError(f"{REQUIRE}=1, but {problem}; reinstall recblr or unset {REQUIRE}")
     warnings.warn(
-        f"recblr's native kernels are not available ({problem}); the slower PyTorch reference serves instead.",
+        f"recblr's native kernels are not available ({problem}); the slower PyTorch reference serves.",
         stacklevel=2,
     )

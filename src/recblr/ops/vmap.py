@@ -16,11 +16,13 @@ class _Fold:
     def __call__(self, x: Tensor | None, dim: int | None) -> Tensor | None:
         if x is None:
             return None
-        x = x.unsqueeze(0).expand(self.size, *x.shape) if dim is None else x.movedim(dim, 0)
-        return x.movedim(0, 1).flatten(1, 2) if self.packed else x.flatten(0, 1)
+        moved: Tensor = x.unsqueeze(0).expand(self.size, *x.shape) if dim is None else x.movedim(dim, 0)
+        return moved.movedim(0, 1).flatten(1, 2) if self.packed else moved.flatten(0, 1)
 
     def undo(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (self.size, -1)).movedim(1, 0) if self.packed else x.unflatten(0, (self.size, -1))
+        if self.packed:
+            return x.reshape(x.shape[0], self.size, x.shape[1] // self.size).movedim(1, 0)
+        return x.reshape(self.size, x.shape[0] // self.size, *x.shape[1:])
 
 
 def _fold_for(info: Any, x: Tensor, dim: int | None, offsets_dim: int | None) -> _Fold:

@@ -1,0 +1,126 @@
+"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
+from recblr.nn.padding import pack, unpack, valid_positions
+
+INIT_STD = 0.02
+
+State = tuple[LayerState, ...]
+
+
+@dataclass(frozen=True)
+class RecBLRConfig:
+    """The model's hyper-parameters; the defaults are the paper's (ML-1M's dropout)."""
+
+    d_model: int = 64
+    num_layers: int = 2
+    expand: float = 2
+    d_conv: int = 4
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "num_layers", "d_conv"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if round(self.expand * self.d_model) < 1:
+            raise ValueError(f"expand * d_model must be at least 1, but expand is {self.expand}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), but is {self.dropout}")
+
+
+class RecBLR(nn.Module):
+    """The sequential recommender RecBLR (arXiv 2406.12580): eq. 1, Alg. 1, Fig. 2 and eq. 2.
+
+    Items are integers ``0 <= item < num_items``.  There is no padding item: histories of different
+    lengths are packed, or padded on the right and given with ``lengths``.
+
+    Args:
+        num_items: size V of the catalogue.
+        config: hyper-parameters; the paper's where None.
+    """
+
+    def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or RecBLRConfig()
+        self.num_items = num_items
+        self.item_embedding = nn.Embedding(num_items, config.d_model)
+        self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(config.dropout)
+        # Typed as what it holds: mypy cannot see through ModuleList.
+        self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
+            RecBLRLayer(config.d_model, config.expand, config.d_conv, config.dropout)
+            for _ in range(config.num_layers)
+        )
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        items: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        offsets: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        """Hidden vectors after every event; :meth:`with_state` returns the state too.
+
+        Args:
+            items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``.
+            lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
+            offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
+            state: what an earlier part of the same histories left behind.
+
+        Returns:
+            ``(B, T, D)`` or ``(N, D)``; give it to :meth:`scores`.
+        """
+        return self.with_state(items, lengths=lengths, offsets=offsets, state=state)[0]
+
+    def with_state(
+        self,
+        items: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        offsets: Tensor | None = None,
+        state: State | None = None,
+    ) -> tuple[Tensor, State]:
+        """As :meth:`forward`, and the state after the last event of every history."""
+        if lengths is None:
+            return self._run(items, offsets, state)
+        if offsets is not None or items.dim() != 2:
+            raise ValueError(
+                "lengths goes with a padded (B, T) batch, offsets with packed items: give one of them"
+            )
+        valid = valid_positions(lengths, items.shape[0], items.shape[1])
+        rows, offsets = pack(items, valid)
+        hidden, state = self._run(rows, offsets, state)
+        return unpack(hidden, valid), state
+
+    def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """One event of each history, at constant cost: items ``(B,)``; returns hidden, state."""
+        hidden, state = self._run(items.unsqueeze(1), None, state)
+        return hidden.squeeze(1), state
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Scores of the whole catalogue, ``(..., D) -> (..., V)``, by the tied embedding (eq. 2)."""
+        weight: Tensor = self.item_embedding.weight
+        return hidden @ weight.mT
+
+    def _run(self, items: Tensor, offsets: Tensor | None, state: State | None) -> tuple[Tensor, State]:
+        x = self.layer_norm(self.dropout(self.item_embedding(items)))
+        states = []
+        for i, layer in enumerate(self.layers):
+            x, layer_state = layer.with_state(x, offsets=offsets, state=state[i] if state else None)
+            states.append(layer_state)
+        return x, tuple(states)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), biases zero; convolution and Lambda keep their own."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        torch.nn.init.zeros_(module.bias)
