@@ -1,0 +1,129 @@
+"""Ranks of held-out items among the whole catalogue, in bounded memory.
+
+Ties count against the target, and so does every comparison with NaN: a model that outputs
+constants or NaN gets the worst rank, never a flattering one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recblr.data.batches import in_chunks
+from recblr.data.packed import Packed
+from recblr.data.splits import Holdout
+from recblr.evaluation.catalogue import check_catalogue, check_items
+from recblr.evaluation.metrics import KS, metrics_from_ranks
+
+Scorer = Callable[[Packed], torch.Tensor]
+"""S histories -> scores (S, V) over the catalogue, any real dtype, any device; higher is better."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """1-based ranks of the targets, each (S,) int64 in the holdout's order.
+
+    `unmasked`: every item is a candidate. `masked`: the items of the user's own history are not,
+    except the target, which always is.
+    """
+
+    unmasked: npt.NDArray[np.int64]
+    masked: npt.NDArray[np.int64]
+
+    def metrics(self, ks: Sequence[int] = KS) -> dict[str, dict[str, float]]:
+        """{"unmasked": metrics, "masked": metrics}, as `metrics_from_ranks` gives them."""
+        return {
+            "unmasked": metrics_from_ranks(self.unmasked, ks),
+            "masked": metrics_from_ranks(self.masked, ks),
+        }
+
+
+def rank_targets(
+    scorer: Scorer,
+    holdout: Holdout,
+    num_items: int,
+    *,
+    progress: Callable[[int], object] | None = None,
+    max_scores: int = 2**24,
+    tokens: int = 65536,
+) -> Ranks:
+    """Rank each holdout target among all `num_items` items by the scorer's scores for its history.
+
+    rank = 1 + the number of other candidates whose score is not strictly below the target's. Both
+    ranks come from one call of the scorer per chunk of users. A chunk has at most `tokens` history
+    items and `max_scores` scores (one user alone may exceed either). `progress`, if given, is called
+    after each chunk with the number of users done so far. The scorer runs without autograd.
+
+    Raises InputError if targets or histories hold items outside [0, num_items), TypeError or
+    ValueError if the scorer returns anything but real scores of shape (S, num_items).
+    """
+    histories = holdout.histories
+    targets = np.asarray(holdout.targets)
+    check_catalogue(num_items)
+    if targets.shape != (len(histories),):
+        raise ValueError(
+            f"the holdout must have one target per history: targets has shape {targets.shape} "
+            f"beside {len(histories)} histories"
+        )
+    if max_scores < 1 or tokens < 1:
+        raise ValueError(f"max_scores and tokens must be positive, but are {max_scores} and {tokens}")
+    check_items(targets, num_items, "targets")
+    check_items(histories.items, num_items, "histories.items")
+
+    ranks = Ranks(np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64))
+    done = 0
+    with torch.no_grad():
+        for users, chunk in _chunks(histories, tokens, max(1, max_scores // num_items)):
+            scores = _checked(scorer(chunk), len(chunk), num_items)
+            ranks.unmasked[users], ranks.masked[users] = _rank(scores, chunk, targets[users])
+            done += len(users)
+            if progress is not None:
+                progress(done)
+    return ranks
+
+
+def _chunks(histories: Packed, tokens: int, max_users: int) -> Iterator[tuple[npt.NDArray[np.int64], Packed]]:
+    for users, chunk in in_chunks(histories, tokens):
+        if len(users) <= max_users:
+            yield users, chunk
+            continue
+        for start in range(0, len(users), max_users):
+            part = np.arange(start, min(start + max_users, len(users)))
+            yield users[part], chunk.select(part)
+
+
+def _rank(
+    scores: torch.Tensor, histories: Packed, targets: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    users = torch.arange(len(targets), device=scores.device)
+    target = torch.tensor(targets, device=scores.device)
+    # Not "at least": NaN is neither below nor at least, and must count against the target. The target
+    # is never below itself, so it contributes the 1 of its own rank.
+    ahead = torch.lt(scores, scores[users, target][:, None]).logical_not_()
+    unmasked = _count(ahead)
+
+    seen_by = torch.tensor(np.repeat(np.arange(len(histories)), histories.lengths), device=scores.device)
+    ahead[seen_by, torch.tensor(histories.items, device=scores.device)] = False
+    ahead[users, target] = True
+    return unmasked, _count(ahead)
+
+
+def _count(flags: torch.Tensor) -> npt.NDArray[np.int64]:
+    # On the CPU, summing into int32 is several times faster than the default int64.
+    counts: npt.NDArray[np.int64] = flags.sum(1, dtype=torch.int32).cpu().numpy().astype(np.int64)
+    return counts
+
+
+def _checked(scores: object, num_users: int, num_items: int) -> torch.Tensor:
+    if not isinstance(scores, torch.Tensor):
+        raise TypeError(f"the scorer must return a torch.Tensor, but returned {type(scores).__name__}")
+    if tuple(scores.shape) != (num_users, num_items):
+        raise ValueError(
+            f"the scorer must return one score per history and item, shape ({num_users}, {num_items}), "
+            f"but returned shape {tuple(scores.shape)}"
+        )
+    if scores.dtype == torch.bool or scores.is_complex():
+        raise ValueError(f"the scorer must return real scores, but returned {scores.dtype}")
+    return scores

@@ -1,0 +1,84 @@
+"""A report as a table for people: ours first and bold, the baselines below it, four decimals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recblr.evaluation.schema import Report
+
+_SPLITS = {"test": "test item", "valid": "validation item"}
+_SECTIONS = {"unmasked": "all items", "masked": "unseen items"}
+_COLUMNS = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
+
+
+def render_report(report: Report) -> Table:
+    """The table of the test figures (of another split, if there are none), at most 100 columns wide.
+
+    `report` is one that `build_report` made or `read_report` read.
+    """
+    split = "test" if "test" in report["ours"] else next(iter(report["ours"]))
+    ours = report["ours"][split]
+    baselines = report["baselines"]
+    names = [name for name in ("successor", "popular") if name in baselines]
+    names += [name for name in baselines if name not in names]
+
+    metrics = next(iter(ours.values()))
+    columns = [column for column in _COLUMNS if column in metrics] or list(metrics)[:6]
+    seeds = len(next(iter(metrics.values()))["seeds"])
+    spread = seeds > 1
+
+    table = Table(
+        title=Text(f"Each user's {_SPLITS.get(split, split)} among all {report['dataset']['items']:,} items"),
+        caption=_caption(report, list(ours), seeds),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        # The spread of several seeds needs the room that otherwise sets the columns apart.
+        padding=(0, 0 if spread else 1),
+        pad_edge=False,
+    )
+    table.add_column("")
+    for column in columns:
+        # Left where only our rows carry a spread, so that the means still stand below each other.
+        table.add_column(column.upper(), justify="left" if spread else "right", no_wrap=True)
+    for masking, figures in ours.items():
+        table.add_row(Text(_SECTIONS.get(masking, masking), style="dim italic"))
+        table.add_row(Text("RecBLR"), *_cells(figures, columns), style="bold")
+        for name in names:
+            table.add_row(Text(name), *_cells(baselines[name].get(split, {}).get(masking, {}), columns))
+        table.add_section()
+    return table
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the report's table, to standard output unless a console is given."""
+    (console or Console()).print(render_report(report))
+
+
+def _cells(figures: Mapping[str, Any], columns: list[str]) -> list[Text]:
+    return [_cell(figures[column]) if column in figures else Text("–") for column in columns]
+
+
+def _cell(leaf: Mapping[str, Any]) -> Text:
+    text = Text(f"{leaf['mean']:.4f}")
+    if len(leaf["seeds"]) > 1:
+        text.append(f" ±{leaf['std']:.4f}".replace("±0.", "±."), style="not bold dim")
+    return text
+
+
+def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
+    dataset, protocol = report["dataset"], report["protocol"]
+    lines = [
+        f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, "
+        f"{dataset['interactions']:,} interactions",
+        ", ".join(str(protocol[key]) for key in ("split", "candidates") if key in protocol)
+        + (f", {protocol['ties']} ties" if "ties" in protocol else ""),
+    ]
+    if "masked" in maskings:
+        lines.append("unseen items: those in the user's own history are left out")
+    if seeds > 1:
+        lines.append(f"mean ± sample standard deviation of {seeds} seeds")
+    return Text("\n".join(line for line in lines if line), style="dim")

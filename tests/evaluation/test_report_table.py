@@ -1,0 +1,90 @@
+"""The table that people see: its rows, its figures, and that it fits."""
+
+import io
+
+import pytest
+from evaluation.reports import figures, report
+from rich.console import Console
+
+from recblr.evaluation.report import Report, print_report, render_report
+
+
+def lines(report: Report, width: int = 100) -> list[str]:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_report(report, console)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_each_masking_has_ours_first_then_the_baselines() -> None:
+    first_words = [line.split()[0] for line in lines(report()) if line.strip()]
+    rows = [word for word in first_words if word in {"all", "unseen", "RecBLR", "successor", "popular"}]
+    assert rows[:8] == ["all", "RecBLR", "successor", "popular", "unseen", "RecBLR", "successor", "popular"]
+
+
+def test_figures_have_four_decimals_and_stand_below_their_names() -> None:
+    metrics = figures()
+    metrics["test"]["unmasked"]["ndcg@20"] = 0.123456
+    shown = lines(report(ours={0: metrics}))
+    header = next(line for line in shown if "HR@10" in line)
+    assert header.split() == ["HR@10", "NDCG@10", "MRR@10", "HR@20", "NDCG@20", "MRR@20"]
+    row = next(line for line in shown if "RecBLR" in line)
+    assert row.split() == ["RecBLR", "0.2500", "0.2500", "0.2500", "0.2500", "0.1235", "0.2500"]
+    assert row.index("0.1235") + len("0.1235") == header.index("NDCG@20") + len("NDCG@20")
+
+
+def test_our_row_is_bold_and_the_baselines_are_not() -> None:
+    console = Console(
+        width=100, file=io.StringIO(), force_terminal=True, color_system="standard", record=True
+    )
+    console.print(render_report(report()))
+    styled = console.export_text(styles=True).splitlines()
+    bold = "\x1b[1m"
+    assert bold in next(line for line in styled if "RecBLR" in line)
+    assert bold not in next(line for line in styled if "successor" in line)
+
+
+def test_the_caption_names_dataset_sizes_and_protocol() -> None:
+    text = "\n".join(lines(report()))
+    assert "films: 6,040 users, 3,416 items, 999,611 interactions" in text
+    assert "leave-one-out, whole catalogue, pessimistic ties" in text
+
+
+def test_several_seeds_show_their_spread() -> None:
+    text = "\n".join(lines(report(ours={0: figures(0.2), 1: figures(0.3), 2: figures(0.4)})))
+    assert "0.3000 ±.1000" in text
+    assert "standard deviation of 3 seeds" in text
+    assert "±" not in "\n".join(lines(report()))
+
+
+@pytest.mark.parametrize(("seeds", "width"), [(1, 100), (5, 100), (1, 70)])
+def test_nothing_is_cut_off_within_the_width(seeds: int, width: int) -> None:
+    shown = lines(
+        report(name="a-dataset-with-quite-a-long-name " * 5, ours={s: figures(s / 10) for s in range(seeds)}),
+        width,
+    )
+    assert max(map(len, shown)) <= width
+    assert "…" not in "\n".join(shown)
+    assert [line.split()[0] for line in shown if "0.0100" in line] == ["popular", "popular"]
+    assert all(line.count("0.0100") == 6 for line in shown if line.strip().startswith("popular"))
+
+
+def test_a_name_with_markup_is_printed_as_it_is() -> None:
+    assert any("[bold]x[/bold]" in line for line in lines(report(name="[bold]x[/bold]")))
+
+
+def test_what_a_baseline_lacks_is_a_dash() -> None:
+    shown = lines(report(baselines={"popular": {"valid": figures(0.01)["valid"]}}))
+    assert next(line for line in shown if "popular" in line).split() == ["popular", *"––––––"]
+
+
+def test_validation_serves_where_there_is_no_test() -> None:
+    shown = lines(report(ours={0: {"valid": figures(0.5)["valid"]}}))
+    assert "validation item" in shown[0]
+    assert any("0.5000" in line for line in shown)
+
+
+def test_other_metrics_serve_where_the_usual_are_missing() -> None:
+    ours = {0: {"test": {"unmasked": {"hr@1": 0.5, "hr@2": 0.75}}}}
+    shown = lines(report(ours=ours, baselines={}))
+    assert any(line.split() == ["HR@1", "HR@2"] for line in shown)
+    assert any(line.split() == ["RecBLR", "0.5000", "0.7500"] for line in shown)
