@@ -1,0 +1,35 @@
+"""Data: reading, filtering, splitting and batching histories, and a dataset whose optimum is known."""
+
+from recblr.data.batches import Batch, PackedBatches, in_chunks, packed_batches
+from recblr.data.dataset import Dataset
+from recblr.data.packed import Packed
+from recblr.data.readers import FORMATS, read_dataset
+from recblr.data.splits import Holdout, Split, leave_one_out
+from recblr.data.synthetic import (
+    SyntheticParameters,
+    best_possible,
+    generate,
+    last_item_only,
+    synthesize,
+    write_inter,
+)
+
+__all__ = [
+    "FORMATS",
+    "Batch",
+    "Dataset",
+    "Holdout",
+    "Packed",
+    "PackedBatches",
+    "Split",
+    "SyntheticParameters",
+    "best_possible",
+    "generate",
+    "in_chunks",
+    "last_item_only",
+    "leave_one_out",
+    "packed_batches",
+    "read_dataset",
+    "synthesize",
+    "write_inter",
+]

@@ -1,0 +1,65 @@
+"""The bytes of a data file, known to be text, whatever compression they came in."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from recblr.errors import InputError
+
+_GZIP = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_text(path: Path) -> bytes:
+    """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
+
+    Raises InputError where there is no such file, it is a folder, cannot be read, is a damaged gzip file,
+    is binary, is not UTF-8, or holds nothing.
+    """
+    data = _decompressed(path, _read(path))
+    if data.startswith(_BYTE_ORDER_MARK):
+        data = data[len(_BYTE_ORDER_MARK) :]
+    if not data[:1024].strip() and not data.strip():
+        raise InputError(f"{path} is empty: give a file with one interaction or one user a line")
+    zero = data.find(b"\0")
+    if zero >= 0:
+        raise InputError(
+            f"{path} is not text (line {_line(data, zero)} holds a zero byte): export the data as UTF-8 text"
+        )
+    if not data.isascii():
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path} is not UTF-8 (line {_line(data, error.start)} holds the byte "
+                f"0x{data[error.start]:02x}): convert it, for example with iconv -f LATIN1 -t UTF-8"
+            ) from None
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}: check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give the data file inside it") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+
+
+def _decompressed(path: Path, data: bytes) -> bytes:
+    if data.startswith(_GZIP):
+        try:
+            return gzip.decompress(data)
+        except (EOFError, OSError, zlib.error):
+            raise InputError(f"{path} is a damaged gzip file: fetch or compress it again") from None
+    if data and path.suffix.lower() == ".gz":
+        raise InputError(f"{path} is named .gz and is not gzip: rename it without .gz, or compress it")
+    return data
+
+
+def _line(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1

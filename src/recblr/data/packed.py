@@ -1,0 +1,97 @@
+"""Histories of different lengths, end to end in one array.
+
+Packing is what lets the whole program do without padding: memory holds events and nothing
+else, and every operation on all histories is a few NumPy calls over flat arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """S histories with N events in all.
+
+    items: (N,) int64, the item indices of history 0, then of history 1, and so on, each oldest first.
+    offsets: (S+1,) int64, history s is ``items[offsets[s]:offsets[s + 1]]``; an empty one is legal.
+
+    Raises ValueError where a shape or dtype differs, or offsets do not rise from 0 to N.
+    """
+
+    items: Int64Array
+    offsets: Int64Array
+
+    def __post_init__(self) -> None:
+        for name, array in (("items", self.items), ("offsets", self.offsets)):
+            if array.ndim != 1 or array.dtype != np.int64:
+                raise ValueError(
+                    f"{name} must be a one-dimensional int64 array, not {array.dtype} of shape {array.shape}"
+                )
+        offsets = self.offsets
+        if offsets.size == 0 or offsets[0] != 0 or offsets[-1] != self.items.size:
+            raise ValueError(f"offsets must start at 0 and end at {self.items.size}, the number of events")
+        if (np.diff(offsets) < 0).any():
+            raise ValueError("offsets must never fall: each history starts where the one before it ends")
+
+    @classmethod
+    def from_lengths(cls, items: Int64Array, lengths: npt.NDArray[np.integer]) -> Packed:
+        """Pack items (N,) int64 that lie history after history, given each history's length (S,)."""
+        return cls(items, _offsets(lengths))
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
+
+    @property
+    def lengths(self) -> Int64Array:
+        """(S,) int64, the number of events of each history."""
+        return np.diff(self.offsets)
+
+    def history(self, s: int) -> Int64Array:
+        """History s (0 ≤ s < S) as a view of items; IndexError for any other s."""
+        if not 0 <= s < len(self):
+            raise IndexError(f"there are {len(self)} histories, so no history {s}")
+        return self.items[self.offsets[s] : self.offsets[s + 1]]
+
+    def select(self, indices: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Packed:
+        """The histories at indices (M,), in that order, repeats allowed; or where a (S,) bool mask holds.
+
+        Raises IndexError for an index outside 0..S-1 (there is no counting from the end).
+        """
+        chosen = np.asarray(indices)
+        if chosen.dtype == np.bool_:
+            if chosen.shape != (len(self),):
+                raise IndexError(f"a mask over {len(self)} histories cannot have shape {chosen.shape}")
+            chosen = np.flatnonzero(chosen)
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
+            raise IndexError(f"there are {len(self)} histories, so indices must lie in 0..{len(self) - 1}")
+        chosen = chosen.astype(np.int64)
+        return self._gather(self.offsets[chosen], self.lengths[chosen])
+
+    def trimmed(self, *, first: int = 0, last: int = 0) -> Packed:
+        """Every history without its `first` oldest and `last` newest events.
+
+        Raises ValueError where a history has fewer events than that.
+        """
+        lengths = self.lengths - (first + last)
+        if (lengths < 0).any():
+            short = int(np.argmax(lengths < 0))
+            events = self.lengths[short]
+            raise ValueError(f"history {short} has {events} events, too few to drop {first + last}")
+        return self._gather(self.offsets[:-1] + first, lengths)
+
+    def _gather(self, starts: Int64Array, lengths: Int64Array) -> Packed:
+        offsets = _offsets(lengths)
+        shift = np.repeat(starts - offsets[:-1], lengths)
+        return Packed(self.items[shift + np.arange(offsets[-1])], offsets)
+
+
+def _offsets(lengths: npt.NDArray[np.integer]) -> Int64Array:
+    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

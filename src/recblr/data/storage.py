@@ -1,0 +1,101 @@
+"""A dataset's files on disk: two tables that any Parquet reader opens, and a line about them.
+
+    histories.parquet   user: string, items: list of int64 — one row a user, oldest event first
+    catalogue.parquet   item: string — row number = item index
+    dataset.json        name, version and fingerprint, written last
+
+Each file is replaced atomically; the fingerprint shows whether the three belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recblr.data.atomic import atomic_path
+from recblr.data.packed import Packed
+from recblr.errors import InputError
+
+_VERSION = 1
+_HISTORIES = "histories.parquet"
+_CATALOGUE = "catalogue.parquet"
+_ABOUT = "dataset.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What the files hold, not yet checked against the fingerprint."""
+
+    name: str
+    fingerprint: str
+    histories: Packed
+    user_ids: list[str]
+    item_ids: list[str]
+
+
+def write(directory: Path, parts: Parts) -> None:
+    """Write the three files; InputError where the folder cannot be made or written to."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {directory}: {error.strerror}; choose another") from None
+    users = pl.DataFrame({"user": pl.Series(parts.user_ids, dtype=pl.String)})
+    with atomic_path(directory / _HISTORIES) as path:
+        users.with_columns(items=_as_lists(parts.histories)).write_parquet(path)
+    with atomic_path(directory / _CATALOGUE) as path:
+        pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)}).write_parquet(path)
+    about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint}
+    with atomic_path(directory / _ABOUT) as path:
+        path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def read(directory: Path) -> Parts:
+    """Read the three files; InputError where one is missing, damaged or of a newer version."""
+    for name in (_ABOUT, _HISTORIES, _CATALOGUE):
+        if not (directory / name).is_file():
+            raise InputError(
+                f"{directory} holds no whole dataset ({name} is missing): read the data file again"
+            )
+    try:
+        about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
+        version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise damaged(directory) from None
+    if version != _VERSION:
+        raise InputError(
+            f"{directory / _ABOUT} has version {version!r} and this program reads version {_VERSION}: "
+            "read the data file again"
+        )
+    try:
+        users = pl.read_parquet(directory / _HISTORIES, columns=["user", "items"])
+        items = pl.read_parquet(directory / _CATALOGUE, columns=["item"])
+        users = users.cast({"user": pl.String, "items": pl.List(pl.Int64)})
+        items = items.cast({"item": pl.String})
+        lengths = users["items"].list.len().to_numpy()
+        # Exploding an empty list yields one null, which is no event.
+        events = users["items"].explode().drop_nulls().to_numpy().astype(np.int64)
+        histories = Packed.from_lengths(events, lengths)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        raise damaged(directory) from None
+    if users["user"].null_count() or items["item"].null_count():
+        raise damaged(directory)
+    return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list())
+
+
+def damaged(directory: Path) -> InputError:
+    """The error for files that are there and do not hold one whole dataset."""
+    return InputError(f"the dataset saved in {directory} is damaged: read the data file again")
+
+
+def _as_lists(histories: Packed) -> pl.Series:
+    owners = np.repeat(np.arange(len(histories)), histories.lengths)
+    events = pl.DataFrame({"s": owners, "items": histories.items})
+    lists = events.group_by("s", maintain_order=True).agg("items")
+    # A history without events has no group, so the lists are laid out over all histories.
+    everyone = pl.DataFrame({"s": np.arange(len(histories))})
+    laid_out = everyone.join(lists, on="s", how="left").sort("s")
+    return laid_out["items"].fill_null(pl.Series([[]], dtype=pl.List(pl.Int64)))
