@@ -72,7 +72,7 @@ class BDLRU(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         exact = self.Lambda.data
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.Lambda.dtype in (torch.bfloat16, torch.float16):
             self.Lambda.data = exact.to(self.Lambda.device)
         return self

@@ -1,0 +1,52 @@
+"""What a training run is asked to do, apart from its data."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from recblr.errors import InputError
+from recblr.nn.model import RecBLRConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Options of a run; a resumed run must have the same.
+
+    epochs: passes over every user's whole training history.
+    batch_tokens: events in a batch, filled with whole histories.
+    learning_rate: Adam's, at the start; it follows a cosine down to a hundredth over all epochs.
+    patience: stop after so many epochs without a better validation NDCG@10 (unmasked).
+    seed: of initial weights, batches and dropout.
+    """
+
+    epochs: int = 36
+    batch_tokens: int = 1024
+    learning_rate: float = 1e-3
+    patience: int = 10
+    seed: int = 0
+    model: RecBLRConfig = field(default_factory=RecBLRConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_tokens", "patience"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be at least 1, but is {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"--learning-rate must be a positive number, but is {self.learning_rate}")
+        if self.seed < 0:
+            raise InputError(f"--seed must not be negative, but is {self.seed}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
+        """The inverse of :meth:`as_dict`; TypeError or KeyError where the keys differ."""
+        model = RecBLRConfig(**values["model"])
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name != "model"}, model=model)
+
+    def flat(self) -> dict[str, Any]:
+        """Every option by its flag's name, to compare two runs and name what differs."""
+        values = self.as_dict()
+        values.update(values.pop("model"))
+        return {name.replace("_", "-"): value for name, value in values.items()}

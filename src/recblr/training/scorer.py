@@ -1,0 +1,24 @@
+"""A model as a scorer of histories, which is how evaluation and recommendation see it."""
+
+import torch
+from torch import Tensor
+
+from recblr.data import Packed
+from recblr.evaluation import Scorer
+from recblr.nn.model import RecBLR
+
+
+def model_scorer(model: RecBLR) -> Scorer:
+    """S histories -> scores (S, V).  An empty history scores as the zero vector: all items alike."""
+
+    @torch.no_grad()
+    def score(histories: Packed) -> Tensor:
+        items = torch.from_numpy(histories.items)
+        offsets = torch.from_numpy(histories.offsets)
+        hidden = model(items, offsets=offsets)
+        last = torch.zeros(len(histories), hidden.shape[-1])
+        filled = offsets.diff() > 0
+        last[filled] = hidden[offsets[1:][filled] - 1]
+        return model.scores(last)
+
+    return score
