@@ -1,0 +1,71 @@
+"""The evaluation of a finished run: ours and the baselines on the test items, as one report."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from time import perf_counter
+
+from recblr import _core
+from recblr.data import leave_one_out
+from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation.schema import Report
+from recblr.training.run import Run
+from recblr.training.scorer import model_scorer
+
+
+def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = None) -> Report:
+    """Rank the test items (and ours the validation items too) and build the report; writes nothing.
+
+    progress: called with what is being ranked, the users done and the users in all.
+
+    Raises InputError where the run has no model, or a file of it is damaged.
+    """
+    dataset, config, facts, log = run.dataset(), run.config(), run.facts(), run.log()
+    model, split = run.model(), leave_one_out(dataset)
+    users = dataset.num_users
+
+    def figures(name: str, scorer: Scorer, *parts: str) -> dict[str, dict[str, dict[str, float]]]:
+        def show(done: int) -> None:
+            if progress is not None:
+                progress(name, done, users)
+
+        holdouts = {"test": split.test, "valid": split.valid}
+        return {
+            part: rank_targets(scorer, holdouts[part], dataset.num_items, progress=show).metrics()
+            for part in parts
+        }
+
+    started = perf_counter()
+    ours = figures("RecBLR", model_scorer(model), "test", "valid")
+    evaluated = perf_counter()
+    baselines = {
+        "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
+        "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
+    }
+    training = config.as_dict()
+    training["epochs_done"] = len(log)
+    training["best_epoch"] = log[-1]["best_epoch"] if log else None
+    report = build_report(
+        ours={config.seed: ours},
+        baselines=baselines,
+        dataset=dataset,
+        protocol={"k_core": facts.get("data", {}).get("k_core")},
+        model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
+        training=training,
+        command=facts.get("command", ""),
+        commit=_core.build_info()["commit"] or None,
+        seconds={
+            "train": sum(r["train_seconds"] for r in log),
+            "validate": sum(r["valid_seconds"] for r in log),
+            "evaluate": round(evaluated - started, 3),
+        },
+    )
+    report["curve"] = [
+        {
+            "epoch": r["epoch"],
+            "loss": r["loss"],
+            "seconds": r["train_seconds"],
+            **{masking: r["valid"][masking] for masking in r["valid"]},
+        }
+        for r in log
+    ]
+    return report
