@@ -67,8 +67,8 @@ class SyntheticParameters:
             ),
             (
                 self.series_length >= after_opening + 2,
-                f"series_length must be at least {after_opening + 2} for histories of up to {self.max_events} "
-                f"events, so that no thread comes round; it is {self.series_length}",
+                f"series_length must be at least {after_opening + 2} for histories of up to "
+                f"{self.max_events} events, so that no thread comes round; it is {self.series_length}",
             ),
             (
                 self.noise == 0.0 or self.noise_items >= after_opening + 1,
