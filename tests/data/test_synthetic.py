@@ -82,7 +82,7 @@ def oracle_ranks(data: Dataset, parameters: SyntheticParameters) -> np.ndarray:
     for history in as_ids(data).values():
         by_token = chances(parameters, history[:-1])
         # Equal chances are ranked in any order, so in a random one.
-        order = np.lexsort((rng.random(len(tokens)), [-by_token[token] for token in tokens]))
+        order = np.lexsort((rng.random(len(tokens)), np.array([-by_token[token] for token in tokens])))
         ranks.append(1 + [tokens[place] for place in order].index(history[-1]))
     return np.array(ranks)
 

@@ -36,7 +36,7 @@ def csv_dialect(path: Path, data: bytes) -> Dialect:
     """CSV's dialect: tabs in a .tsv file, else what the header has most of: commas, tabs or semicolons."""
     if ".tsv" in (suffix.lower() for suffix in path.suffixes):
         return Dialect("\t", quoted=True, typed=False)
-    header = data.lstrip().partition(b"\n")[0].decode()
+    header = next(line for line in io.BytesIO(data) if line.strip()).decode()
     return Dialect(max(",\t;", key=header.count), quoted=True, typed=False)
 
 
