@@ -19,7 +19,8 @@ from recblr.errors import InputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends without an exception.
 
-    Raises InputError where the folder cannot be written to; after any exception nothing is left behind.
+    Raises InputError where the folder cannot be written to or the disk is full; after any exception the
+    file is as it was before, and nothing else is left behind.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -32,9 +33,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb") as written:
             os.fsync(written.fileno())
-        try:
-            draft.replace(path)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}; choose another file name") from None
+        draft.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; make room or choose another place"
+        ) from None
     finally:
         draft.unlink(missing_ok=True)

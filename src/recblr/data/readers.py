@@ -61,8 +61,8 @@ def read_dataset(
 def _by_suffix(path: Path) -> str:
     suffix = _without_gz(path).suffix.lower()
     if suffix not in _BY_SUFFIX:
-        # A missing file matters more than what its name ends in.
-        read_text(path)
+        if not path.is_file():
+            read_text(path)  # raises: that there is no file matters more than how its name ends
         raise InputError(
             f"the name {path.name} does not say what the file holds (.inter, .csv, .tsv and .txt do): "
             f"choose one of the formats {', '.join(FORMATS[1:])}"

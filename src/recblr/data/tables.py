@@ -36,7 +36,7 @@ def csv_dialect(path: Path, data: bytes) -> Dialect:
     """CSV's dialect: tabs in a .tsv file, else what the header has most of: commas, tabs or semicolons."""
     if ".tsv" in (suffix.lower() for suffix in path.suffixes):
         return Dialect("\t", quoted=True, typed=False)
-    header = data.lstrip().partition(b"\n")[0].decode()
+    header = next(line for line in io.BytesIO(data) if line.strip()).decode()
     return Dialect(max(",\t;", key=header.count), quoted=True, typed=False)
 
 
@@ -87,13 +87,11 @@ class _Table:
                 separator=self.dialect.separator,
                 quote_char='"' if self.dialect.quoted else None,
             )
-        except pl.exceptions.NoDataError:
-            return pl.DataFrame(schema={column.role: pl.String for column in columns})
         except pl.exceptions.PolarsError as error:
             self._complain(columns)
             reason = str(error).partition("\n")[0]
             raise InputError(f"{self.path} cannot be read as a table ({reason}): check its quotes") from None
-        frame = frame.with_columns(pl.all().str.strip_chars())
+        frame = frame[1:].with_columns(pl.all().str.strip_chars())
         empty = frame.select(pl.all().is_null() | (pl.all() == ""))
         if empty.select(pl.any_horizontal(pl.all().any())).item():
             self._complain(columns)
@@ -153,13 +151,15 @@ class _Table:
             start = reader.line_num + 1
 
     def _body(self) -> bytes:
+        """A first row as wide as the header, as polars takes the width from it, and then the rows."""
+        first = self.dialect.separator.join("-" * len(self.names)).encode() + b"\n"
         start = 0
         for _ in range(self.header_end):
             start = self.data.find(b"\n", start) + 1
             if start == 0:
-                return b""
+                return first
         # Trailing blank lines are common and harmless; left in, they would send us down the slow path.
-        return self.data[start:].rstrip(b"\r\n")
+        return first + self.data[start:].rstrip(b"\r\n")
 
 
 def _numbers(texts: pl.Series) -> tuple[Times, int | None]:

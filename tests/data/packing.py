@@ -1,0 +1,37 @@
+"""Histories written as lists, for tests that say what they mean by example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recblr.data import Dataset, Packed
+
+
+def pack(histories: Sequence[Sequence[int]]) -> Packed:
+    items = np.array([item for history in histories for item in history], dtype=np.int64)
+    return Packed.from_lengths(items, np.array([len(history) for history in histories], dtype=np.int64))
+
+
+def unpack(packed: Packed) -> list[list[int]]:
+    return [packed.history(s).tolist() for s in range(len(packed))]
+
+
+def dataset(
+    histories: Sequence[Sequence[int]],
+    *,
+    name: str = "shop",
+    users: Sequence[str] | None = None,
+    items: Sequence[str] = ("apple", "banana", "cherry"),
+) -> Dataset:
+    names = [f"user{s}" for s in range(len(histories))] if users is None else users
+    return Dataset(name, pack(histories), list(names), list(items))
+
+
+def as_ids(data: Dataset) -> dict[str, list[str]]:
+    """Every user's history in the owner's ids, in the dataset's order of users."""
+    return {
+        user: [data.item_ids[item] for item in data.histories.history(s)]
+        for s, user in enumerate(data.user_ids)
+    }

@@ -1,0 +1,126 @@
+"""Batches cover every pair exactly once, within a budget, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recblr.data import Batch, Packed, in_chunks, packed_batches
+from recblr.errors import InputError
+
+LENGTHS = st.lists(st.integers(0, 12), max_size=20)
+
+
+def numbered(lengths: list[int]) -> Packed:
+    """Histories of these lengths in which every event is an item of its own."""
+    return Packed.from_lengths(np.arange(sum(lengths), dtype=np.int64), np.array(lengths, dtype=np.int64))
+
+
+def pairs(batch: Batch) -> list[tuple[int, int]]:
+    return list(zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True))
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    return [(pairs(b), b.offsets.tolist()) for b in one] == [(pairs(b), b.offsets.tolist()) for b in other]
+
+
+@given(LENGTHS, st.integers(1, 30), st.integers(0, 3))
+def test_an_epoch_covers_every_pair_exactly_once(lengths: list[int], tokens: int, epoch: int) -> None:
+    histories = numbered(lengths)
+    batches = packed_batches(histories, tokens=tokens, seed=0, epoch=epoch)
+    expected = [pair for s in range(len(histories)) for pair in pairwise(histories.history(s).tolist())]
+    assert Counter(pair for batch in batches for pair in pairs(batch)) == Counter(expected)
+    assert batches.num_targets == len(expected)
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_the_number_of_batches_is_known_in_advance(lengths: list[int], tokens: int) -> None:
+    batches = packed_batches(numbered(lengths), tokens=tokens, seed=0, epoch=0)
+    assert len(batches) == len(list(batches))
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_no_batch_exceeds_the_budget_unless_it_is_a_single_history(lengths: list[int], tokens: int) -> None:
+    for batch in packed_batches(numbered(lengths), tokens=tokens, seed=0, epoch=0):
+        assert batch.inputs.size <= tokens or batch.offsets.size == 2
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_a_batch_ends_only_where_the_next_history_would_not_fit(lengths: list[int], tokens: int) -> None:
+    batches = list(packed_batches(numbered(lengths), tokens=tokens, seed=0, epoch=0))
+    for batch, following in pairwise(batches):
+        assert batch.inputs.size + int(following.offsets[1]) > tokens
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_histories_stay_whole_and_offsets_tell_them_apart(lengths: list[int], tokens: int) -> None:
+    histories = numbered(lengths)
+    whole = {tuple(histories.history(s).tolist()) for s in range(len(histories))}
+    for batch in packed_batches(histories, tokens=tokens, seed=0, epoch=0):
+        for start, end in pairwise(batch.offsets):
+            assert (*batch.inputs[start:end].tolist(), int(batch.targets[end - 1])) in whole
+
+
+@given(LENGTHS, st.integers(1, 30), st.integers(0, 2**40), st.integers(0, 1000))
+def test_the_same_seed_and_epoch_give_the_same_batches(
+    lengths: list[int], tokens: int, seed: int, epoch: int
+) -> None:
+    def batches() -> list[Batch]:
+        return list(packed_batches(numbered(lengths), tokens=tokens, seed=seed, epoch=epoch))
+
+    assert same(batches(), batches())
+
+
+def test_other_epochs_and_seeds_give_other_orders() -> None:
+    histories = numbered([3] * 50)
+
+    def batches(seed: int, epoch: int) -> list[Batch]:
+        return list(packed_batches(histories, tokens=10, seed=seed, epoch=epoch))
+
+    assert not same(batches(0, 0), batches(0, 1))
+    assert not same(batches(0, 0), batches(1, 0))
+    # Epoch e of seed s must not be epoch s of seed e.
+    assert not same(batches(0, 1), batches(1, 0))
+
+
+def test_batches_can_be_iterated_again() -> None:
+    batches = packed_batches(numbered([3, 4, 5]), tokens=4, seed=0, epoch=0)
+    assert same(list(batches), list(batches))
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(-1, 0), (0, -1)])
+def test_negative_seeds_and_epochs_are_refused(seed: int, epoch: int) -> None:
+    with pytest.raises(InputError, match="must not be negative"):
+        packed_batches(numbered([3]), tokens=4, seed=seed, epoch=epoch)
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 1 token, and the budget is 0"):
+        packed_batches(numbered([3]), tokens=0, seed=0, epoch=0)
+    with pytest.raises(InputError, match="at least 1 token, and the budget is 0"):
+        next(in_chunks(numbered([3]), 0))
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_chunks_hold_every_history_once_and_longest_first(lengths: list[int], tokens: int) -> None:
+    histories = numbered(lengths)
+    seen: list[int] = []
+    for indices, chunk in in_chunks(histories, tokens):
+        assert len(chunk) == len(indices)
+        for place, s in enumerate(indices):
+            assert chunk.history(place).tolist() == histories.history(int(s)).tolist()
+        seen += indices.tolist()
+    assert sorted(seen) == list(range(len(lengths)))
+    assert [lengths[s] for s in seen] == sorted(lengths, reverse=True)
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_chunks_bound_both_events_and_histories(lengths: list[int], tokens: int) -> None:
+    for indices, chunk in in_chunks(numbered(lengths), tokens):
+        assert len(indices) <= tokens
+        assert chunk.items.size <= tokens or len(indices) == 1

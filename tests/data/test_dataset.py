@@ -1,0 +1,157 @@
+"""A dataset knows its ids, survives the disk unchanged, and says so when it did not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from data.packing import dataset as make
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recblr.data import Dataset
+from recblr.errors import InputError
+
+
+def test_it_counts_users_items_and_interactions() -> None:
+    dataset = make([[0, 1, 2], [1]])
+    assert (dataset.num_users, dataset.num_items, dataset.num_interactions) == (2, 3, 4)
+    assert dataset.mean_length == 2.0
+
+
+def test_no_users_have_a_mean_length_of_zero() -> None:
+    assert make([]).mean_length == 0.0
+
+
+def test_ids_lead_to_indices() -> None:
+    dataset = make([[0], [1]])
+    assert dataset.user_index("user1") == 1
+    assert dataset.item_index("cherry") == 2
+
+
+def test_an_unknown_item_brings_close_matches() -> None:
+    with pytest.raises(InputError, match=r"shop has no item 'Bananna' .* did you mean 'banana'\?"):
+        make([[0]]).item_index("Bananna")
+
+
+def test_an_unknown_user_without_close_matches_brings_examples() -> None:
+    with pytest.raises(InputError, match=r"shop has no user '9' .* such as 'user0' or 'user1'"):
+        make([[0], [1]]).user_index("9")
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_name() -> None:
+    assert make([[0, 1]]).fingerprint == make([[0, 1]], name="market").fingerprint
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make([[1, 0]]),
+        make([[0, 1, 2]]),
+        make([[0, 1]], users=["someone"]),
+        make([[0, 1]], items=["applebanana", "cherry", ""]),
+        make([[0], [1]]),
+    ],
+)
+def test_other_content_has_another_fingerprint(other: Dataset) -> None:
+    assert other.fingerprint != make([[0, 1]]).fingerprint
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=5), st.text(max_size=5))
+def test_what_was_saved_is_what_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], name: str
+) -> None:
+    directory = tmp_path_factory.mktemp("saved") / "deeper"
+    dataset = make(histories, name=name)
+    dataset.save(directory)
+    loaded = Dataset.load(directory)
+    assert (loaded.name, loaded.user_ids, loaded.item_ids) == (name, dataset.user_ids, dataset.item_ids)
+    assert loaded.histories.items.tolist() == dataset.histories.items.tolist()
+    assert loaded.histories.offsets.tolist() == dataset.histories.offsets.tolist()
+
+
+def test_saving_again_replaces_and_leaves_no_drafts(tmp_path: Path) -> None:
+    make([[0, 1]]).save(tmp_path)
+    make([[2]]).save(tmp_path)
+    assert Dataset.load(tmp_path).num_interactions == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "catalogue.parquet",
+        "dataset.json",
+        "histories.parquet",
+    ]
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dataset\.json is missing"):
+        Dataset.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet", "dataset.json"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    make([[0, 1]]).save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=name):
+        Dataset.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet", "dataset.json"])
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_a_truncated_file_is_damaged(tmp_path: Path, name: str, keep: float) -> None:
+    make([[0, 1]]).save(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(InputError, match="is damaged: read the data file again"):
+        Dataset.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet"])
+def test_a_file_of_another_dataset_is_noticed(tmp_path: Path, name: str) -> None:
+    make([[0, 1]]).save(tmp_path / "one")
+    make([[1, 0]], items=["x", "y", "z"]).save(tmp_path / "other")
+    (tmp_path / "other" / name).replace(tmp_path / "one" / name)
+    with pytest.raises(InputError, match="is damaged"):
+        Dataset.load(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pl.DataFrame({"foreign": ["a"]}),
+        pl.DataFrame({"user": ["user0"], "items": [[99]]}),
+        pl.DataFrame(
+            {"user": [None], "items": [[0, 1]]}, schema={"user": pl.String, "items": pl.List(pl.Int64)}
+        ),
+        pl.DataFrame({"user": ["user0"], "items": ["0 1"]}),
+    ],
+)
+def test_a_foreign_table_is_damage_too(tmp_path: Path, table: pl.DataFrame) -> None:
+    make([[0, 1]]).save(tmp_path)
+    table.write_parquet(tmp_path / "histories.parquet")
+    with pytest.raises(InputError, match="is damaged"):
+        Dataset.load(tmp_path)
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    make([[0, 1]]).save(tmp_path)
+    about = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 2}))
+    with pytest.raises(InputError, match="version 2"):
+        Dataset.load(tmp_path)
+
+
+def test_saving_where_a_file_is_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        make([[0]]).save(tmp_path / "taken")
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 histories cannot belong to 2 users"):
+        make([[0]], users=["a", "b"])
+    with pytest.raises(ValueError, match="outside the catalogue"):
+        make([[3]])
+    with pytest.raises(ValueError, match="item ids must differ"):
+        make([[0]], items=["a", "a"])

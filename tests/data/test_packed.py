@@ -1,0 +1,84 @@
+"""Packed histories: what goes in comes out, whatever is selected or trimmed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data.packing import pack, unpack
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recblr.data.packed import Packed
+
+HISTORIES = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
+
+
+@given(HISTORIES)
+def test_packing_loses_nothing(histories: list[list[int]]) -> None:
+    packed = pack(histories)
+    assert unpack(packed) == histories
+    assert packed.lengths.tolist() == [len(history) for history in histories]
+
+
+@given(HISTORIES, st.data())
+def test_select_gives_the_histories_asked_for_in_that_order(
+    histories: list[list[int]], data: st.DataObject
+) -> None:
+    index = st.integers(0, max(len(histories) - 1, 0))
+    chosen = data.draw(st.lists(index, max_size=10 if histories else 0))
+    selected = pack(histories).select(np.array(chosen, dtype=np.int64))
+    assert unpack(selected) == [histories[s] for s in chosen]
+
+
+@given(HISTORIES, st.data())
+def test_a_mask_selects_where_it_holds(histories: list[list[int]], data: st.DataObject) -> None:
+    mask = data.draw(st.lists(st.booleans(), min_size=len(histories), max_size=len(histories)))
+    selected = pack(histories).select(np.array(mask, dtype=np.bool_))
+    assert unpack(selected) == [history for history, wanted in zip(histories, mask, strict=True) if wanted]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=6), max_size=8))
+def test_trimming_drops_the_ends_of_every_history(histories: list[list[int]]) -> None:
+    assert unpack(pack(histories).trimmed(first=1, last=2)) == [history[1:-2] for history in histories]
+
+
+def test_a_history_is_a_view() -> None:
+    packed = pack([[1, 2], [3]])
+    assert np.shares_memory(packed.history(1), packed.items)
+
+
+def test_trimming_more_than_there_is_is_refused() -> None:
+    with pytest.raises(ValueError, match="history 1 has 1 events"):
+        pack([[1, 2], [3]]).trimmed(last=2)
+
+
+@pytest.mark.parametrize("wrong", [[2], [-1], [0, 5]])
+def test_selecting_a_history_that_is_not_there_is_refused(wrong: list[int]) -> None:
+    with pytest.raises(IndexError, match=r"indices must lie in 0\.\.1"):
+        pack([[1], [2]]).select(np.array(wrong))
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    with pytest.raises(IndexError, match="mask"):
+        pack([[1], [2]]).select(np.array([True]))
+
+
+@pytest.mark.parametrize("s", [-1, 2])
+def test_there_is_no_counting_from_the_end(s: int) -> None:
+    with pytest.raises(IndexError, match="no history"):
+        pack([[1], [2]]).history(s)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [([0, 2], "end at 3"), ([1, 3], "start at 0"), ([], "start at 0"), ([0, 2, 1, 3], "never fall")],
+)
+def test_offsets_must_rise_from_zero_to_the_number_of_events(offsets: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Packed(np.arange(3), np.array(offsets, dtype=np.int64))
+
+
+@pytest.mark.parametrize("items", [np.zeros(2, dtype=np.int32), np.zeros((1, 2), dtype=np.int64)])
+def test_items_are_one_dimensional_int64(items: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="items must be a one-dimensional int64 array"):
+        Packed(items, np.array([0, 2]))

@@ -1,0 +1,155 @@
+"""Every format gives the same histories: ordered by time, ties in file order, numbered as they appear."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from data.packing import as_ids
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recblr.data import read_dataset
+
+# What all files below say: two events of ann tie at time 5, and her first event stands last.
+HISTORIES = {"bob": ["tea", "rum"], "ann": ["oil", "tea", "rum", "nut"]}
+
+INTER = (
+    "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    "bob\ttea\t5\t1\nann\ttea\t4\t5\nbob\trum\t3\t2\nann\trum\t4\t5\nann\tnut\t1\t6\nann\toil\t1\t0\n"
+)
+CSV = "user_id,item_id,timestamp\nbob,tea,1\nann,tea,5\nbob,rum,2\nann,rum,5\nann,nut,6\nann,oil,0\n"
+PAIRS = "bob tea\nann oil\nann tea\nbob rum\nann rum\nann nut\n"
+SEQUENCES = "bob tea rum\nann oil tea rum nut\n"
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    content = text.encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+FILES = {
+    "atomic": ("shop.inter", INTER),
+    "atomic, gzipped": ("shop.inter.gz", INTER),
+    "atomic without types": ("shop.inter", INTER.replace(":token", "").replace(":float", "")),
+    "comma": ("shop.csv", CSV),
+    "comma, gzipped": ("shop.csv.gz", CSV),
+    "suffix in capitals": ("shop.CSV", CSV),
+    "tabs": ("shop.tsv", CSV.replace(",", "\t")),
+    "tabs in .csv": ("shop.csv", CSV.replace(",", "\t")),
+    "semicolons": ("shop.csv", CSV.replace(",", ";")),
+    "quoted": ("shop.csv", CSV.replace("tea", '"tea"').replace("item_id", '"item_id"')),
+    "spaces around values": ("shop.csv", CSV.replace(",", " , ")),
+    "byte order mark": ("shop.csv", "\ufeff" + CSV),
+    "lines that end as on Windows": ("shop.csv", CSV.replace("\n", "\r\n")),
+    "no line break at the end": ("shop.csv", CSV.rstrip()),
+    "blank lines": ("shop.csv", "\n" + CSV.replace("ann,nut", "\n  \nann,nut") + "\n\n"),
+    "a blank line under the header": ("shop.csv", CSV.replace("timestamp\n", "timestamp\n\n")),
+    "times that are not whole": ("shop.csv", CSV.replace(",5\n", ",5.5\n")),
+    "times with exponents": ("shop.csv", CSV.replace(",6\n", ",6e9\n")),
+    "pairs": ("shop.txt", PAIRS),
+    "pairs, gzipped": ("shop.txt.gz", PAIRS),
+    "pairs with tabs and blank lines": (
+        "shop.txt",
+        "\n" + PAIRS.replace(" ", " \t ").replace("\n", " \r\n\n"),
+    ),
+    "sequences": ("shop.txt", SEQUENCES),
+    "sequences with tabs and blank lines": ("shop.txt", SEQUENCES.replace(" ", "\t").replace("\n", "\n \n")),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_every_format_gives_the_same_histories(tmp_path: Path, case: str) -> None:
+    dataset = read_dataset(write(tmp_path, *FILES[case]), k_core=0)
+    assert as_ids(dataset) == HISTORIES
+    assert dataset.user_ids == ["bob", "ann"]
+    assert dataset.name == "shop"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"), [("inter", INTER), ("csv", CSV), ("pairs", PAIRS), ("sequences", SEQUENCES)]
+)
+def test_a_named_format_needs_no_suffix(tmp_path: Path, form: str, text: str) -> None:
+    assert as_ids(read_dataset(write(tmp_path, "events", text), format=form, k_core=0)) == HISTORIES
+
+
+def test_columns_can_have_other_names(tmp_path: Path) -> None:
+    text = CSV.replace("user_id,item_id,timestamp", "who,what,when")
+    path = write(tmp_path, "shop.csv", text)
+    assert as_ids(read_dataset(path, user="who", item="what", time="when", k_core=0)) == HISTORIES
+
+
+def test_columns_can_stand_in_any_order_among_others(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.csv", 'timestamp,note,item_id,x,user_id\n2,"a,\nb",tea,,ann\n1,,oil,,ann\n')
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["oil", "tea"]}
+
+
+def test_without_a_time_column_the_order_of_the_file_counts(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.csv", "user_id,item_id\nann,tea\nbob,tea\nann,oil\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea", "oil"], "bob": ["tea"]}
+
+
+def test_times_sort_as_numbers_and_not_as_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.csv", "user_id,item_id,timestamp\nann,late,10\nann,early,9\nann,first,-1\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["first", "early", "late"]}
+
+
+def test_times_in_nanoseconds_keep_their_last_digit(tmp_path: Path) -> None:
+    rows = "ann,late,1700000000000000001\nann,early,1700000000000000000\n"
+    path = write(tmp_path, "shop.csv", "user_id,item_id,timestamp\n" + rows)
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["early", "late"]}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=30))
+def test_ties_keep_file_order(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int]]
+) -> None:
+    rows = [f"u{user},i{row},{time}" for row, (user, time) in enumerate(events)]
+    path = write(tmp_path_factory.mktemp("ties"), "shop.csv", "\n".join(["user_id,item_id,timestamp", *rows]))
+    expected: dict[str, list[str]] = {}
+    for user, _ in events:
+        expected.setdefault(f"u{user}", [])
+    for row, (user, _) in sorted(enumerate(events), key=lambda numbered: numbered[1][1]):
+        expected[f"u{user}"].append(f"i{row}")
+    dataset = read_dataset(path, k_core=0)
+    assert as_ids(dataset) == expected
+    assert dataset.user_ids == list(expected)
+
+
+def test_ids_are_text_even_where_they_look_like_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.csv", "user_id,item_id\n007,1.0\n007,1\n7,01\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"007": ["1.0", "1"], "7": ["01"]}
+
+
+def test_ids_need_not_be_ascii(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.txt", "Zoë café naïve\nØ 茶 café\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"Zoë": ["café", "naïve"], "Ø": ["茶", "café"]}
+
+
+def test_a_quote_in_an_atomic_file_is_an_ordinary_character(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.inter", 'user_id:token\titem_id:token\nann\t"tea\nann\to"il\n')
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ['"tea', 'o"il']}
+
+
+def test_an_item_that_recurs_stays_twice_in_the_history(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.txt", "ann tea tea oil tea\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea", "tea", "oil", "tea"]}
+
+
+def test_items_are_numbered_as_they_appear_among_what_the_filter_leaves(tmp_path: Path) -> None:
+    # "rare" comes first, and so does bob's "oil" in the file; bob and "rare" are filtered out.
+    rows = ["ann,rare,9", "bob,oil,1", "ann,tea,3", "ann,oil,2", "cid,oil,1", "cid,tea,2"]
+    path = write(tmp_path, "shop.csv", "\n".join(["user_id,item_id,timestamp", *rows]))
+    dataset = read_dataset(path, k_core=2)
+    assert dataset.user_ids == ["ann", "cid"]
+    assert dataset.item_ids == ["tea", "oil"]
+    assert as_ids(dataset) == {"ann": ["oil", "tea"], "cid": ["oil", "tea"]}
+
+
+def test_five_interactions_is_the_default_minimum(tmp_path: Path) -> None:
+    users = [f"u{n} a b c d e" for n in range(5)]
+    path = write(tmp_path, "shop.txt", "\n".join([*users, "short a b"]))
+    assert read_dataset(path).user_ids == [f"u{n}" for n in range(5)]

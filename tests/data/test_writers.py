@@ -1,0 +1,70 @@
+"""Atomic files written here read back as the same dataset."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from data.packing import dataset
+
+from recblr.data import read_dataset, write_inter
+from recblr.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["shop.inter", "shop.inter.gz"])
+def test_what_was_written_is_what_is_read(tmp_path: Path, name: str) -> None:
+    original = dataset([[0, 1, 1], [2, 0]], users=['the "first"', "Zoë"])
+    write_inter(original, tmp_path / name)
+    assert read_dataset(tmp_path / name, k_core=0).fingerprint == original.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_the_file_is_recbole_s_with_increasing_times(tmp_path: Path) -> None:
+    write_inter(dataset([[0, 1], [2]]), tmp_path / "shop.inter")
+    assert (tmp_path / "shop.inter").read_text() == (
+        "user_id:token\titem_id:token\ttimestamp:float\nuser0\tapple\t1\nuser0\tbanana\t2\nuser1\tcherry\t3\n"
+    )
+
+
+def test_the_same_data_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.inter.gz", "two.inter.gz"):
+        write_inter(dataset([[0, 1]]), tmp_path / name)
+    content = (tmp_path / "one.inter.gz").read_bytes()
+    assert content == (tmp_path / "two.inter.gz").read_bytes()
+    assert gzip.decompress(content).startswith(b"user_id:token")
+
+
+def test_another_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"shop\.csv is no name for an atomic file"):
+        write_inter(dataset([[0]]), tmp_path / "shop.csv")
+
+
+@pytest.mark.parametrize("token", ["a\tb", "a\nb", " a", ""])
+def test_an_id_that_would_not_survive_is_refused(tmp_path: Path, token: str) -> None:
+    with pytest.raises(InputError, match="would not survive"):
+        write_inter(dataset([[0]], items=[token]), tmp_path / "shop.inter")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot write .*shop\.inter: .*choose a folder that exists"):
+        write_inter(dataset([[0]]), tmp_path / "nowhere" / "shop.inter")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "shop.inter"
+    write_inter(dataset([[0]]), path)
+    before = path.read_bytes()
+
+    def disk_full(self: Path, content: bytes) -> int:
+        self.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_inter(dataset([[1, 2]]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
