@@ -1,0 +1,232 @@
+"""Layers: one event at a time equals the whole pass, padding never leaks, the paper's shapes and starts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import recblr
+from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRConfig, RecBLRLayer
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def tiny_model(dropout=0.0, num_layers=2):
+    model = RecBLR(11, RecBLRConfig(d_model=8, num_layers=num_layers, dropout=dropout)).eval()
+    with torch.no_grad():  # larger than training starts with, so that every path matters
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and "conv" not in name:
+                parameter.normal_(std=0.4)
+    return model
+
+
+def test_the_whole_package_offers_its_names():
+    for name in recblr.__all__:
+        assert getattr(recblr, name) is not None
+
+
+def plain_layer(layer, x):
+    """RecBLRLayer on one sequence (T, D), written out from the paper, serial in time."""
+    recurrent = layer.recurrent
+    xs, zs = recurrent.input(x).chunk(2, -1)
+    padded = torch.cat([torch.zeros(recurrent.conv1d.kernel_size - 1, xs.shape[1]), xs])
+    state = torch.zeros(xs.shape[1])
+    decay = F.softplus(recurrent.bdlru.Lambda)
+    out = []
+    for t in range(x.shape[0]):
+        window = padded[t : t + recurrent.conv1d.kernel_size]
+        v = F.silu((window * recurrent.conv1d.weight.T).sum(0) + recurrent.conv1d.bias)
+        r, i = torch.sigmoid(recurrent.bdlru.gates(v)).chunk(2)
+        alpha = torch.exp(-decay * r)
+        state = alpha * state + torch.sqrt(1 - alpha**2) * i * v
+        out.append(recurrent.output(state * F.silu(zs[t])))
+    u = layer.layer_norm(torch.stack(out) + x)
+    return layer.ffn_norm(layer.ffn.w_2(F.silu(layer.ffn.w_1(u))) + u)
+
+
+def test_the_layer_is_the_papers():
+    layer = RecBLRLayer(6, dropout=0.3).eval().double()
+    with torch.no_grad():
+        layer.recurrent.bdlru.gates.weight.normal_()
+    x = torch.randn(3, 9, 6, dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        expected = torch.stack([plain_layer(layer, sequence) for sequence in x])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_any_split_of_a_history_into_chunks_gives_the_same(data):
+    model = tiny_model()
+    length = data.draw(st.integers(1, 14), label="length")
+    cuts = data.draw(st.lists(st.integers(0, length), max_size=5).map(sorted), label="cuts")
+    items = torch.randint(11, (3, length))
+    whole, end = model.with_state(items)
+    state, parts = None, []
+    for start, stop in zip([0, *cuts], [*cuts, length], strict=True):
+        hidden, state = model.with_state(items[:, start:stop], state=state)
+        parts.append(hidden)
+    close(torch.cat(parts, 1), whole)
+    for layer_state, layer_end in zip(state, end, strict=True):
+        close(layer_state.conv, layer_end.conv)
+        close(layer_state.hidden, layer_end.hidden)
+
+
+@settings(max_examples=15)
+@given(st.integers(1, 12), st.integers(0, 12))
+def test_one_event_at_a_time_equals_the_whole_pass(length, switch):
+    # The first events go in one pass, the rest one by one.
+    model = tiny_model()
+    items = torch.randint(11, (2, length))
+    whole = model(items)
+    switch = min(switch, length)
+    first, state = model.with_state(items[:, :switch])
+    close(first, whole[:, :switch])
+    for t in range(switch, length):
+        hidden, state = model.step(items[:, t], state)
+        close(hidden, whole[:, t])
+
+
+@pytest.mark.parametrize(
+    "layer", [BDLRU(5), CausalConv1d(5, 4), CausalConv1d(5, 1), GatedRecurrentLayer(5), RecBLRLayer(5)]
+)
+def test_every_layer_steps_as_it_runs(layer):
+    layer.eval()
+    x = torch.randn(2, 6, 5)
+    out = layer(x)
+    whole = out[0] if isinstance(out, tuple) else out
+    state = None
+    for t in range(6):
+        y, state = layer.step(x[:, t], state)
+        close(y, whole[:, t])
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=5), st.booleans())
+def test_packed_and_padded_equal_each_history_alone(lengths, with_state):
+    model = tiny_model()
+    histories = [torch.randint(11, (n,)) for n in lengths]
+    state = model.with_state(torch.randint(11, (len(lengths), 3)))[1] if with_state else None
+
+    def state_of(s):
+        return None if state is None else tuple(type(x)(*(part[s : s + 1] for part in x)) for x in state)
+
+    alone = [model.with_state(h.unsqueeze(0), state=state_of(s)) for s, h in enumerate(histories)]
+    expected = torch.cat([hidden[0] for hidden, _ in alone])
+
+    offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
+    packed, packed_end = model.with_state(torch.cat(histories), offsets=offsets, state=state)
+    close(packed, expected)
+
+    padded = nn.utils.rnn.pad_sequence([*histories, torch.zeros(8, dtype=torch.long)], True, 10)[:-1]
+    valid = torch.arange(padded.shape[1]) < torch.tensor(lengths).unsqueeze(1)
+    hidden, padded_end = model.with_state(padded, lengths=torch.tensor(lengths), state=state)
+    close(hidden[valid], expected)
+    assert not hidden[~valid].any()
+    for ends in (packed_end, padded_end):
+        for layer, layer_state in enumerate(ends):
+            close(layer_state.hidden, torch.cat([end[layer].hidden for _, end in alone]))
+            close(layer_state.conv, torch.cat([end[layer].conv for _, end in alone]))
+
+
+def test_gradients_do_not_pass_padding():
+    layer = RecBLRLayer(4)
+    x = torch.randn(2, 5, 4, requires_grad=True)
+    layer(x, lengths=torch.tensor([2, 5])).sum().backward()
+    assert x.grad[0, 2:].abs().sum() == 0
+
+
+def test_the_model_is_causal():
+    model = tiny_model()
+    items = torch.randint(11, (1, 8))
+    changed = items.clone()
+    changed[0, 5] = (items[0, 5] + 1) % 11
+    before, after = model(items), model(changed)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
+def test_scores_are_those_of_the_tied_embedding():
+    model = tiny_model()
+    hidden = model(torch.randint(11, (2, 3)))
+    close(model.scores(hidden), torch.einsum("btd,vd->btv", hidden, model.item_embedding.weight))
+
+
+def test_lambda_starts_uniform_in_alpha():
+    alpha = torch.exp(-F.softplus(BDLRU(20_000).Lambda.detach().double()))
+    assert alpha.min() >= 0.9 - 1e-6
+    assert alpha.max() <= 0.999 + 1e-6
+    deciles = torch.quantile(alpha, torch.linspace(0, 1, 11, dtype=torch.float64))
+    torch.testing.assert_close(
+        deciles, torch.linspace(0.9, 0.999, 11, dtype=torch.float64), atol=2e-3, rtol=0
+    )
+
+
+def test_weights_start_as_the_paper_says():
+    model = RecBLR(3000, RecBLRConfig(d_model=64))
+    for weight in (model.item_embedding.weight, model.layers[0].ffn.w_1.weight):
+        assert abs(weight.std().item() - 0.02) < 2e-3
+    assert not model.layers[0].recurrent.bdlru.gates.bias.any()
+    assert model.layers[0].recurrent.input.bias is None
+    assert model.layers[0].recurrent.d_inner == 128
+    assert model.layers[0].ffn.w_1.out_features == 256
+
+
+def test_lambda_stays_float32_in_half_precision():
+    layer = BDLRU(16)
+    exact = layer.Lambda.detach().clone()
+    layer.bfloat16()
+    assert layer.gates.weight.dtype == torch.bfloat16
+    assert torch.equal(layer.Lambda, exact)
+    y, final = layer(torch.randn(2, 5, 16, dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+    assert final.dtype == torch.float32
+    assert layer.double().Lambda.dtype == torch.float64
+
+
+def test_a_layer_drops_into_a_compiled_model():
+    layer = RecBLRLayer(8).eval()
+    x = torch.randn(2, 6, 8)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    close(compiled(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.tensor([1, 2, 3]), r"lengths must be \(2,\) integers"),
+        (torch.tensor([1.0, 2.0]), r"lengths must be \(2,\) integers"),
+        (torch.tensor([1, 6]), r"lengths must lie in 0..5"),
+        (torch.tensor([-1, 2]), r"lengths must lie in 0..5"),
+    ],
+)
+def test_wrong_lengths_are_named(lengths, message):
+    with pytest.raises(ValueError, match=message):
+        RecBLRLayer(4)(torch.randn(2, 5, 4), lengths=lengths)
+
+
+def test_lengths_and_offsets_exclude_each_other():
+    with pytest.raises(ValueError, match="give one of them"):
+        RecBLRLayer(4)(torch.randn(5, 4), lengths=torch.tensor([5]), offsets=torch.tensor([0, 5]))
+    with pytest.raises(ValueError, match="give one of them"):
+        RecBLR(5)(torch.tensor([1, 2]), lengths=torch.tensor([2]), offsets=torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize(
+    "option", [{"d_model": 0}, {"num_layers": 0}, {"dropout": 1.0}, {"expand": 0}, {"d_conv": 0}]
+)
+def test_wrong_hyper_parameters_are_named(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        RecBLRConfig(**option)
