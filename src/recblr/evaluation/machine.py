@@ -14,7 +14,7 @@ def describe_machine() -> dict[str, object]:
     What cannot be found out is None. `cores` are those that this process may use.
     """
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cores": usable_cores(),
         "torch_threads": torch.get_num_threads(),

@@ -1,0 +1,107 @@
+"""Puts a run's report into docs/: JSON, a picture, and the table in docs/results.md.
+
+python benchmarks/results.py RUN/report.json ml-1m     take a report in, under that name
+python benchmarks/results.py                           draw and write everything again
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from recblr.evaluation import read_report, write_report
+
+DOCS = Path(__file__).parents[1] / "docs"
+RESULTS = DOCS / "results"
+METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
+BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
+
+# arXiv 2406.12580v2, seen items not masked.
+PAPER = {
+    "ml-1m": {"hr@10": 0.3285, "ndcg@10": 0.1901, "mrr@10": 0.1478, "hr@20": 0.4336, "ndcg@20": 0.2161},
+    "beauty": {"hr@10": 0.0881, "ndcg@10": 0.0446, "mrr@10": 0.0313, "hr@20": 0.1243, "ndcg@20": 0.0538},
+}
+
+
+def take(report_file, name):
+    """Keep a report in docs/results with the paper's figures under a root of their own."""
+    report = read_report(report_file)
+    if name in PAPER:
+        report["paper"] = {"test": {"unmasked": PAPER[name]}}
+    RESULTS.mkdir(exist_ok=True)
+    write_report(report, RESULTS / f"{name}.json")
+
+
+def table(report):
+    """The report's test figures as a Markdown table."""
+
+    def row(name, figures):
+        cells = (figures.get(metric) for metric in METRICS)
+        values = (c["mean"] if isinstance(c, dict) else c for c in cells)
+        return f"| {name} | " + " | ".join("–" if v is None else f"{v:.4f}" for v in values) + " |"
+
+    lines = ["| | " + " | ".join(m.upper() for m in METRICS) + " |", "|---|" + "---|" * len(METRICS)]
+    for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):
+        lines.append(row(f"**recblr**, {words}", report["ours"]["test"][masking]))
+        if masking in report.get("paper", {}).get("test", {}):
+            lines.append(row(f"RecBLR, the paper, {words}", report["paper"]["test"][masking]))
+        for name in ("successor", "popular"):
+            lines.append(row(f"{name}, {words}", report["baselines"][name]["test"][masking]))
+    return "\n".join(lines)
+
+
+def draw(report, path):
+    """Validation by epoch, and the test figures as bars."""
+    epochs = [point["epoch"] for point in report["curve"]]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    colours = {"unmasked": "#4477aa", "masked": "#cc6677"}
+    words = {"unmasked": "all items", "masked": "unseen items"}
+    for masking, colour in colours.items():
+        values = [point[masking]["ndcg@10"] for point in report["curve"]]
+        left.plot(epochs, values, color=colour, label=words[masking])
+    left.set(xlabel="epoch", ylabel="validation NDCG@10", ylim=(0, None), title="learning")
+    left.legend(frameon=False, loc="lower right")
+    minutes = report["seconds"]["train"] / 60
+    left.text(0.98, 0.3, f"{minutes:.0f} minutes of training\non {report['machine']['cores']} CPU cores",
+              transform=left.transAxes, ha="right", color="#555555")  # fmt: skip
+    rows = {
+        "RecBLR": report["ours"],
+        **{name: report["baselines"][name] for name in ("successor", "popular")},
+    }
+    for offset, (masking, colour) in enumerate(colours.items()):
+        values = [root["test"][masking]["ndcg@10"]["mean"] for root in rows.values()]
+        bars = right.bar([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
+        right.bar_label(bars, fmt="%.3f", padding=2)
+    right.set_xticks(range(len(rows)), rows)
+    right.set(ylabel="test NDCG@10", title="ranking the whole catalogue")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(
+        f"{report['dataset']['name']}: {report['dataset']['users']:,} users,"
+        f" {report['dataset']['items']:,} items"
+    )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def refresh():
+    """Draw every report's picture and write its table between its marks in docs/results.md."""
+    page = DOCS / "results.md"
+    text = page.read_text(encoding="utf-8")
+    for file in sorted(RESULTS.glob("*.json")):
+        report = read_report(file)
+        draw(report, file.with_suffix(".png"))
+        before, rest = text.split(BEGIN.format(file.stem), 1)
+        text = before + BEGIN.format(file.stem) + f"\n{table(report)}\n" + END + rest.split(END, 1)[1]
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        take(*sys.argv[1:])
+    elif len(sys.argv) != 1:
+        sys.exit(__doc__)
+    refresh()
