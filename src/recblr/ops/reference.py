@@ -33,7 +33,7 @@ def _steps(x: Tensor, offsets: Tensor | None, reverse: bool) -> list[tuple[Tenso
 
 def _as_rows(x: Tensor) -> Tensor:
     """x as (rows, C) in the accumulation dtype."""
-    return x.reshape(-1, x.shape[-1]).to(checks.accumulation_dtype(x.dtype))
+    return x.flatten(0, -2).to(checks.accumulation_dtype(x.dtype))
 
 
 def scan(
