@@ -107,3 +107,14 @@ def scan(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -
     sequences = time_axis("scan", "b", b, offsets)
     state("scan", initial, (sequences, b.shape[-1]), b)
     return sequences
+
+
+def scan_backward(grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
+    """Check _scan_backward's arguments; returns the number of sequences."""
+    op = "_scan_backward"
+    floating(op, "h", h)
+    same(op, "a", a, "h", h)
+    same(op, "grad", grad, "h", h)
+    sequences = time_axis(op, "h", h, offsets)
+    state(op, initial, (sequences, h.shape[-1]), h)
+    return sequences
