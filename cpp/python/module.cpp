@@ -93,6 +93,8 @@ py::array scan(const py::array& a, const py::array& b, const std::optional<py::a
 
 py::array scan_any(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
                    const std::optional<py::array>& offsets, bool reverse) {
+  const bool is_float = b.dtype().equal(py::dtype::of<float>());
+  if (!is_float && !b.dtype().equal(py::dtype::of<double>())) throw py::value_error("scan: b must be float32 or float64, but is " + dtype(b));
   if (b.ndim() != 2 && b.ndim() != 3) throw py::value_error("scan: b must be (B, T, C), or (T, C), but has shape " + shape(b));
   if (shape(a) != shape(b)) throw py::value_error("scan: a must have b's shape " + shape(b) + ", but has " + shape(a));
   if (!a.dtype().equal(b.dtype()))
@@ -106,9 +108,7 @@ py::array scan_any(const py::array& a, const py::array& b, const std::optional<p
     if (!initial->dtype().equal(b.dtype()))
       throw py::value_error("scan: initial must be " + dtype(b) + ", but is " + dtype(*initial));
   }
-  if (b.dtype().equal(py::dtype::of<float>())) return scan<float>(a, b, initial, e);
-  if (b.dtype().equal(py::dtype::of<double>())) return scan<double>(a, b, initial, e);
-  throw py::value_error("scan: b must be float32 or float64, but is " + dtype(b));
+  return is_float ? scan<float>(a, b, initial, e) : scan<double>(a, b, initial, e);
 }
 
 constexpr const char* kScanDoc = R"(h[t] = a[t] * h[t-1] + b[t] along the second-to-last axis of NumPy arrays.
