@@ -7,7 +7,7 @@ def scan(
     a: NDArray[Any],
     b: NDArray[Any],
     initial: NDArray[Any] | None = None,
-    offsets: NDArray[np.int64] | None = None,
+    offsets: NDArray[np.int64] | NDArray[np.int32] | None = None,
     reverse: bool = False,
 ) -> NDArray[Any]: ...
 def build_info() -> dict[str, str]: ...

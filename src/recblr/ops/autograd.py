@@ -48,7 +48,7 @@ def _scan_backward(
 
 def _first_rows(values: Tensor, initial: Tensor, offsets: Tensor | None, reverse: bool) -> Tensor:
     """The first row in time of every sequence, (S, C), in initial's dtype; zeros where there is none."""
-    rows = values.reshape(-1, values.shape[-1])
+    rows = values.flatten(0, -2)
     if offsets is None:
         length = values.shape[-2]
         ends = (torch.arange(initial.shape[0], device=values.device) + 1) * length

@@ -19,9 +19,9 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def floating(op: str, name: str, tensor: Tensor) -> None:
+def floating(op: str, name: str, tensor: Tensor | None) -> None:
     """Refuse dtypes that the operators do not compute in."""
-    if tensor.dtype not in FLOATING:
+    if tensor is not None and tensor.dtype not in FLOATING:
         raise ValueError(
             f"{op}: {name} must be float32, float64, bfloat16 or float16, but is {_name(tensor.dtype)}"
         )
@@ -31,6 +31,14 @@ def device(op: str, name: str, tensor: Tensor | None, expected: torch.device) ->
     """Refuse an argument on another device."""
     if tensor is not None and tensor.device != expected:
         raise ValueError(f"{op}: {name} must be on {expected}, but is on {tensor.device}")
+
+
+def dtype(op: str, name: str, tensor: Tensor | None, expected: torch.dtype, meaning: str) -> None:
+    """Refuse another dtype than ``expected``."""
+    if tensor is not None and tensor.dtype != expected:
+        raise ValueError(
+            f"{op}: {name} must be {_name(expected)}, {meaning}, but is {_name(tensor.dtype)}"
+        )
 
 
 def shape(op: str, name: str, tensor: Tensor | None, expected: tuple[int, ...], meaning: str = "") -> None:
@@ -78,11 +86,7 @@ def state(op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor) 
     if tensor is None:
         return
     shape(op, "initial", tensor, expected, "a state a sequence")
-    accumulate = accumulation_dtype(x.dtype)
-    if tensor.dtype != accumulate:
-        raise ValueError(
-            f"{op}: initial must be {_name(accumulate)}, the accumulation dtype, but is {_name(tensor.dtype)}"
-        )
+    dtype(op, "initial", tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
     device(op, "initial", tensor, x.device)
 
 
@@ -100,10 +104,28 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
         raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {values[-1]}")
 
 
+def offsets_values_where_readable(offsets: Tensor, rows: int) -> None:
+    """The same for composed operators, which also run on traced tensors: an empty scan refuses for them."""
+    if offsets.device.type == "cpu":
+        nothing = torch.empty(rows, 0, device=offsets.device)
+        torch.ops.recblr.scan(nothing, nothing, None, offsets, False)
+
+
 def scan(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
     """Check scan's arguments; returns the number of sequences."""
     floating("scan", "b", b)
     same("scan", "a", a, "b", b)
     sequences = time_axis("scan", "b", b, offsets)
     state("scan", initial, (sequences, b.shape[-1]), b)
+    return sequences
+
+
+def scan_backward(grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
+    """Check _scan_backward's arguments; returns the number of sequences."""
+    op = "_scan_backward"
+    floating(op, "h", h)
+    same(op, "a", a, "h", h)
+    same(op, "grad", grad, "h", h)
+    sequences = time_axis(op, "h", h, offsets)
+    state(op, initial, (sequences, h.shape[-1]), h)
     return sequences

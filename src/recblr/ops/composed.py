@@ -36,10 +36,9 @@ def bdlru(
     checks.state("bdlru", initial, (sequences, channels), x)
     for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
         checks.device("bdlru", name, tensor, x.device)
-    if gates.dtype != x.dtype:
-        raise ValueError(f"bdlru: gates must have x's dtype {x.dtype}, but has {gates.dtype}")
-    if decay.dtype != accumulate:
-        raise ValueError(f"bdlru: decay must be {accumulate}, the accumulation dtype, but is {decay.dtype}")
+    checks.dtype("bdlru", "gates", gates, x.dtype, "x's dtype")
+    checks.dtype("bdlru", "decay", decay, accumulate, "the accumulation dtype")
+    checks.floating("bdlru", "scale", scale)
 
     r, i = gates.to(accumulate).chunk(2, dim=-1)
     u = decay * torch.sigmoid(r)
@@ -76,7 +75,10 @@ def causal_conv1d(
     checks.shape("causal_conv1d", "bias", bias, (channels,))
     checks.state("causal_conv1d", initial, (sequences, width - 1, channels), x)
     for name, tensor in (("weight", weight), ("bias", bias)):
+        checks.floating("causal_conv1d", name, tensor)
         checks.device("causal_conv1d", name, tensor, x.device)
+    if offsets is not None:
+        checks.offsets_values_where_readable(offsets, x.shape[0])
 
     accumulate = checks.accumulation_dtype(x.dtype)
     wide, past = x.to(accumulate), initial

@@ -17,7 +17,7 @@ def _scan(
 def _scan_backward(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    sequences = checks.time_axis("_scan_backward", "h", h, offsets)
+    sequences = checks.scan_backward(grad, a, h, initial, offsets)
     contiguous = torch.contiguous_format
     dinitial = h.new_empty(sequences, h.shape[-1], dtype=checks.accumulation_dtype(h.dtype))
     return (

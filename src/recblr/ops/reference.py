@@ -33,7 +33,7 @@ def _steps(x: Tensor, offsets: Tensor | None, reverse: bool) -> list[tuple[Tenso
 
 def _as_rows(x: Tensor) -> Tensor:
     """x as (rows, C) in the accumulation dtype."""
-    return x.reshape(-1, x.shape[-1]).to(checks.accumulation_dtype(x.dtype))
+    return x.flatten(0, -2).to(checks.accumulation_dtype(x.dtype))
 
 
 def scan(
@@ -56,9 +56,11 @@ def scan_backward(
     grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The adjoint of :func:`scan`: da, db, and dinitial in the accumulation dtype."""
-    sequences = checks.time_axis("_scan_backward", "h", h, offsets)
+    sequences = checks.scan_backward(grad, a, h, initial, offsets)
+    if offsets is not None:
+        checks.offsets_values("_scan_backward", offsets, h.shape[0])
     rows_grad, rows_a, rows_h = _as_rows(grad), _as_rows(a), _as_rows(h)
-    da, db = torch.empty_like(rows_h), torch.empty_like(rows_h)
+    da, db = rows_h.new_empty(rows_h.shape), rows_h.new_empty(rows_h.shape)
     start = rows_h.new_zeros(sequences, h.shape[-1]) if initial is None else initial
     carry = rows_h.new_zeros(sequences, h.shape[-1])  # a[t+1] * G[t+1]
     steps = _steps(h, offsets, reverse)

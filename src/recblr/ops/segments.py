@@ -10,7 +10,7 @@ from torch import Tensor
 def sequence_of_row(offsets: Tensor, rows: int) -> Tensor:
     """(N,) int64: the sequence that owns each row; sequence s owns rows offsets[s]:offsets[s + 1]."""
     index = torch.arange(rows, device=offsets.device)
-    return torch.searchsorted(offsets[1:].long(), index, right=True)
+    return torch.searchsorted(offsets[1:].long().contiguous(), index, right=True)
 
 
 def last_rows(values: Tensor, initial: Tensor | None, offsets: Tensor | None) -> Tensor:
