@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "isa.h"
+#include "offsets.h"
 #include "scan.h"
 
 namespace py = pybind11;
@@ -56,17 +57,10 @@ recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets,
     return e;
   }
   const py::ssize_t count = offsets->shape(0);
-  const std::int64_t* at = offsets->data();
-  if (at[0] != 0) throw py::value_error("scan: offsets must start with 0, but starts with " + std::to_string(at[0]));
-  for (py::ssize_t i = 1; i < count; ++i)
-    if (at[i] < at[i - 1])
-      throw py::value_error("scan: offsets must not decrease, but offsets[" + std::to_string(i) + "] is " + std::to_string(at[i]) +
-                            " after " + std::to_string(at[i - 1]));
-  if (at[count - 1] != b.shape(0))
-    throw py::value_error("scan: offsets must end with the number of rows " + std::to_string(b.shape(0)) + ", but ends with " +
-                          std::to_string(at[count - 1]));
+  const std::string problem = recblr::offsets_problem(offsets->data(), static_cast<std::size_t>(count), b.shape(0));
+  if (!problem.empty()) throw py::value_error("scan: " + problem);
   e.sequences = count - 1;
-  e.offsets = at;
+  e.offsets = offsets->data();
   return e;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "offsets.h"
 #include "torch_abi.h"
 
 namespace recblr::torch_abi {
@@ -79,14 +80,8 @@ inline Sequences sequences(const char* op, const char* name, const Tensor& x, co
   } else {
     refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
   }
-  if (s.offsets.front() != 0) refuse(who + "offsets must start with 0, but starts with " + std::to_string(s.offsets.front()));
-  for (std::size_t i = 1; i < s.offsets.size(); ++i)
-    if (s.offsets[i] < s.offsets[i - 1])
-      refuse(who + "offsets must not decrease, but offsets[" + std::to_string(i) + "] is " + std::to_string(s.offsets[i]) +
-             " after " + std::to_string(s.offsets[i - 1]));
-  if (s.offsets.back() != x.size(0))
-    refuse(who + "offsets must end with the number of rows " + std::to_string(x.size(0)) + ", but ends with " +
-           std::to_string(s.offsets.back()));
+  const std::string problem = offsets_problem(s.offsets.data(), s.offsets.size(), x.size(0));
+  if (!problem.empty()) refuse(who + problem);
   s.count = static_cast<std::int64_t>(s.offsets.size()) - 1;
   s.channels = x.size(1);
   return s;
