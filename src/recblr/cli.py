@@ -157,7 +157,9 @@ def recommend(
             raise InputError("--history is empty: give item ids separated by commas, oldest first")
         items = [dataset.item_index(token) for token in tokens]
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    console = Console()
+    console.print(title, style="italic", highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("item", style="bold")
     if names:
@@ -166,7 +168,7 @@ def recommend(
     for rank, (item, score) in enumerate(best_items(model, items, k, exclude_seen=not include_seen), 1):
         token = dataset.item_ids[item]
         table.add_row(str(rank), token, *([names.get(token, "")] if names else []), f"{score:.3f}")
-    Console().print(table)
+    console.print(table)
 
 
 @app.command(epilog=_example("recblr synth demo.inter", "recblr train demo.inter --out run"))

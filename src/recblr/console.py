@@ -71,6 +71,7 @@ class TrainingDisplay:
             f"  {speed:,.0f} tokens/s  {record.train_seconds + record.valid_seconds:.1f} s"
             + ("  *" if record.best_epoch == record.epoch else ""),
             highlight=False,
+            soft_wrap=True,
         )
 
 

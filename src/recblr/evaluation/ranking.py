@@ -17,6 +17,9 @@ from recblr.data.splits import Holdout
 from recblr.evaluation.catalogue import check_catalogue, check_items
 from recblr.evaluation.metrics import KS, metrics_from_ranks
 
+# A chunk's activations then stay in a core's cache: on ML-1M a third faster than ten times as many.
+TOKENS = 8192
+
 Scorer = Callable[[Packed], torch.Tensor]
 """S histories -> scores (S, V) over the catalogue, any real dtype, any device; higher is better."""
 
@@ -47,7 +50,7 @@ def rank_targets(
     *,
     progress: Callable[[int], object] | None = None,
     max_scores: int = 2**24,
-    tokens: int = 65536,
+    tokens: int = TOKENS,
 ) -> Ranks:
     """Rank each holdout target among all `num_items` items by the scorer's scores for its history.
 

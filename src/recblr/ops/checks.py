@@ -36,9 +36,7 @@ def device(op: str, name: str, tensor: Tensor | None, expected: torch.device) ->
 def dtype(op: str, name: str, tensor: Tensor | None, expected: torch.dtype, meaning: str) -> None:
     """Refuse another dtype than ``expected``."""
     if tensor is not None and tensor.dtype != expected:
-        raise ValueError(
-            f"{op}: {name} must be {_name(expected)}, {meaning}, but is {_name(tensor.dtype)}"
-        )
+        raise ValueError(f"{op}: {name} must be {_name(expected)}, {meaning}, but is {_name(tensor.dtype)}")
 
 
 def shape(op: str, name: str, tensor: Tensor | None, expected: tuple[int, ...], meaning: str = "") -> None:
