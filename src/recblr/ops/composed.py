@@ -117,6 +117,7 @@ def _packed_conv(x: Tensor, taps: tuple[Tensor, ...], past: Tensor, offsets: Ten
 
 
 def register() -> None:
-    """Register both as composites."""
-    LIBRARY.impl("bdlru", bdlru, "CompositeImplicitAutograd")
-    LIBRARY.impl("causal_conv1d", causal_conv1d, "CompositeImplicitAutograd")
+    """Register both as composites, under vmap too: it would loop over calls otherwise."""
+    for key in ("CompositeImplicitAutograd", "FuncTorchBatchedDecomposition"):
+        LIBRARY.impl("bdlru", bdlru, key)
+        LIBRARY.impl("causal_conv1d", causal_conv1d, key)
