@@ -1,0 +1,15 @@
+"""Registers everything that Python has for the operators, once a process, as this module is imported.
+
+Apart from ``recblr.ops`` itself, whose import may fail for want of the native library and be tried
+again: PyTorch accepts a schema once.
+"""
+
+from recblr.ops import autograd, composed, fakes, reference, schemas, vmap
+
+# Order matters only in that schemas come before whatever is registered for them.
+schemas.define()
+reference.register()
+composed.register()
+fakes.register()
+autograd.register()
+vmap.register()
