@@ -54,6 +54,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'recblr' has no attribute '{name}'")
+    if _LAZY[name] == "recblr.ops":
+        # First, as the hook does: two threads that import both then never wait for each other.
+        importlib.import_module("torch")
     value = getattr(importlib.import_module(_LAZY[name]), name)
     globals()[name] = value
     return value

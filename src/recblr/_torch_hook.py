@@ -19,6 +19,8 @@ from types import ModuleType
 def _register() -> None:
     try:
         importlib.import_module("recblr.ops")
+    except importlib._bootstrap._DeadlockError:  # type: ignore[attr-defined]
+        pass  # another thread is importing recblr.ops and waits for torch: it registers as soon as we return
     except Exception as error:
         # `import torch` must not fail because of us; using recblr's names raises the error itself.
         warnings.warn(f"torch.ops.recblr.* could not be registered: {error}", stacklevel=2)
@@ -75,7 +77,7 @@ _FINDER = _Finder()
 
 def register_operators_with_torch() -> None:
     """Register the operators now where torch has been imported, else as soon as it is."""
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:  # None is how an import is forbidden
         _register()
     elif _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
