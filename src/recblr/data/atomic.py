@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recblr.errors import InputError
@@ -19,24 +19,22 @@ from recblr.errors import InputError
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends without an exception.
 
-    Raises InputError where the folder cannot be written to or the disk is full; after any exception the
-    file is as it was before, and nothing else is left behind.
+    Raises InputError where it cannot be written, in the block or after it; after any exception `path` is
+    as it was and nothing else is left behind.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         draft.touch(exist_ok=False)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; choose a folder that exists and can be written to"
-        ) from None
-    try:
         yield draft
         with draft.open("rb") as written:
             os.fsync(written.fileno())
         draft.replace(path)
     except OSError as error:
         raise InputError(
-            f"cannot write {path}: {error.strerror}; make room or choose another place"
+            f"cannot write {path}: {error.strerror}; "
+            "choose a folder that exists, can be written to and has room"
         ) from None
     finally:
-        draft.unlink(missing_ok=True)
+        # Where the folder itself is a file or out of reach, there is no draft to remove.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

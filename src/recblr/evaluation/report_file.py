@@ -2,9 +2,9 @@
 
 import json
 import os
-import secrets
 from pathlib import Path
 
+from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation.schema import Report, check_report
 
@@ -17,21 +17,8 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # In the same folder, because a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write the report {path}: {error.strerror}; choose a folder that exists and is writable"
-        ) from error
+    with atomic_path(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:
