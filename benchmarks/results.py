@@ -64,9 +64,9 @@ def draw(report, path):
         left.plot(epochs, values, color=colour, label=words[masking])
     left.set(xlabel="epoch", ylabel="validation NDCG@10", ylim=(0, None), title="learning")
     left.legend(frameon=False, loc="lower right")
-    minutes = report["seconds"]["train"] / 60
-    left.text(0.98, 0.3, f"{minutes:.0f} minutes of training\non {report['machine']['cores']} CPU cores",
-              transform=left.transAxes, ha="right", color="#555555")  # fmt: skip
+    minutes, threads = report["seconds"]["train"] / 60, report["machine"]["torch_threads"]
+    note = f"{minutes:.0f} minutes of training\non {threads} CPU thread{'s' if threads > 1 else ''}"
+    left.text(0.98, 0.3, note, transform=left.transAxes, ha="right", color="#555555")
     rows = {
         "RecBLR": report["ours"],
         **{name: report["baselines"][name] for name in ("successor", "popular")},
@@ -76,6 +76,7 @@ def draw(report, path):
         bars = right.bar([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2)
     right.set_xticks(range(len(rows)), rows)
+    right.margins(y=0.12)
     right.set(ylabel="test NDCG@10", title="ranking the whole catalogue")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
