@@ -1,14 +1,19 @@
 """The `recblr` command.  Each command is a thin door to the library; its help shows a worked example."""
 
+import io
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from recblr.errors import InputError
 
@@ -30,7 +35,7 @@ def _example(*lines: str) -> str:
 
 @app.command(
     epilog=_example(
-        "recblr train ratings.csv --user-column uid --item-column movie --time-column ts --out run",
+        "recblr train ratings.csv --item-column movie --out run",
         "recblr train ml-1m.inter.gz --out run --resume",
     )
 )
@@ -64,20 +69,21 @@ def train(
 ) -> None:
     """Train on a file of interactions, then evaluate: one pass over whole histories an epoch.
 
-    Users' histories are ordered by time (ties in file order); the last item of each is for the test,
-    the one before it for validation.
+    Users' histories are ordered by time, ties in file order. The last item of
+    each is for the test, the one before it for validation.
     """
-    from recblr.console import TrainingDisplay
-    from recblr.data import read_dataset
-    from recblr.nn import RecBLRConfig
-    from recblr.training import Run, TrainingConfig
-    from recblr.training import train as run_training
+    with _starting():
+        from recblr.console import TrainingDisplay
+        from recblr.data import read_dataset
+        from recblr.nn import RecBLRConfig
+        from recblr.training import Run, TrainingConfig
+        from recblr.training import train as run_training
 
-    console = Console()
+    console = _console()
     try:
         model = RecBLRConfig(d_model=d_model, num_layers=num_layers, dropout=dropout)
     except ValueError as error:
-        raise InputError(f"{error}; change the option of that name") from None
+        raise _naming_flag(error) from None
     config = TrainingConfig(
         epochs=epochs,
         batch_tokens=batch_tokens,
@@ -86,14 +92,13 @@ def train(
         seed=seed,
         model=model,
     )
-    with console.status(f"reading {data}"):
+    with console.status(Text(f"reading {data}")):
         dataset = read_dataset(
             data, format=file_format, user=user_column, item=item_column, time=time_column, k_core=k_core
         )
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
-        highlight=False,
     )
     facts = {"command": _command(), "data": {"path": str(data.resolve()), "k_core": k_core}}
     run = Run(out)
@@ -102,20 +107,19 @@ def train(
             done = run_training(dataset, run, config, resume=resume, facts=facts, listener=display)
     except KeyboardInterrupt:
         command = _command() if resume else f"{_command()} --resume"
-        console.print(
-            f"[red]stopped[/red]; every finished epoch is kept: continue with [bold]{command}[/bold]"
-        )
+        _tell(f"stopped; every finished epoch is kept: continue with {command}")
         raise typer.Exit(130) from None
-    console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}", highlight=False)
+    console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
     _evaluate(run, console)
 
 
 @app.command(epilog=_example("recblr evaluate run"))
 def evaluate(folder: RunFolder) -> None:
     """Rank every user's test item among the whole catalogue; write RUN/report.json and print it."""
-    from recblr.training import Run
+    with _starting():
+        from recblr.training import Run
 
-    _evaluate(Run(folder), Console())
+    _evaluate(Run(folder), _console())
 
 
 @app.command(
@@ -139,9 +143,10 @@ def recommend(
     ] = False,
 ) -> None:
     """Print the items that the model recommends after a user's whole history, or after any history."""
-    from recblr.data.titles import read_titles
-    from recblr.recommend import recommend as best_items
-    from recblr.training import Run
+    with _starting():
+        from recblr.data.titles import read_titles
+        from recblr.recommend import recommend as best_items
+        from recblr.training import Run
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")
@@ -157,8 +162,8 @@ def recommend(
             raise InputError("--history is empty: give item ids separated by commas, oldest first")
         items = [dataset.item_index(token) for token in tokens]
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
-    console = Console()
-    console.print(title, style="italic", highlight=False, soft_wrap=True)
+    console = _console()
+    console.print(title, style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("item", style="bold")
@@ -184,14 +189,16 @@ def synth(
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
 
-    parameters = SyntheticParameters(users=users, seed=seed)
+    try:
+        parameters = SyntheticParameters(users=users, seed=seed)
+    except InputError as error:
+        raise _naming_flag(error) from None
     dataset = generate(parameters)
     write_inter(dataset, out)
-    console = Console()
+    console = _console()
     console.print(
         f"{out}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions",
-        highlight=False,
     )
     columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
     table = Table(title="what can be reached, on average", title_justify="left", box=None, pad_edge=False)
@@ -210,9 +217,20 @@ def synth(
 @app.command(epilog=_example("recblr doctor"))
 def doctor() -> None:
     """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
-    from recblr.doctor import table
+    with _starting():
+        from recblr.doctor import table
 
-    Console().print(table())
+    _console().print(table())
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: halfway through `import torch` an exception would abort it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _evaluate(run: Any, console: Console) -> None:
@@ -220,11 +238,34 @@ def _evaluate(run: Any, console: Console) -> None:
     from recblr.evaluation import print_report, write_report
     from recblr.training.evaluate import evaluate_run
 
-    with ranking_display(console) as progress:
-        report = evaluate_run(run, progress)
+    try:
+        with ranking_display(console) as progress:
+            report = evaluate_run(run, progress)
+    except KeyboardInterrupt:
+        again = shlex.join(["recblr", "evaluate", str(run.folder)])
+        _tell(f"stopped; the model is kept: evaluate it with {again}")
+        raise typer.Exit(130) from None
     write_report(report, run.report_file)
     print_report(report, console)
-    console.print(f"written to {run.report_file}", highlight=False)
+    console.print(f"written to {run.report_file}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Standard output, where ids, titles and paths are shown as they are and never taken for markup."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # a line stays a line, for whoever greps or cuts it
+    return console
+
+
+def _tell(sentence: str) -> None:
+    print(f"recblr: {sentence}", file=sys.stderr)
+
+
+def _naming_flag(error: ValueError) -> InputError:
+    """The error of a parameter whose name comes first, for somebody who knows it as an option."""
+    name, _, rest = str(error).partition(" ")
+    return InputError(f"--{name.replace('_', '-')} {rest}")
 
 
 def _command() -> str:
@@ -233,11 +274,15 @@ def _command() -> str:
 
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks
     try:
         app()
     except InputError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"recblr: {error}")
+        _tell(str(error))
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # `recblr … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recblr.training.trainer import SELECT_BY, EpochRecord
+from recblr.training.record import EpochRecord
+from recblr.training.trainer import SELECT_BY
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from recblr.data import Packed
+from recblr.errors import InputError
+from recblr.evaluation.catalogue import check_items
 from recblr.nn.model import RecBLR
 from recblr.training.scorer import model_scorer
 
@@ -18,13 +20,21 @@ def recommend(
     Args:
         model: in evaluation mode.
         history: item indices, oldest first, 1 or more.
-        k: how many; fewer come back where the catalogue has no more.
+        k: how many, 1 or more; fewer come back where the catalogue has no more.
         exclude_seen: leave out the items of the history.
 
     Returns:
         (item index, score) pairs.
+
+    Raises:
+        InputError: the history is empty or holds an item outside the catalogue, or k < 1.
     """
     items = np.asarray(history, dtype=np.int64)
+    if not items.size:
+        raise InputError("the history is empty, so there is nothing to go by; give one item or more")
+    if k < 1:
+        raise InputError(f"k is the number of items to recommend and is {k}; give 1 or more")
+    check_items(items, model.num_items, "history")
     scores = model_scorer(model)(Packed(items, np.array([0, len(items)])))[0]
     candidates = model.num_items
     if exclude_seen:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from recblr.errors import InputError
@@ -25,16 +27,24 @@ def read_titles(path: str | Path) -> dict[str, str]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    lines = text.splitlines()
-    first = lines[0] if lines else ""
-    if "::" in first:
-        rows = [line.split("::") for line in lines]
-    else:
-        rows = list(csv.reader(lines, delimiter="\t" if "\t" in first else ","))
-    titles = {row[0].strip(): row[1].strip() for row in rows if len(row) > 1}
+    try:
+        titles = {row[0].strip(): row[1].strip() for row in _rows(text) if len(row) > 1}
+    except csv.Error as error:
+        raise InputError(f"the titles file {path} cannot be read ({error}): check its quotes") from None
     if not titles:
         raise InputError(
             f"the titles file {path} has no line with an id and a title: "
             "give id::title, or tab or comma separated lines"
         )
     return titles
+
+
+def _rows(text: str) -> Iterable[list[str]]:
+    # Not str.splitlines: it also breaks lines at bytes that Latin-1 titles hold, such as 0x85.
+    lines = text.replace("\r\n", "\n").split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    for separator in ("::", "\t"):
+        if separator in first:
+            # No quoting: a title that holds a lone quote must not swallow the lines after it.
+            return (line.split(separator) for line in lines)
+    return csv.reader(io.StringIO(text, newline=""))

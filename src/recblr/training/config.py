@@ -32,8 +32,8 @@ class TrainingConfig:
                 raise InputError(f"--{flag} must be at least 1, but is {getattr(self, name)}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be a positive number, but is {self.learning_rate}")
-        if self.seed < 0:
-            raise InputError(f"--seed must not be negative, but is {self.seed}")
+        if not 0 <= self.seed < 2**64:  # what torch's generator takes
+            raise InputError(f"--seed must lie in 0..{2**64 - 1}, but is {self.seed}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

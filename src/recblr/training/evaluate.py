@@ -41,31 +41,23 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
         "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
         "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
     }
-    training = config.as_dict()
+    data, training = facts.get("data"), config.as_dict()
     training["epochs_done"] = len(log)
-    training["best_epoch"] = log[-1]["best_epoch"] if log else None
+    training["best_epoch"] = log[-1].best_epoch if log else None
     report = build_report(
         ours={config.seed: ours},
         baselines=baselines,
         dataset=dataset,
-        protocol={"k_core": facts.get("data", {}).get("k_core")},
+        protocol={"k_core": data.get("k_core") if isinstance(data, dict) else None},
         model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
         training=training,
         command=facts.get("command", ""),
         commit=_core.build_info()["commit"] or None,
         seconds={
-            "train": sum(r["train_seconds"] for r in log),
-            "validate": sum(r["valid_seconds"] for r in log),
+            "train": sum(r.train_seconds for r in log),
+            "validate": sum(r.valid_seconds for r in log),
             "evaluate": round(evaluated - started, 3),
         },
     )
-    report["curve"] = [
-        {
-            "epoch": r["epoch"],
-            "loss": r["loss"],
-            "seconds": r["train_seconds"],
-            **{masking: r["valid"][masking] for masking in r["valid"]},
-        }
-        for r in log
-    ]
+    report["curve"] = [{"epoch": r.epoch, "loss": r.loss, "seconds": r.train_seconds, **r.valid} for r in log]
     return report

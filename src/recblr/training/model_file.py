@@ -4,11 +4,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recblr.errors import InputError
 from recblr.nn.model import RecBLR, RecBLRConfig
-from recblr.training.tensors import read_tensors, write_tensors
+from recblr.training.tensors import difference, read_tensors, write_tensors
 
 KIND = "model"
+_REMEDY = "restore it from a copy, or train again into another --out"
 
 
 def save_model(model: RecBLR, path: Path, **facts: Any) -> None:
@@ -18,12 +21,19 @@ def save_model(model: RecBLR, path: Path, **facts: Any) -> None:
 
 
 def load_model(path: Path) -> tuple[RecBLR, dict[str, Any]]:
-    """The model in evaluation mode, and the header; InputError where the file does not hold one."""
-    tensors, header = read_tensors(path, KIND)
+    """The model in evaluation mode, and the header; InputError where the file does not hold one.
+
+    Draws no random numbers.
+    """
+    tensors, header = read_tensors(path, KIND, remedy=_REMEDY)
     try:
-        model = RecBLR(header["num_items"], RecBLRConfig(**header["config"]))
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} does not hold a RecBLR model ({reason}); train again") from None
+        # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
+        with torch.device("meta"):
+            model = RecBLR(header["num_items"], RecBLRConfig(**header["config"]))
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise InputError(f"the header of {path} does not describe a RecBLR model; {_REMEDY}") from None
+    reason = difference(tensors, model.state_dict())
+    if reason is not None:
+        raise InputError(f"{path} does not hold the model that its header describes: {reason}; {_REMEDY}")
+    model.to_empty(device="cpu").load_state_dict(tensors)
     return model.eval(), header

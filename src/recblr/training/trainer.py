@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,25 +18,12 @@ from recblr.nn.model import RecBLR
 from recblr.training.checkpoint import Progress, latest_progress, load_checkpoint, save_checkpoint
 from recblr.training.config import TrainingConfig
 from recblr.training.model_file import save_model
+from recblr.training.record import EpochRecord
 from recblr.training.run import Run
 from recblr.training.scorer import model_scorer
 
 SELECT_BY = "ndcg@10"
 FINAL_LEARNING_RATE = 0.01  # of the first
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """A line of the log: what an epoch cost and what it brought."""
-
-    epoch: int
-    loss: float  # mean cross entropy of the epoch's training targets, in nats
-    learning_rate: float
-    targets: int
-    train_seconds: float
-    valid_seconds: float
-    valid: dict[str, dict[str, float]]  # masking -> metric -> value
-    best_epoch: int
 
 
 class Listener(Protocol):
@@ -69,7 +56,8 @@ def train(
     """Train until the last epoch, or until validation has not improved for config.patience epochs.
 
     A run that is stopped at any moment, even by kill -9, continues with ``resume=True`` from its last
-    complete epoch, and ends with the same bits as one that was never stopped.
+    complete epoch, and ends with the same bits as one that was never stopped (on the same machine and
+    number of threads: PyTorch's layer norm, for one, sums its gradients thread by thread).
 
     Args:
         dataset: filtered histories; each needs 3 events or more.
@@ -91,9 +79,11 @@ def train(
             f"no user of {dataset.name} has the 4 events that training takes; give longer histories"
         )
     done = Progress()
-    if resume and run.config_file.exists():
+    if resume and run.exists():
         run.check_resumable(dataset, config)
         done = latest_progress(run.checkpoints) or done
+        if done.epoch:
+            run.model()  # better told now that it is lost than after the last epoch
     else:
         run.create(dataset, config, facts or {})
 
@@ -102,7 +92,8 @@ def train(
         model = RecBLR(dataset.num_items, config.model)
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
         if done.epoch:
-            load_checkpoint(run.checkpoints, model, optimizer)
+            load_checkpoint(run.checkpoints, model, optimizer, dataset.fingerprint)
+        run.tidy()
         _drop_log_after(run, done.epoch)
         while done.epoch < config.epochs and not _out_of_patience(done, config):
             done = _epoch(model, optimizer, split, run, config, done, listener, dataset.fingerprint)
@@ -154,7 +145,7 @@ def _epoch(
     )
     with open(run.log_file, "a", encoding="utf-8") as log:
         log.write(json.dumps(asdict(record)) + "\n")
-    save_checkpoint(run.checkpoints, model, optimizer, done)
+    save_checkpoint(run.checkpoints, model, optimizer, done, fingerprint)
     listener.end_epoch(record)
     return done
 
@@ -180,7 +171,7 @@ def _train_pass(
         if not math.isfinite(value):
             raise InputError(
                 f"the loss became {value} in epoch {epoch}: training has diverged;"
-                " start anew with a lower --learning-rate"
+                " start anew in another --out with a lower --learning-rate"
             )
         total += value * len(batch.targets)
         listener.trained(len(batch.targets), value)
@@ -202,6 +193,7 @@ def _drop_log_after(run: Run, epoch: int) -> None:
     """Forget the lines of epochs that are about to be done again."""
     if not run.log_file.exists():
         return
-    lines = run.log_file.read_text(encoding="utf-8").splitlines()
-    with atomic_path(run.log_file) as draft:
-        draft.write_text("".join(line + "\n" for line in lines[:epoch]), encoding="utf-8")
+    lines = run.log_file.read_bytes().splitlines(keepends=True)
+    if len(lines) > epoch:
+        with atomic_path(run.log_file) as draft:
+            draft.write_bytes(b"".join(lines[:epoch]))

@@ -1,0 +1,17 @@
+"""What the log keeps of an epoch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """A line of the log: what an epoch cost and what it brought."""
+
+    epoch: int
+    loss: float  # mean cross entropy of the epoch's training targets, in nats
+    learning_rate: float  # of the epoch's last batch
+    targets: int
+    train_seconds: float
+    valid_seconds: float
+    valid: dict[str, dict[str, float]]  # masking -> metric -> value
+    best_epoch: int

@@ -1,0 +1,14 @@
+"""One thread for every test here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from training.tiny_runs import one_thread
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield

@@ -1,0 +1,108 @@
+"""The evaluation of a run: its figures are those of its model, whenever and however often it is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
+
+from recblr.data import leave_one_out
+from recblr.evaluation import KS, popular, rank_targets, read_report, successor, write_report
+from recblr.evaluation.schema import Report
+from recblr.training import Run, model_scorer, train
+from recblr.training.evaluate import evaluate_run
+
+FACTS = {"command": "recblr train d.inter --out run", "data": {"path": "d.inter", "k_core": 5}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(tmp_path_factory.mktemp("evaluated") / "run")
+    train(tiny_dataset(), run, tiny_config(epochs=2, seed=5), facts=FACTS)
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(run: Run) -> Report:
+    return evaluate_run(run)
+
+
+@pytest.mark.parametrize("masking", ["unmasked", "masked"])
+def test_every_metric_is_there_with_mean_spread_and_seeds(report: Report, masking: str) -> None:
+    for split in ("test", "valid"):
+        leaves = report["ours"][split][masking]
+        assert leaves.keys() == {f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")}
+        for leaf in leaves.values():
+            assert leaf == {"mean": leaf["seeds"]["5"], "std": 0.0, "seeds": {"5": leaf["mean"]}}
+    for baseline in ("popular", "successor"):
+        assert report["baselines"][baseline]["test"][masking].keys() == leaves.keys()
+
+
+def test_figures_are_those_of_the_model_and_the_baselines(run: Run, report: Report) -> None:
+    dataset, split = tiny_dataset(), leave_one_out(tiny_dataset())
+    items = dataset.num_items
+    for scorer, found in (
+        (model_scorer(run.model()), report["ours"]),
+        (popular(split.train, items), report["baselines"]["popular"]),
+        (successor(split.train, items), report["baselines"]["successor"]),
+    ):
+        expected = rank_targets(scorer, split.test, items).metrics()
+        for masking, metrics in expected.items():
+            means = {name: leaf["mean"] for name, leaf in found["test"][masking].items()}
+            assert means == pytest.approx(metrics)
+
+
+def test_the_report_says_where_it_comes_from(run: Run, report: Report) -> None:
+    assert report["command"] == FACTS["command"]
+    assert report["protocol"]["k_core"] == 5
+    assert report["dataset"]["fingerprint"] == tiny_dataset().fingerprint
+    assert report["model"]["d_model"] == 16
+    assert report["model"]["parameters"] == sum(p.numel() for p in run.model().parameters())
+    assert report["training"]["epochs"] == report["training"]["epochs_done"] == 2
+    assert report["training"]["best_epoch"] == run.log()[-1].best_epoch
+    assert report["seconds"].keys() == {"train", "validate", "evaluate"}
+    assert all(seconds > 0 for seconds in report["seconds"].values())
+
+
+def test_the_curve_has_a_point_an_epoch(run: Run, report: Report) -> None:
+    log = run.log()
+    assert [point["epoch"] for point in report["curve"]] == [1, 2]
+    assert [point["loss"] for point in report["curve"]] == [record.loss for record in log]
+    assert [point["masked"] for point in report["curve"]] == [record.valid["masked"] for record in log]
+
+
+def test_it_keeps_to_the_schema_through_its_file(report: Report, tmp_path: Path) -> None:
+    write_report(report, tmp_path / "report.json")
+    assert read_report(tmp_path / "report.json") == report
+
+
+def test_evaluating_again_gives_the_same_figures_and_writes_nothing(run: Run, report: Report) -> None:
+    before = contents(run.folder)
+    again = evaluate_run(run)
+    assert (again["ours"], again["baselines"]) == (report["ours"], report["baselines"])
+    assert contents(run.folder) == before
+
+
+def test_progress_counts_every_user_for_every_scorer(run: Run) -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluate_run(run, lambda name, done, users: told.append((name, done, users)))
+    assert {name for name, _, _ in told} == {"RecBLR", "popular", "successor"}
+    assert {users for _, _, users in told} == {60}
+    for name in ("popular", "successor"):
+        assert [done for who, done, _ in told if who == name][-1] == 60
+
+
+def test_a_stopped_run_can_be_evaluated(tmp_path: Path) -> None:
+    run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config())
+    report = evaluate_run(run)
+    assert report["training"]["epochs"] == 4
+    assert report["training"]["epochs_done"] == 1
+
+
+def test_facts_of_the_callers_own_do_no_harm(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    train(tiny_dataset(), run, tiny_config(epochs=1), facts={"data": "a shop's log"})
+    assert json.loads(run.config_file.read_text())["data"] == "a shop's log"
+    assert evaluate_run(run)["protocol"]["k_core"] is None

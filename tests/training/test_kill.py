@@ -1,0 +1,133 @@
+"""Kill -9 through the command line: a resumed run ends with the bits of one that was never killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from training.tiny_runs import assert_same_run, contents, tiny_dataset
+
+from recblr.data import write_inter
+
+OPTIONS = ["--epochs", "4", "--d-model", "16", "--num-layers", "1", "--batch-tokens", "256"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+DEADLINE = 120.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "shop.inter"
+    # An epoch must last long enough to be hit in its middle: several tenths of a second.
+    write_inter(tiny_dataset(users=1200), path)
+    return path
+
+
+def start(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    """`recblr train`, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "recblr.cli", "train", str(data), "--out", str(out), *OPTIONS, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def finish(data: Path, out: Path, *more: str) -> str:
+    """`recblr train`, to its end; returns what it printed."""
+    process = start(data, out, *more)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> bool:
+    """Kill -9 the process as soon as it is ready; False if it ended first."""
+    deadline = time.monotonic() + DEADLINE
+    while process.poll() is None and not ready():
+        assert time.monotonic() < deadline, "the moment to kill never came"
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)  # does nothing where it has ended
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode in (0, -signal.SIGKILL), output
+    return process.returncode == -signal.SIGKILL
+
+
+def figures(run: Path) -> dict[str, object]:
+    """What a report says of the model and the baselines, without the date and the seconds."""
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    curve = [{k: v for k, v in point.items() if k != "seconds"} for point in report["curve"]]
+    return {name: report[name] for name in ("ours", "baselines", "dataset", "training")} | {"curve": curve}
+
+
+@pytest.fixture(scope="module")
+def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing ever stopped."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    finish(data, out)
+    return out
+
+
+def assert_equal_runs(run: Path, straight: Path) -> None:
+    assert_same_run(run, straight)
+    assert figures(run) == figures(straight)
+    assert contents(run).keys() == contents(straight).keys()
+
+
+def test_killed_after_epoch_2_and_resumed_equals_straight_through(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    second = run / "checkpoints" / "epoch-0002"
+    assert kill_when(start(data, run), second.exists), "it ended before it could be killed"
+    assert not (run / "checkpoints" / "epoch-0004").exists()
+    assert not (run / "report.json").exists()
+    output = finish(data, run, "--resume")
+    assert "epoch   1 " not in output
+    assert_equal_runs(run, straight)
+
+
+def test_killed_in_the_first_epoch_and_resumed_equals_straight_through(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert kill_when(start(data, run), (run / "config.json").exists)
+    assert not (run / "checkpoints").exists()
+    finish(data, run, "--resume")
+    assert_equal_runs(run, straight)
+
+
+def test_killed_again_and_again_at_random_moments_equals_straight_through(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    moments = random.Random()
+    waits = [round(moments.uniform(0.0, 0.8), 3) for _ in range(3)]
+    print(f"seconds from the first sign of life to the kill: {waits}")  # shown where the test fails
+    for wait in waits:
+        before = contents(run) if run.exists() else {}
+        alive: list[float] = []
+
+        def due(before: dict[str, bytes] = before, alive: list[float] = alive, wait: float = wait) -> bool:
+            if not alive and (run / "config.json").exists() and contents_changed(run, before):
+                alive.append(time.monotonic())
+            return bool(alive) and time.monotonic() - alive[0] >= wait
+
+        kill_when(start(data, run, "--resume"), due)
+    finish(data, run, "--resume")
+    assert_equal_runs(run, straight)
+
+
+def contents_changed(run: Path, before: dict[str, bytes]) -> bool:
+    try:
+        return contents(run) != before
+    except FileNotFoundError:  # replaced while it was read
+        return True
