@@ -8,7 +8,7 @@ import pytest
 from training.tiny_runs import one_thread
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before the fixtures that train
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
