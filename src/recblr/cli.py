@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -272,10 +273,24 @@ def _command() -> str:
     return shlex.join(["recblr", *sys.argv[1:]])
 
 
+def _plain_warnings() -> None:
+    """Our warnings as a sentence, without the line of code that gave them."""
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        return f"recblr: {message}\n" if "recblr" in filename else f"{category.__name__}: {message}\n"
+
+    warnings.formatwarning = show
+    # The command imports the operators itself, and then meets the error that this one announces.
+    warnings.filterwarnings("ignore", message=r"torch\.ops\.recblr\.\* could not be registered")
+
+
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks
+    _plain_warnings()
     try:
         app()
     except InputError as error:

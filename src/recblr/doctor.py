@@ -6,6 +6,7 @@ import platform
 from rich.table import Table
 
 from recblr import __version__
+from recblr.errors import InputError
 
 _PACKAGES = ("torch", "numpy", "polars", "safetensors", "rich", "typer")
 
@@ -26,7 +27,7 @@ def _native() -> list[tuple[str, str]]:
         from recblr.info import build_info
 
         info = build_info()
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, RuntimeError, InputError) as error:
         return [("native module", f"not usable: {error}")]
     rows = [
         ("built from", f"commit {info['commit'] or 'unknown'} with {info['compiler']}"),

@@ -3,6 +3,15 @@
 from typing import Any
 
 
+def commit() -> str | None:
+    """The commit that the native module was built from; None where it is not known."""
+    try:
+        from recblr import _core
+    except ImportError:
+        return None
+    return _core.build_info()["commit"] or None
+
+
 def build_info() -> dict[str, Any]:
     """Facts about this build, as plain values.
 

@@ -119,6 +119,29 @@ def test_help_shows_a_worked_example(recblr, command):
     assert f"recblr {command}" in done.out.split("Example:")[1]
 
 
+def test_an_instruction_set_that_is_not_there_stops_training(data, tmp_path):
+    command = [sys.executable, "-m", "recblr.cli", "train", data, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "RECBLR_ISA": "nonsense"}
+    )
+    one_sentence(Outcome(done.returncode, done.stdout, done.stderr), "RECBLR_ISA", "nonsense", "baseline")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_the_native_module_training_and_evaluation_still_work(data, tmp_path):
+    # What a machine sees for which there is no wheel: recblr._core cannot be imported.
+    arguments = ["recblr", "train", str(data), "--out", str(tmp_path / "run"), "--epochs", "1", *TINY]
+    hide = "import sys; sys.modules['recblr._core'] = None"
+    code = f"{hide}; from recblr.cli import main; sys.argv = {arguments}; main()"
+    environment = {**os.environ, "RECBLR_REQUIRE_NATIVE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("recblr: ")
+    assert done.stderr.count("\n") == 1
+    assert "the slower PyTorch reference serves" in done.stderr
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["commit"] is None
+
+
 def test_synth_is_reproducible_and_prints_what_can_be_reached(recblr, tmp_path):
     first = recblr("synth", tmp_path / "a.inter", "--users", "50", "--seed", "4")
     second = recblr("synth", tmp_path / "b.inter", "--users", "50", "--seed", "4")

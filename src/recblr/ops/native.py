@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from recblr.errors import InputError
+
 # device -> "native", or "reference (why)"
 status: dict[str, str] = {}
 
@@ -24,6 +26,8 @@ def _load_cpu() -> str | None:
     try:
         path = _library()
     except ImportError as error:
+        if str(error).startswith("RECBLR_ISA"):  # asked for: no reason to fall back in silence
+            raise InputError(str(error)) from None
         return f"recblr._core cannot be imported: {error}"
     if not path.exists():
         return f"{path.name} is not installed beside {path.parent.name}._core"
@@ -37,7 +41,11 @@ def _load_cpu() -> str | None:
 
 
 def load() -> None:
-    """Load what there is; raises RuntimeError where RECBLR_REQUIRE_NATIVE=1 and something is missing."""
+    """Load what there is.
+
+    Raises RuntimeError where RECBLR_REQUIRE_NATIVE=1 and something is missing, InputError where
+    RECBLR_ISA names what this machine cannot run.
+    """
     problem = _load_cpu()
     status["cpu"] = "native" if problem is None else f"reference ({problem})"
     status["cuda"] = "reference (this build has no CUDA kernels)"

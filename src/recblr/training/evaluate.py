@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter
 
-from recblr import _core
 from recblr.data import leave_one_out
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
 from recblr.evaluation.schema import Report
+from recblr.info import commit
 from recblr.training.run import Run
 from recblr.training.scorer import model_scorer
 
@@ -52,7 +52,7 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
         model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
         training=training,
         command=facts.get("command", ""),
-        commit=_core.build_info()["commit"] or None,
+        commit=commit(),
         seconds={
             "train": sum(r.train_seconds for r in log),
             "validate": sum(r.valid_seconds for r in log),
