@@ -292,7 +292,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks
     _plain_warnings()
     try:
-        app()
+        app(prog_name="recblr")
     except InputError as error:
         _tell(str(error))
         sys.exit(2)

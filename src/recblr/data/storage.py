@@ -71,8 +71,8 @@ def read(directory: Path) -> Parts:
             "read the data file again"
         )
     try:
-        users = pl.read_parquet(directory / _HISTORIES, columns=["user", "items"])
-        items = pl.read_parquet(directory / _CATALOGUE, columns=["item"])
+        users = pl.read_parquet(directory / _HISTORIES, columns=["user", "items"], glob=False)
+        items = pl.read_parquet(directory / _CATALOGUE, columns=["item"], glob=False)
         users = users.cast({"user": pl.String, "items": pl.List(pl.Int64)})
         items = items.cast({"item": pl.String})
         lengths = users["items"].list.len().to_numpy()

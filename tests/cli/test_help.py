@@ -1,0 +1,109 @@
+"""Help: every command has a worked example, which fits on a line and works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cli.command import SMALL, Seen, at, recblr, shell
+from training.tiny_runs import tiny_dataset
+
+from recblr.cli import app
+from recblr.data import write_inter
+
+COMMANDS = {info.callback.__name__: info for info in app.registered_commands if info.callback}
+
+
+def examples(command: str) -> list[str]:
+    return re.findall(r"\[bold\](.*?)\[/bold\]", COMMANDS[command].epilog or "")
+
+
+def test_the_commands_are_those_that_are_documented() -> None:
+    assert set(COMMANDS) == {"train", "evaluate", "recommend", "synth", "doctor"}
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_a_worked_example_and_fits(command: str, flag: str) -> None:
+    seen = recblr(command, flag)
+    assert (seen.code, seen.err) == (0, "")
+    assert examples(command)
+    lines = [line.strip() for line in seen.out.splitlines()]
+    for example in examples(command):
+        assert example.startswith(f"recblr {command}") or command == "synth"
+        assert example in lines  # whole, on a line of its own
+    assert max(map(len, seen.out.splitlines())) <= 80
+    assert "[bold]" not in seen.out
+
+
+def test_the_first_help_lists_every_command() -> None:
+    seen = recblr("--help")
+    assert seen.code == 0
+    for command in COMMANDS:
+        assert re.search(rf"^│ {command} ", seen.out, re.MULTILINE)
+
+
+def test_without_a_command_there_is_help() -> None:
+    assert "Usage: recblr" in recblr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["trian"], ["train", "--colour", "red"], ["train"], ["recommend", "run", "-k", "many"]]
+)
+def test_a_slip_of_the_keyboard_is_exit_code_2_with_nothing_on_standard_output(words: list[str]) -> None:
+    seen = recblr(*words)
+    assert (seen.code, seen.out) == (2, "")
+    assert "Usage: recblr" in seen.err
+    assert "Traceback" not in seen.err
+
+
+def run_example(line: str, *more: str) -> Seen:
+    return recblr(*shlex.split(line)[1:], *more)
+
+
+def test_the_examples_work(tmp_path: Path) -> None:
+    with at(tmp_path):
+        # Films and users as the examples name them; everybody watches a few of them in turn.
+        films = ["1270", "1721", "1022", *map(str, range(9))]
+        rows = [f"{user},{film},{at}" for user in range(30, 60) for at, film in enumerate(films[user % 3 :])]
+        Path("ratings.csv").write_text("\n".join(["user_id,movie,timestamp", *rows]) + "\n")
+        Path("movies.dat").write_text("1270::Back to the Future (1985)::Comedy\n")
+        write_inter(tiny_dataset(), "ml-1m.inter.gz")
+
+        csv, inter = examples("train")
+        assert run_example(csv, *SMALL, "--epochs", "1").code == 0
+        assert run_example(*examples("evaluate")).code == 0
+        with_titles, by_history = examples("recommend")
+        for line in (with_titles, by_history):
+            assert run_example(line).code == 0, line
+
+        Path("run").rename("ratings")
+        for _ in range(2):  # it starts a run, and continues it
+            assert run_example(inter, *SMALL, "--epochs", "1").code == 0
+
+        Path("run").rename("ml-1m")
+        for line, more in zip(examples("synth"), ([], [*SMALL, "--epochs", "1"]), strict=True):
+            assert run_example(line, *more).code == 0, line
+        assert run_example(*examples("doctor")).code == 0
+
+
+def test_help_needs_no_torch() -> None:
+    # It must come at once; a broken torch must not stand in its way either.
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['recblr', 'train', '--help']\n"
+        "from recblr.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Usage: recblr train" in done.stdout
+
+
+def test_help_off_a_terminal_is_plain() -> None:
+    seen = shell("train", "--help")
+    assert seen.code == 0
+    assert "\x1b" not in seen.out

@@ -1,0 +1,197 @@
+"""`recblr train` and `recblr evaluate`: what they print, what they leave behind, and that they agree."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+from cli.command import SMALL, recblr, shell, succeeds
+from training.tiny_runs import assert_same_run, contents, tiny_dataset
+
+from recblr.data import best_possible, read_dataset
+from recblr.evaluation import KS, read_report
+
+OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
+
+
+def test_it_leaves_the_documented_files(finished: Path) -> None:
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "dataset",
+        "log.jsonl",
+        "model.safetensors",
+        "report.json",
+    ]
+
+
+def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: Path) -> None:
+    out = succeeds("train", data, "--out", tmp_path / "run", *OPTIONS)
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d a user", lines[0])
+    for number in (1, 2):
+        assert re.match(
+            rf"epoch   {number}  loss \d\.\d{{4}}  NDCG@10 0\.\d{{4}}  unseen 0\.\d{{4}}  [\d,]+ tokens/s",
+            lines[number],
+        )
+    assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[3])
+    for row in ("RecBLR", "successor", "popular"):
+        assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
+    assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
+
+
+def test_the_report_keeps_to_the_schema(finished: Path) -> None:
+    report = read_report(finished / "report.json")
+    metrics = {f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")}
+    for root in (report["ours"], report["baselines"]["popular"], report["baselines"]["successor"]):
+        for masking in ("unmasked", "masked"):
+            assert root["test"][masking].keys() == metrics
+            assert root["test"][masking]["hr@10"].keys() == {"mean", "std", "seeds"}
+    assert report["ours"]["test"]["masked"]["hr@10"]["seeds"].keys() == {"0"}
+    assert report["command"].startswith("recblr train ")
+    assert report["protocol"]["k_core"] == 0
+    assert report["machine"]["cores"] >= 1
+    assert report["dataset"]["name"] == "shop"
+
+
+def test_the_table_shows_the_reports_figures(finished: Path) -> None:
+    out = succeeds("evaluate", finished)
+    report = read_report(finished / "report.json")
+    for row, root in (("RecBLR", report["ours"]), ("popular", report["baselines"]["popular"])):
+        shown = [line.split()[1:] for line in out.splitlines() if line.strip().startswith(row)]
+        for figures, masking in zip(shown, ("unmasked", "masked"), strict=True):
+            names = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
+            assert figures == [f"{root['test'][masking][name]['mean']:.4f}" for name in names]
+
+
+def test_evaluate_gives_the_figures_of_trainings_last_act(run: Path) -> None:
+    before = read_report(run / "report.json")
+    (run / "report.json").unlink()
+    untouched = contents(run)
+    succeeds("evaluate", run)
+    after = read_report(run / "report.json")
+    for part in (
+        "schema",
+        "ours",
+        "baselines",
+        "dataset",
+        "protocol",
+        "model",
+        "training",
+        "command",
+        "curve",
+    ):
+        assert after[part] == before[part], part
+    assert {name: text for name, text in contents(run).items() if name != "report.json"} == untouched
+
+
+def test_a_run_can_be_moved_and_its_data_deleted(data: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copy(data, tmp_path / "own.inter"))
+    succeeds("train", own, "--out", tmp_path / "run", *OPTIONS)
+    own.unlink()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    succeeds("evaluate", tmp_path / "moved")
+    succeeds("recommend", tmp_path / "moved", "--user", "u1")
+
+
+def test_every_form_of_the_same_data_trains_the_same_model(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    rows = [line.split("\t") for line in data.read_text().splitlines()[1:]]
+    csv = "\n".join(["who,what,when", *(",".join(row) for row in rows)])
+    (tmp_path / "shop.csv").write_text(csv + "\n")
+    (tmp_path / "shop.inter.gz").write_bytes(gzip.compress(data.read_bytes()))
+    pairs = "".join(f"{user} {item}\n" for user, item, _ in rows)
+    (tmp_path / "pairs.log").write_text(pairs)
+    histories: dict[str, list[str]] = {}
+    for user, item, _ in rows:
+        histories.setdefault(user, []).append(item)
+    (tmp_path / "shop.txt").write_text("".join(f"{u} {' '.join(i)}\n" for u, i in histories.items()))
+    columns = ["--user-column", "who", "--item-column", "what", "--time-column", "when"]
+    for name, more in {
+        "shop.csv": columns,
+        "shop.inter.gz": [],
+        "pairs.log": ["--format", "pairs"],
+        "shop.txt": [],
+    }.items():
+        succeeds("train", tmp_path / name, "--out", tmp_path / f"{name}.run", *OPTIONS, *more)
+        assert_same_run(tmp_path / f"{name}.run", finished)
+
+
+def test_resume_goes_on_to_the_same_bits(data: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # there is nothing yet: it starts
+    assert_same_run(run, finished)
+    before = contents(run)
+    out = succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # it is done: only the report is new
+    assert "epoch  " not in out
+    after = contents(run)
+    del before["report.json"], after["report.json"]
+    assert after == before
+
+
+def test_off_a_terminal_everything_is_plain_and_lines_stay_whole(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / ("a-long-name-" * 12)
+    seen = shell("train", data, "--out", run, *OPTIONS)
+    assert (seen.code, seen.err) == (0, "")
+    assert "\x1b" not in seen.out
+    assert "\r" not in seen.out
+    assert f"written to {run / 'report.json'}\n" in seen.out
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(data: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copy(data, tmp_path / "[b]shop[red] :heart:.inter"))
+    out = succeeds("train", own, "--out", tmp_path / "[red]run", *OPTIONS)
+    assert out.startswith("[b]shop[red] :heart:: 60 users")
+    assert f"written to {tmp_path / '[red]run' / 'report.json'}" in out
+
+
+def test_a_column_that_is_not_named_so_is_asked_for_and_then_read(tmp_path: Path) -> None:
+    rows = [f"{user},{item},{item}" for user in range(9) for item in range(user % 3, 9)]
+    (tmp_path / "log.csv").write_text("\n".join(["uid,item_id,timestamp", *rows]))
+    seen = recblr("train", tmp_path / "log.csv", "--out", tmp_path / "run", *OPTIONS)
+    assert (seen.code, "--user-column" in seen.err) == (2, True)
+    succeeds("train", tmp_path / "log.csv", "--out", tmp_path / "run", *OPTIONS, "--user-column", "uid")
+
+
+def test_the_built_in_data_is_written_alike_every_time(tmp_path: Path) -> None:
+    for name in ("one.inter", "two.inter", "one.inter.gz", "two.inter.gz"):
+        succeeds("synth", tmp_path / name, "--users", "50")
+    succeeds("synth", tmp_path / "other.inter", "--users", "50", "--seed", "1")
+    one = (tmp_path / "one.inter").read_bytes()
+    assert (tmp_path / "two.inter").read_bytes() == one
+    assert (tmp_path / "one.inter.gz").read_bytes() == (tmp_path / "two.inter.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "one.inter.gz").read_bytes()) == one
+    assert (tmp_path / "other.inter").read_bytes() != one
+
+
+def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> None:
+    from recblr.data import SyntheticParameters, last_item_only
+
+    out = succeeds("synth", tmp_path / "d.inter", "--users", "50", "--seed", "3")
+    dataset, parameters = read_dataset(tmp_path / "d.inter", k_core=0), SyntheticParameters(users=50, seed=3)
+    assert out.startswith(f"{tmp_path / 'd.inter'}: 50 users, {dataset.num_items} items, ")
+    columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
+    for row, expected in (
+        ("the best possible predictor", best_possible(dataset, parameters)),
+        ("the best that sees the last item only", last_item_only(dataset, parameters)),
+    ):
+        line = next(line for line in out.splitlines() if line.startswith(row))
+        assert line.removeprefix(row).split() == [f"{expected[column]:.4f}" for column in columns]
+
+
+def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path) -> None:
+    import shlex
+
+    out = tmp_path / "with space"
+    succeeds("train", data, "--out", out, *OPTIONS)
+    words = shlex.split(json.loads((out / "report.json").read_text())["command"])
+    assert words == ["recblr", "train", str(data), "--out", str(out), *OPTIONS]
+
+
+def test_the_data_under_test_is_what_these_tests_take_it_for(data: Path) -> None:
+    assert read_dataset(data, k_core=0).fingerprint == tiny_dataset().fingerprint
