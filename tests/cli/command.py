@@ -45,7 +45,7 @@ def recblr(*words: str | Path) -> Seen:
             main()
         except SystemExit as exit_:
             code = exit_.code
-    texts = [stream.buffer.getvalue().decode() for stream in streams]  # type: ignore[attr-defined]
+    texts = [stream.buffer.getvalue().decode() for stream in streams]
     assert code is None or isinstance(code, int)
     return Seen(code or 0, *texts)
 

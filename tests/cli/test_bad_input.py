@@ -168,6 +168,11 @@ def cut(name: str, keep: float) -> Callable[[Path], object]:
     return damage
 
 
+def no_model_yet(run: Path) -> None:
+    (run / "model.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints")
+
+
 def foreign_model(run: Path) -> None:
     save_file({"weight": torch.zeros(4, 2)}, run / "model.safetensors")
 
@@ -188,7 +193,7 @@ RUNS: dict[str, Bad] = {
     "evaluate a file": Bad("evaluate log.csv", ("log.csv holds no run", "give the folder"), log(HEADER)),
     "recommend from nothing": Bad("recommend none --user u1", ("none holds no run", "give the folder")),
     "no model yet": prepared(
-        lambda run: [(run / "model.safetensors").unlink(), shutil.rmtree(run / "checkpoints")],
+        no_model_yet,
         "evaluate run",
         "run holds no trained model yet",
         "--resume",

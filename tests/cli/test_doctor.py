@@ -11,10 +11,6 @@ import recblr
 from recblr import doctor
 
 
-def findings() -> dict[str, str]:
-    return dict(line.split(maxsplit=1) for line in succeeds("doctor").splitlines())
-
-
 def test_it_says_which_versions_are_installed() -> None:
     out = succeeds("doctor")
     for package in ("torch", "numpy", "polars", "safetensors", "rich", "typer"):
@@ -50,7 +46,7 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) 
             raise importlib.metadata.PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
     assert dict(doctor.findings())["typer"] == "not installed; pip install typer"
 
 

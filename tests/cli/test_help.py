@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,9 +93,6 @@ def test_the_examples_work(tmp_path: Path) -> None:
 
 def test_help_needs_no_torch() -> None:
     # It must come at once; a broken torch must not stand in its way either.
-    import subprocess
-    import sys
-
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['recblr', 'train', '--help']\n"
         "from recblr.cli import main; main()"

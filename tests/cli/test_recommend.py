@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.command import items_in, recblr, shell, succeeds
+from cli.command import ENVIRONMENT, items_in, recblr, shell, succeeds
 
 from recblr.errors import InputError
 from recblr.recommend import recommend
@@ -37,12 +37,14 @@ def test_its_items_are_those_of_the_models_highest_scores(finished: Path) -> Non
     seen = set(history_of(finished, "u7"))
     unseen = [item for item in best if item not in seen]
     assert items_in(succeeds("recommend", finished, "--user", "u7")) == unseen[:10]
-    assert items_in(succeeds("recommend", finished, "--user", "u7", "--include-seen", "-k", 12)) == best[:12]
+    assert (
+        items_in(succeeds("recommend", finished, "--user", "u7", "--include-seen", "-k", "12")) == best[:12]
+    )
 
 
 def test_seen_items_come_only_when_asked_for(finished: Path) -> None:
     seen = set(history_of(finished, "u3"))
-    everything = ["recommend", finished, "--user", "u3", "-k", "1000"]
+    everything: list[str | Path] = ["recommend", finished, "--user", "u3", "-k", "1000"]
     assert not seen & set(items_in(succeeds(*everything)))
     assert len(items_in(succeeds(*everything))) == 129 - len(seen)
     assert set(items_in(succeeds(*everything, "--include-seen"))) >= seen
@@ -65,7 +67,7 @@ def test_spaces_around_ids_do_no_harm(finished: Path) -> None:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_k_says_how_many(finished: Path, k: int) -> None:
-    assert len(items_in(succeeds("recommend", finished, "--user", "u1", "-k", k))) == k
+    assert len(items_in(succeeds("recommend", finished, "--user", "u1", "-k", str(k)))) == k
 
 
 TITLES = {
@@ -107,11 +109,9 @@ def test_a_long_title_stays_on_its_line_off_a_terminal(finished: Path, tmp_path:
 def test_a_terminal_without_the_letters_of_a_title_is_no_reason_to_fail(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cli import command
-
     best = items_in(succeeds("recommend", finished, "--user", "u7", "-k", "1"))[0]
     (tmp_path / "t.csv").write_text(f"{best},Amélie\n", encoding="utf-8")
-    monkeypatch.setitem(command.ENVIRONMENT, "PYTHONIOENCODING", "ascii")
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONIOENCODING", "ascii")
     seen = shell("recommend", finished, "--user", "u7", "-k", "1", "--titles", tmp_path / "t.csv")
     assert (seen.code, seen.err) == (0, "")
     assert r"Am\xe9lie" in seen.out

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
-from recblr.data import best_possible, read_dataset
+from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
 from recblr.evaluation import KS, read_report
 
 OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
@@ -170,8 +171,6 @@ def test_the_built_in_data_is_written_alike_every_time(tmp_path: Path) -> None:
 
 
 def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> None:
-    from recblr.data import SyntheticParameters, last_item_only
-
     out = succeeds("synth", tmp_path / "d.inter", "--users", "50", "--seed", "3")
     dataset, parameters = read_dataset(tmp_path / "d.inter", k_core=0), SyntheticParameters(users=50, seed=3)
     assert out.startswith(f"{tmp_path / 'd.inter'}: 50 users, {dataset.num_items} items, ")
@@ -185,8 +184,6 @@ def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> Non
 
 
 def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path) -> None:
-    import shlex
-
     out = tmp_path / "with space"
     succeeds("train", data, "--out", out, *OPTIONS)
     words = shlex.split(json.loads((out / "report.json").read_text())["command"])

@@ -28,7 +28,7 @@ from recblr.training import TrainingConfig
         ("seed", 2**64, "--seed"),
     ],
 )
-def test_a_bad_option_is_named_by_its_flag(option: str, value: float, flag: str) -> None:
+def test_a_bad_option_is_named_by_its_flag(option: str, value: Any, flag: str) -> None:
     with pytest.raises(InputError) as raised:
         TrainingConfig(**{option: value})
     message = str(raised.value)

@@ -81,11 +81,9 @@ def test_a_run_is_not_created_over_another(run: Run) -> None:
 def test_a_run_is_not_created_over_the_checkpoints_of_another(run: Run) -> None:
     run.config_file.unlink()
     before = contents(run.folder)
-    for resume in (False, True):
-        refused(
-            lambda resume=resume: train(tiny_dataset(), run, tiny_config(epochs=2), resume=resume),
-            "holds checkpoints of a run whose config.json is gone; choose another --out",
-        )
+    says = "holds checkpoints of a run whose config.json is gone; choose another --out"
+    refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2)), says)
+    refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2), resume=True), says)
     assert contents(run.folder) == before
 
 
@@ -97,16 +95,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_without_a_run_is_told_so(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        for action in (
-            Run(folder).facts,
-            Run(folder).config,
-            Run(folder).dataset,
-            Run(folder).model,
-            lambda folder=folder: evaluate_run(Run(folder)),
-        ):
-            refused(action, f"{folder} holds no run (there is no config.json); give the folder that")
+@pytest.mark.parametrize("action", [Run.facts, Run.config, Run.dataset, Run.model, evaluate_run])
+@pytest.mark.parametrize("name", ["", "nowhere"])
+def test_a_folder_without_a_run_is_told_so(
+    tmp_path: Path, name: str, action: Callable[[Run], object]
+) -> None:
+    run = Run(tmp_path / name)
+    refused(lambda: action(run), f"{run.folder} holds no run (there is no config.json); give the folder that")
 
 
 def test_a_file_in_place_of_the_folder_holds_no_run(run: Run) -> None:

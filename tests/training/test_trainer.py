@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from training.tiny_runs import (
     tiny_dataset,
 )
 
-from recblr.data import Dataset, Packed, leave_one_out
+from recblr.data import Batch, Dataset, Packed, leave_one_out
 from recblr.errors import InputError
 from recblr.evaluation import popular, rank_targets
-from recblr.nn import RecBLRConfig
+from recblr.nn import RecBLR, RecBLRConfig
 from recblr.training import EpochRecord, Run, model_scorer, train, trainer
 from recblr.training.trainer import Silent
 
@@ -81,9 +82,9 @@ def test_the_held_out_items_are_never_trained_on(tmp_path: Path, monkeypatch: py
     dataset = tiny_dataset()
     pairs: list[tuple[int, int]] = []
 
-    def spy(model: object, batch: trainer.Batch) -> torch.Tensor:
+    def spy(model: RecBLR, batch: Batch) -> torch.Tensor:
         pairs.extend(zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True))
-        return loss(model, batch)  # type: ignore[arg-type]
+        return loss(model, batch)
 
     loss = trainer._loss
     monkeypatch.setattr(trainer, "_loss", spy)
@@ -152,7 +153,7 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch
 
     def spy(self: torch.optim.Adam, *arguments: object) -> object:
         rates.append(self.param_groups[0]["lr"])
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.Adam, "step", spy)
     witness = Witness()
@@ -174,11 +175,11 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch
 def test_the_users_random_numbers_are_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(123)
     np.random.seed(123)  # noqa: NPY002
-    before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before, numbers = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
     train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(epochs=2))
     train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(epochs=2), resume=True)
     assert torch.equal(torch.get_rng_state(), before)
-    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
+    assert pickle.dumps(np.random.get_state()) == numbers  # noqa: NPY002
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_the_users_random_state(tmp_path: Path) -> None:
@@ -191,12 +192,8 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_users_random_state(tmp_p
 def test_another_seed_gives_another_model(tmp_path: Path) -> None:
     for seed in (0, 1):
         train(tiny_dataset(), Run(tmp_path / str(seed)), tiny_config(epochs=1, seed=seed))
-    first, second = (torch_model(tmp_path / str(seed)) for seed in (0, 1))
+    first, second = (Run(tmp_path / str(seed)).model().item_embedding.weight for seed in (0, 1))
     assert not torch.allclose(first, second)
-
-
-def torch_model(folder: Path) -> torch.Tensor:
-    return Run(folder).model().item_embedding.weight
 
 
 def test_dropout_differs_from_epoch_to_epoch_and_is_off_in_validation(tmp_path: Path) -> None:
@@ -232,7 +229,6 @@ def test_a_user_with_too_few_events_is_named_before_anything_is_written(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("rate", [1e30])
-def test_divergence_is_told_with_its_remedy(tmp_path: Path, rate: float) -> None:
+def test_divergence_is_told_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss became (nan|inf) in epoch 1.*lower --learning-rate"):
-        train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=rate))
+        train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=1e30))

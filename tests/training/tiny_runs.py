@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from recblr.data import Dataset, synthesize
 from recblr.nn import RecBLRConfig
-from recblr.training import EpochRecord, Run, TrainingConfig
+from recblr.training import EpochRecord, Run, TrainingConfig, train
 from recblr.training.trainer import Silent
 
 CONFIG = TrainingConfig(
@@ -129,8 +129,6 @@ def assert_same_run(ours: Path, straight: Path) -> None:
 
 def trained_to(folder: Path, epoch: int, dataset: Dataset, config: TrainingConfig) -> Run:
     """A run that was stopped at the end of an epoch."""
-    from recblr.training import train
-
     run = Run(folder)
     try:
         train(dataset, run, config, listener=StopAfter(epoch))
