@@ -1,0 +1,5 @@
+"""`python -m recblr.cli` is `recblr`."""
+
+from recblr.cli import main
+
+main()

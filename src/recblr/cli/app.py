@@ -1,0 +1,74 @@
+"""What the commands share: the application, its streams, and how mistakes are told."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from recblr.errors import InputError
+
+ORDER = ("train", "evaluate", "recommend", "synth", "doctor")  # of the commands, in the help
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+app = typer.Typer(
+    cls=_InOrder,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Sequential recommendation with behavior-dependent linear recurrent units (RecBLR).",
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `recblr train` wrote.")]
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help: lines to copy."""
+    return "Example:\n\n" + "\n\n".join(f"  [bold]{line}[/bold]" for line in lines)
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: halfway through `import torch` an exception would abort it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def plain_console() -> Console:
+    """Standard output, where ids, titles and paths are shown as they are and never taken for markup."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # a line stays a line, for whoever greps or cuts it
+    return console
+
+
+def tell(sentence: str) -> None:
+    """Say something beside the results, on standard error."""
+    print(f"recblr: {sentence}", file=sys.stderr)
+
+
+def naming_flag(error: ValueError) -> InputError:
+    """The error of a parameter whose name comes first, for somebody who knows it as an option."""
+    name, _, rest = str(error).partition(" ")
+    return InputError(f"--{name.replace('_', '-')} {rest}")
+
+
+def typed_command() -> str:
+    """The command as it was typed, fit to be copied."""
+    return shlex.join(["recblr", *sys.argv[1:]])

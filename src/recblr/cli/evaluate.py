@@ -1,0 +1,35 @@
+"""`recblr evaluate`: a run's test items ranked, written down and shown."""
+
+import shlex
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from recblr.cli.app import RunFolder, app, example, plain_console, starting, tell
+
+
+@app.command(epilog=example("recblr evaluate run"))
+def evaluate(folder: RunFolder) -> None:
+    """Rank every user's test item among the whole catalogue; write RUN/report.json and print it."""
+    with starting():
+        from recblr.training import Run
+
+    evaluate_and_print(Run(folder), plain_console())
+
+
+def evaluate_and_print(run: Any, console: Console) -> None:
+    from recblr.console import ranking_display
+    from recblr.evaluation import print_report, write_report
+    from recblr.training.evaluate import evaluate_run
+
+    try:
+        with ranking_display(console) as progress:
+            report = evaluate_run(run, progress)
+    except KeyboardInterrupt:
+        again = shlex.join(["recblr", "evaluate", str(run.folder)])
+        tell(f"stopped; the model is kept: evaluate it with {again}")
+        raise typer.Exit(130) from None
+    write_report(report, run.report_file)
+    print_report(report, console)
+    console.print(f"written to {run.report_file}", soft_wrap=True)

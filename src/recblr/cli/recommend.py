@@ -1,0 +1,64 @@
+"""`recblr recommend`: what the model recommends after a history."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from recblr.cli.app import RunFolder, app, example, plain_console, starting
+from recblr.errors import InputError
+
+
+@app.command(
+    epilog=example(
+        "recblr recommend run --user 42 -k 5 --titles movies.dat",
+        "recblr recommend run --history 1270,1721,1022",
+    )
+)
+def recommend(
+    folder: RunFolder,
+    user: Annotated[str | None, typer.Option(metavar="U", help="A user of the run's data, by id.")] = None,
+    history: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Item ids, oldest first, of anybody.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    titles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Titles: id::title, or tab or comma separated.")
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Items of the history may come again.")
+    ] = False,
+) -> None:
+    """Print the items that the model recommends after a user's whole history, or after any history."""
+    with starting():
+        from recblr.data.titles import read_titles
+        from recblr.recommend import recommend as best_items
+        from recblr.training import Run
+
+    if (user is None) == (history is None):
+        raise InputError("give either --user, for a user of the data, or --history, for any items")
+    names = read_titles(titles) if titles else {}
+    run = Run(folder)
+    dataset, model = run.dataset(), run.model()
+    if user is not None:
+        items = dataset.histories.history(dataset.user_index(user)).tolist()
+        title = f"for user {user} after {len(items)} events"
+    else:
+        tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
+        if not tokens:
+            raise InputError("--history is empty: give item ids separated by commas, oldest first")
+        items = [dataset.item_index(token) for token in tokens]
+        title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
+    console = plain_console()
+    console.print(title, style="italic", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right", style="dim")
+    table.add_column("item", style="bold")
+    if names:
+        table.add_column("title")
+    table.add_column("score", justify="right")
+    for rank, (item, score) in enumerate(best_items(model, items, k, exclude_seen=not include_seen), 1):
+        token = dataset.item_ids[item]
+        table.add_row(str(rank), token, *([names.get(token, "")] if names else []), f"{score:.3f}")
+    console.print(table)

@@ -1,0 +1,48 @@
+"""`recblr synth`: the built-in dataset, and what can be reached on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from recblr.cli.app import app, example, naming_flag, plain_console
+from recblr.errors import InputError
+
+
+@app.command(epilog=example("recblr synth demo.inter", "recblr train demo.inter --out run"))
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it: .inter or .inter.gz.")],
+    users: Annotated[int, typer.Option(help="How many users.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
+) -> None:
+    """Write the built-in dataset, and print what the best possible predictor scores on it.
+
+    Each user follows three series of items at once, in turns that nothing foretells, with noise in
+    between: who remembers the last item only knows where one of the three will go on.
+    """
+    from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
+
+    try:
+        parameters = SyntheticParameters(users=users, seed=seed)
+    except InputError as error:
+        raise naming_flag(error) from None
+    dataset = generate(parameters)
+    write_inter(dataset, out)
+    console = plain_console()
+    console.print(
+        f"{out}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
+        f"{dataset.num_interactions:,} interactions",
+    )
+    columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
+    table = Table(title="what can be reached, on average", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.upper(), justify="right")
+    rows: dict[str, dict[str, float]] = {
+        "the best possible predictor": best_possible(dataset, parameters),
+        "the best that sees the last item only": last_item_only(dataset, parameters),
+    }
+    for name, figures in rows.items():
+        table.add_row(name, *(f"{figures[column]:.4f}" for column in columns))
+    console.print(table)
