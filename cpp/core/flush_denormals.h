@@ -4,7 +4,7 @@
 // Included inside an instruction set's namespace (see recurrence.h).
 
 template <typename T>
-struct FlushDenormals {};  // float64 keeps them
+struct FlushDenormals {};  // float64 keeps them, real and complex
 
 template <>
 struct FlushDenormals<float> {
@@ -25,3 +25,5 @@ struct FlushDenormals<float> {
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;
 };
+template <>
+struct FlushDenormals<Complex<float>> : FlushDenormals<float> {};

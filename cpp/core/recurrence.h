@@ -2,7 +2,7 @@
 //
 // Included inside the including file's own namespace, so that a copy compiled for one instruction
 // set can never be linked into the code of another; hence no include guard and no headers here.
-// The including file defines RECBLR_HD as its compiler's inline marker.
+// The including file defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
 
 // x * y + z, rounded once wherever the machine can.  Said outright: left to the compiler, it is done
 // in one loop and not in its sibling, and the bits then depend on which kernel a memory layout gets.
@@ -15,6 +15,57 @@ RECBLR_HD T multiply_add(T x, T y, T z) {
   return x * y + z;
 }
 #endif
+template <typename T>
+RECBLR_HD Complex<T> multiply_add(Complex<T> x, Complex<T> y, Complex<T> z) {
+  return {multiply_add(x.re, y.re, multiply_add(-x.im, y.im, z.re)),
+          multiply_add(x.re, y.im, multiply_add(x.im, y.re, z.im))};
+}
+
+template <typename T>
+RECBLR_HD T multiply(T x, T y) {
+  return x * y;
+}
+template <typename T>
+RECBLR_HD Complex<T> multiply(Complex<T> x, Complex<T> y) {
+  return {multiply_add(x.re, y.re, -(x.im * y.im)), multiply_add(x.re, y.im, x.im * y.re)};
+}
+
+template <typename T>
+RECBLR_HD T add(T x, T y) {
+  return x + y;
+}
+template <typename T>
+RECBLR_HD Complex<T> add(Complex<T> x, Complex<T> y) {
+  return {x.re + y.re, x.im + y.im};
+}
+
+template <typename T>
+RECBLR_HD T conjugate(T x) {
+  return x;
+}
+template <typename T>
+RECBLR_HD Complex<T> conjugate(Complex<T> x) {
+  return {x.re, -x.im};
+}
+
+template <typename T>
+struct Constant {
+  static RECBLR_HD T zero() { return T(0); }
+  static RECBLR_HD T one() { return T(1); }
+};
+template <typename T>
+struct Constant<Complex<T>> {
+  static RECBLR_HD Complex<T> zero() { return {T(0), T(0)}; }
+  static RECBLR_HD Complex<T> one() { return {T(1), T(0)}; }
+};
+template <typename T>
+RECBLR_HD bool is_zero(T x) {
+  return x == T(0);
+}
+template <typename T>
+RECBLR_HD bool is_zero(Complex<T> x) {
+  return x.re == T(0) && x.im == T(0);
+}
 
 // h[t] from h[t-1]: one step of the recurrence.
 template <typename T>
@@ -25,5 +76,38 @@ RECBLR_HD T step(T a, T previous, T b) {
 // The adjoint: G[t] = dL/dh[t] in all its paths, from G of the step that follows and its factor.
 template <typename T>
 RECBLR_HD T step_adjoint(T next_a, T next_g, T dh) {
-  return multiply_add(next_a, next_g, dh);
+  return multiply_add(conjugate(next_a), next_g, dh);
+}
+
+// dL/da[t] from G[t] and h[t-1].
+template <typename T>
+RECBLR_HD T factor_adjoint(T g, T previous) {
+  return multiply(g, conjugate(previous));
+}
+
+// dL/dh[t-1] through step t alone.
+template <typename T>
+RECBLR_HD T previous_adjoint(T a, T g) {
+  return multiply(conjugate(a), g);
+}
+
+// The state after a stretch of steps, from the state before it: `product` is that of the stretch's
+// factors, `from_zero` its result from a zero state.  A state of exactly zero stays out of it, since a
+// product beyond the largest number would turn it into NaN.
+template <typename T>
+RECBLR_HD T step_over(T product, T state, T from_zero) {
+  return is_zero(state) ? from_zero : multiply_add(product, state, from_zero);
+}
+
+// Takes one more step, a and b, into a stretch's product and from_zero; and the same for the adjoint, whose
+// state is previous_adjoint.
+template <typename T>
+RECBLR_HD void summarise(T a, T b, T& product, T& from_zero) {
+  product = multiply(product, a);
+  from_zero = step(a, from_zero, b);
+}
+template <typename T>
+RECBLR_HD void summarise_adjoint(T a, T dh, T& product, T& from_zero) {
+  product = multiply(product, conjugate(a));
+  from_zero = previous_adjoint(a, add(from_zero, dh));
 }

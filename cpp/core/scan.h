@@ -1,9 +1,12 @@
 // The first-order linear recurrence h[t] = a[t] * h[t-1] + b[t] on raw pointers, and its adjoint.
 //
 // Pure functions over a range of independent work: they allocate nothing, start no thread and
-// throw nothing.  The caller owns memory and parallelism.
+// throw nothing.  The caller owns memory and parallelism; time_split.h is the caller that shares out
+// long sequences.
 #pragma once
 #include <cstdint>
+
+#include "elements.h"
 
 namespace recblr {
 
@@ -15,40 +18,86 @@ struct View {
   std::int64_t sequence = 0, time = 0, channel = 0;
 };
 
+// A stretch of one sequence, where time is split: the rows [row, row + length) of plane `plane`.
+struct Segment {
+  std::int64_t plane = 0;  // index along the data's sequence axis; 0 when packed
+  std::int64_t row = 0, length = 0;
+  std::int64_t sequence = 0;
+  bool begins = true, ends = true;  // holds the first, the last step of its sequence
+};
+
 // What is scanned: `sequences` sequences of `channels` channels.  Packed sequences lie one after
 // another: sequence s owns the rows [offsets[s], offsets[s + 1]).  Otherwise each has `length` rows.
+// With segments, those are worked on instead, each as a sequence of its own.
 struct Extent {
   std::int64_t sequences = 0, length = 0, channels = 0;
   const std::int64_t* offsets = nullptr;
   bool reverse = false;  // time runs from the last row to the first
+  const Segment* segments = nullptr;
+  std::int64_t segment_count = 0;
 
-  // Work is counted in units: one block of channels of one sequence.
+  // Work is counted in units: one block of channels of one sequence or segment.
   static constexpr std::int64_t kBlock = 64;
   std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
-  std::int64_t units() const { return sequences * blocks(); }
+  std::int64_t stretches() const { return segments ? segment_count : sequences; }
+  std::int64_t units() const { return stretches() * blocks(); }
 };
 
-// Elements are T; initial is (sequence, channel), its time stride is not read, absent means zeros.
-// No output may overlap an input.
+// Elements are T.  initial is the state before each sequence or segment, final the one after each
+// sequence; both are (index, channel), their time stride is not read.  An absent initial means zeros, an
+// absent final is not written.  No output may overlap an input.
 template <typename T>
 struct ScanForward {
   Extent extent;
-  View<const T> a, b, initial;
+  View<const T> a, b;
+  View<const Accumulate<T>> initial;
   View<T> h;
+  View<Accumulate<T>> final;
 };
 
 // From dh = dL/dh and the forward pass's a, h and initial: da, db, and dinitial (never absent).
+// dfinal = dL/d(state after each sequence or segment), absent means zeros; initial and dinitial are indexed
+// by sequence.
 template <typename T>
 struct ScanBackward {
   Extent extent;
-  View<const T> dh, a, h, initial;
-  View<T> da, db, dinitial;
+  View<const T> dh, a, h;
+  View<const Accumulate<T>> initial, dfinal;
+  View<T> da, db;
+  View<Accumulate<T>> dinitial;
 };
 
-// Do the units [begin, end), begin <= end <= extent.units().  T is float or double.
+// A stretch of time seen from outside: the state after it is product * state + from_zero.  Backward, the
+// state is dL/dh in time's other direction.  x is b forward and dh backward; product and from_zero are
+// (index, channel), never absent.
+template <typename T>
+struct ScanSummary {
+  Extent extent;
+  View<const T> a, x;
+  bool backward = false;
+  View<Accumulate<T>> product, from_zero;
+};
+
+// Carries states over the segments of extent, in their order, or backward against it: each segment's
+// incoming state, (segment, channel), is written, and state (sequence, channel) moves on by
+// product * state + from_zero.  Units are blocks of channels.
+template <typename T>
+struct ScanCarry {
+  Extent extent;
+  bool backward = false;
+  View<const T> product, from_zero;
+  View<T> state, incoming;
+};
+
+// Do the units [begin, end), begin <= end <= extent.units() (of a carry: <= extent.blocks()).  T is an
+// element type (elements.h); ScanCarry's is what states are kept in.
 template <typename T>
 void scan_forward(const ScanForward<T>&, std::int64_t begin, std::int64_t end) noexcept;
 template <typename T>
 void scan_backward(const ScanBackward<T>&, std::int64_t begin, std::int64_t end) noexcept;
+template <typename T>
+void scan_summary(const ScanSummary<T>&, std::int64_t begin, std::int64_t end) noexcept;
+template <typename T>
+void scan_carry(const ScanCarry<T>&, std::int64_t begin, std::int64_t end) noexcept;
 
 }  // namespace recblr

@@ -2,15 +2,21 @@
 #pragma once
 #include "scan.h"
 
-#define RECBLR_DECLARE_SCAN(isa)                                              \
-  namespace recblr::isa {                                                     \
-  void scan_forward(const ScanForward<float>&, std::int64_t, std::int64_t) noexcept;    \
-  void scan_forward(const ScanForward<double>&, std::int64_t, std::int64_t) noexcept;   \
-  void scan_backward(const ScanBackward<float>&, std::int64_t, std::int64_t) noexcept;  \
-  void scan_backward(const ScanBackward<double>&, std::int64_t, std::int64_t) noexcept; \
+#define RECBLR_DECLARE_ELEMENT(T)                                              \
+  void scan_forward(const ScanForward<T>&, std::int64_t, std::int64_t) noexcept;   \
+  void scan_backward(const ScanBackward<T>&, std::int64_t, std::int64_t) noexcept; \
+  void scan_summary(const ScanSummary<T>&, std::int64_t, std::int64_t) noexcept;
+#define RECBLR_DECLARE_STATE(T) void scan_carry(const ScanCarry<T>&, std::int64_t, std::int64_t) noexcept;
+
+#define RECBLR_DECLARE_SCAN(isa) \
+  namespace recblr::isa {        \
+  RECBLR_ELEMENT_TYPES(RECBLR_DECLARE_ELEMENT) \
+  RECBLR_STATE_TYPES(RECBLR_DECLARE_STATE)     \
   }
 
 RECBLR_DECLARE_SCAN(baseline)
 RECBLR_DECLARE_SCAN(x86_64_v3)
 RECBLR_DECLARE_SCAN(x86_64_v4)
 #undef RECBLR_DECLARE_SCAN
+#undef RECBLR_DECLARE_ELEMENT
+#undef RECBLR_DECLARE_STATE

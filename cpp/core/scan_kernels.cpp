@@ -10,145 +10,74 @@ namespace {
 
 #include "flush_denormals.h"
 #include "recurrence.h"
-
-// Where the rows of one sequence start, and how to walk them in the order of time.
-struct Walk {
-  std::int64_t sequence;  // index along the sequence axis
-  std::int64_t row;       // the first row in time's order
-  std::int64_t length;
-  std::int64_t direction;  // +1, or -1 in reverse
-
-  Walk(const Extent& e, std::int64_t s) {
-    sequence = e.offsets ? 0 : s;
-    row = e.offsets ? e.offsets[s] : 0;
-    length = e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
-    direction = e.reverse ? -1 : 1;
-    if (e.reverse) row += length - 1;
-  }
-  template <typename T>
-  T* first(const View<T>& v, std::int64_t c) const {
-    return v.data + sequence * v.sequence + row * v.time + c * v.channel;
-  }
-  template <typename T>
-  T* last(const View<T>& v, std::int64_t c) const {
-    return first(v, c) + (length - 1) * stride(v);
-  }
-  template <typename T>
-  std::int64_t stride(const View<T>& v) const {
-    return direction * v.time;
-  }
-};
+#include "conversions.h"
+#include "walk.h"
+#include "scan_adjacent.h"
+#include "scan_tiled.h"
 
 template <typename T>
-T* state_at(const View<T>& v, std::int64_t s, std::int64_t c) {
-  return v.data + s * v.sequence + c * v.channel;
+bool adjacent(const View<T>& v) {
+  return v.channel == 1;
 }
-
-// W adjacent channels from channel c on, serial in time.  W > 1 needs channel stride 1 everywhere;
-// the loops over W have a constant count, so that the compiler turns them into vector code.
-template <int W, typename T>
-void forward(const ScanForward<T>& w, std::int64_t s, std::int64_t c) {
-  T state[W];
-  if (w.initial.data) {
-    const T* initial = state_at(w.initial, s, c);
-    for (int k = 0; k < W; ++k) state[k] = initial[k];
-  } else {
-    for (int k = 0; k < W; ++k) state[k] = 0;
-  }
-  const Walk walk(w.extent, s);
-  if (walk.length <= 0) return;
-  const T* __restrict a = walk.first(w.a, c);
-  const T* __restrict b = walk.first(w.b, c);
-  T* __restrict h = walk.first(w.h, c);
-  const std::int64_t da = walk.stride(w.a), db = walk.stride(w.b), dh = walk.stride(w.h);
-  for (std::int64_t t = 0; t < walk.length; ++t) {
-    for (int k = 0; k < W; ++k) h[t * dh + k] = state[k] = step(a[t * da + k], state[k], b[t * db + k]);
-  }
+template <typename T>
+bool all_adjacent(const ScanForward<T>& w) {
+  return adjacent(w.a) && adjacent(w.b) && adjacent(w.h);
 }
-
-template <int W, typename T>
-void backward(const ScanBackward<T>& w, std::int64_t s, std::int64_t c) {
-  T g[W], next_a[W];
-  for (int k = 0; k < W; ++k) g[k] = next_a[k] = 0;
-  const Walk walk(w.extent, s);
-  if (walk.length > 0) {
-    const T* __restrict dh = walk.last(w.dh, c);
-    const T* __restrict a = walk.last(w.a, c);
-    const T* __restrict h = walk.last(w.h, c);
-    T* __restrict da = walk.last(w.da, c);
-    T* __restrict db = walk.last(w.db, c);
-    const std::int64_t sdh = walk.stride(w.dh), sa = walk.stride(w.a), sh = walk.stride(w.h);
-    const std::int64_t sda = walk.stride(w.da), sdb = walk.stride(w.db);
-    for (std::int64_t t = 0; t + 1 < walk.length; ++t) {
-      const T* previous = h - (t + 1) * sh;
-      for (int k = 0; k < W; ++k) {
-        g[k] = step_adjoint(next_a[k], g[k], dh[-t * sdh + k]);
-        next_a[k] = a[-t * sa + k];
-        db[-t * sdb + k] = g[k];
-        da[-t * sda + k] = g[k] * previous[k];
-      }
-    }
-    // The first step follows the initial state.
-    const std::int64_t t = walk.length - 1;
-    const T* initial = w.initial.data ? state_at(w.initial, s, c) : nullptr;
-    for (int k = 0; k < W; ++k) {
-      g[k] = step_adjoint(next_a[k], g[k], dh[-t * sdh + k]);
-      next_a[k] = a[-t * sa + k];
-      db[-t * sdb + k] = g[k];
-      da[-t * sda + k] = initial ? g[k] * initial[k] : T(0);
-    }
-  }
-  T* dinitial = state_at(w.dinitial, s, c);
-  for (int k = 0; k < W; ++k) dinitial[k] = next_a[k] * g[k];
+template <typename T>
+bool all_adjacent(const ScanBackward<T>& w) {
+  return adjacent(w.dh) && adjacent(w.a) && adjacent(w.h) && adjacent(w.da) && adjacent(w.db);
+}
+template <typename T>
+bool all_adjacent(const ScanSummary<T>& w) {
+  return adjacent(w.a) && adjacent(w.x);
 }
 
 constexpr int kWide = Extent::kBlock, kNarrow = 8;
 
-template <int W, typename T>
-void run(const ScanForward<T>& w, std::int64_t s, std::int64_t c) {
-  forward<W>(w, s, c);
-}
-template <int W, typename T>
-void run(const ScanBackward<T>& w, std::int64_t s, std::int64_t c) {
-  backward<W>(w, s, c);
-}
-
-template <typename T>
-bool adjacent(const View<T>& v) {
-  return !v.data || v.channel == 1;
-}
-template <typename T>
-bool all_adjacent(const ScanForward<T>& w) {
-  return adjacent(w.a) && adjacent(w.b) && adjacent(w.initial) && adjacent(w.h);
-}
-template <typename T>
-bool all_adjacent(const ScanBackward<T>& w) {
-  return adjacent(w.dh) && adjacent(w.a) && adjacent(w.h) && adjacent(w.initial) && adjacent(w.da) &&
-         adjacent(w.db) && adjacent(w.dinitial);
-}
-
 template <typename T, typename Work>
 void units(const Work& w, std::int64_t begin, std::int64_t end) {
-  [[maybe_unused]] const FlushDenormals<T> guard;
-  const bool wide = all_adjacent(w);
+  [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
+  const bool neighbours = all_adjacent(w);
   const std::int64_t blocks = w.extent.blocks();
   for (std::int64_t unit = begin; unit < end; ++unit) {
-    const std::int64_t s = unit / blocks;
+    const std::int64_t index = unit / blocks;
     std::int64_t c = unit % blocks * Extent::kBlock;
     const std::int64_t stop = c + Extent::kBlock < w.extent.channels ? c + Extent::kBlock : w.extent.channels;
-    if (wide) {
-      for (; c + kWide <= stop; c += kWide) run<kWide>(w, s, c);
-      for (; c + kNarrow <= stop; c += kNarrow) run<kNarrow>(w, s, c);
+    if (neighbours) {
+      for (; c + kWide <= stop; c += kWide) Adjacent<kWide>::run(w, index, c);
+      for (; c + kNarrow <= stop; c += kNarrow) Adjacent<kNarrow>::run(w, index, c);
     }
-    for (; c < stop; ++c) run<1>(w, s, c);
+    for (; c < stop; c += kTile) Tiled::run(w, index, c, stop - c < kTile ? stop - c : kTile);
+  }
+}
+
+template <typename T>
+void carry(const ScanCarry<T>& w, std::int64_t begin, std::int64_t end) {
+  [[maybe_unused]] const FlushDenormals<T> guard;
+  const std::int64_t count = w.extent.segment_count;
+  const std::int64_t stop = end * Extent::kBlock < w.extent.channels ? end * Extent::kBlock : w.extent.channels;
+  const auto at = [](const auto& v, std::int64_t index, std::int64_t c) { return v.data + index * v.sequence + c * v.channel; };
+  for (std::int64_t n = 0; n < count; ++n) {
+    const std::int64_t i = w.backward ? count - 1 - n : n;
+    const std::int64_t s = w.extent.segments[i].sequence;
+    for (std::int64_t c = begin * Extent::kBlock; c < stop; ++c) {
+      T& state = *at(w.state, s, c);
+      *at(w.incoming, i, c) = state;
+      state = step_over(*at(w.product, i, c), state, *at(w.from_zero, i, c));
+    }
   }
 }
 
 }  // namespace
 
-void scan_forward(const ScanForward<float>& w, std::int64_t begin, std::int64_t end) noexcept { units<float>(w, begin, end); }
-void scan_forward(const ScanForward<double>& w, std::int64_t begin, std::int64_t end) noexcept { units<double>(w, begin, end); }
-void scan_backward(const ScanBackward<float>& w, std::int64_t begin, std::int64_t end) noexcept { units<float>(w, begin, end); }
-void scan_backward(const ScanBackward<double>& w, std::int64_t begin, std::int64_t end) noexcept { units<double>(w, begin, end); }
+#define RECBLR_DEFINE_ELEMENT(T)                                                                                                       \
+  void scan_forward(const ScanForward<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }               \
+  void scan_backward(const ScanBackward<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }             \
+  void scan_summary(const ScanSummary<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }
+#define RECBLR_DEFINE_STATE(T) \
+  void scan_carry(const ScanCarry<T>& w, std::int64_t begin, std::int64_t end) noexcept { carry<T>(w, begin, end); }
+
+RECBLR_ELEMENT_TYPES(RECBLR_DEFINE_ELEMENT)
+RECBLR_STATE_TYPES(RECBLR_DEFINE_STATE)
 
 }  // namespace recblr::RECBLR_ISA

@@ -1,16 +1,18 @@
 // recblr._core: the scan on NumPy arrays, and what this build and this machine are.  Needs no torch.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>  // None for an absent std::optional
+#include <pybind11/stl.h>  // std::optional, std::pair
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "isa.h"
 #include "offsets.h"
-#include "scan.h"
+#include "time_split.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -23,9 +25,30 @@ std::string shape(const py::array& a) { return py::str(a.attr("shape")); }
 std::string dtype(const py::array& a) { return py::str(a.dtype()); }
 
 template <typename T>
+struct Element {
+  using type = T;
+};
+
+// Calls f(Element<T>()) with the element type of a dtype; false where the scan has none for it.
+template <typename F>
+bool with_element(const py::dtype& d, F&& f) {
+  const auto is = [&](const char* name) { return d.equal(py::dtype(name)); };
+  if (is("float32")) return f(Element<float>()), true;
+  if (is("float64")) return f(Element<double>()), true;
+  if (is("float16")) return f(Element<recblr::Float16>()), true;
+  if (is("complex64")) return f(Element<recblr::Complex<float>>()), true;
+  if (is("complex128")) return f(Element<recblr::Complex<double>>()), true;
+  return false;
+}
+
+py::dtype accumulation_dtype(const py::dtype& d) { return d.equal(py::dtype("float16")) ? py::dtype("float32") : d; }
+
+// (sequence, time, channel) strides of an array (B, T, C) or (T, C); of states, (B, C), the first is time's.
+template <typename T>
 recblr::View<T> view(const char* name, const py::array& a) {
-  const auto item = static_cast<py::ssize_t>(sizeof(T));
-  bool aligned = reinterpret_cast<std::uintptr_t>(a.data()) % sizeof(T) == 0;
+  using Plain = std::remove_const_t<T>;
+  const auto item = static_cast<py::ssize_t>(sizeof(Plain));
+  bool aligned = reinterpret_cast<std::uintptr_t>(a.data()) % alignof(Plain) == 0;
   for (py::ssize_t i = 0; i < a.ndim(); ++i) aligned = aligned && a.strides(i) % item == 0;
   if (!aligned) throw py::value_error("scan: " + std::string(name) + " must be aligned to its elements; pass a copy");
   recblr::View<T> v;
@@ -34,6 +57,12 @@ recblr::View<T> view(const char* name, const py::array& a) {
   v.time = a.strides(a.ndim() - 2) / item;
   v.channel = a.strides(a.ndim() - 1) / item;
   return v;
+}
+
+template <typename T>
+recblr::View<T> state_view(const char* name, const py::array& a) {
+  const recblr::View<T> v = view<T>(name, a);
+  return {v.data, v.time, 0, v.channel};
 }
 
 // Offsets as int64, of a shape and dtype that fit; their values are checked by extent().
@@ -64,61 +93,89 @@ recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets,
   return e;
 }
 
-template <typename T>
-py::array scan(const py::array& a, const py::array& b, const std::optional<py::array>& initial, const recblr::Extent& e) {
-  recblr::ScanForward<T> work;
-  work.extent = e;
-  const recblr::View<T> va = view<T>("a", a);
-  work.a = {va.data, va.sequence, va.time, va.channel};
-  const recblr::View<T> vb = view<T>("b", b);
-  work.b = {vb.data, vb.sequence, vb.time, vb.channel};
-  if (initial) {
-    const recblr::View<T> vi = view<T>("initial", *initial);
-    work.initial = {vi.data, vi.time, 0, vi.channel};
+// One thread does all units; how they are split, and so the bits, are the operator's.
+struct Serial {
+  template <typename F>
+  void operator()(std::int64_t units, std::int64_t, const F& f) const {
+    if (units > 0) f(0, units);
   }
-  py::array_t<T> h(std::vector<py::ssize_t>(b.shape(), b.shape() + b.ndim()));
-  work.h = view<T>("h", h);
-  {
-    const py::gil_scoped_release nogil;
-    recblr::scan_forward(work, 0, e.units());
-  }
-  return h;
-}
+};
 
-py::array scan_any(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
-                   const std::optional<py::array>& offsets, bool reverse) {
-  const bool is_float = b.dtype().equal(py::dtype::of<float>());
-  if (!is_float && !b.dtype().equal(py::dtype::of<double>())) throw py::value_error("scan: b must be float32 or float64, but is " + dtype(b));
+struct Result {
+  py::array h, final;
+};
+
+Result run_scan(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
+                const std::optional<py::array>& offsets, bool reverse, bool with_final) {
+  if (!with_element(b.dtype(), [](auto) {}))
+    throw py::value_error("scan: b must be float32, float64, float16, complex64 or complex128, but is " + dtype(b));
   if (b.ndim() != 2 && b.ndim() != 3) throw py::value_error("scan: b must be (B, T, C), or (T, C), but has shape " + shape(b));
   if (shape(a) != shape(b)) throw py::value_error("scan: a must have b's shape " + shape(b) + ", but has " + shape(a));
   if (!a.dtype().equal(b.dtype()))
     throw py::value_error("scan: a must have b's dtype " + dtype(b) + ", but has " + dtype(a));
   const std::optional<Offsets> boundaries = checked(offsets, b);
   const recblr::Extent e = extent(b, boundaries, reverse);
+  const py::dtype state_dtype = accumulation_dtype(b.dtype());
+  const std::vector<py::ssize_t> state_shape{e.sequences, e.channels};
   if (initial) {
     if (initial->ndim() != 2 || initial->shape(0) != e.sequences || initial->shape(1) != e.channels)
       throw py::value_error("scan: initial must have shape (" + std::to_string(e.sequences) + ", " + std::to_string(e.channels) +
                             "), a state a sequence, but has " + shape(*initial));
-    if (!initial->dtype().equal(b.dtype()))
-      throw py::value_error("scan: initial must be " + dtype(b) + ", but is " + dtype(*initial));
+    if (!initial->dtype().equal(state_dtype))
+      throw py::value_error("scan: initial must be " + std::string(py::str(state_dtype)) + ", the accumulation dtype, but is " + dtype(*initial));
   }
-  return is_float ? scan<float>(a, b, initial, e) : scan<double>(a, b, initial, e);
+  Result result;
+  result.h = py::array(b.dtype(), std::vector<py::ssize_t>(b.shape(), b.shape() + b.ndim()));
+  if (with_final) result.final = py::array(state_dtype, state_shape);
+  with_element(b.dtype(), [&](auto element) {
+    using T = typename decltype(element)::type;
+    using A = recblr::Accumulate<T>;
+    recblr::ScanForward<T> work;
+    work.extent = e;
+    work.a = view<const T>("a", a);
+    work.b = view<const T>("b", b);
+    if (initial) work.initial = state_view<const A>("initial", *initial);
+    work.h = view<T>("h", result.h);
+    if (with_final) work.final = state_view<A>("final", result.final);
+    const py::gil_scoped_release nogil;
+    recblr::run(work, Serial());
+  });
+  return result;
+}
+
+py::array scan(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
+               const std::optional<py::array>& offsets, bool reverse) {
+  return run_scan(a, b, initial, offsets, reverse, false).h;
+}
+
+std::pair<py::array, py::array> scan_with_final(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
+                                                const std::optional<py::array>& offsets, bool reverse) {
+  const Result result = run_scan(a, b, initial, offsets, reverse, true);
+  return {result.h, result.final};
 }
 
 constexpr const char* kScanDoc = R"(h[t] = a[t] * h[t-1] + b[t] along the second-to-last axis of NumPy arrays.
 
-a, b: (B, T, C), or (T, C), or packed (N, C) with offsets; float32 or float64, any strides.
-initial: the state before the first step, (B, C), or (S, C) packed; zeros where absent.
+a, b: (B, T, C), or (T, C), or packed (N, C) with offsets; float32, float64, float16 (summed in float32),
+    complex64 or complex128; any strides.
+initial: the state before the first step, (B, C), or (S, C) packed, in the dtype that is summed in; zeros where absent.
 offsets: (S + 1,) int64 or int32, from 0 to N; sequence s owns rows offsets[s] to offsets[s + 1].
 reverse: time runs from the last row to the first.
 Returns a new contiguous array of b's shape and dtype.  Raises ValueError on anything else.)";
+
+constexpr const char* kScanWithFinalDoc = R"(scan, and the state after every sequence's last step.
+
+Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is its
+initial state, or zeros.)";
 
 }  // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "recblr's kernels on NumPy arrays, and what this build and this machine are";
   if (const char* error = recblr::isa_error()) throw py::import_error(error);
-  m.def("scan", &scan_any, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
+  m.def("scan", &scan, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
+  m.def("scan_with_final", &scan_with_final, kScanWithFinalDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(),
+        "reverse"_a = false);
   m.def("build_info", [] {
     py::dict info;
     info["version"] = RECBLR_VERSION;

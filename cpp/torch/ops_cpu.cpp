@@ -1,9 +1,11 @@
 // torch.ops.recblr.*: the CPU kernels.  Python has defined the schemas (src/recblr/ops/schemas.py);
 // this file only registers implementations for them, on torch's stable C ABI.
 #include <type_traits>
+#include <vector>
 
 #include "scan.h"
 #include "scan_arguments.h"
+#include "time_split.h"
 
 namespace recblr::torch_abi {
 namespace {
@@ -38,102 +40,82 @@ Extent extent(const Sequences& s, bool reverse) {
   return e;
 }
 
-// Enough elements a task that starting it costs little beside doing it.
-constexpr std::int64_t kElementsPerTask = 32768;
+// Shares units out among torch's threads.
+struct ParallelFor {
+  template <typename F>
+  void operator()(std::int64_t units, std::int64_t elements_per_unit, const F& f) const {
+    // Enough elements a task that starting it costs little beside doing it.
+    constexpr std::int64_t kElementsPerTask = 32768;
+    if (units == 0) return;
+    RECBLR_OK(torch_parallel_for(
+        0, units, kElementsPerTask / (elements_per_unit + 1) + 1,
+        [](std::int64_t begin, std::int64_t end, void* f) { (*static_cast<const F*>(f))(begin, end); },
+        const_cast<void*>(static_cast<const void*>(&f))));
+  }
+};
 
-template <typename Work>
-void parallel(const Work& work, std::int64_t rows, void (*range)(const Work&, std::int64_t, std::int64_t) noexcept) {
-  struct Call {
-    const Work& work;
-    void (*range)(const Work&, std::int64_t, std::int64_t) noexcept;
-  } call{work, range};
-  const std::int64_t units = work.extent.units();
-  if (units == 0) return;
-  const std::int64_t elements_per_unit = rows * work.extent.channels / units + 1;
-  RECBLR_OK(torch_parallel_for(0, units, kElementsPerTask / elements_per_unit + 1,
-                               [](std::int64_t begin, std::int64_t end, void* p) {
-                                 const Call& c = *static_cast<const Call*>(p);
-                                 c.range(c.work, begin, end);
-                               },
-                               &call));
-}
+struct ScanResult {
+  Tensor h, final;
+};
 
-std::int64_t rows(const Tensor& t) { return t.dim() == 3 ? t.size(0) * t.size(1) : t.size(0); }
+ScanResult run_scan(const char* op, StableIValue* stack, bool with_final) {
+  const Tensor a = Tensor::required(stack[0]), b = Tensor::required(stack[1]);
+  const Tensor initial = Tensor::optional(stack[2]), offsets = Tensor::optional(stack[3]);
+  const bool reverse = unbox<bool>(stack[4]);
+  check_dtype(op, "b", b);
+  check_same(op, "a", a, "b", b);
+  const Sequences s = sequences(op, "b", b, offsets);
+  check_state(op, "initial", initial, s, b.dtype());
 
-// float16 and bfloat16 are computed in float32; other dtypes come back as they are.
-Tensor widened(Tensor t) {
-  if (!is_half(t.dtype())) return t;
-  Tensor wide = empty_contiguous(t, aoti_torch_dtype_float32());
-  wide.copy_from(t);
-  return wide;
-}
-
-template <typename T>
-void run_forward(const Sequences& s, bool reverse, const Tensor& a, const Tensor& b, const Tensor& initial, const Tensor& h) {
-  const ScanForward<T> work{extent(s, reverse), view<const T>(a), view<const T>(b), state_view<const T>(initial), view<T>(h)};
-  parallel(work, rows(b), &scan_forward<T>);
+  ScanResult result;
+  result.h = empty_in_layout_of(b);
+  if (with_final) result.final = empty_state(s, b.dtype(), b);
+  with_element(b.dtype(), [&](auto element) {
+    using T = typename decltype(element)::type;
+    using A = Accumulate<T>;
+    run(ScanForward<T>{extent(s, reverse), view<const T>(a), view<const T>(b), state_view<const A>(initial), view<T>(result.h),
+                       state_view<A>(result.final)},
+        ParallelFor());
+  });
+  return result;
 }
 
 // scan(Tensor a, Tensor b, Tensor? initial, Tensor? offsets, bool reverse) -> Tensor
-void scan(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Tensor a = Tensor::required(stack[0]), b = Tensor::required(stack[1]);
-  const Tensor initial = Tensor::optional(stack[2]), offsets = Tensor::optional(stack[3]);
-  const bool reverse = unbox<bool>(stack[4]);
-  check_dtype("scan", "b", b);
-  check_same("scan", "a", a, "b", b);
-  const Sequences s = sequences("scan", "b", b, offsets);
-  check_initial("scan", initial, s, b.dtype());
+void scan(StableIValue* stack, std::uint64_t, std::uint64_t) { stack[0] = run_scan("scan", stack, false).h.release(); }
 
-  Tensor h = empty_in_layout_of(b);
-  if (b.dtype() == aoti_torch_dtype_float64()) {
-    run_forward<double>(s, reverse, a, b, initial, h);
-  } else if (b.dtype() == aoti_torch_dtype_float32()) {
-    run_forward<float>(s, reverse, a, b, initial, h);
-  } else {
-    const Tensor wide_a = widened(std::move(a)), wide_b = widened(std::move(b));
-    const Tensor wide_h = empty_contiguous(wide_b, wide_b.dtype());
-    run_forward<float>(s, reverse, wide_a, wide_b, initial, wide_h);
-    h.copy_from(wide_h);
-  }
-  stack[0] = h.release();
+// scan_with_final(the same) -> (Tensor h, Tensor final)
+void scan_with_final(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  ScanResult result = run_scan("scan_with_final", stack, true);
+  stack[0] = result.h.release();
+  stack[1] = result.final.release();
 }
 
-template <typename T>
-void run_backward(const Sequences& s, bool reverse, const Tensor& grad, const Tensor& a, const Tensor& h, const Tensor& initial,
-                  const Tensor& da, const Tensor& db, const Tensor& dinitial) {
-  const ScanBackward<T> work{extent(s, reverse), view<const T>(grad),          view<const T>(a), view<const T>(h),
-                             state_view<const T>(initial), view<T>(da), view<T>(db),      state_view<T>(dinitial)};
-  parallel(work, rows(h), &scan_backward<T>);
-}
-
-// _scan_backward(Tensor grad, Tensor a, Tensor h, Tensor? initial, Tensor? offsets, bool reverse)
+// _scan_backward(Tensor? grad, Tensor? grad_final, Tensor a, Tensor h, Tensor? initial, Tensor? offsets, bool reverse)
 //   -> (Tensor da, Tensor db, Tensor dinitial)
-void scan_backward_op(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  Tensor grad = Tensor::required(stack[0]), a = Tensor::required(stack[1]), h = Tensor::required(stack[2]);
-  const Tensor initial = Tensor::optional(stack[3]), offsets = Tensor::optional(stack[4]);
-  const bool reverse = unbox<bool>(stack[5]);
-  const std::int32_t dtype = h.dtype();
-  check_dtype("_scan_backward", "h", h);
-  check_same("_scan_backward", "a", a, "h", h);
-  check_same("_scan_backward", "grad", grad, "h", h);
-  const Sequences s = sequences("_scan_backward", "h", h, offsets);
-  check_initial("_scan_backward", initial, s, dtype);
+void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const char* op = "_scan_backward";
+  const Tensor grad = Tensor::optional(stack[0]), grad_final = Tensor::optional(stack[1]);
+  const Tensor a = Tensor::required(stack[2]), h = Tensor::required(stack[3]);
+  const Tensor initial = Tensor::optional(stack[4]), offsets = Tensor::optional(stack[5]);
+  const bool reverse = unbox<bool>(stack[6]);
+  check_dtype(op, "h", h);
+  check_same(op, "a", a, "h", h);
+  if (grad) check_same(op, "grad", grad, "h", h);
+  const Sequences s = sequences(op, "h", h, offsets);
+  check_state(op, "grad_final", grad_final, s, h.dtype());
+  check_state(op, "initial", initial, s, h.dtype());
 
-  const std::int64_t state_sizes[2] = {s.count, s.channels};
-  const std::int64_t state_strides[2] = {s.channels > 0 ? s.channels : 1, 1};
-  Tensor dinitial = Tensor::empty(2, state_sizes, state_strides, accumulation_dtype(dtype), h);
-  Tensor da = empty_contiguous(h, dtype), db = empty_contiguous(h, dtype);
-  if (dtype == aoti_torch_dtype_float64()) {
-    run_backward<double>(s, reverse, grad, a, h, initial, da, db, dinitial);
-  } else if (dtype == aoti_torch_dtype_float32()) {
-    run_backward<float>(s, reverse, grad, a, h, initial, da, db, dinitial);
-  } else {
-    const Tensor wide_grad = widened(std::move(grad)), wide_a = widened(std::move(a)), wide_h = widened(std::move(h));
-    const Tensor wide_da = empty_contiguous(wide_h, wide_h.dtype()), wide_db = empty_contiguous(wide_h, wide_h.dtype());
-    run_backward<float>(s, reverse, wide_grad, wide_a, wide_h, initial, wide_da, wide_db, dinitial);
-    da.copy_from(wide_da);
-    db.copy_from(wide_db);
-  }
+  Tensor da = empty_in_layout_of(h), db = empty_in_layout_of(h), dinitial = empty_state(s, h.dtype(), h);
+  with_element(h.dtype(), [&](auto element) {
+    using T = typename decltype(element)::type;
+    using A = Accumulate<T>;
+    // Where h has no cotangent, one row of zeros stands for every row of it.
+    const std::vector<T> zeros(grad ? 0 : static_cast<std::size_t>(s.channels));
+    const View<const T> dh = grad ? view<const T>(grad) : View<const T>{zeros.data(), 0, 0, 1};
+    run(ScanBackward<T>{extent(s, reverse), dh, view<const T>(a), view<const T>(h), state_view<const A>(initial),
+                        state_view<const A>(grad_final), view<T>(da), view<T>(db), state_view<A>(dinitial)},
+        ParallelFor());
+  });
   stack[0] = da.release();
   stack[1] = db.release();
   stack[2] = dinitial.release();
@@ -144,7 +126,8 @@ void scan_backward_op(StableIValue* stack, std::uint64_t, std::uint64_t) {
   TorchLibraryHandle cpu;  // lives as long as the process
   RECBLR_OK(aoti_torch_library_init_impl("recblr", "CPU", "recblr/cpp/torch/ops_cpu.cpp", 0, &cpu));
   RECBLR_OK(torch_library_impl(cpu, "scan", &scan, kVersion));
-  RECBLR_OK(torch_library_impl(cpu, "_scan_backward", &scan_backward_op, kVersion));
+  RECBLR_OK(torch_library_impl(cpu, "scan_with_final", &scan_with_final, kVersion));
+  RECBLR_OK(torch_library_impl(cpu, "_scan_backward", &scan_backward, kVersion));
   return true;
 }();
 

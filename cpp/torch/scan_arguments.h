@@ -20,6 +20,8 @@ inline std::string dtype_name(std::int32_t d) {
   if (d == aoti_torch_dtype_bfloat16()) return "bfloat16";
   if (d == aoti_torch_dtype_float32()) return "float32";
   if (d == aoti_torch_dtype_float64()) return "float64";
+  if (d == aoti_torch_dtype_complex64()) return "complex64";
+  if (d == aoti_torch_dtype_complex128()) return "complex128";
   if (d == aoti_torch_dtype_int32()) return "int32";
   if (d == aoti_torch_dtype_int64()) return "int64";
   return "another dtype";
@@ -27,8 +29,26 @@ inline std::string dtype_name(std::int32_t d) {
 
 [[noreturn]] inline void refuse(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
-inline bool is_half(std::int32_t d) { return d == aoti_torch_dtype_float16() || d == aoti_torch_dtype_bfloat16(); }
-inline std::int32_t accumulation_dtype(std::int32_t d) { return is_half(d) ? aoti_torch_dtype_float32() : d; }
+inline std::int32_t accumulation_dtype(std::int32_t d) {
+  return d == aoti_torch_dtype_float16() || d == aoti_torch_dtype_bfloat16() ? aoti_torch_dtype_float32() : d;
+}
+
+template <typename T>
+struct Element {
+  using type = T;
+};
+
+// Calls f(Element<T>()) with the element type of dtype d; false where the scan has none for it.
+template <typename F>
+bool with_element(std::int32_t d, F&& f) {
+  if (d == aoti_torch_dtype_float32()) return f(Element<float>()), true;
+  if (d == aoti_torch_dtype_bfloat16()) return f(Element<Bfloat16>()), true;
+  if (d == aoti_torch_dtype_float16()) return f(Element<Float16>()), true;
+  if (d == aoti_torch_dtype_float64()) return f(Element<double>()), true;
+  if (d == aoti_torch_dtype_complex64()) return f(Element<Complex<float>>()), true;
+  if (d == aoti_torch_dtype_complex128()) return f(Element<Complex<double>>()), true;
+  return false;
+}
 
 // A tensor of shape (B, T, C), or of (rows, C) with offsets, as sequences x time x channels.
 struct Sequences {
@@ -47,9 +67,9 @@ inline void check_same(const char* op, const char* name, const Tensor& t, const 
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& t) {
-  const std::int32_t d = t.dtype();
-  if (!is_half(d) && d != aoti_torch_dtype_float32() && d != aoti_torch_dtype_float64())
-    refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16 or float16, but is " + dtype_name(d));
+  if (!with_element(t.dtype(), [](auto) {}))
+    refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " +
+           dtype_name(t.dtype()));
 }
 
 template <typename Int>
@@ -87,20 +107,21 @@ inline Sequences sequences(const char* op, const char* name, const Tensor& x, co
   return s;
 }
 
-inline void check_initial(const char* op, const Tensor& initial, const Sequences& s, std::int32_t dtype) {
-  if (!initial) return;
-  if (initial.dim() != 2 || initial.size(0) != s.count || initial.size(1) != s.channels)
-    refuse(std::string(op) + ": initial must have shape (" + std::to_string(s.count) + ", " + std::to_string(s.channels) +
-           "), a state a sequence, but has " + shape(initial));
-  if (initial.dtype() != accumulation_dtype(dtype))
-    refuse(std::string(op) + ": initial must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
-           dtype_name(initial.dtype()));
+inline void check_state(const char* op, const char* name, const Tensor& state, const Sequences& s, std::int32_t dtype) {
+  if (!state) return;
+  if (state.dim() != 2 || state.size(0) != s.count || state.size(1) != s.channels)
+    refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.count) + ", " + std::to_string(s.channels) +
+           "), a state a sequence, but has " + shape(state));
+  if (state.dtype() != accumulation_dtype(dtype))
+    refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
+           dtype_name(state.dtype()));
 }
 
-inline Tensor empty_contiguous(const Tensor& like, std::int32_t dtype) {
-  std::int64_t strides[3] = {1, 1, 1};
-  for (int i = like.dim() - 2; i >= 0; --i) strides[i] = strides[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
-  return Tensor::empty(like.dim(), like.sizes(), strides, dtype, like);
+// A new tensor for a state a sequence, (count, channels), on the device of `like`.
+inline Tensor empty_state(const Sequences& s, std::int32_t dtype, const Tensor& like) {
+  const std::int64_t sizes[2] = {s.count, s.channels};
+  const std::int64_t strides[2] = {s.channels > 0 ? s.channels : 1, 1};
+  return Tensor::empty(2, sizes, strides, accumulation_dtype(dtype), like);
 }
 
 // True where the elements fill memory without gap or overlap; ops/layout.py says the same for fakes.
@@ -120,8 +141,9 @@ inline bool is_dense(const Tensor& t) {
 
 // The output's layout: that of `like` where it is dense, else contiguous.
 inline Tensor empty_in_layout_of(const Tensor& like) {
-  return is_dense(like) ? Tensor::empty(like.dim(), like.sizes(), like.strides(), like.dtype(), like)
-                        : empty_contiguous(like, like.dtype());
+  std::int64_t contiguous[3] = {1, 1, 1};
+  for (int i = like.dim() - 2; i >= 0; --i) contiguous[i] = contiguous[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
+  return Tensor::empty(like.dim(), like.sizes(), is_dense(like) ? like.strides() : contiguous, like.dtype(), like);
 }
 
 }  // namespace recblr::torch_abi

@@ -37,6 +37,8 @@ std::int32_t aoti_torch_dtype_float16();
 std::int32_t aoti_torch_dtype_bfloat16();
 std::int32_t aoti_torch_dtype_float32();
 std::int32_t aoti_torch_dtype_float64();
+std::int32_t aoti_torch_dtype_complex64();
+std::int32_t aoti_torch_dtype_complex128();
 std::int32_t aoti_torch_dtype_int32();
 std::int32_t aoti_torch_dtype_int64();
 // From torch 2.13; null before.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
     from recblr.info import build_info
     from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRLayer
-    from recblr.ops import bdlru, causal_conv1d, scan
+    from recblr.ops import bdlru, causal_conv1d, check_offsets, scan, scan_with_final
 
 try:
     __version__ = version("recblr")
@@ -32,7 +32,9 @@ _LAZY = {
     "bdlru": "recblr.ops",
     "build_info": "recblr.info",
     "causal_conv1d": "recblr.ops",
+    "check_offsets": "recblr.ops",
     "scan": "recblr.ops",
+    "scan_with_final": "recblr.ops",
 }
 
 __all__ = [
@@ -47,7 +49,9 @@ __all__ = [
     "bdlru",
     "build_info",
     "causal_conv1d",
+    "check_offsets",
     "scan",
+    "scan_with_final",
 ]
 
 

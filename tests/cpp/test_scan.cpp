@@ -1,108 +1,209 @@
-// The scan kernels against a plain double-precision loop: widths around every block size, packed and
-// padded, both directions, with and without an initial state, contiguous and strided.
+// The scan kernels against a plain double-precision loop: every element type, widths around every block
+// size, packed and padded, both directions, with and without states, contiguous, channel first and
+// neither, sequences short and so long that time is split.
 #include <cmath>
+#include <complex>
 #include <cstdio>
-#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
 #include "isa.h"
 #include "scan.h"
+#include "time_split.h"
 
 namespace {
 
+using recblr::Accumulate;
 using recblr::Extent;
 using recblr::View;
+using Exact = std::complex<double>;
 
-int failures = 0;
+int failures = 0, splits = 0;
 
 struct Case {
   std::int64_t sequences, length, channels;
-  bool packed, reverse, initial, channel_first;
+  bool packed, reverse, states;
+  int layout;  // 0: channels adjacent, 1: rows adjacent (channel first), 2: neither
 };
+
+float bits_to_float(std::uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+Exact exact(float x) { return x; }
+Exact exact(double x) { return x; }
+Exact exact(recblr::Bfloat16 x) { return bits_to_float(std::uint32_t{x.bits} << 16); }
+Exact exact(recblr::Float16 x) {
+  const int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
+  const double magnitude = exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
+  return x.bits & 0x8000 ? -magnitude : magnitude;
+}
+template <typename T>
+Exact exact(recblr::Complex<T> x) {
+  return {x.re, x.im};
+}
+
+// A number of type T near x; the 16-bit ones by cutting off.
+template <typename T>
+struct Near {
+  static T to(Exact x) { return static_cast<T>(x.real()); }
+};
+template <>
+struct Near<recblr::Bfloat16> {
+  static recblr::Bfloat16 to(Exact x) {
+    const float f = static_cast<float>(x.real());
+    std::uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    return {static_cast<std::uint16_t>(bits >> 16)};
+  }
+};
+template <>
+struct Near<recblr::Float16> {
+  static recblr::Float16 to(Exact x) {  // |x| < 1
+    const int fraction = static_cast<int>(std::ldexp(std::fabs(x.real()), 10)), exponent = fraction ? std::ilogb(fraction) : 0;
+    const int bits = fraction ? ((exponent + 5) << 10) | ((fraction << (10 - exponent)) & 1023) : 0;
+    return {static_cast<std::uint16_t>(bits | (x.real() < 0 ? 0x8000 : 0))};
+  }
+};
+template <typename T>
+struct Near<recblr::Complex<T>> {
+  static recblr::Complex<T> to(Exact x) { return {static_cast<T>(x.real()), static_cast<T>(x.imag())}; }
+};
+
+template <typename T>
+constexpr double kTolerance = sizeof(T) == 2 ? 1e-2 : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11 : 3e-5;
 
 template <typename T>
 struct Problem {
   Case c;
   std::vector<std::int64_t> offsets{0};
   std::int64_t rows = 0;
-  std::vector<T> a, b, dh, initial;
+  std::vector<T> a, b, dh;
+  std::vector<Accumulate<T>> initial, dfinal;
 
   Problem(const Case& c, std::mt19937& random) : c(c) {
     std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length);
     for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (c.packed ? length(random) : c.length));
     rows = offsets.back();
-    std::uniform_real_distribution<double> value(-1, 1);
-    for (auto* v : {&a, &b, &dh}) {
-      v->resize(static_cast<std::size_t>(rows * c.channels));
-      for (T& x : *v) x = static_cast<T>(value(random));
-    }
-    initial.resize(static_cast<std::size_t>(c.sequences * c.channels));
-    for (T& x : initial) x = static_cast<T>(value(random));
+    std::uniform_real_distribution<double> value(-0.7, 0.7);
+    const auto draw = [&](auto& v, std::size_t size) {
+      using E = typename std::decay_t<decltype(v)>::value_type;
+      v.resize(size);
+      for (E& x : v) {
+        const double re = value(random);
+        x = Near<E>::to({re, value(random)});
+      }
+    };
+    for (auto* v : {&a, &b, &dh}) draw(*v, size());
+    for (auto* v : {&initial, &dfinal}) draw(*v, static_cast<std::size_t>(c.sequences * c.channels));
   }
-  // Where (row, channel) lies: channels adjacent, or rows of all sequences adjacent.
+  std::int64_t gap() const { return c.layout == 2 ? 2 : 1; }
+  std::size_t size() const { return static_cast<std::size_t>(gap() * rows * c.channels); }
   std::size_t at(std::int64_t row, std::int64_t k) const {
-    return static_cast<std::size_t>(c.channel_first ? k * rows + row : row * c.channels + k);
+    return static_cast<std::size_t>(gap() * (c.layout ? k * rows + row : row * c.channels + k));
   }
   template <typename U>
   View<U> view(U* data) const {
-    const std::int64_t row = c.channel_first ? 1 : c.channels, channel = c.channel_first ? rows : 1;
+    const std::int64_t row = gap() * (c.layout ? 1 : c.channels), channel = gap() * (c.layout ? rows : 1);
     return {data, row * c.length, row, channel};
   }
-  Extent extent() const { return {c.sequences, c.length, c.channels, c.packed ? offsets.data() : nullptr, c.reverse}; }
+  Extent extent() const {
+    Extent e;
+    e.sequences = c.sequences, e.length = c.length, e.channels = c.channels, e.reverse = c.reverse;
+    if (c.packed) e.offsets = offsets.data();
+    return e;
+  }
 };
 
 template <typename T>
-void expect_close(const std::vector<T>& got, const std::vector<double>& want, const char* what, const Case& c) {
-  const double tolerance = sizeof(T) == 4 ? 2e-5 : 1e-12;
+void expect_close(const std::vector<T>& got, const std::vector<Exact>& want, double tolerance, const char* what, const Case& c) {
   for (std::size_t i = 0; i < want.size(); ++i) {
-    if (std::fabs(got[i] - want[i]) <= tolerance * (1 + std::fabs(want[i]))) continue;
-    std::printf("%s[%zu] is %.9g, not %.9g (%lld x %lld x %lld packed %d reverse %d initial %d channel-first %d, %zu bytes)\n", what, i,
-                static_cast<double>(got[i]), want[i], static_cast<long long>(c.sequences), static_cast<long long>(c.length),
-                static_cast<long long>(c.channels), c.packed, c.reverse, c.initial, c.channel_first, sizeof(T));
+    if (std::isnan(want[i].real())) continue;  // a gap between elements
+    if (std::abs(exact(got[i]) - want[i]) <= tolerance * (1 + std::abs(want[i]))) continue;
+    std::printf("%s[%zu] is %.9g, not %.9g (%lld x %lld x %lld packed %d reverse %d states %d layout %d, %zu bytes)\n", what, i,
+                exact(got[i]).real(), want[i].real(), static_cast<long long>(c.sequences), static_cast<long long>(c.length),
+                static_cast<long long>(c.channels), c.packed, c.reverse, c.states, c.layout, sizeof(T));
     ++failures;
     return;
   }
 }
 
+// In two ranges, the later one first, as two threads might.
+struct Halves {
+  template <typename F>
+  void operator()(std::int64_t units, std::int64_t, const F& f) const {
+    f(units / 2, units);
+    f(0, units / 2);
+  }
+};
+
 template <typename T>
 void check(const Case& c, std::mt19937& random) {
+  using A = Accumulate<T>;
   const Problem<T> p(c, random);
-  const std::size_t size = p.a.size(), states = p.initial.size();
-  std::vector<double> h(size), da(size), db(size), dinitial(states);
+  const std::size_t size = p.size(), states = p.initial.size();
+  const Exact gap{NAN, 0};
+  std::vector<Exact> h(size, gap), da(size, gap), db(size, gap), final(states), dinitial(states);
   for (std::int64_t s = 0; s < c.sequences; ++s)
     for (std::int64_t k = 0; k < c.channels; ++k) {
       const std::int64_t first = p.offsets[static_cast<std::size_t>(s)], length = p.offsets[static_cast<std::size_t>(s) + 1] - first;
       const auto row = [&](std::int64_t t) { return p.at(first + (c.reverse ? length - 1 - t : t), k); };
       const std::size_t state = static_cast<std::size_t>(s * c.channels + k);
-      const double start = c.initial ? p.initial[state] : 0;
-      double value = start, g = 0, next_a = 0;
-      for (std::int64_t t = 0; t < length; ++t) h[row(t)] = value = p.a[row(t)] * value + p.b[row(t)];
+      const Exact start = c.states ? exact(p.initial[state]) : 0;
+      Exact value = start, carry = c.states ? exact(p.dfinal[state]) : 0;
+      for (std::int64_t t = 0; t < length; ++t) h[row(t)] = value = exact(p.a[row(t)]) * value + exact(p.b[row(t)]);
+      final[state] = value;
       for (std::int64_t t = length - 1; t >= 0; --t) {
-        g = next_a * g + p.dh[row(t)];
-        next_a = p.a[row(t)];
+        const Exact g = carry + exact(p.dh[row(t)]);
         db[row(t)] = g;
-        da[row(t)] = g * (t > 0 ? h[row(t - 1)] : start);
+        da[row(t)] = g * std::conj(t > 0 ? h[row(t - 1)] : start);
+        carry = std::conj(exact(p.a[row(t)])) * g;
       }
-      dinitial[state] = next_a * g;
+      dinitial[state] = carry;
     }
 
-  std::vector<T> got_h(size, T(NAN)), got_da(size, T(NAN)), got_db(size, T(NAN)), got_dinitial(states, T(NAN));
-  const View<const T> initial{c.initial ? p.initial.data() : nullptr, c.channels, 0, 1};
-  const recblr::ScanForward<T> forward{p.extent(), p.view(p.a.data()), p.view(p.b.data()), initial, p.view(got_h.data())};
-  // In two ranges, as two threads would.
-  const std::int64_t units = p.extent().units(), half = units / 2;
-  recblr::scan_forward(forward, half, units);
-  recblr::scan_forward(forward, 0, half);
-  const View<const T> seen_h = {got_h.data(), forward.h.sequence, forward.h.time, forward.h.channel};
-  const recblr::ScanBackward<T> backward{p.extent(), p.view(p.dh.data()), p.view(p.a.data()), seen_h, initial, p.view(got_da.data()),
-                                         p.view(got_db.data()), View<T>{got_dinitial.data(), c.channels, 0, 1}};
-  recblr::scan_backward(backward, half, units);
-  recblr::scan_backward(backward, 0, half);
-  expect_close(got_h, h, "h", c);
-  expect_close(got_da, da, "da", c);
-  expect_close(got_db, db, "db", c);
-  expect_close(got_dinitial, dinitial, "dinitial", c);
+  const T hole = Near<T>::to(0.5);
+  std::vector<T> got_h(size, hole), got_da(size, hole), got_db(size, hole);
+  std::vector<A> got_final(states, Near<A>::to(0.5)), got_dinitial = got_final;
+  const View<const A> none, initial{p.initial.data(), c.channels, 0, 1}, dfinal{p.dfinal.data(), c.channels, 0, 1};
+  recblr::ScanForward<T> forward;
+  forward.extent = p.extent();
+  forward.a = p.view(p.a.data()), forward.b = p.view(p.b.data()), forward.h = p.view(got_h.data());
+  forward.initial = c.states ? initial : none;
+  forward.final = {got_final.data(), c.channels, 0, 1};
+  recblr::run(forward, Halves());
+  recblr::ScanBackward<T> backward;
+  backward.extent = p.extent();
+  backward.dh = p.view(p.dh.data()), backward.a = p.view(p.a.data());
+  backward.h = p.view(static_cast<const T*>(got_h.data()));
+  backward.initial = c.states ? initial : none, backward.dfinal = c.states ? dfinal : none;
+  backward.da = p.view(got_da.data()), backward.db = p.view(got_db.data());
+  backward.dinitial = {got_dinitial.data(), c.channels, 0, 1};
+  recblr::run(backward, Halves());
+  if (!recblr::TimeSplit(p.extent(), sizeof(T)).empty()) ++splits;
+  expect_close(got_h, h, kTolerance<T>, "h", c);
+  expect_close(got_final, final, kTolerance<A>, "final", c);
+  expect_close(got_da, da, kTolerance<T>, "da", c);
+  expect_close(got_db, db, kTolerance<T>, "db", c);
+  expect_close(got_dinitial, dinitial, kTolerance<A>, "dinitial", c);
+}
+
+int check_all(const std::vector<std::int64_t>& sequences, const std::vector<std::int64_t>& lengths,
+              const std::vector<std::int64_t>& channels, std::mt19937& random) {
+  int cases = 0;
+  for (std::int64_t s : sequences)
+    for (std::int64_t t : lengths)
+      for (std::int64_t n : channels)
+        for (int layout : {0, 1, 2})
+          for (int bits = 0; bits < 8; ++bits) {
+            const Case c{s, t, n, bool(bits & 1), bool(bits & 2), bool(bits & 4), layout};
+#define RECBLR_CHECK(T) check<T>(c, random), ++cases;
+            RECBLR_ELEMENT_TYPES(RECBLR_CHECK)
+          }
+  return cases;
 }
 
 }  // namespace
@@ -113,16 +214,11 @@ int main() {
     return 77;
   }
   std::mt19937 random(1);
-  int cases = 0;
-  for (std::int64_t channels : {1, 7, 8, 9, 63, 64, 65, 100, 130})
-    for (std::int64_t length : {0, 1, 2, 17})
-      for (std::int64_t sequences : {0, 1, 3})
-        for (int bits = 0; bits < 16; ++bits) {
-          const Case c{sequences, length, channels, bool(bits & 1), bool(bits & 2), bool(bits & 4), bool(bits & 8)};
-          check<float>(c, random);
-          check<double>(c, random);
-          cases += 2;
-        }
-  std::printf("scan on %s: %d cases, %d failures\n", recblr::isa_name(recblr::isa()), cases, failures);
+  int cases = check_all({0, 1, 3}, {0, 1, 2, 17}, {1, 7, 8, 9, 63, 64, 65, 130}, random);
+  if (splits) std::printf("a short sequence was split\n"), ++failures;
+  cases += check_all({2}, {11000}, {3}, random);  // of float16 a segment has 2730 steps
+  cases += check_all({2}, {1100}, {70}, random);
+  if (splits < cases / 100) std::printf("only %d cases were split\n", splits), ++failures;
+  std::printf("scan on %s: %d cases, %d of them split in time, %d failures\n", recblr::isa_name(recblr::isa()), cases, splits, failures);
   return failures ? 1 : 0;
 }

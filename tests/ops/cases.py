@@ -10,6 +10,8 @@ from torch import Tensor
 
 HALF = (torch.bfloat16, torch.float16)
 DTYPES = (torch.float32, torch.float64, *HALF)
+COMPLEX = (torch.complex64, torch.complex128)
+SCANNED = (*DTYPES, *COMPLEX)
 LAYOUTS = ("contiguous", "channel first", "stepped", "expanded", "batch second", "unaligned", "wide rows")
 
 # Around the kernels' narrow (8) and wide (64) channel blocks.
@@ -17,7 +19,7 @@ CHANNELS = (0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 66, 130)
 
 
 def accumulation(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.float32 if dtype in HALF else dtype
 
 
 def in_layout(x: Tensor, layout: str) -> Tensor:
@@ -43,8 +45,10 @@ def in_layout(x: Tensor, layout: str) -> Tensor:
 
 
 def array(x: Tensor | None) -> Any:
-    """x in float64 NumPy, or None."""
-    return None if x is None else x.detach().double().numpy()
+    """x in float64 or complex128 NumPy, or None."""
+    if x is None:
+        return None
+    return x.detach().to(torch.complex128 if x.is_complex() else torch.float64).resolve_conj().numpy()
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def sequences(shape: tuple[int, ...], offsets: Tensor | None) -> int:
 @st.composite
 def cases(
     draw: st.DrawFn,
-    dtypes: tuple[torch.dtype, ...] = DTYPES,
+    dtypes: tuple[torch.dtype, ...] = SCANNED,
     kinds: tuple[str, ...] = ("ordinary", "edges", "decaying", "large"),
 ) -> Case:
     """scan's arguments, with |a| <= 1."""
@@ -130,13 +134,18 @@ def cases(
     kind = draw(st.sampled_from(kinds if dtype != torch.float16 else kinds[:2]))
     random = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
 
-    def uniform(shape: tuple[int, ...]) -> Tensor:
+    def real(shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=random, dtype=torch.float64) * 2 - 1
+
+    def uniform(shape: tuple[int, ...]) -> Tensor:
+        if not dtype.is_complex:
+            return real(shape)
+        return torch.complex(real(shape), real(shape)) / 2**0.5
 
     a, b = uniform(shape), uniform(shape)
     state = uniform((sequences(shape, offsets), shape[-1]))
     if kind == "edges":
-        a = torch.where(uniform(shape) > 0, a, torch.randint(-1, 2, shape, generator=random).double())
+        a = torch.where(real(shape) > 0, a, torch.randint(-1, 2, shape, generator=random).to(a.dtype))
     elif kind == "decaying":
         a = a * 1e-20
     elif kind == "large":
@@ -159,6 +168,8 @@ FLUSHED = {
     torch.float32: 1e-36,
     torch.bfloat16: 1e-36,
     torch.float16: 1e-6,
+    torch.complex64: 1e-36,
+    torch.complex128: 1e-300,
 }
 
 

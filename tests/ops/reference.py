@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def rows_of_sequences(shape: Sequence[int], offsets: Sequence[int] | None) -> list[list[Any]]:
@@ -26,15 +26,16 @@ def recurrence(
     initial: Array | None = None,
     offsets: Sequence[int] | None = None,
     reverse: bool = False,
-) -> Array:
-    """h[t] = a[t] * h[t-1] + b[t]."""
-    h = np.zeros(b.shape)
+) -> tuple[Array, Array]:
+    """h[t] = a[t] * h[t-1] + b[t], and the state after every sequence's last step."""
+    h, final = np.zeros_like(b), []
     for s, rows in enumerate(rows_of_sequences(b.shape, offsets)):
-        state = np.zeros(b.shape[-1]) if initial is None else initial[s]
+        state = np.zeros_like(b, shape=b.shape[-1]) if initial is None else initial[s]
         for row in reversed(rows) if reverse else rows:
             state = a[row] * state + b[row]
             h[row] = state
-    return h
+        final.append(state)
+    return h, np.reshape(final, (len(final), b.shape[-1]))
 
 
 def differentiable_recurrence(
@@ -43,17 +44,18 @@ def differentiable_recurrence(
     initial: Tensor | None = None,
     offsets: Sequence[int] | None = None,
     reverse: bool = False,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """The same in torch operations, for autograd to differentiate."""
     h: dict[Any, Tensor] = {}
+    final = []
     for s, rows in enumerate(rows_of_sequences(b.shape, offsets)):
-        state = torch.zeros_like(b[0, 0] if b.dim() == 3 else b[0]) if initial is None and rows else None
-        state = initial[s] if initial is not None else state
+        state = b.new_zeros(b.shape[-1]) if initial is None else initial[s]
         for row in reversed(rows) if reverse else rows:
-            assert state is not None
             state = a[row] * state + b[row]
             h[row] = state
-    return torch.stack([h[row] for row in sorted(h)]).reshape(b.shape) if h else b * 0
+        final.append(state)
+    whole = torch.stack([h[row] for row in sorted(h)]).reshape(b.shape) if h else b * 0
+    return whole, torch.stack(final) if final else b.new_zeros(0, b.shape[-1])
 
 
 def sigmoid(x: Array) -> Array:
@@ -77,12 +79,7 @@ def bdlru(
     channels = x.shape[-1]
     r, i = gates[..., :channels], gates[..., channels:]
     u = np.maximum(decay * sigmoid(r) * (1 if scale is None else scale), 1e-30)
-    h = recurrence(np.exp(-u), np.sqrt(-np.expm1(-2 * u)) * sigmoid(i) * x, initial, offsets)
-    sequences = rows_of_sequences(x.shape, offsets)
-    final = np.zeros((len(sequences), channels)) if initial is None else initial.copy()
-    for s, rows in enumerate(sequences):
-        if rows:
-            final[s] = h[rows[-1]]
+    h, final = recurrence(np.exp(-u), np.sqrt(-np.expm1(-2 * u)) * sigmoid(i) * x, initial, offsets)
     return (h if z is None else h * silu(z)), final
 
 

@@ -52,6 +52,6 @@ def test_bits_do_not_depend_on_the_memory_layout(dtype: torch.dtype, layout: str
     a, b, grad = (torch.rand((2, 9, 130), generator=random, dtype=dtype) for _ in range(3))
     h = recblr.scan(a, b)
     assert torch.equal(recblr.scan(in_layout(a, layout), b), h)
-    wanted = torch.ops.recblr._scan_backward(grad, a, h, None, None, False)
-    got = torch.ops.recblr._scan_backward(in_layout(grad, layout), a, h, None, None, False)
+    wanted = torch.ops.recblr._scan_backward(grad, None, a, h, None, None, False)
+    got = torch.ops.recblr._scan_backward(in_layout(grad, layout), None, a, h, None, None, False)
     assert all(torch.equal(x, y) for x, y in zip(got, wanted, strict=True))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import recblr
 from recblr._core import scan as numpy_scan
+from recblr._core import scan_with_final as numpy_scan_with_final
 from recblr.ops import reference
 
 Arguments = dict[str, Any]
@@ -74,7 +75,7 @@ BAD_OFFSETS: list[Row] = [
     ("end late", {"offsets": _offsets(0, 2, 2**40)}, "offsets must end with the number of rows 6"),
     ("overflow", {"offsets": _offsets(0, -(2**62), 6)}, "offsets must not decrease"),
     ("int32", {"offsets": _offsets(0, 2, 5).int()}, "offsets must end with .* rows 6, but ends with 5"),
-    ("only 0", {"offsets": _offsets(0), "initial": None}, "offsets must end with the number of rows 6"),
+    ("only 0", {"offsets": _offsets(0), "initial": None, "grad_final": None}, "offsets must end .* rows 6"),
 ]  # fmt: skip
 
 
@@ -90,16 +91,49 @@ def _on_meta(arguments: Arguments) -> Arguments:
 def test_scan_refuses(arguments: Arguments, message: str) -> None:
     for call in (torch.ops.recblr.scan, recblr.scan, reference.scan):
         _refuses(call, arguments, f"scan: {message}")
+    for call in (torch.ops.recblr.scan_with_final, recblr.scan_with_final, reference.scan_with_final):
+        _refuses(call, arguments, f"scan_with_final: {message}")
     _refuses(recblr.scan, _on_meta(arguments), f"scan: {message}")
-    _refuses(numpy_scan, _as_numpy(arguments), f"scan: {message}")
+    _refuses(recblr.scan_with_final, _on_meta(arguments), f"scan_with_final: {message}")
+    for on_numpy in (numpy_scan, numpy_scan_with_final):
+        _refuses(on_numpy, _as_numpy(arguments), f"scan: {message}")
 
 
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_OFFSETS], ids=_ids(BAD_OFFSETS))
 def test_scan_refuses_offsets_that(change: Arguments, message: str) -> None:
-    arguments = PACKED | change
+    arguments = {name: x for name, x in (PACKED | change).items() if name != "grad_final"}
     for call in (torch.ops.recblr.scan, reference.scan):
         _refuses(call, arguments, f"scan: {message}")
     _refuses(numpy_scan, _as_numpy(arguments), f"scan: {message}")
+
+
+@pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_OFFSETS], ids=_ids(BAD_OFFSETS))
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_check_offsets_refuses_offsets_that(change: Arguments, message: str, dtype: torch.dtype) -> None:
+    offsets = change["offsets"]
+    if dtype == torch.int32 and offsets.abs().max() > 2**31:
+        offsets = offsets.clamp(-(2**31), 2**31 - 1)
+    arguments = {"offsets": offsets.to(dtype), "rows": 6}
+    _refuses(recblr.check_offsets, arguments, f"check_offsets: {message}")
+
+
+def test_check_offsets_accepts_what_scan_does() -> None:
+    for values in ([0], [0, 0, 0]):
+        recblr.check_offsets(torch.tensor(values), 0)
+    recblr.check_offsets(torch.tensor([0, 2, 2, 6], dtype=torch.int32)[::1], 6)
+    recblr.check_offsets(torch.tensor([0, 9, 2, 9, 6, 9])[::2], 6)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        (torch.tensor([0.0, 6.0]), "offsets must be int64 or int32, but is float32"),
+        (torch.tensor([[0, 6]]), r"offsets must be \(S \+ 1,\), but has shape \(1, 2\)"),
+        (torch.tensor([], dtype=torch.int64), r"offsets must be \(S \+ 1,\), but has shape \(0,\)"),
+    ],
+)
+def test_check_offsets_refuses_other_tensors(offsets: Tensor, message: str) -> None:
+    _refuses(recblr.check_offsets, {"offsets": offsets, "rows": 6}, f"check_offsets: {message}")
 
 
 @pytest.mark.parametrize("change", [{"a": "meta"}, {"b": "meta"}, {"initial": "meta"}, {"offsets": "meta"}])
@@ -125,6 +159,7 @@ def test_half_arguments_need_a_float32_state() -> None:
 
 BACKWARD: Arguments = {
     "grad": torch.rand(6, 4),
+    "grad_final": torch.rand(2, 4),
     "a": torch.rand(6, 4),
     "h": torch.rand(6, 4),
     "initial": torch.rand(2, 4),
@@ -135,6 +170,8 @@ BAD_BACKWARD: list[Row] = [
     ("integers", {"h": torch.ones(6, 4).int()}, "h must be float32.*int32"),
     ("grad's shape", {"grad": torch.rand(6, 5)}, r"grad must have h's shape .*\(6, 5\)"),
     ("grad's dtype", {"grad": torch.rand(6, 4).double()}, "grad must have h's dtype"),
+    ("grad_final's shape", {"grad_final": torch.rand(2, 5)}, r"grad_final must have shape \(2, 4\)"),
+    ("grad_final's dtype", {"grad_final": torch.rand(2, 4).double()}, "grad_final must be float32"),
     ("a's shape", {"a": torch.rand(5, 4)}, r"a must have h's shape .*\(5, 4\)"),
     ("a's dtype", {"a": torch.rand(6, 4).double()}, "a must have h's dtype"),
     ("initial's shape", {"initial": torch.rand(1, 4)}, "initial must have shape"),
@@ -228,6 +265,7 @@ def test_causal_conv1d_refuses(change: Arguments, message: str) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_OFFSETS], ids=_ids(BAD_OFFSETS))
 def test_bdlru_and_causal_conv1d_refuse_offsets_that(change: Arguments, message: str) -> None:
+    change = {name: x for name, x in change.items() if name != "grad_final"}
     _refuses(recblr.bdlru, UNIT | change, message)
     _refuses(recblr.causal_conv1d, CONV | change, message)
 

@@ -42,24 +42,36 @@ def _like(x: Tensor) -> tuple[torch.dtype, torch.Size, tuple[int, ...]]:
 @settings(deadline=None, max_examples=120)
 @given(cases(kinds=("ordinary",)))
 def test_the_output_takes_the_layout_of_dense_inputs_and_fakes_agree(case: Case) -> None:
-    h = torch.ops.recblr.scan(*case.args)
+    h, final = torch.ops.recblr.scan_with_final(*case.args)
     expected = case.b.stride() if _fills_memory(case.b) else torch.empty(case.b.shape).stride()
     assert h.stride() == expected
-    assert _like(torch.ops.recblr.scan(*_on_meta(case).args)) == _like(h)
+    assert final.is_contiguous()
+    meta = _on_meta(case).args
     with FAKE:
-        assert _like(torch.ops.recblr.scan(*_converted(case, FAKE.from_tensor).args)) == _like(h)
-    assert _like(reference.scan(*case.args)) == _like(h)
+        fake = _converted(case, FAKE.from_tensor).args
+        pretended = torch.ops.recblr.scan(*fake), torch.ops.recblr.scan_with_final(*fake)
+    assert [_like(x) for x in torch.ops.recblr.scan_with_final(*meta)] == [_like(h), _like(final)]
+    assert [_like(x) for x in pretended[1]] == [_like(h), _like(final)]
+    assert [_like(x) for x in reference.scan_with_final(*case.args)] == [_like(h), _like(final)]
+    for only in (
+        torch.ops.recblr.scan(*case.args),
+        torch.ops.recblr.scan(*meta),
+        pretended[0],
+        reference.scan(*case.args),
+    ):
+        assert _like(only) == _like(h)
 
 
 @settings(deadline=None, max_examples=80)
 @given(cases(kinds=("ordinary",)))
-def test_gradients_are_contiguous_and_fakes_agree(case: Case) -> None:
+def test_gradients_take_the_layout_of_dense_outputs_and_fakes_agree(case: Case) -> None:
     backward = torch.ops.recblr._scan_backward
-    real = backward(case.b, *case.args)
-    assert all(x.stride() == torch.empty(x.shape).stride() for x in real)
+    real = backward(case.b, None, *case.args)
+    expected = case.b.stride() if _fills_memory(case.b) else torch.empty(case.b.shape).stride()
+    assert [x.stride() for x in real] == [expected, expected, torch.empty(real[2].shape).stride()]
     meta = _on_meta(case)
-    assert [_like(x) for x in backward(meta.b, *meta.args)] == [_like(x) for x in real]
-    assert [_like(x) for x in reference.scan_backward(case.b, *case.args)] == [_like(x) for x in real]
+    assert [_like(x) for x in backward(meta.b, None, *meta.args)] == [_like(x) for x in real]
+    assert [_like(x) for x in reference.scan_backward(case.b, None, *case.args)] == [_like(x) for x in real]
 
 
 @settings(deadline=None, max_examples=60)

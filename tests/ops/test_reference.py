@@ -3,7 +3,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.cases import Case, assert_close, cases
+from ops.cases import Case, array, assert_close, cases
 from ops.reference import recurrence
 from torch import Tensor
 
@@ -13,35 +13,37 @@ from recblr.ops import reference
 @settings(deadline=None, max_examples=100)
 @given(cases())
 def test_forward_is_the_native_one(case: Case) -> None:
-    native = torch.ops.recblr.scan(*case.args)
-    got = reference.scan(*case.args)
-    assert got.dtype == native.dtype
-    magnitude = recurrence(*case.magnitudes)
-    assert_close(got, recurrence(*case.arrays), magnitude, case.b.dtype, case.steps)
-    assert_close(got, native.double().numpy(), magnitude, case.b.dtype, case.steps)
+    native = torch.ops.recblr.scan_with_final(*case.args)
+    got = reference.scan_with_final(*case.args)
+    for g, n, wanted, magnitude in zip(
+        got, native, recurrence(*case.arrays), recurrence(*case.magnitudes), strict=True
+    ):
+        assert g.dtype == n.dtype
+        assert_close(g, wanted, magnitude, case.b.dtype, case.steps)
+        assert_close(g, array(n), magnitude, case.b.dtype, case.steps)
+    assert torch.equal(reference.scan(*case.args), got[0])
 
 
-def _absolute(x: Tensor) -> Tensor:
-    return x.double().abs()
+def _absolute(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.abs().double()
 
 
 @settings(deadline=None, max_examples=100)
-@given(cases(), st.integers(0, 99))
-def test_backward_is_the_native_one(case: Case, seed: int) -> None:
-    grad = torch.rand(case.b.shape, generator=torch.Generator().manual_seed(seed)).to(case.b.dtype)
-    h = torch.ops.recblr.scan(*case.args)
-    arguments = (case.a, h, case.initial, case.offsets, case.reverse)
+@given(cases(), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_backward_is_the_native_one(case: Case, with_grad: bool, with_final: bool, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    h, final = torch.ops.recblr.scan_with_final(*case.args)
+    grad = torch.rand(h.shape, generator=random).to(h.dtype) if with_grad else None
+    grad_final = torch.rand(final.shape, generator=random).to(final.dtype) if with_final else None
+    tensors = (grad, grad_final, case.a, h, case.initial)
 
-    native = torch.ops.recblr._scan_backward(grad, *arguments)
-    got = reference.scan_backward(grad, *arguments)
+    native = torch.ops.recblr._scan_backward(*tensors, case.offsets, case.reverse)
+    got = reference.scan_backward(*tensors, case.offsets, case.reverse)
 
-    initial = None if case.initial is None else _absolute(case.initial)
-    absolute = reference.scan_backward(
-        _absolute(grad), _absolute(case.a), _absolute(h), initial, case.offsets, case.reverse
-    )
+    absolute = reference.scan_backward(*map(_absolute, tensors), case.offsets, case.reverse)
     for g, n, magnitude in zip(got, native, absolute, strict=True):
         assert (g.dtype, g.shape) == (n.dtype, n.shape)
-        assert_close(g, n.double().numpy(), magnitude.numpy(), case.b.dtype, case.steps)
+        assert_close(g, array(n), magnitude.numpy(), case.b.dtype, case.steps)
 
 
 def test_initial_is_not_written_to() -> None:

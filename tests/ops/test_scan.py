@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.cases import HALF, Case, assert_close, cases, in_layout
+from ops.cases import DTYPES, SCANNED, Case, accumulation, assert_close, cases, in_layout
 from ops.reference import differentiable_recurrence, recurrence, rows_of_sequences
 from torch import Tensor
 
 import recblr
 from recblr._core import scan as numpy_scan
+from recblr._core import scan_with_final as numpy_scan_with_final
 from recblr.ops import native
 
 
@@ -26,44 +27,110 @@ def test_scan_is_the_recurrence(case: Case) -> None:
     expected, magnitude = recurrence(*case.arrays), recurrence(*case.magnitudes)
     before = [x.clone() for x in (case.a, case.b)]
 
-    h = recblr.scan(*case.args)
+    h, final = recblr.scan_with_final(*case.args)
 
-    assert h.dtype == case.b.dtype
-    assert_close(h, expected, magnitude, case.b.dtype, case.steps)
+    assert (h.dtype, final.dtype) == (case.b.dtype, accumulation(case.b.dtype))
+    for got, wanted, size in zip((h, final), expected, magnitude, strict=True):
+        assert_close(got, wanted, size, case.b.dtype, case.steps)
+    assert torch.equal(recblr.scan(*case.args), h)
     for x, unchanged in zip((case.a, case.b), before, strict=True):
         torch.testing.assert_close(x, unchanged, rtol=0, atol=0)
-    if case.b.dtype not in HALF:
-        a, b, initial, offsets = (None if x is None else x.numpy() for x in case.args[:4])
-        on_numpy: Any = numpy_scan(a, b, initial, offsets, case.reverse)  # type: ignore[arg-type]
-        assert on_numpy.flags.c_contiguous
-        assert_close(on_numpy.astype(np.float64), expected, magnitude, case.b.dtype, case.steps)
 
 
-def _gradients(case: Case, grad: Tensor, absolute: bool) -> tuple[Tensor, ...]:
+@settings(deadline=None, max_examples=150)
+@given(cases(dtypes=tuple(dtype for dtype in SCANNED if dtype != torch.bfloat16)))
+def test_numpy_arrays_give_the_same_bits(case: Case) -> None:
+    a, b, initial, offsets = (None if x is None else x.resolve_conj().numpy() for x in case.args[:4])
+    arguments: Any = a, b, initial, offsets, case.reverse
+
+    h, final = numpy_scan_with_final(*arguments)
+
+    wanted_h, wanted_final = recblr.scan_with_final(*case.args)
+    assert h.flags.c_contiguous
+    np.testing.assert_array_equal(h, wanted_h.numpy())
+    np.testing.assert_array_equal(final, wanted_final.numpy())
+    np.testing.assert_array_equal(numpy_scan(*arguments), h)
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases())
+def test_the_final_state_is_the_last_row_or_the_initial_state(case: Case) -> None:
+    h, final = recblr.scan_with_final(*case.args)
+    for s, rows in enumerate(rows_of_sequences(h.shape, case.boundaries)):
+        if rows:
+            last = rows[0] if case.reverse else rows[-1]
+            assert torch.equal(final[s].to(h.dtype), h[last])
+        else:
+            assert torch.equal(
+                final[s], torch.zeros_like(final[s]) if case.initial is None else case.initial[s]
+            )
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases(dtypes=DTYPES), st.data())
+def test_a_sequence_in_parts_chained_by_their_states_is_the_whole(case: Case, data: st.DataObject) -> None:
+    if case.offsets is not None:
+        return
+    length = case.b.shape[-2]
+    cut = data.draw(st.integers(0, length))
+    h, final = recblr.scan_with_final(*case.args)
+    parts = [slice(0, cut), slice(cut, length)]
+    state, got = case.initial, []
+    for part in reversed(parts) if case.reverse else parts:
+        piece, state = recblr.scan_with_final(
+            case.a[..., part, :], case.b[..., part, :], state, None, case.reverse
+        )
+        got.append(piece)
+    assert torch.equal(torch.cat(got[::-1] if case.reverse else got, -2), h)
+    assert state is not None
+    assert torch.equal(state, final)
+
+
+def _gradients(
+    case: Case, grad: Tensor | None, grad_final: Tensor | None, absolute: bool
+) -> tuple[Tensor, ...]:
     """da, db (and dinitial) by autograd through the loop in float64; of absolute values, their magnitudes."""
-    inputs = [x.detach().double() for x in (case.a, case.b, case.initial) if x is not None]
-    inputs = [(x.abs() if absolute else x).contiguous().requires_grad_() for x in inputs]
-    grad = grad.double().abs() if absolute else grad.double()
+
+    def exact(x: Tensor) -> Tensor:
+        wide = x.detach().to(torch.complex128 if x.is_complex() else torch.float64)
+        return (wide.abs() if absolute else wide).contiguous()
+
+    inputs = [exact(x).requires_grad_() for x in (case.a, case.b, case.initial) if x is not None]
     initial = inputs[2] if case.initial is not None else None
-    h = differentiable_recurrence(inputs[0], inputs[1], initial, case.boundaries, case.reverse)
-    return torch.autograd.grad(h, inputs, grad, allow_unused=True, materialize_grads=True)
+    outputs = differentiable_recurrence(inputs[0], inputs[1], initial, case.boundaries, case.reverse)
+    used = [(out, exact(g)) for out, g in zip(outputs, (grad, grad_final), strict=True) if g is not None]
+    tied = sum((0 * x.sum() for x in inputs), torch.zeros(()))  # to all inputs, be there no step at all
+    return torch.autograd.grad([out + tied for out, _ in used], inputs, [g for _, g in used])
 
 
 @settings(deadline=None, max_examples=200)
-@given(cases(), st.sampled_from(("contiguous", "channel first", "stepped", "expanded")), st.integers(0, 99))
-def test_gradients_are_those_of_the_recurrence(case: Case, layout: str, seed: int) -> None:
+@given(
+    cases(),
+    st.sampled_from(("contiguous", "channel first", "stepped", "expanded")),
+    st.sampled_from(("h", "final", "both")),
+    st.integers(0, 99),
+)
+def test_gradients_are_those_of_the_recurrence(case: Case, layout: str, used: str, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    grad = in_layout(torch.rand(case.b.shape, generator=random).sub(0.5).to(case.b.dtype), layout)
     inputs = [x.detach().requires_grad_() for x in (case.a, case.b, case.initial) if x is not None]
     initial = inputs[2] if case.initial is not None else None
+    h, final = recblr.scan_with_final(inputs[0], inputs[1], initial, case.offsets, case.reverse)
+    grad = in_layout(torch.rand(h.shape, generator=random).sub(0.5).to(h.dtype), layout)
+    grad_final = torch.rand(final.shape, generator=random).sub(0.5).to(final.dtype)
+    given_grad, given_final = (grad if used != "final" else None), (grad_final if used != "h" else None)
 
-    h = recblr.scan(inputs[0], inputs[1], initial, case.offsets, case.reverse)
-    got = torch.autograd.grad(h, inputs, grad)
+    outputs = [out for out, g in ((h, given_grad), (final, given_final)) if g is not None]
+    cotangents = [g for g in (given_grad, given_final) if g is not None]
+    got = torch.autograd.grad(outputs, inputs, cotangents)
 
-    wanted, magnitudes = _gradients(case, grad, False), _gradients(case, grad, True)
+    wanted, magnitudes = (_gradients(case, given_grad, given_final, absolute) for absolute in (False, True))
     for x, g, w, m in zip(inputs, got, wanted, magnitudes, strict=True):
         assert (g.dtype, g.shape) == (x.dtype, x.shape)
-        assert_close(g, w.numpy(), m.numpy(), case.b.dtype, 2 * case.steps)
+        assert_close(g, w.resolve_conj().numpy(), m.numpy(), case.b.dtype, 2 * case.steps)
+    if used == "h":
+        alone = recblr.scan(inputs[0], inputs[1], initial, case.offsets, case.reverse)
+        for g, same in zip(got, torch.autograd.grad(alone, inputs, cotangents), strict=True):
+            assert torch.equal(g, same)
 
 
 def _columns_but(x: Tensor, rows: list[Any], channel: int) -> Tensor:
@@ -106,8 +173,8 @@ def test_a_non_finite_value_stays_in_its_sequence_and_channel(
     )
 
     backward = torch.ops.recblr._scan_backward
-    clean = backward(arguments["grad"], case.a, clean_h, *case.args[2:])
-    dirty = backward(poisoned["grad"], poisoned["a"], h, *case.args[2:])
+    clean = backward(arguments["grad"], None, case.a, clean_h, *case.args[2:])
+    dirty = backward(poisoned["grad"], None, poisoned["a"], h, *case.args[2:])
     if name == "grad":
         own = torch.stack([dirty[1][row][channel] for row in rows])
         assert not own[: step + 1].isfinite().any()
@@ -146,4 +213,4 @@ def test_an_empty_sequence_hands_on_no_gradient() -> None:
 def test_numpy_arrays_may_run_backwards() -> None:
     a, b = np.random.default_rng(0).random((2, 2, 7, 9), dtype=np.float32)
     got = numpy_scan(a[:, ::-1, ::-1], b[:, ::-1, ::-1], reverse=True)
-    np.testing.assert_allclose(got[:, ::-1, ::-1], recurrence(a, b), rtol=1e-6)
+    np.testing.assert_allclose(got[:, ::-1, ::-1], recurrence(a, b)[0], rtol=1e-6)

@@ -44,8 +44,14 @@ KINDS = ("batched", "packed", "strided")
 def test_opcheck_passes_for_scan_and_its_backward(kind: str, grad: bool) -> None:
     arguments = _scan_arguments(kind, grad)
     torch.library.opcheck(OPS.scan.default, arguments)
-    h = OPS.scan(*arguments).detach().requires_grad_(grad)
-    torch.library.opcheck(OPS._scan_backward.default, (torch.rand(h.shape), arguments[0], h, *arguments[2:]))
+    torch.library.opcheck(OPS.scan_with_final.default, arguments)
+    h, final = (x.detach().requires_grad_(grad) for x in OPS.scan_with_final(*arguments))
+    for cotangents in (
+        (torch.rand_like(h), torch.rand_like(final)),
+        (torch.rand_like(h), None),
+        (None, final),
+    ):
+        torch.library.opcheck(OPS._scan_backward.default, (*cotangents, arguments[0], h, *arguments[2:]))
 
 
 def test_opcheck_passes_for_scan_without_optional_arguments() -> None:

@@ -5,8 +5,8 @@ PyTorch reference everywhere else.
 """
 
 from recblr.ops import native, registration  # noqa: F401
-from recblr.ops.functional import bdlru, causal_conv1d, scan
+from recblr.ops.functional import bdlru, causal_conv1d, check_offsets, scan, scan_with_final
 
 native.load()
 
-__all__ = ["bdlru", "causal_conv1d", "scan"]
+__all__ = ["bdlru", "causal_conv1d", "check_offsets", "scan", "scan_with_final"]

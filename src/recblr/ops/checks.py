@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+SCANNED = (*FLOATING, torch.complex64, torch.complex128)
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -15,16 +16,15 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, else float32: what states and sums are kept in."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    """What states and sums are kept in: float32 for the 16-bit dtypes, else the dtype itself."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def floating(op: str, name: str, tensor: Tensor | None) -> None:
-    """Refuse dtypes that the operators do not compute in."""
-    if tensor is not None and tensor.dtype not in FLOATING:
-        raise ValueError(
-            f"{op}: {name} must be float32, float64, bfloat16 or float16, but is {_name(tensor.dtype)}"
-        )
+def one_of(op: str, name: str, tensor: Tensor | None, dtypes: tuple[torch.dtype, ...] = FLOATING) -> None:
+    """Refuse dtypes that the operator does not compute in."""
+    if tensor is not None and tensor.dtype not in dtypes:
+        *most, last = map(_name, dtypes)
+        raise ValueError(f"{op}: {name} must be {', '.join(most)} or {last}, but is {_name(tensor.dtype)}")
 
 
 def device(op: str, name: str, tensor: Tensor | None, expected: torch.device) -> None:
@@ -79,27 +79,31 @@ def time_axis(op: str, name: str, x: Tensor, offsets: Tensor | None) -> int:
     return offsets.shape[0] - 1
 
 
-def state(op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor) -> None:
-    """Refuse an initial state of another shape or dtype than the accumulation dtype, or elsewhere."""
+def state(
+    op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor, name: str = "initial"
+) -> None:
+    """Refuse a state of another shape or dtype than the accumulation dtype, or on another device."""
     if tensor is None:
         return
-    shape(op, "initial", tensor, expected, "a state a sequence")
-    dtype(op, "initial", tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
-    device(op, "initial", tensor, x.device)
+    shape(op, name, tensor, expected, "a state a sequence")
+    dtype(op, name, tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
+    device(op, name, tensor, x.device)
 
 
 def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
     """Refuse offsets that do not run from 0 to ``rows`` without decreasing.  Reads data."""
-    values = offsets.tolist()
-    if values[0] != 0:
-        raise ValueError(f"{op}: offsets must start with 0, but starts with {values[0]}")
-    for i in range(1, len(values)):
-        if values[i] < values[i - 1]:
-            raise ValueError(
-                f"{op}: offsets must not decrease, but offsets[{i}] is {values[i]} after {values[i - 1]}"
-            )
-    if values[-1] != rows:
-        raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {values[-1]}")
+    values = offsets.detach().cpu().long()
+    first, last = int(values[0]), int(values[-1])
+    if first != 0:
+        raise ValueError(f"{op}: offsets must start with 0, but starts with {first}")
+    falls = (values.diff() < 0).nonzero()
+    if falls.numel():
+        i = int(falls[0]) + 1
+        raise ValueError(
+            f"{op}: offsets must not decrease, but offsets[{i}] is {int(values[i])} after {int(values[i - 1])}"
+        )
+    if last != rows:
+        raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {last}")
 
 
 def offsets_values_where_readable(offsets: Tensor, rows: int) -> None:
@@ -109,21 +113,29 @@ def offsets_values_where_readable(offsets: Tensor, rows: int) -> None:
         torch.ops.recblr.scan(nothing, nothing, None, offsets, False)
 
 
-def scan(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
-    """Check scan's arguments; returns the number of sequences."""
-    floating("scan", "b", b)
-    same("scan", "a", a, "b", b)
-    sequences = time_axis("scan", "b", b, offsets)
-    state("scan", initial, (sequences, b.shape[-1]), b)
+def scan(op: str, a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
+    """Check the arguments of scan or scan_with_final; returns the number of sequences."""
+    one_of(op, "b", b, SCANNED)
+    same(op, "a", a, "b", b)
+    sequences = time_axis(op, "b", b, offsets)
+    state(op, initial, (sequences, b.shape[-1]), b)
     return sequences
 
 
-def scan_backward(grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
+def scan_backward(
+    grad: Tensor | None,
+    grad_final: Tensor | None,
+    a: Tensor,
+    h: Tensor,
+    initial: Tensor | None,
+    offsets: Tensor | None,
+) -> int:
     """Check _scan_backward's arguments; returns the number of sequences."""
     op = "_scan_backward"
-    floating(op, "h", h)
+    one_of(op, "h", h, SCANNED)
     same(op, "a", a, "h", h)
     same(op, "grad", grad, "h", h)
     sequences = time_axis(op, "h", h, offsets)
+    state(op, grad_final, (sequences, h.shape[-1]), h, "grad_final")
     state(op, initial, (sequences, h.shape[-1]), h)
     return sequences

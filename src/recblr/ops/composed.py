@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recblr.ops import checks
 from recblr.ops.schemas import LIBRARY
-from recblr.ops.segments import last_rows, sequence_of_row
+from recblr.ops.segments import sequence_of_row
 
 # u below this is taken as this: beta = sqrt(-expm1(-2u)) then keeps a finite derivative at decay 0.
 MIN_U = 1e-30
@@ -25,7 +25,7 @@ def bdlru(
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`recblr.bdlru`."""
-    checks.floating("bdlru", "x", x)
+    checks.one_of("bdlru", "x", x)
     sequences = checks.time_axis("bdlru", "x", x, offsets)
     channels = x.shape[-1]
     accumulate = checks.accumulation_dtype(x.dtype)
@@ -38,7 +38,7 @@ def bdlru(
         checks.device("bdlru", name, tensor, x.device)
     checks.dtype("bdlru", "gates", gates, x.dtype, "x's dtype")
     checks.dtype("bdlru", "decay", decay, accumulate, "the accumulation dtype")
-    checks.floating("bdlru", "scale", scale)
+    checks.one_of("bdlru", "scale", scale)
 
     r, i = gates.to(accumulate).chunk(2, dim=-1)
     u = decay * torch.sigmoid(r)
@@ -46,11 +46,10 @@ def bdlru(
         u = u * scale.to(accumulate)
     u = u.clamp(min=MIN_U)
     beta = torch.sqrt(-torch.expm1(-2 * u))  # from u: alpha has already been rounded
-    h = torch.ops.recblr.scan(
+    h, final = torch.ops.recblr.scan_with_final(
         torch.exp(-u), beta * torch.sigmoid(i) * x.to(accumulate), initial, offsets, False
     )
     y = h if z is None else h * F.silu(z.to(accumulate))
-    final = last_rows(h, initial, offsets)
     return y.to(x.dtype), final
 
 
@@ -63,7 +62,7 @@ def causal_conv1d(
     silu: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`recblr.causal_conv1d`."""
-    checks.floating("causal_conv1d", "x", x)
+    checks.one_of("causal_conv1d", "x", x)
     sequences = checks.time_axis("causal_conv1d", "x", x, offsets)
     channels = x.shape[-1]
     if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
@@ -75,7 +74,7 @@ def causal_conv1d(
     checks.shape("causal_conv1d", "bias", bias, (channels,))
     checks.state("causal_conv1d", initial, (sequences, width - 1, channels), x)
     for name, tensor in (("weight", weight), ("bias", bias)):
-        checks.floating("causal_conv1d", name, tensor)
+        checks.one_of("causal_conv1d", name, tensor)
         checks.device("causal_conv1d", name, tensor, x.device)
     if offsets is not None:
         checks.offsets_values_where_readable(offsets, x.shape[0])

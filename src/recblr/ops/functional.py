@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from recblr.ops import checks
+
 
 def scan(
     a: Tensor,
@@ -15,23 +17,67 @@ def scan(
 
     Args:
         a: factors, ``(B, T, C)``; ``(T, C)`` is one sequence; with ``offsets``, packed ``(N, C)``.
-            float32, float64, bfloat16 or float16; the last two accumulate in float32.  Any strides.
+            float32, float64, bfloat16, float16, complex64 or complex128.  Any strides.
         b: inputs, of a's shape, dtype and device.
         initial: state before the first step, ``(B, C)``, or ``(S, C)`` packed, in the accumulation
-            dtype (float64 for float64, else float32); zeros where None.
+            dtype: float32 for bfloat16 and float16, else a's dtype; zeros where None.
         offsets: ``(S + 1,)`` int64 or int32, from 0 to N without decreasing; sequence s owns rows
             ``offsets[s]:offsets[s+1]``, may be empty and never reads its neighbour.
         reverse: time runs from the last row to the first; ``initial`` enters at the last.
 
     Returns:
         h, of b's shape and dtype, in b's memory layout where that is dense, else contiguous.
-        Differentiable to a, b and initial, to any order.
+        Differentiable to a, b and initial, to any order.  Under autocast it runs in float32.
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
     """
     h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
     return h
+
+
+def scan_with_final(
+    a: Tensor,
+    b: Tensor,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`scan`, and the state after every sequence's last step.
+
+    Feeding ``final`` back as ``initial`` continues a sequence: streaming, long histories in chunks and
+    sequences split over devices are all this.
+
+    Args:
+        a, b, initial, offsets, reverse: as in :func:`scan`.
+
+    Returns:
+        h, and final, ``(B, C)`` or ``(S, C)``, in the accumulation dtype: not rounded to h's dtype.  The final
+        state of a sequence without steps is a copy of its initial state, or zeros.  Reverse: it leaves at
+        the first row.  Both are differentiable to a, b and initial, to any order.
+
+    Raises:
+        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+    """
+    h, final = torch.ops.recblr.scan_with_final(a, b, initial, offsets, reverse)
+    return h, final
+
+
+def check_offsets(offsets: Tensor, rows: int) -> None:
+    """Refuse offsets that do not run from 0 to ``rows`` without decreasing.
+
+    Operators do so themselves on a CPU, before any work.  On other devices they look at shape and dtype only,
+    since reading values there waits for the device; this function reads them, on any device.
+
+    Args:
+        offsets: ``(S + 1,)`` int64 or int32.
+        rows: N, of the packed tensor that they are meant for.
+
+    Raises:
+        ValueError: what is wrong and where, in one sentence.
+    """
+    checks.time_axis("check_offsets", "rows", offsets.new_empty(rows, 0), offsets)
+    checks.offsets_values("check_offsets", offsets, rows)
 
 
 def bdlru(

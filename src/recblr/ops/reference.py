@@ -36,33 +36,49 @@ def _as_rows(x: Tensor) -> Tensor:
     return x.flatten(0, -2).to(checks.accumulation_dtype(x.dtype))
 
 
-def scan(
-    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False
-) -> Tensor:
-    """h[t] = a[t] * h[t-1] + b[t], one step of time after another."""
-    sequences = checks.scan(a, b, initial, offsets)
+def _states(rows: Tensor, sequences: int, start: Tensor | None) -> Tensor:
+    """A new contiguous (sequences, C): `start`, or zeros."""
+    states = rows.new_zeros(sequences, rows.shape[-1])
+    return states if start is None else states.copy_(start)
+
+
+def scan_with_final(
+    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False,
+    op: str = "scan_with_final",
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """h[t] = a[t] * h[t-1] + b[t], one step of time after another, and the state after the last."""
+    sequences = checks.scan(op, a, b, initial, offsets)
     if offsets is not None:
-        checks.offsets_values("scan", offsets, b.shape[0])
+        checks.offsets_values(op, offsets, b.shape[0])
     rows_a, rows_b = _as_rows(a), _as_rows(b)
-    state = rows_b.new_zeros(sequences, b.shape[-1]) if initial is None else initial.clone()
+    state = _states(rows_b, sequences, initial)
     h = torch.empty_like(rows_b, memory_format=torch.contiguous_format)
     for live, rows in _steps(b, offsets, reverse):
         state[live] = rows_a[rows] * state[live] + rows_b[rows]
         h[rows] = state[live]
-    return empty_in_layout_of(b).copy_(h.reshape(b.shape))
+    return empty_in_layout_of(b).copy_(h.reshape(b.shape)), state
+
+
+def scan(
+    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False
+) -> Tensor:
+    """The same without the final state."""
+    return scan_with_final(a, b, initial, offsets, reverse, op="scan")[0]
 
 
 def scan_backward(
-    grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None, offsets: Tensor | None, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The adjoint of :func:`scan`: da, db, and dinitial in the accumulation dtype."""
-    sequences = checks.scan_backward(grad, a, h, initial, offsets)
+    grad: Tensor | None, grad_final: Tensor | None, a: Tensor, h: Tensor, initial: Tensor | None,
+    offsets: Tensor | None, reverse: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The adjoint of :func:`scan_with_final`: da, db, and dinitial in the accumulation dtype."""
+    sequences = checks.scan_backward(grad, grad_final, a, h, initial, offsets)
     if offsets is not None:
         checks.offsets_values("_scan_backward", offsets, h.shape[0])
-    rows_grad, rows_a, rows_h = _as_rows(grad), _as_rows(a), _as_rows(h)
+    rows_a, rows_h = _as_rows(a), _as_rows(h)
+    rows_grad = torch.zeros_like(rows_h) if grad is None else _as_rows(grad)
     da, db = rows_h.new_empty(rows_h.shape), rows_h.new_empty(rows_h.shape)
-    start = rows_h.new_zeros(sequences, h.shape[-1]) if initial is None else initial
-    carry = rows_h.new_zeros(sequences, h.shape[-1])  # a[t+1] * G[t+1]
+    start = _states(rows_h, sequences, initial)
+    carry = _states(rows_h, sequences, grad_final)  # conj(a[t+1]) * G[t+1]
     steps = _steps(h, offsets, reverse)
     for t in range(len(steps) - 1, -1, -1):
         live, rows = steps[t]
@@ -73,12 +89,20 @@ def scan_backward(
         else:
             previous = start[live]
         db[rows] = g
-        da[rows] = g * previous
-        carry[live] = rows_a[rows] * g
-    return da.reshape(h.shape).to(h.dtype), db.reshape(h.shape).to(h.dtype), carry
+        da[rows] = g * previous.conj()
+        carry[live] = rows_a[rows].conj() * g
+
+    def like_h(rows: Tensor) -> Tensor:
+        return empty_in_layout_of(h).copy_(rows.reshape(h.shape))
+
+    return like_h(da), like_h(db), carry
 
 
 def register() -> None:
     """Serve every device that has no kernel of its own."""
-    LIBRARY.impl("scan", scan, "CompositeExplicitAutograd")
-    LIBRARY.impl("_scan_backward", scan_backward, "CompositeExplicitAutograd")
+    for name, function in (
+        ("scan", scan),
+        ("scan_with_final", scan_with_final),
+        ("_scan_backward", scan_backward),
+    ):
+        LIBRARY.impl(name, function, "CompositeExplicitAutograd")

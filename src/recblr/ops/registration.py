@@ -4,7 +4,7 @@ Apart from ``recblr.ops`` itself, whose import may fail for want of the native l
 again: PyTorch accepts a schema once.
 """
 
-from recblr.ops import autograd, composed, fakes, reference, schemas, vmap
+from recblr.ops import autocast, autograd, composed, fakes, reference, schemas, vmap
 
 # Order matters only in that schemas come before whatever is registered for them.
 schemas.define()
@@ -12,4 +12,5 @@ reference.register()
 composed.register()
 fakes.register()
 autograd.register()
+autocast.register()
 vmap.register()

@@ -4,10 +4,13 @@ import torch
 
 LIBRARY = torch.library.Library("recblr", "DEF")
 
+_SCAN = "(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False)"
+
 SCHEMAS = (
-    "scan(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False) -> Tensor",
-    "_scan_backward(Tensor grad, Tensor a, Tensor h, Tensor? initial, Tensor? offsets, bool reverse)"
-    " -> (Tensor da, Tensor db, Tensor dinitial)",
+    f"scan{_SCAN} -> Tensor",
+    f"scan_with_final{_SCAN} -> (Tensor h, Tensor final)",
+    "_scan_backward(Tensor? grad, Tensor? grad_final, Tensor a, Tensor h, Tensor? initial, Tensor? offsets,"
+    " bool reverse) -> (Tensor da, Tensor db, Tensor dinitial)",
     "bdlru(Tensor x, Tensor gates, Tensor decay, Tensor? z=None, Tensor? initial=None,"
     " Tensor? offsets=None, Tensor? scale=None) -> (Tensor y, Tensor final)",
     "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial=None,"

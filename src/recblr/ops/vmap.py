@@ -1,5 +1,6 @@
 """vmap: the new axis is folded into the batch, or into the channels where sequences are packed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,27 +32,39 @@ def _fold_for(info: Any, x: Tensor, dim: int | None, offsets_dim: int | None) ->
     return _Fold(info.batch_size, x.dim() - (dim is not None) == 2)
 
 
-def _scan(
-    info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, initial: Tensor | None = None,
-    offsets: Tensor | None = None, reverse: bool = False,
-) -> tuple[Tensor, int]:  # fmt: skip
-    dims = (*in_dims, None, None, None)[:5]
-    fold = _fold_for(info, b, dims[1], dims[3])
-    h = torch.ops.recblr.scan(fold(a, dims[0]), fold(b, dims[1]), fold(initial, dims[2]), offsets, reverse)
-    return fold.undo(h), 0
+def _folded(
+    operator: Callable[..., Tensor | tuple[Tensor, ...]], main: int
+) -> Callable[..., tuple[Any, ...]]:
+    """The rule for an operator whose arguments end with (offsets, reverse); argument `main` decides the shape."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, ...]:
+        *tensors, offsets, reverse = args
+        *dims, offsets_dim, _ = in_dims
+        fold = _fold_for(info, tensors[main], dims[main], offsets_dim)
+        folded = (fold(x, dim) for x, dim in zip(tensors, dims, strict=True))
+        outputs = operator(*folded, offsets, reverse)
+        if isinstance(outputs, Tensor):
+            return fold.undo(outputs), 0
+        return tuple(fold.undo(x) for x in outputs), (0,) * len(outputs)
+
+    return rule
 
 
-def _scan_backward(
-    info: Any, in_dims: tuple[int | None, ...], grad: Tensor, a: Tensor, h: Tensor, initial: Tensor | None,
-    offsets: Tensor | None, reverse: bool,
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:  # fmt: skip
-    fold = _fold_for(info, h, in_dims[2], in_dims[4])
-    folded = (fold(x, dim) for x, dim in zip((grad, a, h, initial), in_dims, strict=False))
-    outputs = torch.ops.recblr._scan_backward(*folded, offsets, reverse)
-    return tuple(fold.undo(x) for x in outputs), (0, 0, 0)
+def _with_defaults(rule: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """For scan's schema, whose last three arguments may be left out."""
+
+    def complete(
+        info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, initial: Tensor | None = None,
+        offsets: Tensor | None = None, reverse: bool = False,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        return rule(info, (*in_dims, None, None, None)[:5], a, b, initial, offsets, reverse)
+
+    return complete
 
 
 def register() -> None:
-    """Register both rules."""
-    torch.library.register_vmap("recblr::scan", _scan)
-    torch.library.register_vmap("recblr::_scan_backward", _scan_backward)
+    """Register the rules."""
+    ops = torch.ops.recblr
+    for name in ("scan", "scan_with_final"):
+        torch.library.register_vmap(f"recblr::{name}", _with_defaults(_folded(getattr(ops, name), main=1)))
+    torch.library.register_vmap("recblr::_scan_backward", _folded(ops._scan_backward, main=3))

@@ -1,0 +1,158 @@
+// Shares out a scan among threads: by sequences and blocks of channels, and where those are too few, by
+// time as well.  How it is split depends on shapes and element type only, so the bits of a result do not
+// depend on the number of threads.
+//
+// A long sequence is cut into segments.  A group of segments at a time is summarised (what each does to
+// whatever state comes in), the states are carried over the summaries, and every segment is scanned from
+// its state, while the group's inputs are still in cache: memory is read once.
+//
+// `Parallel` is called with (units, elements, f) and calls f(begin, end) for ranges that cover [0, units);
+// elements is about how many a unit holds.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "scan.h"
+
+namespace recblr {
+
+class TimeSplit {
+ public:
+  TimeSplit(const Extent& e, std::int64_t element_size) {
+    if (e.units() == 0 || e.units() >= kEnoughUnits) return;
+    const std::int64_t row = std::min(e.channels, Extent::kBlock) * element_size;
+    const std::int64_t steps = std::max<std::int64_t>(kSegmentBytes / row, 1);
+    elements_ = steps * std::min(e.channels, Extent::kBlock);
+    std::int64_t longest = 0;
+    for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, length(e, s));
+    if (longest < kMinSegments * steps) return;
+    // By time first, so that a group's segments depend on earlier groups and on each other in order.
+    for (std::int64_t done = 0; done == 0 || done < longest; done += steps) {
+      for (std::int64_t s = 0; s < e.sequences; ++s) {
+        const std::int64_t all = length(e, s);
+        if (done > 0 && done >= all) continue;
+        Segment part;
+        part.plane = e.offsets ? 0 : s;
+        part.sequence = s;
+        part.length = std::min(steps, all - done);
+        const std::int64_t first = e.offsets ? e.offsets[s] : 0;
+        part.row = e.reverse ? first + all - done - part.length : first + done;
+        part.begins = done == 0;
+        part.ends = done + part.length == all;
+        segments_.push_back(part);
+      }
+    }
+    group_ = std::max<std::int64_t>(kUnitsInGroup / e.blocks(), 1);
+  }
+
+  bool empty() const { return segments_.empty(); }
+  std::int64_t group() const { return group_; }
+  std::int64_t groups() const { return (count() + group_ - 1) / group_; }
+  std::int64_t elements_per_unit() const { return elements_; }
+
+  // The extent that covers group g, in the order of time.
+  Extent of_group(Extent e, std::int64_t g) const {
+    e.segments = segments_.data() + g * group_;
+    e.segment_count = std::min(group_, count() - g * group_);
+    return e;
+  }
+
+ private:
+  static constexpr std::int64_t kEnoughUnits = 8;      // from here on sequences and channels occupy the cores
+  static constexpr std::int64_t kMinSegments = 4;      // of a sequence that is worth cutting
+  static constexpr std::int64_t kSegmentBytes = 16384;  // of one array in one block of channels
+  static constexpr std::int64_t kUnitsInGroup = 64;    // some 2 MiB of inputs
+
+  std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
+  static std::int64_t length(const Extent& e, std::int64_t s) {
+    return e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
+  }
+
+  std::vector<Segment> segments_;
+  std::int64_t group_ = 0, elements_ = 0;
+};
+
+// The buffers that summaries and carried states lie in, and the two steps that use them.
+template <typename T>
+class Carried {
+  using A = Accumulate<T>;
+
+ public:
+  Carried(const Extent& e, const TimeSplit& split, const View<const A>& start)
+      : channels_(e.channels),
+        elements_per_unit_(split.elements_per_unit()),
+        state_(size(e.sequences)),
+        product_(size(split.group())),
+        from_zero_(size(split.group())),
+        incoming_(size(split.group())) {
+    if (!start.data) return;
+    for (std::int64_t s = 0; s < e.sequences; ++s)
+      for (std::int64_t c = 0; c < channels_; ++c)
+        state_[static_cast<std::size_t>(s * channels_ + c)] = start.data[s * start.sequence + c * start.channel];
+  }
+
+  // The state that comes into each segment of e, (segment, channel).
+  template <typename Parallel>
+  View<const A> over(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward, Parallel& parallel) {
+    const ScanSummary<T> summary{e, a, x, backward, rows(product_), rows(from_zero_)};
+    parallel(e.units(), elements_per_unit_, [&](std::int64_t begin, std::int64_t end) { scan_summary(summary, begin, end); });
+    const ScanCarry<A> carry{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)};
+    scan_carry(carry, 0, e.blocks());
+    return read(incoming_);
+  }
+
+ private:
+  std::size_t size(std::int64_t count) const { return static_cast<std::size_t>(count * channels_); }
+  View<A> rows(std::vector<A>& v) const { return {v.data(), channels_, 0, 1}; }
+  View<const A> read(const std::vector<A>& v) const { return {v.data(), channels_, 0, 1}; }
+
+  std::int64_t channels_, elements_per_unit_;
+  std::vector<A> state_, product_, from_zero_, incoming_;
+};
+
+// Elements in a unit of an extent that is not split, on average.
+inline std::int64_t elements_per_unit(const Extent& e) {
+  const std::int64_t rows = e.offsets ? e.offsets[e.sequences] : e.sequences * e.length;
+  return e.units() ? rows * e.channels / e.units() : 0;
+}
+
+template <typename T, typename Parallel>
+void run(const ScanForward<T>& work, Parallel parallel) {
+  const Extent& e = work.extent;
+  const TimeSplit split(e, sizeof(T));
+  if (split.empty()) {
+    parallel(e.units(), elements_per_unit(e),
+             [&](std::int64_t begin, std::int64_t end) { scan_forward(work, begin, end); });
+    return;
+  }
+  Carried<T> carried(e, split, work.initial);
+  for (std::int64_t g = 0; g < split.groups(); ++g) {
+    ScanForward<T> part = work;
+    part.extent = split.of_group(e, g);
+    part.initial = carried.over(part.extent, work.a, work.b, false, parallel);
+    parallel(part.extent.units(), split.elements_per_unit(),
+             [&](std::int64_t begin, std::int64_t end) { scan_forward(part, begin, end); });
+  }
+}
+
+template <typename T, typename Parallel>
+void run(const ScanBackward<T>& work, Parallel parallel) {
+  const Extent& e = work.extent;
+  const TimeSplit split(e, sizeof(T));
+  if (split.empty()) {
+    parallel(e.units(), elements_per_unit(e),
+             [&](std::int64_t begin, std::int64_t end) { scan_backward(work, begin, end); });
+    return;
+  }
+  Carried<T> carried(e, split, work.dfinal);
+  for (std::int64_t g = split.groups() - 1; g >= 0; --g) {
+    ScanBackward<T> part = work;
+    part.extent = split.of_group(e, g);
+    part.dfinal = carried.over(part.extent, work.a, work.dh, true, parallel);
+    parallel(part.extent.units(), split.elements_per_unit(),
+             [&](std::int64_t begin, std::int64_t end) { scan_backward(part, begin, end); });
+  }
+}
+
+}  // namespace recblr

@@ -1,0 +1,54 @@
+// Where the rows of one sequence, or of one segment of it, lie, and how to walk them in the order of time.
+//
+// Included inside an instruction set's namespace (see recurrence.h).
+
+struct Walk {
+  std::int64_t plane, row, length;  // row: the first in time's order
+  std::int64_t direction;           // +1, or -1 in reverse
+  std::int64_t sequence;
+  bool begins, ends;
+
+  Walk(const Extent& e, std::int64_t index) : direction(e.reverse ? -1 : 1) {
+    if (e.segments) {
+      const Segment& s = e.segments[index];
+      plane = s.plane, row = s.row, length = s.length, sequence = s.sequence, begins = s.begins, ends = s.ends;
+    } else {
+      plane = e.offsets ? 0 : index;
+      row = e.offsets ? e.offsets[index] : 0;
+      length = e.offsets ? e.offsets[index + 1] - e.offsets[index] : e.length;
+      sequence = index, begins = ends = true;
+    }
+    if (e.reverse) row += length - 1;
+  }
+};
+
+// One channel of an array along a walk: step t is at[t * time], the neighbouring channel at[t * time + channel].
+template <typename T>
+struct Stream {
+  T* at;
+  std::int64_t time, channel;
+};
+template <typename T>
+Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
+  return {v.data + w.plane * v.sequence + w.row * v.time + c * v.channel, w.direction * v.time, v.channel};
+}
+template <typename T>
+Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
+  const Stream<T> s = forward_stream(v, w, c);
+  return {s.at + (w.length - 1) * s.time, -s.time, s.channel};
+}
+
+// States of W channels from channel c on.  An absent view reads as zeros and ignores what is written.
+template <int W, typename T>
+void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t lanes, T (&state)[W]) {
+  for (int k = 0; k < W; ++k) state[k] = Constant<T>::zero();
+  if (!v.data) return;
+  const T* at = v.data + index * v.sequence + c * v.channel;
+  for (std::int64_t k = 0; k < lanes; ++k) state[k] = at[k * v.channel];
+}
+template <int W, typename T>
+void store_state(const View<T>& v, std::int64_t index, std::int64_t c, std::int64_t lanes, const T (&state)[W]) {
+  if (!v.data) return;
+  T* at = v.data + index * v.sequence + c * v.channel;
+  for (std::int64_t k = 0; k < lanes; ++k) at[k * v.channel] = state[k];
+}
