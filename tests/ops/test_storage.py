@@ -1,4 +1,4 @@
-"""16-bit storage: what is read, and how results are rounded, to the bit, against NumPy's and PyTorch's conversions."""
+"""16-bit storage: what is read, and how results are rounded, to the bit as NumPy and PyTorch convert."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The operators under PyTorch's transformations: opcheck, compile, export, vmap, meta tensors, torch.func."""
+"""The operators under PyTorch's transformations: opcheck, compile, export, vmap, meta tensors."""
 
 import io
 import itertools
@@ -76,7 +76,8 @@ def _layer(x: Tensor, gates: Tensor, decay: Tensor, z: Tensor, weight: Tensor) -
     """All operators in one function, as a model would chain them."""
     conv, _ = recblr.causal_conv1d(x, weight)
     y, final = recblr.bdlru(conv, gates, decay, z)
-    return recblr.scan(torch.sigmoid(y), x, final, reverse=True)
+    h, state = recblr.scan_with_final(torch.sigmoid(y), x, final, reverse=True)
+    return recblr.scan(torch.sigmoid(h), x, state)
 
 
 def _assert_compiled_like_eager(compiled: Callable[..., Tensor], sizes: list[tuple[int, ...]]) -> None:
@@ -219,13 +220,17 @@ def test_vmap_of_scan_is_a_loop_of_scans(kind: str, with_initial: bool, reverse:
             continue
         a, b = tensor(shape, axes[0]), tensor(shape, axes[1])
         initial = tensor(state, axes[2]) if with_initial else None
-        got = torch.vmap(recblr.scan, in_dims=(*axes, None, None))(a, b, initial, offsets, reverse)
+        in_dims = (*axes, None, None)
+        got, final = torch.vmap(OPS.scan_with_final, in_dims=in_dims)(a, b, initial, offsets, reverse)
         calls: list[Any] = [
             [*(one(x, axis, call) for x, axis in zip((a, b, initial), axes, strict=True)), offsets, reverse]
             for call in range(5)
         ]
-        wanted = torch.stack([recblr.scan(*call) for call in calls])
-        _close(got, wanted)
+        wanted = [
+            torch.stack(part) for part in zip(*(recblr.scan_with_final(*c) for c in calls), strict=True)
+        ]
+        _close([got, final], wanted)
+        _close(torch.vmap(OPS.scan, in_dims=in_dims)(a, b, initial, offsets, reverse), wanted[0])
 
 
 @pytest.mark.usefixtures("_no_vmap_loop")
@@ -308,14 +313,3 @@ def test_meta_tensors_give_shapes_dtypes_and_layouts() -> None:
     assert (y.shape, y.dtype, final.shape) == (x.shape, x.dtype, (2, 3, 3))
     channel_first = torch.empty(2, 3, 4, device="meta").mT
     assert recblr.scan(channel_first, channel_first).stride() == channel_first.stride()
-
-
-@pytest.mark.xfail(
-    raises=RuntimeError,
-    reason="torch.func cannot differentiate custom operators with a registered derivative (pytorch #168393)",
-)
-def test_torch_func_grad() -> None:
-    a, b = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
-    got = torch.func.grad(lambda a: recblr.scan(a, b).sum())(a)
-    a.requires_grad_()
-    _close(got, torch.autograd.grad(recblr.scan(a, b).sum(), a)[0])

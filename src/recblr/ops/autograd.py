@@ -14,46 +14,33 @@ from torch import Tensor
 from recblr.ops.segments import previous_rows
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], h: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], h: Tensor) -> None:
     a, _, initial, offsets, reverse = inputs
     ctx.save_for_backward(a, h, initial, offsets)
     ctx.reverse = reverse
-    ctx.set_materialize_grads(False)  # an output that nobody used costs nothing
 
 
-def _setup_scan(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _setup(ctx, inputs, output)
-
-
-def _setup_scan_with_final(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _setup(ctx, inputs, output[0])
-
-
-def _scan(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-    return _scan_with_final(ctx, grad, None)
-
-
-def _scan_with_final(ctx: Any, grad: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
+def _first_order(ctx: Any, grad: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
     if grad is None and grad_final is None:
         return (None,) * 5
     a, h, initial, offsets = ctx.saved_tensors
-    da, db, dinitial = torch.ops.recblr._scan_backward(grad, grad_final, a, h, initial, offsets, ctx.reverse)
+    da, db, dinitial = scan_backward(grad, grad_final, a, h, initial, offsets, ctx.reverse)
     return da, db, None if initial is None else dinitial, None, None
 
 
-def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     grad, grad_final, a, h, initial, offsets, reverse = inputs
     ctx.save_for_backward(a, h, initial, offsets, output[1])
     ctx.reverse, ctx.given = reverse, (grad is not None, grad_final is not None)
 
 
-def _scan_backward(
+def _second_order(
     ctx: Any, grad_da: Tensor, grad_db: Tensor, grad_dinitial: Tensor
 ) -> tuple[Tensor | None, ...]:
     a, h, initial, offsets, g = ctx.saved_tensors
     reverse = ctx.reverse
     p = grad_da * previous_rows(h, initial, offsets, reverse) + grad_db
-    q, q_final = torch.ops.recblr.scan_with_final(a, p, grad_dinitial, offsets, reverse)
+    q, q_final = scan_with_final(a, p, grad_dinitial, offsets, reverse)
     d_a = g * previous_rows(q, grad_dinitial, offsets, reverse).conj()
     # h[t-1] enters only through da[t] = G[t] conj(h[t-1]); initial is the h before the first step.
     d_previous = grad_da.conj() * g
@@ -78,10 +65,75 @@ def _first_rows(values: Tensor, initial: Tensor, offsets: Tensor | None, reverse
     return torch.where((ends > starts).unsqueeze(1), first.to(initial.dtype), torch.zeros_like(initial))
 
 
+def transformed() -> bool:
+    """Whether a transformation of torch.func is active, and the call is not being compiled.
+
+    torch.func cannot differentiate a custom operator with a registered derivative (pytorch #168393), but it
+    can differentiate a torch.autograd.Function: there, the same formulas go that way in.
+    """
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def scan_with_final(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """torch.ops.recblr.scan_with_final, under torch.func too."""
+    function: Any = _ScanWithFinal.apply if transformed() else torch.ops.recblr.scan_with_final
+    h, final = function(*arguments)
+    return h, final
+
+
+def scan_backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """torch.ops.recblr._scan_backward, under torch.func too."""
+    function: Any = _ScanBackward.apply if transformed() else torch.ops.recblr._scan_backward
+    da, db, dinitial = function(*arguments)
+    return da, db, dinitial
+
+
+class _ScanWithFinal(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        h, final = torch.ops.recblr.scan_with_final(*arguments)
+        return h, final
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _save(ctx, inputs, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _first_order(ctx, *grads)
+
+
+class _ScanBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        da, db, dinitial = torch.ops.recblr._scan_backward(*arguments)
+        return da, db, dinitial
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _save_backward(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _second_order(ctx, *grads)
+
+
 def register() -> None:
-    """Register the derivatives."""
-    torch.library.register_autograd("recblr::scan", _scan, setup_context=_setup_scan)
-    torch.library.register_autograd(
-        "recblr::scan_with_final", _scan_with_final, setup_context=_setup_scan_with_final
-    )
-    torch.library.register_autograd("recblr::_scan_backward", _scan_backward, setup_context=_setup_backward)
+    """Register the operators' derivatives."""
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, Tensor]) -> None:
+        _save(ctx, inputs, output if isinstance(output, Tensor) else output[0])
+        ctx.set_materialize_grads(False)  # an output that nobody used costs nothing
+
+    def first_order(
+        ctx: Any, grad: Tensor | None, grad_final: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
+        return _first_order(ctx, grad, grad_final)
+
+    for name in ("scan", "scan_with_final"):
+        torch.library.register_autograd(f"recblr::{name}", first_order, setup_context=save)
+    torch.library.register_autograd("recblr::_scan_backward", _second_order, setup_context=_save_backward)

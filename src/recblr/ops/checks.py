@@ -99,9 +99,8 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
     falls = (values.diff() < 0).nonzero()
     if falls.numel():
         i = int(falls[0]) + 1
-        raise ValueError(
-            f"{op}: offsets must not decrease, but offsets[{i}] is {int(values[i])} after {int(values[i - 1])}"
-        )
+        before, after = int(values[i - 1]), int(values[i])
+        raise ValueError(f"{op}: offsets must not decrease, but offsets[{i}] is {after} after {before}")
     if last != rows:
         raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {last}")
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops import checks
+from recblr.ops.autograd import scan_with_final
 from recblr.ops.schemas import LIBRARY
 from recblr.ops.segments import sequence_of_row
 
@@ -46,7 +47,7 @@ def bdlru(
         u = u * scale.to(accumulate)
     u = u.clamp(min=MIN_U)
     beta = torch.sqrt(-torch.expm1(-2 * u))  # from u: alpha has already been rounded
-    h, final = torch.ops.recblr.scan_with_final(
+    h, final = scan_with_final(
         torch.exp(-u), beta * torch.sigmoid(i) * x.to(accumulate), initial, offsets, False
     )
     y = h if z is None else h * F.silu(z.to(accumulate))

@@ -1,9 +1,9 @@
-"""The operators as documented Python functions."""
+"""The operators as documented Python functions, which torch.func can differentiate too."""
 
 import torch
 from torch import Tensor
 
-from recblr.ops import checks
+from recblr.ops import autograd, checks, composed
 
 
 def scan(
@@ -32,6 +32,8 @@ def scan(
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
     """
+    if autograd.transformed():
+        return autograd.scan_with_final(a, b, initial, offsets, reverse)[0]
     h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
     return h
 
@@ -52,15 +54,14 @@ def scan_with_final(
         a, b, initial, offsets, reverse: as in :func:`scan`.
 
     Returns:
-        h, and final, ``(B, C)`` or ``(S, C)``, in the accumulation dtype: not rounded to h's dtype.  The final
-        state of a sequence without steps is a copy of its initial state, or zeros.  Reverse: it leaves at
-        the first row.  Both are differentiable to a, b and initial, to any order.
+        h, and final, ``(B, C)`` or ``(S, C)``, in the accumulation dtype: not rounded to h's dtype.  The
+        final state of a sequence without steps is a copy of its initial state, or zeros.  Reverse: it leaves
+        at the first row.  Both are differentiable to a, b and initial, to any order.
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
     """
-    h, final = torch.ops.recblr.scan_with_final(a, b, initial, offsets, reverse)
-    return h, final
+    return autograd.scan_with_final(a, b, initial, offsets, reverse)
 
 
 def check_offsets(offsets: Tensor, rows: int) -> None:
@@ -111,7 +112,8 @@ def bdlru(
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
     """
-    y, final = torch.ops.recblr.bdlru(x, gates, decay, z, initial, offsets, scale)
+    unit = composed.bdlru if autograd.transformed() else torch.ops.recblr.bdlru
+    y, final = unit(x, gates, decay, z, initial, offsets, scale)
     return y, final
 
 
@@ -141,5 +143,6 @@ def causal_conv1d(
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
     """
-    y, final = torch.ops.recblr.causal_conv1d(x, weight, bias, initial, offsets, silu)
+    conv = composed.causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
+    y, final = conv(x, weight, bias, initial, offsets, silu)
     return y, final

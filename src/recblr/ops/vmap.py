@@ -35,7 +35,7 @@ def _fold_for(info: Any, x: Tensor, dim: int | None, offsets_dim: int | None) ->
 def _folded(
     operator: Callable[..., Tensor | tuple[Tensor, ...]], main: int
 ) -> Callable[..., tuple[Any, ...]]:
-    """The rule for an operator whose arguments end with (offsets, reverse); argument `main` decides the shape."""
+    """The rule for an operator whose last arguments are offsets and reverse; `main` is one of full shape."""
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, ...]:
         *tensors, offsets, reverse = args

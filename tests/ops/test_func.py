@@ -1,0 +1,106 @@
+"""torch.func over the public functions: grad, jacrev, nested, under vmap; what the bare operators lack."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import recblr
+
+OFFSETS = torch.tensor([0, 2, 2, 5])
+KINDS = {"batched": ((2, 5, 3), None), "packed": ((5, 3), OFFSETS)}
+
+
+def _close(got: Any, wanted: Any) -> None:
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def _arguments(kind: str) -> tuple[dict[str, Tensor], Tensor | None]:
+    shape, offsets = KINDS[kind]
+    sequences = 3 if offsets is not None else 2
+    double = torch.float64
+    return {
+        "a": torch.rand(shape, dtype=double),
+        "b": torch.rand(shape, dtype=double),
+        "initial": torch.rand(sequences, 3, dtype=double),
+        "gates": torch.rand(*shape[:-1], 6, dtype=double),
+        "decay": torch.rand(3, dtype=double),
+        "weight": torch.rand(3, 2, dtype=double),
+    }, offsets
+
+
+def _everything(given: dict[str, Tensor], offsets: Tensor | None) -> Tensor:
+    """A scalar that every operator and every argument has a part in."""
+    h, final = recblr.scan_with_final(given["a"], given["b"], given["initial"], offsets)
+    conv, past = recblr.causal_conv1d(h, given["weight"], offsets=offsets)
+    y, state = recblr.bdlru(conv, given["gates"], given["decay"], h, final, offsets)
+    again = recblr.scan(torch.sigmoid(y), given["b"], state, offsets, True)
+    return again.square().sum() + past.square().sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grad_is_that_of_autograd(kind: str) -> None:
+    given, offsets = _arguments(kind)
+    got = torch.func.grad(_everything)(given, offsets)
+    leaves = {name: x.requires_grad_() for name, x in given.items()}
+    wanted = torch.autograd.grad(_everything(leaves, offsets), list(leaves.values()))
+    _close(list(got.values()), list(wanted))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_grad_of_grad_and_jacrev_of_jacrev_are_those_of_autograd(kind: str) -> None:
+    given, offsets = _arguments(kind)
+    others = {name: x for name, x in given.items() if name != "a"}
+
+    def run(a: Tensor) -> Tensor:
+        return _everything({"a": a, **others}, offsets)
+
+    hessian = torch.func.jacrev(torch.func.jacrev(run))(given["a"])
+    _close(hessian, torch.autograd.functional.hessian(run, given["a"]))
+    nested = torch.func.grad(lambda a: torch.func.grad(run)(a).square().sum())(given["a"])
+    leaf = given["a"].clone().requires_grad_()
+    (first,) = torch.autograd.grad(run(leaf), leaf, create_graph=True)
+    _close(nested, torch.autograd.grad(first.square().sum(), leaf)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_many_calls_at_once_are_a_loop_of_gradients(kind: str) -> None:
+    _, offsets = _arguments(kind)
+    calls = [_arguments(kind)[0] for _ in range(4)]
+    batch = {name: torch.stack([call[name] for call in calls]) for name in calls[0]}
+    got = torch.vmap(torch.func.grad(_everything), in_dims=(0, None))(batch, offsets)
+    wanted = [torch.func.grad(_everything)(call, offsets) for call in calls]
+    for name, value in got.items():
+        _close(value, torch.stack([call[name] for call in wanted]))
+
+
+def test_a_layers_gradients_for_every_sample_of_a_batch() -> None:
+    layer = recblr.RecBLRLayer(4)
+    parameters = dict(layer.named_parameters())
+    samples = torch.rand(3, 6, 4)
+
+    def loss(parameters: dict[str, nn.Parameter], sample: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(layer, parameters, (sample.unsqueeze(0),))
+        return out.square().sum()
+
+    got = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, samples)
+    for s, sample in enumerate(samples):
+        wanted = torch.autograd.grad(loss(parameters, sample), list(parameters.values()))
+        _close([got[name][s] for name in parameters], list(wanted))
+
+
+@pytest.mark.xfail(
+    raises=RuntimeError,
+    reason="torch.func cannot differentiate custom operators with a registered derivative (pytorch #168393)",
+)
+@pytest.mark.parametrize("name", ["scan", "scan_with_final"])
+def test_grad_of_a_bare_operator(name: str) -> None:
+    a, b = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
+
+    def run(a: Tensor) -> Tensor:
+        out = getattr(torch.ops.recblr, name)(a, b)
+        return (out if name == "scan" else out[0]).sum()
+
+    got = torch.func.grad(run)(a)
+    _close(got, torch.func.grad(lambda a: recblr.scan(a, b).sum())(a))
