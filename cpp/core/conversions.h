@@ -30,34 +30,24 @@ RECBLR_HD float widen(Float16 x) {
   return from_bits((exponent == 0 ? denormal : normal) | std::uint32_t(x.bits & 0x8000) << 16);
 }
 
-// To the nearest, ties to even; NaN stays NaN.
+// Stores x as the nearest T, ties to even; NaN stays NaN.
 template <typename T>
-struct Narrow {
-  static RECBLR_HD T from(T x) { return x; }
-};
-template <>
-struct Narrow<Bfloat16> {
-  static RECBLR_HD Bfloat16 from(float x) {
-    const std::uint32_t bits = to_bits(x);
-    const std::uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    const std::uint32_t nan = bits >> 16 | 0x40;
-    return {static_cast<std::uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded)};
-  }
-};
-template <>
-struct Narrow<Float16> {
-  static RECBLR_HD Float16 from(float x) {
-    const std::uint32_t sign = to_bits(x) >> 16 & 0x8000, magnitude = to_bits(x) & 0x7fffffff;
-    const std::uint32_t normal = (magnitude - ((127 - 15) << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
-    // Below the smallest normal float16, adding 0.5 leaves its bits, rounded, in the sum's lowest ones.
-    const std::uint32_t denormal = to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000;
-    std::uint32_t bits = magnitude < 0x38800000 ? denormal : normal;
-    bits = magnitude >= 0x477ff000 ? 0x7c00 : bits;  // 65520 and more round to infinity
-    bits = magnitude > 0x7f800000 ? 0x7e00 : bits;
-    return {static_cast<std::uint16_t>(bits | sign)};
-  }
-};
-template <typename T>
-RECBLR_HD T narrow(Accumulate<T> x) {
-  return Narrow<T>::from(x);
+RECBLR_HD void put(T& at, T x) {
+  at = x;
+}
+RECBLR_HD void put(Bfloat16& at, float x) {
+  const std::uint32_t bits = to_bits(x);
+  const std::uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const std::uint32_t nan = bits >> 16 | 0x40;
+  at.bits = static_cast<std::uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+}
+RECBLR_HD void put(Float16& at, float x) {
+  const std::uint32_t sign = to_bits(x) >> 16 & 0x8000, magnitude = to_bits(x) & 0x7fffffff;
+  const std::uint32_t normal = (magnitude - ((127 - 15) << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  // Below the smallest normal float16, adding 0.5 leaves its bits, rounded, in the sum's lowest ones.
+  const std::uint32_t denormal = to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000;
+  std::uint32_t bits = magnitude < 0x38800000 ? denormal : normal;
+  bits = magnitude >= 0x477ff000 ? 0x7c00 : bits;  // 65520 and more round to infinity
+  bits = magnitude > 0x7f800000 ? 0x7e00 : bits;
+  at.bits = static_cast<std::uint16_t>(bits | sign);
 }

@@ -12,6 +12,7 @@ namespace {
 #include "recurrence.h"
 #include "conversions.h"
 #include "walk.h"
+#include "rows.h"
 #include "scan_adjacent.h"
 #include "scan_tiled.h"
 
@@ -47,7 +48,8 @@ void units(const Work& w, std::int64_t begin, std::int64_t end) {
       for (; c + kWide <= stop; c += kWide) Adjacent<kWide>::run(w, index, c);
       for (; c + kNarrow <= stop; c += kNarrow) Adjacent<kNarrow>::run(w, index, c);
     }
-    for (; c < stop; c += kTile) Tiled::run(w, index, c, stop - c < kTile ? stop - c : kTile);
+    for (; c + kTile <= stop; c += kTile) Tiled::run(w, index, c);
+    for (; c < stop; ++c) Adjacent<1>::run(w, index, c);
   }
 }
 

@@ -62,21 +62,21 @@ RECBLR_HD void flip(Tile<A>& tile) {
 
 // Of a tile that starts at step t: whether whole rows, or whole columns, of it are runs of memory.
 template <typename T>
-RECBLR_HD bool rows_run(const Stream<T>& s, std::int64_t lanes) {
-  return s.channel == 1 && lanes == kTile;
+RECBLR_HD bool rows_run(const Stream<T>& s) {
+  return s.channel == 1;
 }
 template <typename T>
-RECBLR_HD bool columns_run(const Stream<T>& s, std::int64_t steps, std::int64_t lanes) {
-  return (s.time == 1 || s.time == -1) && steps == kTile && lanes == kTile;
+RECBLR_HD bool columns_run(const Stream<T>& s, std::int64_t steps) {
+  return (s.time == 1 || s.time == -1) && steps == kTile;
 }
 
 template <typename T>
-RECBLR_HD void load(const Stream<const T>& s, std::int64_t t, std::int64_t steps, std::int64_t lanes, Tile<Accumulate<T>>& tile) {
-  const T* at = s.at + t * s.time;
-  if (rows_run(s, lanes)) {
+RECBLR_HD void load(const Stream<const T>& s, std::int64_t t, std::int64_t steps, Tile<Accumulate<T>>& tile) {
+  const T* at = s.step(t);
+  if (rows_run(s)) {
     for (std::int64_t j = 0; j < steps; ++j)
       for (int k = 0; k < kTile; ++k) tile.at[j][k] = widen(at[j * s.time + k]);
-  } else if (columns_run(s, steps, lanes)) {
+  } else if (columns_run(s, steps)) {
     const T* low = s.time < 0 ? at - (kTile - 1) : at;
     for (int k = 0; k < kTile; ++k)
       for (int j = 0; j < kTile; ++j) tile.at[k][j] = widen(low[k * s.channel + j]);
@@ -84,57 +84,57 @@ RECBLR_HD void load(const Stream<const T>& s, std::int64_t t, std::int64_t steps
     if (s.time < 0) flip(tile);
   } else {
     for (std::int64_t j = 0; j < steps; ++j)
-      for (std::int64_t k = 0; k < lanes; ++k) tile.at[j][k] = widen(at[j * s.time + k * s.channel]);
+      for (int k = 0; k < kTile; ++k) tile.at[j][k] = widen(at[j * s.time + k * s.channel]);
   }
 }
 
 template <typename T>
-RECBLR_HD void store(const Stream<T>& s, std::int64_t t, std::int64_t steps, std::int64_t lanes, Tile<Accumulate<T>>& tile) {
-  T* at = s.at + t * s.time;
-  if (rows_run(s, lanes)) {
+RECBLR_HD void store(const Stream<T>& s, std::int64_t t, std::int64_t steps, Tile<Accumulate<T>>& tile) {
+  T* at = s.step(t);
+  if (rows_run(s)) {
     for (std::int64_t j = 0; j < steps; ++j)
-      for (int k = 0; k < kTile; ++k) at[j * s.time + k] = narrow<T>(tile.at[j][k]);
-  } else if (columns_run(s, steps, lanes)) {
+      for (int k = 0; k < kTile; ++k) put(at[j * s.time + k], tile.at[j][k]);
+  } else if (columns_run(s, steps)) {
     if (s.time < 0) flip(tile);
     transpose(tile);
     T* low = s.time < 0 ? at - (kTile - 1) : at;
     for (int k = 0; k < kTile; ++k)
-      for (int j = 0; j < kTile; ++j) low[k * s.channel + j] = narrow<T>(tile.at[k][j]);
+      for (int j = 0; j < kTile; ++j) put(low[k * s.channel + j], tile.at[k][j]);
   } else {
     for (std::int64_t j = 0; j < steps; ++j)
-      for (std::int64_t k = 0; k < lanes; ++k) at[j * s.time + k * s.channel] = narrow<T>(tile.at[j][k]);
+      for (int k = 0; k < kTile; ++k) put(at[j * s.time + k * s.channel], tile.at[j][k]);
   }
 }
 
-// Up to kTile channels from channel c on.
+// kTile channels from channel c on.
 struct Tiled {
   template <typename T>
-  static void run(const ScanForward<T>& w, std::int64_t index, std::int64_t c, std::int64_t lanes) {
+  static void run(const ScanForward<T>& w, std::int64_t index, std::int64_t c) {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
     A state[kTile];
-    load_state(w.initial, index, c, lanes, state);
+    load_state(w.initial, index, c, state);
     const auto a = forward_stream(w.a, walk, c), b = forward_stream(w.b, walk, c);
     const auto h = forward_stream(w.h, walk, c);
     Tile<A> ta = {}, tb = {};
     for (std::int64_t t = 0; t < walk.length; t += kTile) {
       const std::int64_t steps = fit(walk.length - t);
-      load(a, t, steps, lanes, ta);
-      load(b, t, steps, lanes, tb);
+      load(a, t, steps, ta);
+      load(b, t, steps, tb);
       for (std::int64_t j = 0; j < steps; ++j)
         for (int k = 0; k < kTile; ++k) tb.at[j][k] = state[k] = step(ta.at[j][k], state[k], tb.at[j][k]);
-      store(h, t, steps, lanes, tb);
+      store(h, t, steps, tb);
     }
-    if (walk.ends) store_state(w.final, walk.sequence, c, lanes, state);
+    if (walk.ends) store_state(w.final, walk.sequence, c, state);
   }
 
   template <typename T>
-  static void run(const ScanBackward<T>& w, std::int64_t index, std::int64_t c, std::int64_t lanes) {
+  static void run(const ScanBackward<T>& w, std::int64_t index, std::int64_t c) {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
     A g[kTile], next_a[kTile], initial[kTile];
-    load_state(w.dfinal, index, c, lanes, g);
-    load_state(w.initial, walk.sequence, c, lanes, initial);
+    load_state(w.dfinal, index, c, g);
+    load_state(w.initial, walk.sequence, c, initial);
     for (int k = 0; k < kTile; ++k) next_a[k] = Constant<A>::one();
     const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
@@ -142,9 +142,9 @@ struct Tiled {
     for (std::int64_t t = 0; t < walk.length; t += kTile) {
       const std::int64_t steps = fit(walk.length - t);
       const bool reaches_initial = walk.begins && t + steps == walk.length;
-      load(dh, t, steps, lanes, tdh);
-      load(a, t, steps, lanes, ta);
-      load(h, t + 1, reaches_initial ? steps - 1 : steps, lanes, previous);
+      load(dh, t, steps, tdh);
+      load(a, t, steps, ta);
+      load(h, t + 1, reaches_initial ? steps - 1 : steps, previous);
       if (reaches_initial)
         for (int k = 0; k < kTile; ++k) previous.at[steps - 1][k] = initial[k];
       for (std::int64_t j = 0; j < steps; ++j) {
@@ -158,16 +158,16 @@ struct Tiled {
       // Without an initial state the factor's derivative is zero, whatever g is.
       if (reaches_initial && !w.initial.data)
         for (int k = 0; k < kTile; ++k) previous.at[steps - 1][k] = Constant<A>::zero();
-      store(db, t, steps, lanes, tdh);
-      store(da, t, steps, lanes, previous);
+      store(db, t, steps, tdh);
+      store(da, t, steps, previous);
     }
     if (!walk.begins) return;
     for (int k = 0; k < kTile; ++k) g[k] = previous_adjoint(next_a[k], g[k]);
-    store_state(w.dinitial, walk.sequence, c, lanes, g);
+    store_state(w.dinitial, walk.sequence, c, g);
   }
 
   template <typename T>
-  static void run(const ScanSummary<T>& w, std::int64_t index, std::int64_t c, std::int64_t lanes) {
+  static void run(const ScanSummary<T>& w, std::int64_t index, std::int64_t c) {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
     A product[kTile], state[kTile];
@@ -177,8 +177,8 @@ struct Tiled {
     Tile<A> ta = {}, tx = {};
     for (std::int64_t t = 0; t < walk.length; t += kTile) {
       const std::int64_t steps = fit(walk.length - t);
-      load(a, t, steps, lanes, ta);
-      load(x, t, steps, lanes, tx);
+      load(a, t, steps, ta);
+      load(x, t, steps, tx);
       for (std::int64_t j = 0; j < steps; ++j) {
         for (int k = 0; k < kTile; ++k) {
           if (w.backward)
@@ -188,8 +188,8 @@ struct Tiled {
         }
       }
     }
-    store_state(w.product, index, c, lanes, product);
-    store_state(w.from_zero, index, c, lanes, state);
+    store_state(w.product, index, c, product);
+    store_state(w.from_zero, index, c, state);
   }
 
  private:

@@ -22,11 +22,12 @@ struct Walk {
   }
 };
 
-// One channel of an array along a walk: step t is at[t * time], the neighbouring channel at[t * time + channel].
+// One channel of an array along a walk; the neighbouring channel is `channel` elements away.
 template <typename T>
 struct Stream {
   T* at;
   std::int64_t time, channel;
+  RECBLR_HD T* step(std::int64_t t) const { return at + t * time; }
 };
 template <typename T>
 Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
@@ -40,15 +41,15 @@ Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
 
 // States of W channels from channel c on.  An absent view reads as zeros and ignores what is written.
 template <int W, typename T>
-void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t lanes, T (&state)[W]) {
+void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, T (&state)[W]) {
   for (int k = 0; k < W; ++k) state[k] = Constant<T>::zero();
   if (!v.data) return;
   const T* at = v.data + index * v.sequence + c * v.channel;
-  for (std::int64_t k = 0; k < lanes; ++k) state[k] = at[k * v.channel];
+  for (int k = 0; k < W; ++k) state[k] = at[k * v.channel];
 }
 template <int W, typename T>
-void store_state(const View<T>& v, std::int64_t index, std::int64_t c, std::int64_t lanes, const T (&state)[W]) {
+void store_state(const View<T>& v, std::int64_t index, std::int64_t c, const T (&state)[W]) {
   if (!v.data) return;
   T* at = v.data + index * v.sequence + c * v.channel;
-  for (std::int64_t k = 0; k < lanes; ++k) at[k * v.channel] = state[k];
+  for (int k = 0; k < W; ++k) at[k * v.channel] = state[k];
 }
