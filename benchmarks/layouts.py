@@ -1,4 +1,4 @@
-"""Claim: the scan reads any memory layout where it lies, at less than half the cost of copying it first.
+"""Claim: the scan reads any layout where it lies; channel first takes about half of copying it, or less.
 
 Beside each layout: the same layout copied to channel last, scanned, and copied back; and torch.add over the
 same bytes, channel last, which is what memory allows.  Run: python benchmarks/layouts.py [OUT.json]
