@@ -13,9 +13,9 @@ from recblr.errors import InputError
 def read_titles(path: str | Path) -> dict[str, str]:
     """Item id -> title.
 
-    Lines are ``id::title::…`` (MovieLens' movies.dat, often Latin-1), or separated by tabs, commas or upright
-    bars (its u.item).  A header line does no harm.  Raises InputError where the file cannot be read or no line
-    has two fields.
+    Lines are ``id::title::…`` (MovieLens' movies.dat, often Latin-1), or separated by tabs, commas or
+    upright bars (its u.item).  A header line does no harm.  Raises InputError where the file cannot be read,
+    or no line has two fields.
     """
     path = Path(path)
     try:
