@@ -140,6 +140,9 @@ CASES = {
     "the 30th of February": Bad("a.csv", HEADER + b"ann,tea,2023-02-30\n", ("line 2", "'2023-02-30'")),
     "the day first": Bad("a.csv", HEADER + b"ann,tea,31/01/2024\n", ("line 2", "'31/01/2024'", "2024-01-31")),
     "hour 24": Bad("a.csv", HEADER + b"ann,tea,2024-01-31 24:00:00\n", ("line 2", "24:00:00'")),
+    "a zone that is none": Bad(
+        "a.csv", HEADER + b"ann,tea,2024-01-31T12:00:00+99:00\n", ("line 2", "+99:00'")
+    ),
     "a zone by name": Bad("a.csv", HEADER + b"ann,tea,2024-01-31 12:00:00 CET\n", ("line 2", "CET'")),
     "a date among numbers": Bad("a.csv", HEADER + ROW + b"bob,tea,2024-01-31\n", ("line 3", "'2024-01-31'")),
     "a number among dates": Bad(

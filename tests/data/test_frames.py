@@ -157,6 +157,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "no user column": ({"user_id": None}, {}, ("no column 'user_id'", "'item_id', 'timestamp'", "user= in")),
     "a column by a wrong name": ({}, {"time": "when"}, ("no column 'when'", "time= in Python")),
     "one column for two roles": ({}, {"item": "user_id"}, ("cannot hold both the users and the items",)),
+    "no columns": (dict.fromkeys(ROWS), {}, ("no column 'user_id'", "it has none at all")),
     "no ratings": ({}, {"min_rating": 3}, ("no column 'rating'", "rating= in Python")),
     "no rows": ({name: [] for name in ROWS}, {}, ("the frame has no rows",)),
     "a missing user": ({"user_id": ["bob", None, "ann"]}, {}, ("row 1 (from 0)", "no value", "'user_id'")),

@@ -123,7 +123,7 @@ def _folded(name: str) -> str:
 def _no_column(source: str, names: Sequence[str], role: str, name: str) -> InputError:
     otherwise = ", or leave --min-rating out" if role == "rating" else ""
     return InputError(
-        f"{source} has no column {name!r}: it has {listed(names)}; name the one that holds "
+        f"{source} has no column {name!r}: it has {listed(names) or 'none at all'}; name the one that holds "
         f"the {role}s with --{role}-column ({role}= in Python){otherwise}"
     )
 

@@ -11,6 +11,15 @@ from recblr.data.events import Events
 from recblr.data.numeric import Numbers, as_numbers, as_times
 from recblr.errors import InputError
 
+_AS = {
+    "time": (
+        as_times,
+        "not a number and no date such as 2024-01-31T18:30:00: convert times to numbers such as Unix seconds "
+        "or to such dates",
+    ),
+    "rating": (as_numbers, "not a number: mend it"),
+}
+
 
 def to_events(
     frame: pl.DataFrame, columns: list[Column], *, source: str, place: Callable[[int], str]
@@ -22,24 +31,16 @@ def to_events(
 
     Raises InputError for a time or rating that is none.
     """
-    by_role = {column.role: column for column in columns}
-    times: Numbers | None = None
-    if "time" in by_role:
-        times, wrong = as_times(frame["time"])
+    numbers: dict[str, Numbers] = {}
+    for column in columns:
+        role, values = column.role, frame[column.role]
+        if role not in _AS:
+            continue
+        convert, fault = _AS[role]
+        numbers[role], wrong = convert(values)
         if wrong is not None:
-            value, name = frame["time"][wrong], by_role["time"].name
             raise InputError(
-                f"{place(wrong)}: {value!r} in the time column {name!r} is not a number and no date such as "
-                "2024-01-31T18:30:00: convert times to numbers such as Unix seconds or to such dates, or "
-                "name another column with --time-column (time= in Python)"
+                f"{place(wrong)}: {values[wrong]!r} in the {role} column {column.name!r} is {fault}, or name "
+                f"another column with --{role}-column ({role}= in Python)"
             )
-    ratings: Numbers | None = None
-    if "rating" in by_role:
-        ratings, wrong = as_numbers(frame["rating"])
-        if wrong is not None:
-            value, name = frame["rating"][wrong], by_role["rating"].name
-            raise InputError(
-                f"{place(wrong)}: {value!r} in the rating column {name!r} is not a number: mend it, or name "
-                "another column with --rating-column (rating= in Python)"
-            )
-    return Events(source, frame["user"], frame["item"], times, ratings)
+    return Events(source, frame["user"], frame["item"], numbers.get("time"), numbers.get("rating"))

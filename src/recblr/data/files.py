@@ -59,7 +59,7 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file inside it") from None
+        raise InputError(f"{path} is a folder: give the data file inside it, or several") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 
