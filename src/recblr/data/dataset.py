@@ -120,7 +120,7 @@ class Dataset:
             digest.update(b"".join(encoded))
         digest.update(self.histories.offsets.astype("<i8").tobytes())
         digest.update(self.histories.items.astype("<i8").tobytes())
-        if self.times is not None and (np.diff(self.times) <= 0).any():
+        if self.times is not None and (self.times[1:] <= self.times[:-1]).any():
             _, ranks = np.unique(self.times, return_inverse=True)
             digest.update(ranks.astype("<i8").tobytes())
         return digest.hexdigest()

@@ -96,10 +96,11 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
     hit; items that appear only after training stay in the catalogue, as candidates and as targets.
 
     This is the global temporal split with first targets and temporal validation of Gusak et al., "Time to
-    Split" (RecSys 2025, arXiv 2507.16289), without their filter of unseen items. Leave-one-out trains on
-    events that happened after some of its targets; here nothing of the future leaks, which is what a model
-    meets that is trained today and serves from tomorrow. First targets follow a pause more often than others,
-    and users who come rarely count as much as regulars, so figures are lower than leave-one-out's.
+    Split" (RecSys 2025, arXiv 2507.16289); they also drop targets unseen in training, which is not done here.
+    Leave-one-out trains on events that happened after some of its targets; here nothing of the future leaks,
+    which is what a model meets that is trained today and serves from tomorrow. First targets follow a pause
+    more often than other events do, and those who come rarely count as much as regulars, so figures do not
+    compare with leave-one-out's.
 
     Raises InputError where the dataset has no times, the shares leave nothing to train on, or a period has
     no target.
