@@ -95,8 +95,8 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
     Users without events on both sides are not asked about, as there is nothing to go by or nothing to
     hit; items that appear only after training stay in the catalogue, as candidates and as targets.
 
-    This is the global temporal split with first targets and temporal validation of Gusak et al., "Time to
-    Split" (RecSys 2025, arXiv 2507.16289); they also drop targets unseen in training, which is not done here.
+    This follows the global temporal split with first targets and validation by time of Gusak et al., "Time to
+    Split" (RecSys 2025, arXiv 2507.16289); theirs takes the validation share of what precedes the test.
     Leave-one-out trains on events that happened after some of its targets; here nothing of the future leaks,
     which is what a model meets that is trained today and serves from tomorrow. First targets follow a pause
     more often than other events do, and those who come rarely count as much as regulars, so figures do not
