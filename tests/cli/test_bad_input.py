@@ -89,14 +89,14 @@ DATA: dict[str, Bad] = {
         log(HEADER + ROWS),
     ),
     "format unknown": Bad(
-        ["train", "log.csv", "--format", "parquet", *TRAIN],
-        ("no format 'parquet'", "auto, inter, csv, pairs, sequences"),
+        ["train", "log.csv", "--format", "excel", *TRAIN],
+        ("no format 'excel'", "auto, inter, csv, movielens"),
         log(HEADER + ROWS),
     ),
     "suffix unknown": Bad(
-        ["train", "log.dat", *TRAIN],
-        ("log.dat", "inter, csv, pairs, sequences"),
-        log(HEADER + ROWS, "log.dat"),
+        ["train", "log.bin", *TRAIN],
+        ("log.bin", "inter, csv, movielens"),
+        log(HEADER + ROWS, "log.bin"),
     ),
     "no such file": Bad(["train", "none.csv", *TRAIN], ("there is no file none.csv", "check the path")),
     "folder in place of a file": Bad(

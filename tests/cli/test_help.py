@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.command import SMALL, Seen, at, recblr, shell
+from data.publisher import publish
 from training.tiny_runs import tiny_dataset
 
 from recblr.cli import app
@@ -23,7 +24,7 @@ def examples(command: str) -> list[str]:
 
 
 def test_the_commands_are_those_that_are_documented() -> None:
-    assert set(COMMANDS) == {"train", "evaluate", "recommend", "synth", "doctor"}
+    assert set(COMMANDS) == {"train", "evaluate", "recommend", "download", "synth", "doctor"}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -89,6 +90,11 @@ def test_the_examples_work(tmp_path: Path) -> None:
         for line, more in zip(examples("synth"), ([], [*SMALL, "--epochs", "1"]), strict=True):
             assert run_example(line, *more).code == 0, line
         assert run_example(*examples("doctor")).code == 0
+        with pytest.MonkeyPatch.context() as patch:
+            publish(tmp_path, patch)
+            Path("ml-1m").rename("trained")
+            for line in examples("download"):
+                assert run_example(line, "--from", str(tmp_path)).code == 0, line
 
 
 def test_help_needs_no_torch() -> None:

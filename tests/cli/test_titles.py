@@ -28,6 +28,8 @@ def titles(folder: Path, content: bytes) -> dict[str, str]:
         (b"1::Wait\x85 What\n2::Ran\n", {"1": "Wait\x85 What", "2": "Ran"}),
         (b'1\t"Heat\n2\tRan\n3\tThe 7" Disc\n', {"1": '"Heat', "2": "Ran", "3": 'The 7" Disc'}),
         (b"1\tCrash, or Not\n2\tA::B\n", {"1": "Crash, or Not", "2": "A::B"}),
+        (b"1|Heat, the film (1995)|01-Jan-1995||\n2|Ran|\n", {"1": "Heat, the film (1995)", "2": "Ran"}),
+        (b"1,Heat,Action|Crime\n2,Ran,Drama|War\n", {"1": "Heat", "2": "Ran"}),
         (b"1,Heat\nlonely\n2,Ran\n", {"1": "Heat", "2": "Ran"}),
         (b'1,"Two\nlines"\n2,Ran\n', {"1": "Two\nlines", "2": "Ran"}),
     ],

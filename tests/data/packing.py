@@ -24,9 +24,11 @@ def dataset(
     name: str = "shop",
     users: Sequence[str] | None = None,
     items: Sequence[str] = ("apple", "banana", "cherry"),
+    times: Sequence[float] | None = None,
 ) -> Dataset:
     names = [f"user{s}" for s in range(len(histories))] if users is None else users
-    return Dataset(name, pack(histories), list(names), list(items))
+    moments = None if times is None else np.array(times)
+    return Dataset(name, pack(histories), list(names), list(items), moments)
 
 
 def as_ids(data: Dataset) -> dict[str, list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recblr.data import read_dataset
@@ -15,6 +17,17 @@ from recblr.errors import InputError
 HEADER = b"user_id,item_id,timestamp\n"
 TYPED = b"user_id:token\titem_id:token\ttimestamp:float\n"
 ROW = b"ann,tea,1\n"
+RATED = b"user_id,item_id,rating,timestamp\nann,tea,4,1\n"
+RATING = b"1::2::5::978300760\n"
+TABLE = pl.DataFrame(
+    {"user_id": ["ann", "bob"], "item_id": [7, 8], "rating": [4.0, 3.5], "timestamp": [1, 2]}
+)
+
+
+def parquet(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Bad:
     """A file that cannot be read, and what the sentence about it must hold."""
 
     name: str
-    content: bytes
+    content: bytes | pl.DataFrame  # a frame is written as Parquet
     says: tuple[str, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -46,10 +59,9 @@ CASES = {
     "Latin-1": Bad(
         "a.csv", HEADER + "ann,café,1\n".encode("latin-1"), ("line 2", "not UTF-8", "0xe9", "iconv")
     ),
-    "suffix unknown": Bad("a.dat", HEADER + ROW, ("a.dat", "inter, csv, pairs, sequences")),
-    "a binary file of another kind": Bad("a.parquet", b"PAR1\x00", ("inter, csv, pairs, sequences",)),
-    "no suffix": Bad("events.gz", gzip.compress(HEADER), ("inter, csv, pairs, sequences",)),
-    "format unknown": Bad("a.csv", HEADER + ROW, ("'parquet'", "auto, inter, csv"), {"format": "parquet"}),
+    "suffix unknown": Bad("a.log", HEADER + ROW, ("a.log", "inter, csv, movielens, parquet, pairs")),
+    "no suffix": Bad("events.gz", gzip.compress(HEADER), ("choose one of the formats inter, csv",)),
+    "format unknown": Bad("a.csv", HEADER + ROW, ("'excel'", "auto, inter, csv"), {"format": "excel"}),
     "no user column": Bad(
         "a.csv", b"who,item_id\na,b\n", ("no column 'user_id'", "'who', 'item_id'", "--user-column")
     ),
@@ -77,9 +89,6 @@ CASES = {
         HEADER + ROW + b"\nbob,tea,yesterday\n",
         ("line 4", "'yesterday'", "'timestamp'", "Unix seconds"),
     ),
-    "time as a date": Bad(
-        "a.inter", TYPED + b"a\tb\t2024-01-31\n", ("line 2", "'2024-01-31'", "--time-column")
-    ),
     "time not a number": Bad(
         "a.csv", HEADER + ROW + b"bob,tea,nan\n", ("line 3", "'nan'", "is not a number")
     ),
@@ -99,6 +108,10 @@ CASES = {
     "row too long": Bad(
         "a.csv", HEADER + ROW + b"bob,tea,1,2\n", ("line 3 has 4 fields", "the header has 3")
     ),
+    "row too long where the last column is ignored": Bad(
+        "a.csv", b"user_id,item_id,note\nann,tea,\nann,tea,oil,\nann,tea,oil,rum\n", ("line 4 has 4 fields",)
+    ),
+    "row far too long": Bad("a.csv", HEADER + b"a,b,1" + b",c" * 40 + b"\n", ("line 2 has 43 fields",)),
     "quote not closed": Bad("a.csv", HEADER + ROW + b'bob,"tea,1\n', ("a.csv", "check the quotes")),
     "quote not closed in the header": Bad(
         "a.csv", b'user_id,"item_id\n' + ROW, ("header", "check its quotes")
@@ -123,6 +136,143 @@ CASES = {
         ("lines 1 and 3", "'ann'"),
         {"format": "sequences"},
     ),
+    "month 13": Bad("a.csv", HEADER + b"ann,tea,2024-13-01\n", ("line 2", "'2024-13-01'", "no date such as")),
+    "the 30th of February": Bad("a.csv", HEADER + b"ann,tea,2023-02-30\n", ("line 2", "'2023-02-30'")),
+    "the day first": Bad("a.csv", HEADER + b"ann,tea,31/01/2024\n", ("line 2", "'31/01/2024'", "2024-01-31")),
+    "hour 24": Bad("a.csv", HEADER + b"ann,tea,2024-01-31 24:00:00\n", ("line 2", "24:00:00'")),
+    "a zone that is none": Bad(
+        "a.csv", HEADER + b"ann,tea,2024-01-31T12:00:00+99:00\n", ("line 2", "+99:00'")
+    ),
+    "a zone by name": Bad("a.csv", HEADER + b"ann,tea,2024-01-31 12:00:00 CET\n", ("line 2", "CET'")),
+    "a date among numbers": Bad("a.csv", HEADER + ROW + b"bob,tea,2024-01-31\n", ("line 3", "'2024-01-31'")),
+    "a number among dates": Bad(
+        "a.csv", HEADER + b"ann,tea,2024-01-31\nann,oil,5\n", ("line 3", "'5' in the time column")
+    ),
+    "a time of day only": Bad("a.csv", b"user_id,item_id,time\nann,tea,12:30\n", ("line 2", "'12:30'")),
+    "two spellings of one column": Bad(
+        "a.csv", b"userId,UserID,item_id\na,b,c\n", ("'UserID', 'userId'", "--user-column")
+    ),
+    "two spellings of the time column": Bad(
+        "a.csv", b"user,item,TimeStamp,Timestamp\na,b,1,2\n", ("'TimeStamp', 'Timestamp'", "--time-column")
+    ),
+    "no rating column": Bad(
+        "a.csv",
+        HEADER + ROW,
+        ("no column 'rating'", "--rating-column", "leave --min-rating"),
+        {"min_rating": 4},
+    ),
+    "no rating column, atomic": Bad(
+        "a.inter", TYPED + b"a\tb\t1\n", ("no column 'rating'", "'user_id', 'item_id'"), {"min_rating": 4}
+    ),
+    "no ratings in pairs": Bad("a.txt", b"ann tea\n", ("no ratings", "--min-rating"), {"min_rating": 4}),
+    "no ratings in sequences": Bad("a.txt", b"ann tea oil\n", ("no ratings",), {"min_rating": 4}),
+    "a rating column without a threshold": Bad(
+        "a.csv", RATED, ("'rating'", "drops nothing by itself", "--min-rating"), {"rating": "rating"}
+    ),
+    "rating column named wrongly": Bad(
+        "a.csv", RATED, ("no column 'stars'", "holds the ratings"), {"rating": "stars", "min_rating": 4}
+    ),
+    "ratings and times in one column": Bad(
+        "a.csv",
+        RATED,
+        ("'timestamp'", "cannot hold both the times and the ratings"),
+        {"rating": "timestamp", "min_rating": 4},
+    ),
+    "rating in words": Bad(
+        "a.csv", RATED + b"bob,tea,good,2\n", ("line 3", "'good' in the rating column"), {"min_rating": 4}
+    ),
+    "rating not a number": Bad("a.csv", RATED + b"bob,tea,nan,2\n", ("line 3", "'nan'"), {"min_rating": 4}),
+    "rating missing": Bad(
+        "a.csv", RATED + b"bob,tea,,2\n", ("line 3", "no value in column 'rating'"), {"min_rating": 4}
+    ),
+    "threshold above every rating": Bad(
+        "a.csv",
+        RATED + b"bob,tea,2.5,2\n",
+        ("dropping ratings below 6", "2 ratings go from 2.5 to 4", "lower --min-rating"),
+        {"min_rating": 6},
+    ),
+    "threshold and filter": Bad(
+        "a.csv", RATED, ("nothing is left", "1 interactions", "--k-core"), {"min_rating": 4}
+    ),
+    "threshold not a number": Bad("a.csv", RATED, ("--min-rating", "is nan"), {"min_rating": float("nan")}),
+    "threshold in words": Bad("a.csv", RATED, ("--min-rating", "is '4'"), {"min_rating": "4"}),
+    "MovieLens: three fields": Bad(
+        "a.dat", RATING + b"1::2::5\n", ("line 2 has 3 field(s)", "user, item, rating and timestamp")
+    ),
+    "MovieLens: five fields": Bad("a.dat", RATING + b"1::2::5::9::9\n", ("line 2 has 5 field(s)", "has 4")),
+    "MovieLens: other separators": Bad("a.dat", b"1;2;5;9\n", ("first line", "'1;2;5;9'", "--format")),
+    "MovieLens: the films": Bad(
+        "a.dat", b"1::Toy Story (1995)::Animation|Children's\n", ("line 1 has 3 field(s)", "--format")
+    ),
+    "MovieLens: one separator, then another": Bad("a.dat", RATING + b"1,2,5,9\n", ("line 2 has 1 field(s)",)),
+    "MovieLens: a header": Bad(
+        "a.dat",
+        b"UserID::MovieID::Rating::Timestamp\n" + RATING,
+        ("line 1", "'Timestamp' in the time column"),
+    ),
+    "MovieLens: no user": Bad("a.dat", RATING + b"::2::5::9\n", ("line 2", "no value in column 'user_id'")),
+    "MovieLens: no time": Bad("a.dat", b"1::2::5::\n", ("line 1", "no value in column 'timestamp'")),
+    "MovieLens: columns by name": Bad("a.dat", RATING, ("no header", "'u'"), {"user": "u"}),
+    "MovieLens: a column of ratings by name": Bad(
+        "a.dat", RATING, ("no header", "'stars'"), {"rating": "stars", "min_rating": 1}
+    ),
+    "MovieLens: rating in words": Bad(
+        "u.data", b"1\t2\tgood\t9\n", ("line 1", "'good' in the rating column"), {"min_rating": 4}
+    ),
+    "MovieLens: empty": Bad("ratings.dat", b"\n\n", ("is empty",)),
+    "MovieLens: Latin-1": Bad("a.dat", RATING + b"1::caf\xe9::5::9\n", ("line 2", "0xe9", "iconv")),
+    "Parquet by name only": Bad("a.parquet", HEADER + ROW, ("is not a Parquet file", "--format")),
+    "Parquet, empty": Bad("a.parquet", b"", ("is not a Parquet file",)),
+    "Parquet, cut short": Bad("a.parquet", parquet(TABLE)[:-9], ("damaged Parquet file", "again")),
+    "Parquet, beginning only": Bad("a.parquet", b"PAR1", ("damaged Parquet file",)),
+    "Parquet, gzipped": Bad("a.parquet.gz", gzip.compress(parquet(TABLE)), ("is not a Parquet file",)),
+    "Parquet read as CSV": Bad("a.parquet", parquet(TABLE), ("is not text",), {"format": "csv"}),
+    "Parquet without rows": Bad("a.parquet", TABLE.clear(), ("has no rows", "an interaction a row")),
+    "Parquet without users": Bad(
+        "a.parquet", TABLE.rename({"user_id": "who"}), ("no column 'user_id'", "'who', 'item_id'")
+    ),
+    "Parquet without ratings": Bad(
+        "a.parquet", TABLE.drop("rating"), ("no column 'rating'", "--rating-column"), {"min_rating": 4}
+    ),
+    "Parquet with times under another name": Bad(
+        "a.parquet", TABLE.rename({"timestamp": "event_time"}), ("pass --time-column event_time",)
+    ),
+    "Parquet with a missing item": Bad(
+        "a.parquet",
+        TABLE.with_columns(item_id=pl.Series([7, None])),
+        ("row 1 (from 0)", "no value in column 'item_id'"),
+    ),
+    "Parquet with a user of spaces": Bad(
+        "a.parquet",
+        TABLE.with_columns(user_id=pl.Series([" ", "a"])),
+        ("row 0", "no value in column 'user_id'"),
+    ),
+    "Parquet with ids that are no ids": Bad(
+        "a.parquet", TABLE.cast({"item_id": pl.Float64}), ("'item_id'", "Float64", "integers or strings")
+    ),
+    "Parquet with lists of items": Bad(
+        "a.parquet", TABLE.with_columns(item_id=pl.Series([[7], [8]])), ("'item_id'", "List(Int64)")
+    ),
+    "Parquet with durations": Bad(
+        "a.parquet",
+        TABLE.cast({"timestamp": pl.Duration("us")}),
+        ("'timestamp'", "Duration", "numbers, dates or datetimes"),
+    ),
+    "Parquet with times that are true or false": Bad(
+        "a.parquet", TABLE.cast({"timestamp": pl.Boolean}), ("'timestamp'", "Boolean")
+    ),
+    "Parquet with an infinite time": Bad(
+        "a.parquet", TABLE.with_columns(timestamp=pl.Series([1.0, float("inf")])), ("row 1", "inf")
+    ),
+    "Parquet with times in words": Bad(
+        "a.parquet", TABLE.with_columns(timestamp=pl.Series(["1", "soon"])), ("row 1", "'soon'")
+    ),
+    "Parquet with dates for ratings": Bad(
+        "a.parquet",
+        TABLE.cast({"rating": pl.Int32}).cast({"rating": pl.Date}),
+        ("Date", "ratings are"),
+        {"min_rating": 4},
+    ),
     "too little for the filter": Bad(
         "a.csv", HEADER + ROW, ("nothing is left", "1 interactions, 1 users and 1 items", "lower --k-core")
     ),
@@ -133,7 +283,10 @@ CASES = {
 def test_a_bad_file_gets_one_clear_sentence(tmp_path: Path, case: str) -> None:
     bad = CASES[case]
     path = tmp_path / bad.name
-    path.write_bytes(bad.content)
+    if isinstance(bad.content, pl.DataFrame):
+        bad.content.write_parquet(path)
+    else:
+        path.write_bytes(bad.content)
     with pytest.raises(InputError) as raised:
         read_dataset(path, **bad.options)
     message = str(raised.value)
@@ -142,13 +295,13 @@ def test_a_bad_file_gets_one_clear_sentence(tmp_path: Path, case: str) -> None:
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["none.csv", "none.dat", "none.txt.gz"])
+@pytest.mark.parametrize("name", ["none.csv", "none.dat", "none.log", "none.parquet", "none.txt.gz"])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"there is no file .*{name}: check the path"):
         read_dataset(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["folder.inter", "folder"])
+@pytest.mark.parametrize("name", ["folder.inter", "folder.parquet", "folder"])
 def test_a_folder_is_no_data_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match="is a folder: give the data file inside it"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from data.packing import dataset as make
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recblr.data import Dataset
+from recblr.data.numeric import Numbers
 from recblr.errors import InputError
 
 
@@ -59,18 +62,59 @@ def test_other_content_has_another_fingerprint(other: Dataset) -> None:
     assert other.fingerprint != make([[0, 1]]).fingerprint
 
 
+def test_of_the_times_the_order_counts_and_not_the_clock() -> None:
+    seconds = make([[0, 1], [2]], times=[10, 30, 20])
+    assert seconds.fingerprint == make([[0, 1], [2]], times=[0.5, 0.75, 0.6]).fingerprint
+    for other in ([10, 20, 30], [10, 30, 30], [10, 30, 10]):
+        assert make([[0, 1], [2]], times=other).fingerprint != seconds.fingerprint
+
+
+def test_no_times_are_those_of_one_history_after_the_other() -> None:
+    assert make([[0, 1], [2]]).fingerprint == make([[0, 1], [2]], times=[1, 2, 3]).fingerprint
+    assert make([[0, 1], [2]]).fingerprint != make([[0, 1], [2]], times=[1, 1, 1]).fingerprint
+
+
+def test_it_shows_its_size_and_not_its_content() -> None:
+    assert repr(make([[0, 1, 2], [1]])) == "Dataset('shop': 2 users, 3 items, 4 interactions)"
+    assert repr(make([[0]], times=[1])).endswith("1 interactions, with times)")
+
+
+def test_it_describes_itself() -> None:
+    assert make([[0, 1, 2], [1]], times=[5, 6, 9, 2]).describe() == (
+        "shop\n"
+        "users         2\n"
+        "items         3\n"
+        "interactions  4\n"
+        "a user        1 to 3 events, median 2, mean 2.0\n"
+        "density       66.667%\n"
+        "times         2 to 9"
+    )
+    assert make([], items=[]).describe() == "shop\nusers         0\nitems         0\ninteractions  0"
+
+
 @settings(max_examples=25)
-@given(st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=5), st.text(max_size=5))
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=5),
+    st.text(max_size=5),
+    st.sampled_from([None, np.int64, np.float64]),
+)
 def test_what_was_saved_is_what_is_loaded(
-    tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], name: str
+    tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], name: str, clock: type | None
 ) -> None:
     directory = tmp_path_factory.mktemp("saved") / "deeper"
     dataset = make(histories, name=name)
+    if clock is not None:
+        dataset = replace(dataset, times=np.arange(dataset.num_interactions).astype(clock))
     dataset.save(directory)
     loaded = Dataset.load(directory)
     assert (loaded.name, loaded.user_ids, loaded.item_ids) == (name, dataset.user_ids, dataset.item_ids)
     assert loaded.histories.items.tolist() == dataset.histories.items.tolist()
     assert loaded.histories.offsets.tolist() == dataset.histories.offsets.tolist()
+    if dataset.times is None:
+        assert loaded.times is None
+    else:
+        assert loaded.times is not None
+        assert (loaded.times.dtype, loaded.times.tolist()) == (dataset.times.dtype, dataset.times.tolist())
 
 
 def test_saving_again_replaces_and_leaves_no_drafts(tmp_path: Path) -> None:
@@ -125,6 +169,11 @@ def test_a_file_of_another_dataset_is_noticed(tmp_path: Path, name: str) -> None
             {"user": [None], "items": [[0, 1]]}, schema={"user": pl.String, "items": pl.List(pl.Int64)}
         ),
         pl.DataFrame({"user": ["user0"], "items": ["0 1"]}),
+        pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": [[1, 0]]}),
+        pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": [[1]]}),
+        pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": ["now"]}),
+        pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": [["a", "b"]]}),
+        pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": [[1.0, float("nan")]]}),
     ],
 )
 def test_a_foreign_table_is_damage_too(tmp_path: Path, table: pl.DataFrame) -> None:
@@ -134,11 +183,18 @@ def test_a_foreign_table_is_damage_too(tmp_path: Path, table: pl.DataFrame) -> N
         Dataset.load(tmp_path)
 
 
+def test_an_older_version_without_times_is_read(tmp_path: Path) -> None:
+    make([[0, 1]]).save(tmp_path)
+    about = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 1}))
+    assert Dataset.load(tmp_path).fingerprint == make([[0, 1]]).fingerprint
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     make([[0, 1]]).save(tmp_path)
     about = json.loads((tmp_path / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 2}))
-    with pytest.raises(InputError, match="version 2"):
+    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 3}))
+    with pytest.raises(InputError, match="version 3"):
         Dataset.load(tmp_path)
 
 
@@ -155,3 +211,21 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         make([[3]])
     with pytest.raises(ValueError, match="item ids must differ"):
         make([[0]], items=["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (np.array([1, 2]), r"shape \(3,\), one an event, and are int64 of shape \(2,\)"),
+        (np.array([1, 2, 3], dtype=np.int32), "are int32"),
+        (np.array([1.0, np.nan, 2.0]), "must be finite"),
+        (np.array([2, 1, 3]), "must not fall within a history"),
+    ],
+)
+def test_times_that_do_not_fit_are_refused(times: Numbers, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(make([[0, 1], [2]]), times=times)
+
+
+def test_times_may_fall_from_one_history_to_the_next() -> None:
+    assert make([[0, 1], [], [2], [0]], times=[5, 6, 1, 0]).times is not None

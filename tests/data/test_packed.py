@@ -42,6 +42,21 @@ def test_trimming_drops_the_ends_of_every_history(histories: list[list[int]]) ->
     assert unpack(pack(histories).trimmed(first=1, last=2)) == [history[1:-2] for history in histories]
 
 
+@given(HISTORIES, st.data())
+def test_heads_are_the_oldest_events_of_every_history(
+    histories: list[list[int]], data: st.DataObject
+) -> None:
+    lengths = [data.draw(st.integers(0, len(history))) for history in histories]
+    heads = pack(histories).heads(np.array(lengths, dtype=np.int64))
+    assert unpack(heads) == [history[:n] for history, n in zip(histories, lengths, strict=True)]
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, 2], [-1, 0]])
+def test_heads_longer_than_their_history_are_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="from 0 to the history's length"):
+        pack([[1, 2], [3]]).heads(np.array(lengths))
+
+
 def test_a_history_is_a_view() -> None:
     packed = pack([[1, 2], [3]])
     assert np.shares_memory(packed.history(1), packed.items)

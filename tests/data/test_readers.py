@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ INTER = (
     "bob\ttea\t5\t1\nann\ttea\t4\t5\nbob\trum\t3\t2\nann\trum\t4\t5\nann\tnut\t1\t6\nann\toil\t1\t0\n"
 )
 CSV = "user_id,item_id,timestamp\nbob,tea,1\nann,tea,5\nbob,rum,2\nann,rum,5\nann,nut,6\nann,oil,0\n"
+MOVIELENS = "bob::tea::5::1\nann::tea::4::5\nbob::rum::3::2\nann::rum::4::5\nann::nut::1::6\nann::oil::1::0\n"
+DATES = re.sub(r",(\d)\n", r",2024-01-1\1\n", CSV)  # the same, a day for each unit of time
 PAIRS = "bob tea\nann oil\nann tea\nbob rum\nann rum\nann nut\n"
 SEQUENCES = "bob tea rum\nann oil tea rum nut\n"
 
@@ -48,8 +51,21 @@ FILES = {
     "no line break at the end": ("shop.csv", CSV.rstrip()),
     "blank lines": ("shop.csv", "\n" + CSV.replace("ann,nut", "\n  \nann,nut") + "\n\n"),
     "a blank line under the header": ("shop.csv", CSV.replace("timestamp\n", "timestamp\n\n")),
+    "a separator at the end of lines": ("shop.csv", CSV.replace("\n", ",\n").replace("stamp,", "stamp")),
     "times that are not whole": ("shop.csv", CSV.replace(",5\n", ",5.5\n")),
     "times with exponents": ("shop.csv", CSV.replace(",6\n", ",6e9\n")),
+    "MovieLens' header": ("shop.csv", CSV.replace("user_id,item_id", "userId,movieId")),
+    "headers in capitals": ("shop.csv", CSV.replace("user_id,item_id,timestamp", "User ID,ITEM_ID,Time")),
+    "days": ("shop.csv", DATES),
+    "days in an atomic file": ("shop.inter", DATES.replace(",", "\t")),
+    "moments": ("shop.csv", DATES.replace("\n", " 12:30\n").replace("stamp 12:30", "stamp")),
+    "moments in UTC": ("shop.csv", DATES.replace("\n", "T12:30:00Z\n").replace("stampT12:30:00Z", "stamp")),
+    "MovieLens, colons": ("shop.dat", MOVIELENS),
+    "MovieLens, gzipped": ("shop.dat.gz", MOVIELENS),
+    "MovieLens, tabs": ("shop.data", MOVIELENS.replace("::", "\t")),
+    "MovieLens, commas": ("shop.dat", MOVIELENS.replace("::", ",")),
+    "MovieLens with blank lines": ("shop.dat", "\n" + MOVIELENS.replace("\n", " \r\n\n")),
+    "MovieLens, no line break at the end": ("shop.dat", MOVIELENS.rstrip()),
     "pairs": ("shop.txt", PAIRS),
     "pairs, gzipped": ("shop.txt.gz", PAIRS),
     "pairs with tabs and blank lines": (
@@ -70,7 +86,14 @@ def test_every_format_gives_the_same_histories(tmp_path: Path, case: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("form", "text"), [("inter", INTER), ("csv", CSV), ("pairs", PAIRS), ("sequences", SEQUENCES)]
+    ("form", "text"),
+    [
+        ("inter", INTER),
+        ("csv", CSV),
+        ("movielens", MOVIELENS),
+        ("pairs", PAIRS),
+        ("sequences", SEQUENCES),
+    ],
 )
 def test_a_named_format_needs_no_suffix(tmp_path: Path, form: str, text: str) -> None:
     assert as_ids(read_dataset(write(tmp_path, "events", text), format=form, k_core=0)) == HISTORIES
@@ -87,6 +110,11 @@ def test_columns_can_stand_in_any_order_among_others(tmp_path: Path) -> None:
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["oil", "tea"]}
 
 
+def test_a_column_by_its_exact_name_comes_before_other_spellings(tmp_path: Path) -> None:
+    path = write(tmp_path, "shop.csv", "userId,user_id,item,item_id\nx,ann,y,tea\n")
+    assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea"]}
+
+
 def test_without_a_time_column_the_order_of_the_file_counts(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.csv", "user_id,item_id\nann,tea\nbob,tea\nann,oil\n")
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea", "oil"], "bob": ["tea"]}
@@ -101,6 +129,37 @@ def test_times_in_nanoseconds_keep_their_last_digit(tmp_path: Path) -> None:
     rows = "ann,late,1700000000000000001\nann,early,1700000000000000000\n"
     path = write(tmp_path, "shop.csv", "user_id,item_id,timestamp\n" + rows)
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["early", "late"]}
+
+
+@pytest.mark.parametrize(
+    ("texts", "seconds"),
+    [
+        (["1970-01-01", "1970-01-02"], [0, 86_400]),
+        (["1970-01-01T00:01", "1970-01-01 00:02:03"], [60, 123]),
+        (["1970-01-01T01:00:00+01:00", "1970-01-01T00:00:05Z"], [0, 5]),
+        (["1969-12-31 22:30:00-0130", "1970-01-01 00:00:05 UTC"], [0, 5]),
+        (["1970-01-01T00:00:01.25", "1970-01-01T00:00:01.5"], [1.25, 1.5]),
+        (
+            ["2024-01-31T00:00:00.000001", "2024-01-31T00:00:00.000002"],
+            [1706659200.000001, 1706659200.000002],
+        ),
+    ],
+)
+def test_dates_become_unix_seconds(tmp_path: Path, texts: list[str], seconds: list[float]) -> None:
+    rows = [f"ann,{item},{text}" for item, text in zip("ab", texts, strict=True)]
+    dataset = read_dataset(
+        write(tmp_path, "shop.csv", "\n".join(["user_id,item_id,timestamp", *rows])), k_core=0
+    )
+    assert dataset.times is not None
+    assert dataset.times.tolist() == seconds
+
+
+def test_times_stand_beside_their_events(tmp_path: Path) -> None:
+    dataset = read_dataset(write(tmp_path, "shop.inter", INTER), k_core=0)
+    assert dataset.times is not None
+    assert dataset.times.tolist() == [1, 2, 0, 5, 5, 6]
+    assert dataset.times.dtype == "int64"
+    assert read_dataset(write(tmp_path, "shop.txt", PAIRS), k_core=0).times is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=30))

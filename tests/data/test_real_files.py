@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
-from recblr.data import leave_one_out, read_dataset
+from recblr.data import Dataset, leave_one_out, read_dataset
 
 FOLDER = Path(os.environ.get("RECBLR_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
@@ -32,6 +33,35 @@ def test_it_has_its_known_size(name: str, k_core: int, users: int, items: int, i
     dataset = read_dataset(at_hand(name), k_core=k_core)
     assert (dataset.num_users, dataset.num_items, dataset.num_interactions) == (users, items, interactions)
     assert len(leave_one_out(dataset).test.targets) == users
+
+
+def test_a_lowest_rating_leaves_what_counting_leaves() -> None:
+    path = at_hand("ml-100k/ml-100k.inter")
+    high = [line for line in path.read_text().splitlines()[1:] if float(line.split("\t")[2]) >= 4]
+    dataset = read_dataset(path, min_rating=4, k_core=0)
+    assert dataset.num_interactions == len(high)
+    assert dataset.num_users == len({line.split("\t")[0] for line in high})
+
+
+def test_one_log_is_one_dataset_in_whatever_format_it_comes(tmp_path: Path) -> None:
+    path = at_hand("ml-100k/ml-100k.inter")
+    rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+    half = len(rows) // 2
+    (tmp_path / "u.data").write_text("".join("\t".join(row) + "\n" for row in rows))
+    (tmp_path / "ratings.dat").write_text("".join("::".join(row) + "\n" for row in rows))
+    for name, part in (("one.csv", rows[:half]), ("two.csv", rows[half:])):
+        header = "userId,movieId,rating,timestamp\n"
+        (tmp_path / name).write_text(header + "".join(",".join(row) + "\n" for row in part))
+    columns = zip(*rows, strict=True)
+    users, items, _, times = (np.array(column, dtype=np.int64) for column in columns)
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": times})
+    frame = frame.with_columns(pl.from_epoch("timestamp"))
+    frame.write_parquet(tmp_path / "u.parquet")
+    expected = read_dataset(path).fingerprint
+    for name in ("u.data", "ratings.dat", "u.parquet"):
+        assert read_dataset(tmp_path / name).fingerprint == expected
+    assert read_dataset([tmp_path / "one.csv", tmp_path / "two.csv"]).fingerprint == expected
+    assert Dataset.from_frame(frame).fingerprint == expected
 
 
 def test_movielens_histories_keep_file_order_in_ties() -> None:

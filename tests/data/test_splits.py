@@ -1,30 +1,176 @@
-"""Leave-one-out takes each history apart without losing or repeating an event."""
+"""Leave-one-out loses no event of a history and repeats none; a split by time never looks ahead."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from data.packing import dataset
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recblr.data import leave_one_out
+from recblr.data import SPLITS, Dataset, Holdout, leave_one_out, split_by_time, split_dataset
 from recblr.errors import InputError
 
 DIGITS = [str(digit) for digit in range(10)]
+
+# Four users' events as (item, time); the last tenth of the 20 begins at 19, the tenth before it at 17.
+TIMED = [
+    [(0, 1), (1, 2), (2, 3), (3, 17), (4, 18), (5, 20)],
+    [(1, 4), (2, 5), (3, 6), (4, 7), (5, 8), (6, 9), (7, 10), (8, 19)],
+    [(0, 11), (1, 12), (2, 13), (3, 14), (4, 15)],
+    [(9, 16)],
+]
+
+EVENTS = st.lists(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 60)), max_size=12), min_size=1, max_size=8
+)
+
+
+def timed(histories: list[list[tuple[int, int]]]) -> Dataset:
+    ordered = [sorted(history, key=lambda event: event[1]) for history in histories]
+    return dataset(
+        [[item for item, _ in history] for history in ordered],
+        items=DIGITS,
+        times=[time for history in ordered for _, time in history],
+    )
+
+
+def asked(holdout: Holdout) -> dict[int, tuple[list[int], int]]:
+    """What is asked of each user: the history, and the item that comes next."""
+    assert holdout.users is not None
+    return {
+        int(user): (holdout.histories.history(s).tolist(), int(holdout.targets[s]))
+        for s, user in enumerate(holdout.users)
+    }
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=8), max_size=6))
 def test_train_then_validation_then_test_is_the_history(histories: list[list[int]]) -> None:
     split = leave_one_out(dataset(histories, items=DIGITS))
     assert len(split.train) == len(histories)
+    valid, test = asked(split.valid), asked(split.test)
     for s, history in enumerate(histories):
-        train = split.train.history(s).tolist()
-        valid, test = int(split.valid.targets[s]), int(split.test.targets[s])
-        assert [*train, valid, test] == history
-        assert split.valid.histories.history(s).tolist() == history[:-2]
-        assert split.test.histories.history(s).tolist() == history[:-1]
+        assert split.train.history(s).tolist() == history[:-2]
+        assert valid[s] == (history[:-2], history[-2])
+        assert test[s] == (history[:-1], history[-1])
 
 
 def test_a_user_with_two_events_is_named() -> None:
     with pytest.raises(InputError, match=r"user 'user1' of shop has 2 event\(s\).*--k-core 3"):
         leave_one_out(dataset([[1, 2, 3], [4, 5], [6]], items=DIGITS))
+
+
+def test_a_split_by_time_asks_for_the_first_event_of_each_period() -> None:
+    split = split_by_time(timed(TIMED))
+    assert [split.train.history(s).tolist() for s in range(4)] == [
+        [0, 1, 2],
+        [1, 2, 3, 4, 5, 6, 7],
+        [0, 1, 2, 3, 4],
+        [9],
+    ]
+    assert asked(split.valid) == {0: ([0, 1, 2], 3)}
+    assert asked(split.test) == {0: ([0, 1, 2, 3, 4], 5), 1: ([1, 2, 3, 4, 5, 6, 7], 8)}
+
+
+def test_an_item_that_appears_after_training_is_a_target_too() -> None:
+    split = split_by_time(timed(TIMED))
+    assert 8 not in split.train.items
+    assert 8 in split.test.targets
+
+
+def test_a_user_who_appears_after_training_is_not_asked_about_but_keeps_a_place() -> None:
+    split = split_by_time(timed([*TIMED, [(7, 21), (8, 22)]]), valid_share=0.2, test_share=0.2)
+    assert len(split.train) == 5
+    assert split.train.history(4).size == 0
+    assert asked(split.valid).keys() == {0, 2}
+    assert asked(split.test).keys() == {0, 1}
+
+
+@given(EVENTS, st.sampled_from([0.1, 0.25, 0.4]), st.sampled_from([0.1, 0.3, 0.5]))
+def test_it_is_what_its_definition_says(
+    histories: list[list[tuple[int, int]]], valid_share: float, test_share: float
+) -> None:
+    moments = sorted(time for history in histories for _, time in history)
+    assume(len(moments) >= 3)
+    test_from = moments[-max(1, round(test_share * len(moments)))]
+    valid_from = moments[-max(1, round((valid_share + test_share) * len(moments)))]
+
+    def expected(start: float, end: float) -> dict[int, tuple[list[int], int]]:
+        questions = {}
+        for user, history in enumerate(histories):
+            ordered = sorted(history, key=lambda event: event[1])
+            before = [item for item, time in ordered if time < start]
+            period = [item for item, time in ordered if start <= time < end]
+            if before and period:
+                questions[user] = (before, period[0])
+        return questions
+
+    valid, test = expected(valid_from, test_from), expected(test_from, 1000)
+    if valid and test:
+        split = split_by_time(timed(histories), valid_share=valid_share, test_share=test_share)
+        assert (asked(split.valid), asked(split.test)) == (valid, test)
+        assert split.train.items.size == sum(moment < valid_from for moment in moments)
+    else:
+        with pytest.raises(InputError, match="has events both before and in the"):
+            split_by_time(timed(histories), valid_share=valid_share, test_share=test_share)
+
+
+def test_a_larger_share_leaves_less_to_train_on() -> None:
+    data = timed(TIMED)
+    sizes = [split_by_time(data, valid_share=share).train.items.size for share in (0.1, 0.2, 0.4)]
+    assert all(more > less for more, less in pairwise(sizes))
+
+
+@pytest.mark.parametrize(
+    ("shares", "says"),
+    [
+        ({"test_share": 0}, r"--test-share .* is 0: give a number between 0 and 1"),
+        ({"valid_share": 1}, "--valid-share"),
+        ({"valid_share": float("nan")}, "is nan"),
+        ({"valid_share": 0.5, "test_share": 0.5}, "0.5 and 0.5, leave nothing to train on"),
+    ],
+)
+def test_shares_that_make_no_sense_are_refused(shares: dict[str, float], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        split_by_time(timed(TIMED), **shares)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            dataset([[1, 2, 3]], items=DIGITS),
+            r"shop has no times to split by: .*--time-column.*leave-one-out",
+        ),
+        (timed([[(1, 1), (2, 2)]]), r"has 2 event\(s\)"),
+        (timed([[(1, 5), (2, 5), (3, 5), (4, 5)]]), r"no user .* in the validation period.*--valid-share"),
+        (timed([[(1, 1), (2, 2)], [(3, 3)]]), "in the validation period"),
+        (timed([[(1, n) for n in range(9)], [(2, 20)]]), "in the test period.*--test-share"),
+    ],
+)
+def test_data_that_cannot_be_split_by_time_are_refused(data: Dataset, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        split_by_time(data)
+
+
+def test_every_split_goes_by_its_name() -> None:
+    data = timed(TIMED[:2])
+    by_name = {how: asked(split_dataset(data, how).test) for how in SPLITS}
+    assert by_name == {
+        "leave-one-out": asked(leave_one_out(data).test),
+        "time": asked(split_by_time(data).test),
+    }
+    assert asked(split_dataset(data).test) == by_name["leave-one-out"]
+    later = split_dataset(data, "time", valid_share=0.3, test_share=0.2)
+    assert asked(later.test) == asked(split_by_time(data, valid_share=0.3, test_share=0.2).test)
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(InputError, match="no split 'random': choose one of leave-one-out, time"):
+        split_dataset(timed(TIMED), "random")
+
+
+def test_shares_go_with_a_split_by_time_only() -> None:
+    with pytest.raises(InputError, match=r"--test-share .* choose --split time"):
+        split_dataset(timed(TIMED), test_share=0.2)

@@ -20,6 +20,17 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("times", [[9, 9, 2**62, 3, 4], [0.1, 1e-9, 1 / 3, -5.5, 1706659200.000001]])
+def test_times_survive_to_the_last_digit(tmp_path: Path, times: list[float]) -> None:
+    original = dataset([[0, 1, 1], [2, 0]], times=[*sorted(times[:3]), *sorted(times[3:])])
+    write_inter(original, tmp_path / "shop.inter")
+    again = read_dataset(tmp_path / "shop.inter", k_core=0)
+    assert original.times is not None
+    assert again.times is not None
+    assert again.times.tolist() == original.times.tolist()
+    assert again.fingerprint == original.fingerprint
+
+
 def test_the_file_is_recbole_s_with_increasing_times(tmp_path: Path) -> None:
     write_inter(dataset([[0, 1], [2]]), tmp_path / "shop.inter")
     assert (tmp_path / "shop.inter").read_text() == (

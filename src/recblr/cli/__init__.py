@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from recblr.cli import doctor, evaluate, recommend, synth, train  # noqa: F401 - registers each command
+from recblr.cli import doctor, download, evaluate, recommend, synth, train  # noqa: F401 - registers each command
 from recblr.cli.app import app, tell
 from recblr.errors import InputError
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from recblr.errors import InputError
 
-ORDER = ("train", "evaluate", "recommend", "synth", "doctor")  # of the commands, in the help
+ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
 
 
 class _InOrder(TyperGroup):

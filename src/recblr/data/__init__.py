@@ -4,7 +4,7 @@ from recblr.data.batches import Batch, PackedBatches, in_chunks, packed_batches
 from recblr.data.dataset import Dataset
 from recblr.data.packed import Packed
 from recblr.data.readers import FORMATS, read_dataset
-from recblr.data.splits import Holdout, Split, leave_one_out
+from recblr.data.splits import SPLITS, Holdout, Split, leave_one_out, split_by_time, split_dataset
 from recblr.data.synthetic import (
     SyntheticParameters,
     best_possible,
@@ -16,6 +16,7 @@ from recblr.data.synthetic import (
 
 __all__ = [
     "FORMATS",
+    "SPLITS",
     "Batch",
     "Dataset",
     "Holdout",
@@ -30,6 +31,8 @@ __all__ = [
     "leave_one_out",
     "packed_batches",
     "read_dataset",
+    "split_by_time",
+    "split_dataset",
     "synthesize",
     "write_inter",
 ]

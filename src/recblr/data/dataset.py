@@ -6,11 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recblr.data import storage
+from recblr.data.columns import Wanted
 from recblr.data.lookup import unknown_id
+from recblr.data.numeric import Numbers
 from recblr.data.packed import Packed
 from recblr.errors import InputError
 
@@ -21,6 +24,8 @@ class Dataset:
 
     histories: one history a user, in the order of user_ids; its items index item_ids.
     user_ids, item_ids: the ids that the data's owner uses, always strings, each once.
+    times: (N,) int64 or float64, when each event of histories.items was, never falling within a history, in
+        the owner's unit (Unix seconds where the owner has dates); None where only the order is known.
 
     Raises ValueError where the parts do not fit each other.
     """
@@ -29,6 +34,7 @@ class Dataset:
     histories: Packed
     user_ids: list[str]
     item_ids: list[str]
+    times: Numbers | None = None
 
     def __post_init__(self) -> None:
         if len(self.histories) != len(self.user_ids):
@@ -39,6 +45,47 @@ class Dataset:
         for kind, ids in (("user", self.user_ids), ("item", self.item_ids)):
             if len(set(ids)) != len(ids):
                 raise ValueError(f"{kind} ids must differ from each other")
+        if self.times is not None:
+            _check_times(self.times, self.histories)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}: {self.num_users:,} users, {self.num_items:,} items, "
+            f"{self.num_interactions:,} interactions{'' if self.times is None else ', with times'})"
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        time: str | None = None,
+        rating: str | None = None,
+        min_rating: float | None = None,
+        k_core: int = 5,
+        name: str = "frame",
+    ) -> Dataset:
+        """The dataset of a data frame with one interaction a row, by the rules of `recblr.data.read_dataset`.
+
+        frame: a polars DataFrame or LazyFrame, or a pandas DataFrame.
+        user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and
+            rating, or another usual spelling. Ids are integers, strings or categories, and become strings;
+            times numbers, dates, datetimes or strings of these. Without a time column the order of the rows
+            counts.
+        min_rating: rows rated lower are dropped, before anything else is counted.
+        k_core: users and items with fewer interactions are dropped, until none is left; 0 or 1 keeps all.
+
+        Raises InputError for a column that is missing or of another type, a missing value, and where nothing
+        is left.
+        """
+        # Here, because the way from events to a dataset ends in this class.
+        from recblr.data.events import to_dataset
+        from recblr.data.frames import read_frame
+
+        events = read_frame(frame, Wanted(user, item, time, rating, min_rating))
+        return to_dataset(events, name=name, k=k_core, min_rating=min_rating)
 
     @property
     def num_users(self) -> int:
@@ -59,7 +106,12 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 in hex over ids and events; the same content has the same fingerprint under any name."""
+        """SHA-256 in hex over ids, events and their order in time; any name has the same.
+
+        Of the times only the order counts, as nothing here depends on more: the same log with dates, seconds
+        or milliseconds has one fingerprint. Without times, events count as one history after the other,
+        which is also how write_inter numbers them.
+        """
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             encoded = [token.encode() for token in ids]
@@ -68,7 +120,30 @@ class Dataset:
             digest.update(b"".join(encoded))
         digest.update(self.histories.offsets.astype("<i8").tobytes())
         digest.update(self.histories.items.astype("<i8").tobytes())
+        if self.times is not None and (self.times[1:] <= self.times[:-1]).any():
+            _, ranks = np.unique(self.times, return_inverse=True)
+            digest.update(ranks.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def describe(self) -> str:
+        """What there is to know at a glance, a line each: counts, lengths of histories, the span of times."""
+        lengths = self.histories.lengths
+        lines = [
+            f"{self.name}",
+            f"users         {self.num_users:,}",
+            f"items         {self.num_items:,}",
+            f"interactions  {self.num_interactions:,}",
+        ]
+        if lengths.size:
+            lines.append(
+                f"a user        {lengths.min():,} to {lengths.max():,} events, "
+                f"median {np.median(lengths):,.0f}, mean {self.mean_length:,.1f}"
+            )
+        if self.num_users and self.num_items:
+            lines.append(f"density       {self.num_interactions / (self.num_users * self.num_items):.3%}")
+        if self.times is not None and self.times.size:
+            lines.append(f"times         {self.times.min()} to {self.times.max()}")
+        return "\n".join(lines)
 
     def user_index(self, token: str) -> int:
         """The index of a user's history; InputError for an unknown user."""
@@ -89,7 +164,9 @@ class Dataset:
 
         Raises InputError where the folder cannot be written to.
         """
-        parts = storage.Parts(self.name, self.fingerprint, self.histories, self.user_ids, self.item_ids)
+        parts = storage.Parts(
+            self.name, self.fingerprint, self.histories, self.user_ids, self.item_ids, self.times
+        )
         storage.write(Path(directory), parts)
 
     @classmethod
@@ -97,7 +174,7 @@ class Dataset:
         """Read what save wrote; InputError where a file is missing, damaged or of another dataset."""
         parts = storage.read(Path(directory))
         try:
-            dataset = cls(parts.name, parts.histories, parts.user_ids, parts.item_ids)
+            dataset = cls(parts.name, parts.histories, parts.user_ids, parts.item_ids, parts.times)
         except ValueError:
             raise storage.damaged(Path(directory)) from None
         if dataset.fingerprint != parts.fingerprint:
@@ -111,3 +188,17 @@ class Dataset:
     @cached_property
     def _item_positions(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.item_ids)}
+
+
+def _check_times(times: Numbers, histories: Packed) -> None:
+    if times.shape != histories.items.shape or times.dtype not in (np.int64, np.float64):
+        raise ValueError(
+            f"times must be int64 or float64 of shape {histories.items.shape}, one an event, and are "
+            f"{times.dtype} of shape {times.shape}"
+        )
+    if not np.isfinite(times).all():
+        raise ValueError("times must be finite")
+    falls = np.flatnonzero(times[1:] < times[:-1]) + 1
+    # Only where a history starts may the time be earlier than the event's before it.
+    if not np.isin(falls, histories.offsets).all():
+        raise ValueError("times must not fall within a history: sort each history by time")

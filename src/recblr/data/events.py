@@ -1,10 +1,11 @@
-"""From events as they stand in a file to a dataset: number, filter, sort, pack.
+"""From events as they stand in files or frames to a dataset: number, filter, sort, pack.
 
 Every reader ends here, so the order of events, users and items is decided in one place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,35 +14,77 @@ import polars as pl
 
 from recblr.data.dataset import Dataset
 from recblr.data.filtering import k_core
+from recblr.data.numeric import Numbers
 from recblr.data.packed import Int64Array, Packed
-
-Times = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+from recblr.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
     """N interactions in file order.
 
-    users, items: (N,) strings without nulls. times: (N,) int64 or float64, or None where the file's own
-    order is the order in time.
+    source: the file or frame, for error messages.
+    users, items: (N,) integers or strings, without nulls; strings without outer spaces, none empty.
+    times: (N,) int64 or float64, or None where the file's own order is the order in time.
+    ratings: (N,) int64 or float64, or None where they do not matter.
     """
 
+    source: str
     users: pl.Series
     items: pl.Series
-    times: Times | None = None
+    times: Numbers | None = None
+    ratings: Numbers | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> Events:
+        """The events at which keep (N,) holds."""
+        return Events(
+            self.source,
+            self.users.filter(keep),
+            self.items.filter(keep),
+            None if self.times is None else self.times[keep],
+            None if self.ratings is None else self.ratings[keep],
+        )
 
 
-def to_dataset(events: Events, *, name: str, source: str, minimum: int) -> Dataset:
-    """The k-core (k = minimum) of the events as a dataset called `name`; `source` is for error messages.
+def in_a_row(parts: Sequence[Events]) -> Events:
+    """The events of several files (one or more), one after the other.
+
+    Raises InputError where some have times and others have not: there is no telling how they interleave.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    timed = [part for part in parts if part.times is not None]
+    if timed and len(timed) < len(parts):
+        untimed = next(part for part in parts if part.times is None)
+        raise InputError(
+            f"{timed[0].source} has times and {untimed.source} has none, so their events cannot be put in "
+            "order: give files that all have a time column, or none of which has one"
+        )
+    return Events(
+        f"{parts[0].source} and {len(parts) - 1} more",
+        _concatenated([part.users for part in parts]),
+        _concatenated([part.items for part in parts]),
+        _all_or_none([part.times for part in parts]),
+        _all_or_none([part.ratings for part in parts]),
+    )
+
+
+def to_dataset(events: Events, *, name: str, k: int, min_rating: float | None = None) -> Dataset:
+    """The k-core of the events that are rated min_rating or higher, as a dataset called `name`.
 
     Each history is sorted by time, ties in file order. Users are numbered in the order in which the file
-    first names them; items likewise, among the events that the filter leaves.
-    Raises InputError where nothing is left.
+    first names them (among the events rated high enough); items likewise, among the events that the k-core
+    leaves. Raises InputError where nothing is left.
     """
+    if min_rating is not None:
+        events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
     times = events.times
-    keep = k_core(users, items, minimum, source=source)
+    keep = k_core(users, items, k, source=events.source)
     if not keep.all():
         users, items = users[keep], items[keep]
         times = None if times is None else times[keep]
@@ -50,7 +93,13 @@ def to_dataset(events: Events, *, name: str, source: str, minimum: int) -> Datas
         items, item_ids = _renumbered(items, by_first_appearance(items, len(item_ids)), item_ids)
     order = _by_user_then_time(users, times)
     lengths = np.bincount(users, minlength=len(user_ids))
-    return Dataset(name, Packed.from_lengths(items[order], lengths), user_ids.to_list(), item_ids.to_list())
+    return Dataset(
+        name,
+        Packed.from_lengths(items[order], lengths),
+        user_ids.to_list(),
+        item_ids.to_list(),
+        None if times is None else times[order],
+    )
 
 
 def by_first_appearance(indices: Int64Array, count: int) -> Int64Array:
@@ -62,7 +111,33 @@ def by_first_appearance(indices: Int64Array, count: int) -> Int64Array:
     return order[: np.count_nonzero(first < indices.size)]
 
 
+def _rated(events: Events, lowest: float) -> Events:
+    assert events.ratings is not None
+    keep = events.ratings >= lowest
+    if not keep.any():
+        raise InputError(
+            f"nothing is left of {events.source} after dropping ratings below {lowest:g}: its "
+            f"{len(events)} ratings go from {events.ratings.min():g} to {events.ratings.max():g}; "
+            "lower --min-rating (min_rating= in Python)"
+        )
+    return events if keep.all() else events.where(keep)
+
+
+def _concatenated(columns: Sequence[pl.Series]) -> pl.Series:
+    if len({column.dtype for column in columns}) > 1:
+        # 7 in one file and "7" in another are the same id.
+        columns = [column.cast(pl.String) for column in columns]
+    return pl.concat(columns)
+
+
+def _all_or_none(columns: Sequence[Numbers | None]) -> Numbers | None:
+    present = [column for column in columns if column is not None]
+    return np.concatenate(present) if present else None
+
+
 def _numbered(tokens: pl.Series) -> tuple[Int64Array, pl.Series]:
+    """Positions (N,) in the distinct ids, which are in the order of their first appearance, as strings."""
+    tokens = tokens.cast(pl.String)
     ids = tokens.unique(maintain_order=True)
     return tokens.cast(pl.Enum(ids)).to_physical().to_numpy().astype(np.int64), ids
 
@@ -73,7 +148,7 @@ def _renumbered(indices: Int64Array, kept: Int64Array, ids: pl.Series) -> tuple[
     return new[indices], ids.gather(kept)
 
 
-def _by_user_then_time(users: Int64Array, times: Times | None) -> Int64Array:
+def _by_user_then_time(users: Int64Array, times: Numbers | None) -> Int64Array:
     if times is None:
         return _stable_order(users)
     # Two stable sorts by one key each take a third of the time of one sort by both keys.
@@ -81,7 +156,7 @@ def _by_user_then_time(users: Int64Array, times: Times | None) -> Int64Array:
     return by_time[_stable_order(users[by_time])]
 
 
-def _stable_order(keys: Times) -> Int64Array:
+def _stable_order(keys: Numbers) -> Int64Array:
     """The positions of keys (N,) in rising order, ties as they stand; polars uses all cores."""
     table = pl.DataFrame({"key": keys}).with_row_index("row").sort("key", maintain_order=True)
     return table["row"].to_numpy().astype(np.int64)

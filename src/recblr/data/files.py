@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recblr.errors import InputError
@@ -39,13 +41,25 @@ def read_text(path: Path) -> bytes:
     return data
 
 
+def check_readable(path: Path) -> None:
+    """Raise InputError where there is no such file, it is a folder, or it cannot be read."""
+    with _explained(path), path.open("rb"):
+        pass
+
+
 def _read(path: Path) -> bytes:
-    try:
+    with _explained(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file inside it") from None
+        raise InputError(f"{path} is a folder: give the data file inside it, or several") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
 

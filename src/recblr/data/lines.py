@@ -27,14 +27,14 @@ def read_lines(path: Path, data: bytes, form: str) -> Events:
     lines, words, counts = _words(data)
     if form == "pairs" or (form == "auto" and (counts == 2).all()):
         _check_pairs(path, lines, words, counts)
-        return Events(words.gather_every(2), words.gather_every(2, offset=1))
+        return Events(str(path), words.gather_every(2), words.gather_every(2, offset=1))
     firsts = np.cumsum(counts) - counts
     users = words.gather(firsts)
     _check_sequences(path, lines, users, counts, form)
     is_item = np.ones(len(words), dtype=np.bool_)
     is_item[firsts] = False
     owners = np.repeat(np.arange(counts.size), counts - 1)
-    return Events(users.gather(owners), words.filter(pl.Series(is_item)))
+    return Events(str(path), users.gather(owners), words.filter(pl.Series(is_item)))
 
 
 def _words(data: bytes) -> tuple[Int64Array, pl.Series, Int64Array]:

@@ -85,6 +85,15 @@ class Packed:
             raise ValueError(f"history {short} has {events} events, too few to drop {first + last}")
         return self._gather(self.offsets[:-1] + first, lengths)
 
+    def heads(self, lengths: npt.NDArray[np.integer]) -> Packed:
+        """The oldest lengths[s] events of each history s; lengths (S,) from 0 to the history's own.
+
+        Raises ValueError for another shape, or a length outside that range.
+        """
+        if lengths.shape != (len(self),) or (lengths < 0).any() or (lengths > self.lengths).any():
+            raise ValueError(f"lengths must have {len(self)} values, each from 0 to the history's length")
+        return self._gather(self.offsets[:-1], lengths.astype(np.int64))
+
     def _gather(self, starts: Int64Array, lengths: Int64Array) -> Packed:
         offsets = _offsets(lengths)
         shift = np.repeat(starts - offsets[:-1], lengths)

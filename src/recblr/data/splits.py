@@ -1,4 +1,4 @@
-"""Leave-one-out: each user's last event tests, the one before it validates, the rest trains."""
+"""What trains, what validates and what tests: by each user's last events, or by the clock."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from recblr.data.dataset import Dataset
+from recblr.data.numeric import Numbers
 from recblr.data.packed import Int64Array, Packed
 from recblr.errors import InputError
+
+SPLITS = ("leave-one-out", "time")
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,23 +19,53 @@ class Holdout:
     """What is asked of a model: given histories, S of them, which is the next item?
 
     targets: (S,) int64, the item that came next in each history.
+    users: (S,) int64, the index in the dataset of each history's user; None where nobody has to know.
     """
 
     histories: Packed
     targets: Int64Array
+    users: Int64Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """train: every history without its last two events; valid, test: those two, each after all before it."""
+    """train: a history for each user of the dataset, perhaps empty; valid, test: later events of theirs, each
+    after all that was known before it, for all users or some.
+    """
 
     train: Packed
     valid: Holdout
     test: Holdout
 
 
+def split_dataset(
+    dataset: Dataset,
+    how: str = "leave-one-out",
+    *,
+    valid_share: float | None = None,
+    test_share: float | None = None,
+) -> Split:
+    """Split a dataset the way that `how`, one of SPLITS, says: see leave_one_out and split_by_time.
+
+    valid_share, test_share: for "time" only; None for the defaults of split_by_time.
+    Raises InputError for another `how`, shares that do not go with it, and data that cannot be split so.
+    """
+    shares = {"valid_share": valid_share, "test_share": test_share}
+    given = {name: share for name, share in shares.items() if share is not None}
+    if how == "time":
+        return split_by_time(dataset, **given)
+    if how != "leave-one-out":
+        raise InputError(f"there is no split {how!r}: choose one of {', '.join(SPLITS)}")
+    for name in given:
+        raise InputError(
+            f"--{name.replace('_', '-')} ({name}= in Python) goes with a split by time, and this one is "
+            "leave-one-out: leave it out, or choose --split time"
+        )
+    return leave_one_out(dataset)
+
+
 def leave_one_out(dataset: Dataset) -> Split:
-    """Split every user's history; the order of the users stays.
+    """Each user's last event tests, the one before it validates, the rest trains; the order of users stays.
 
     The test history ends with the validation target: at test time everything before the target is known.
     Raises InputError, which names the user, where a user has fewer than 3 events.
@@ -46,7 +79,83 @@ def leave_one_out(dataset: Dataset) -> Split:
             "train, validate and test takes 3: drop such users with --k-core 3 or more (k_core= in Python)"
         )
     ends = histories.offsets[1:]
+    everyone = np.arange(len(histories))
     train = histories.trimmed(last=2)
-    valid = Holdout(train, histories.items[ends - 2])
-    test = Holdout(histories.trimmed(last=1), histories.items[ends - 1])
+    valid = Holdout(train, histories.items[ends - 2], everyone)
+    test = Holdout(histories.trimmed(last=1), histories.items[ends - 1], everyone)
     return Split(train, valid, test)
+
+
+def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Split:
+    """Train on what was before one moment, the same for all users, and test on what came after it.
+
+    The last test_share of all events (0.1: a tenth) lie in the test period, the valid_share before them in
+    the validation period, the rest trains; events at the very moment where a period begins belong to it. A
+    user's target in a period is the first event there, after a history of all events before the period.
+    Users without events on both sides are not asked about, as there is nothing to go by or nothing to
+    hit; items that appear only after training stay in the catalogue, as candidates and as targets.
+
+    This follows the global temporal split with first targets and validation by time of Gusak et al., "Time to
+    Split" (RecSys 2025, arXiv 2507.16289); theirs takes the validation share of what precedes the test.
+    Leave-one-out trains on events that happened after some of its targets; here nothing of the future leaks,
+    which is what a model meets that is trained today and serves from tomorrow. First targets follow a pause
+    more often than other events do, and those who come rarely count as much as regulars, so figures do not
+    compare with leave-one-out's.
+
+    Raises InputError where the dataset has no times, the shares leave nothing to train on, or a period has
+    no target.
+    """
+    if dataset.times is None:
+        raise InputError(
+            f"{dataset.name} has no times to split by: read it with a time column (--time-column, time= in "
+            "Python), or choose the split leave-one-out"
+        )
+    for name, share in (("valid_share", valid_share), ("test_share", test_share)):
+        if not 0 < share < 1:
+            raise InputError(
+                f"--{name.replace('_', '-')} ({name}= in Python) is a share of the events and is {share:g}: "
+                "give a number between 0 and 1, such as 0.1"
+            )
+    if valid_share + test_share >= 1:
+        raise InputError(
+            f"the validation and test shares, {valid_share:g} and {test_share:g}, leave nothing to train on: "
+            "lower --valid-share or --test-share (valid_share=, test_share= in Python)"
+        )
+    if dataset.num_interactions < 3:
+        raise InputError(
+            f"{dataset.name} has {dataset.num_interactions} event(s), and to train, validate and test takes 3"
+        )
+    moments = np.sort(dataset.times)
+    before_valid = _events_before(_start(moments, valid_share + test_share), dataset.times, dataset.histories)
+    before_test = _events_before(_start(moments, test_share), dataset.times, dataset.histories)
+    return Split(
+        dataset.histories.heads(before_valid),
+        _first_after(before_valid, before_test, dataset, "validation"),
+        _first_after(before_test, dataset.histories.lengths, dataset, "test"),
+    )
+
+
+def _start(moments: Numbers, share: float) -> float:
+    """When the last `share` of the sorted moments begins."""
+    start: float = moments[-max(1, round(share * moments.size))]
+    return start
+
+
+def _events_before(moment: float, times: Numbers, histories: Packed) -> Int64Array:
+    """(S,) int64, how many events of each history came before the moment."""
+    earlier = np.concatenate([[0], np.cumsum(times < moment)])
+    return np.diff(earlier[histories.offsets])
+
+
+def _first_after(before: Int64Array, until: Int64Array, dataset: Dataset, period: str) -> Holdout:
+    """The event at place before[s] of each history, where the period from before[s] to until[s] has one."""
+    histories = dataset.histories
+    users = np.flatnonzero((before > 0) & (until > before))
+    if not users.size:
+        flag = "valid" if period == "validation" else period
+        raise InputError(
+            f"no user of {dataset.name} has events both before and in the {period} period: give it a larger "
+            f"share with --{flag}-share ({flag}_share= in Python), or choose the split leave-one-out"
+        )
+    targets = histories.items[histories.offsets[users] + before[users]]
+    return Holdout(histories.heads(before).select(users), targets, users)

@@ -1,6 +1,7 @@
 """A dataset's files on disk: two tables that any Parquet reader opens, and a line about them.
 
-    histories.parquet   user: string, items: list of int64 — one row a user, oldest event first
+    histories.parquet   user: string, items: list of int64 — one row a user, oldest event first;
+                        with times, times: list of int64 or float64 as long as items
     catalogue.parquet   item: string — row number = item index
     dataset.json        name, version and fingerprint, written last
 
@@ -17,10 +18,11 @@ import numpy as np
 import polars as pl
 
 from recblr.data.atomic import atomic_path
+from recblr.data.numeric import Numbers
 from recblr.data.packed import Packed
 from recblr.errors import InputError
 
-_VERSION = 1
+_VERSION = 2  # 1 knew no times, and reads the same
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
@@ -35,6 +37,7 @@ class Parts:
     histories: Packed
     user_ids: list[str]
     item_ids: list[str]
+    times: Numbers | None
 
 
 def write(directory: Path, parts: Parts) -> None:
@@ -44,8 +47,11 @@ def write(directory: Path, parts: Parts) -> None:
     except OSError as error:
         raise InputError(f"cannot make the folder {directory}: {error.strerror}; choose another") from None
     users = pl.DataFrame({"user": pl.Series(parts.user_ids, dtype=pl.String)})
+    users = users.with_columns(items=_as_lists(parts.histories.items, parts.histories))
+    if parts.times is not None:
+        users = users.with_columns(times=_as_lists(parts.times, parts.histories))
     with atomic_path(directory / _HISTORIES) as path:
-        users.with_columns(items=_as_lists(parts.histories)).write_parquet(path)
+        users.write_parquet(path)
     with atomic_path(directory / _CATALOGUE) as path:
         pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)}).write_parquet(path)
     about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint}
@@ -65,25 +71,24 @@ def read(directory: Path) -> Parts:
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         raise damaged(directory) from None
-    if version != _VERSION:
+    if version not in (1, _VERSION):
         raise InputError(
-            f"{directory / _ABOUT} has version {version!r} and this program reads version {_VERSION}: "
+            f"{directory / _ABOUT} has version {version!r} and this program reads versions up to {_VERSION}: "
             "read the data file again"
         )
     try:
-        users = pl.read_parquet(directory / _HISTORIES, columns=["user", "items"], glob=False)
+        users = pl.read_parquet(directory / _HISTORIES, glob=False)
         items = pl.read_parquet(directory / _CATALOGUE, columns=["item"], glob=False)
         users = users.cast({"user": pl.String, "items": pl.List(pl.Int64)})
         items = items.cast({"item": pl.String})
         lengths = users["items"].list.len().to_numpy()
-        # Exploding an empty list yields one null, which is no event.
-        events = users["items"].explode().drop_nulls().to_numpy().astype(np.int64)
-        histories = Packed.from_lengths(events, lengths)
+        histories = Packed.from_lengths(_in_a_row(users["items"]).astype(np.int64), lengths)
+        times = _in_a_row(users["times"]) if "times" in users.columns else None
     except (OSError, ValueError, pl.exceptions.PolarsError):
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
         raise damaged(directory)
-    return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list())
+    return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list(), times)
 
 
 def damaged(directory: Path) -> InputError:
@@ -91,11 +96,17 @@ def damaged(directory: Path) -> InputError:
     return InputError(f"the dataset saved in {directory} is damaged: read the data file again")
 
 
-def _as_lists(histories: Packed) -> pl.Series:
+def _as_lists(values: Numbers, histories: Packed) -> pl.Series:
     owners = np.repeat(np.arange(len(histories)), histories.lengths)
-    events = pl.DataFrame({"s": owners, "items": histories.items})
-    lists = events.group_by("s", maintain_order=True).agg("items")
+    events = pl.DataFrame({"s": owners, "values": values})
+    lists = events.group_by("s", maintain_order=True).agg("values")
     # A history without events has no group, so the lists are laid out over all histories.
     everyone = pl.DataFrame({"s": np.arange(len(histories))})
     laid_out = everyone.join(lists, on="s", how="left").sort("s")
-    return laid_out["items"].fill_null(pl.Series([[]], dtype=pl.List(pl.Int64)))
+    return laid_out["values"].fill_null(pl.Series([[]], dtype=lists["values"].dtype))
+
+
+def _in_a_row(lists: pl.Series) -> Numbers:
+    # Exploding an empty list yields one null, which is no event.
+    values: Numbers = lists.explode().drop_nulls().to_numpy()
+    return values

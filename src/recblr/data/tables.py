@@ -1,4 +1,4 @@
-"""Tables with a header line: RecBole's atomic files and CSV.
+"""Tables as text: RecBole's atomic files, CSV, and MovieLens' files without a header.
 
 The fast path hands the file to polars and asks only whether anything is wrong; the slow path, walked
 only when something is, goes row by row to say where and what.
@@ -12,54 +12,79 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from recblr.data.columns import Column, choose_columns
-from recblr.data.events import Events, Times
+from recblr.data.columns import Column, Wanted, choose_columns
+from recblr.data.conversion import to_events
+from recblr.data.events import Events
 from recblr.errors import InputError
+
+# One byte that stands for the `::` between fields, as polars and csv separate by one.
+_FIELD_MARK = "\x1f"
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written; `typed` headers read ``name:type``, as in RecBole's files."""
+    """How a table is written.
+
+    typed: the header reads ``name:type``, as in RecBole's files. columns: the names of the columns, in
+    order, where there is no header.
+    """
 
     separator: str
     quoted: bool
     typed: bool
+    columns: tuple[str, ...] | None = None
 
 
 INTER = Dialect(separator="\t", quoted=False, typed=True)
+
+_MOVIELENS = ("user_id", "item_id", "rating", "timestamp")
 
 
 def csv_dialect(path: Path, data: bytes) -> Dialect:
     """CSV's dialect: tabs in a .tsv file, else what the header has most of: commas, tabs or semicolons."""
     if ".tsv" in (suffix.lower() for suffix in path.suffixes):
         return Dialect("\t", quoted=True, typed=False)
-    header = next(line for line in io.BytesIO(data) if line.strip()).decode()
-    return Dialect(max(",\t;", key=header.count), quoted=True, typed=False)
+    return Dialect(max(",\t;", key=_first_line(data).count), quoted=True, typed=False)
 
 
-def read_table(
-    path: Path, data: bytes, dialect: Dialect, *, user: str | None, item: str | None, time: str | None
-) -> Events:
-    """The events of a table whose columns go by the given names (None: user_id, item_id, timestamp).
+def movielens(path: Path, data: bytes) -> tuple[bytes, Dialect]:
+    """The bytes and dialect of a file of ratings without a header: user, item, rating, timestamp.
 
-    Other columns are ignored, blank lines too. A table without a time column is in order already.
-    Raises InputError for a column that is not there or there twice, a missing value, a time that is not a
-    number, a row that is longer than the header, and a table without rows.
+    The fields stand between `::` (ratings.dat), tabs (u.data) or commas (Amazon's ratings), whichever the
+    first line has. Raises InputError where it has none of them.
+    """
+    first = _first_line(data)
+    separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
+    if separator is None:
+        raise InputError(
+            f"the first line of {path} ({first[:40]!r}) has no `::`, tab or comma, and in the format "
+            "movielens each line is user::item::rating::timestamp: choose the --format (format= in Python) "
+            "that it has"
+        )
+    if separator == "::":
+        data, separator = data.replace(b"::", _FIELD_MARK.encode()), _FIELD_MARK
+    return data, Dialect(separator, quoted=False, typed=False, columns=_MOVIELENS)
+
+
+def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
+    """The events of a table.
+
+    Other columns than those wanted are ignored, blank lines too. A table without a time column is in order
+    already. Raises InputError for a column that is not there or there twice, a missing value, a time or
+    rating that is none, a row that is longer than the header, and a table without rows.
     """
     table = _Table(path, data, dialect)
-    columns = choose_columns(path, table.names, user=user, item=item, time=time)
+    columns = choose_columns(str(path), table.names, wanted)
     frame = table.parse(columns)
     if frame.is_empty():
         raise InputError(f"{path} has a header and no rows: give a file with one interaction a row")
-    times: Times | None = None
-    if "time" in frame.columns:
-        times, wrong = _numbers(frame["time"])
-        if wrong is not None:
-            raise table.not_a_number(wrong, columns[-1])
-    return Events(frame["user"], frame["item"], times)
+    return to_events(frame, columns, source=str(path), place=table.place)
+
+
+def _first_line(data: bytes) -> str:
+    return next(line for line in io.BytesIO(data) if line.strip()).decode().strip("\r\n")
 
 
 class _Table:
@@ -67,8 +92,12 @@ class _Table:
 
     def __init__(self, path: Path, data: bytes, dialect: Dialect) -> None:
         self.path, self.data, self.dialect = path, data, dialect
+        self.header_end = 0
+        if dialect.columns is not None:
+            self.names = list(dialect.columns)
+            return
         try:
-            _, self.header_end, header = next(self._rows())
+            _, self.header_end, header = next(self._lines())
         except csv.Error as error:
             raise InputError(f"the header of {path} cannot be read ({error}): check its quotes") from None
         names = [field.strip() for field in header]
@@ -77,13 +106,16 @@ class _Table:
     def parse(self, columns: list[Column]) -> pl.DataFrame:
         """The columns as strings without nulls or outer spaces, called by their roles."""
         roles = {column.position: column.role for column in columns}
-        schema = {roles.get(place, f"ignored {place}"): pl.String for place in range(len(self.names))}
+        width = len(self.names)
+        schema = {roles.get(place, f"ignored {place}"): pl.String for place in range(width)}
+        # One more, since of fields beyond the last column that is read polars says nothing.
+        schema["beyond"] = pl.String
         try:
             frame = pl.read_csv(
                 self._body(),
                 has_header=False,
                 schema=schema,
-                columns=[column.position for column in columns],
+                columns=[*(column.position for column in columns), width],
                 separator=self.dialect.separator,
                 quote_char='"' if self.dialect.quoted else None,
             )
@@ -91,7 +123,10 @@ class _Table:
             self._complain(columns)
             reason = str(error).partition("\n")[0]
             raise InputError(f"{self.path} cannot be read as a table ({reason}): check its quotes") from None
-        frame = frame[1:].with_columns(pl.all().str.strip_chars())
+        frame = frame[1:]
+        if frame["beyond"].null_count() < len(frame):
+            self._complain(columns)
+        frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars())
         empty = frame.select(pl.all().is_null() | (pl.all() == ""))
         if empty.select(pl.any_horizontal(pl.all().any())).item():
             self._complain(columns)
@@ -99,30 +134,19 @@ class _Table:
             frame = frame.filter(~empty.select(blank=pl.all_horizontal(pl.all()))["blank"])
         return frame
 
-    def not_a_number(self, row: int, column: Column) -> InputError:
-        """The error for a time, in row `row` of the frame, that is not a number."""
-        for index, (line, _, fields) in enumerate(self._rows(skip=1)):
+    def place(self, row: int) -> str:
+        """Where row `row` of the frame stands in the file."""
+        for index, (line, _, _) in enumerate(self._rows()):
             if index == row:
-                value = fields[column.position]
-                return InputError(
-                    f"{self.path}, line {line}: {value!r} in the time column {column.name!r} is "
-                    "not a number: convert times to numbers such as Unix seconds, or name another "
-                    "column with --time-column (time= in Python)"
-                )
-        return InputError(
-            f"column {column.name!r} of {self.path} holds times that are no numbers: convert them"
-        )
+                return f"{self.path}, line {line}"
+        return str(self.path)
 
     def _complain(self, columns: list[Column]) -> None:
-        """Raise InputError for the first row that is too long or lacks a value; return if there is none."""
+        """Raise InputError for the first row of the wrong width or without a value, if there is one."""
         line = self.header_end
         try:
-            for line, _, fields in self._rows(skip=1):
-                if len(fields) > len(self.names):
-                    raise InputError(
-                        f"{self.path}, line {line} has {len(fields)} fields and the header has "
-                        f"{len(self.names)}: quote values that hold the separator, or name every column"
-                    )
+            for line, _, fields in self._rows():
+                self._check_width(line, fields)
                 for column in columns:
                     if len(fields) <= column.position or not fields[column.position].strip():
                         raise InputError(
@@ -134,7 +158,29 @@ class _Table:
                 f"{self.path} cannot be read after line {line} ({error}): check the quotes there"
             ) from None
 
-    def _rows(self, skip: int = 0) -> Iterator[tuple[int, int, list[str]]]:
+    def _check_width(self, line: int, fields: list[str]) -> None:
+        """Raise InputError for fields beyond the last column, unless empty, and for too few of MovieLens'."""
+        columns, beyond = len(self.names), any(field.strip() for field in fields[len(self.names) :])
+        if self.dialect.columns is not None and (beyond or len(fields) < columns):
+            raise InputError(
+                f"{self.path}, line {line} has {len(fields)} field(s), and in the format movielens each line "
+                f"has {columns}, user, item, rating and timestamp: mend it, or choose the --format "
+                "(format= in Python) that it has"
+            )
+        if beyond:
+            raise InputError(
+                f"{self.path}, line {line} has {len(fields)} fields and the header has "
+                f"{columns}: quote values that hold the separator, or name every column"
+            )
+
+    def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
+        """The lines under the header."""
+        lines = self._lines()
+        if self.dialect.columns is None:
+            next(lines)
+        return lines
+
+    def _lines(self) -> Iterator[tuple[int, int, list[str]]]:
         """First line, last line (both from 1) and fields of every row but blank ones, the header's first."""
         text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8", newline="")
         separator = self.dialect.separator
@@ -145,14 +191,12 @@ class _Table:
         start = 1
         for fields in reader:
             if any(field.strip() for field in fields):
-                if skip == 0:
-                    yield start, reader.line_num, fields
-                skip = max(skip - 1, 0)
+                yield start, reader.line_num, fields
             start = reader.line_num + 1
 
     def _body(self) -> bytes:
-        """A first row as wide as the header, as polars takes the width from it, and then the rows."""
-        first = self.dialect.separator.join("-" * len(self.names)).encode() + b"\n"
+        """A first row of full width, as polars takes the width from it, and then the rows."""
+        first = self.dialect.separator.join("-" * (len(self.names) + 1)).encode() + b"\n"
         start = 0
         for _ in range(self.header_end):
             start = self.data.find(b"\n", start) + 1
@@ -160,15 +204,3 @@ class _Table:
                 return first
         # Trailing blank lines are common and harmless; left in, they would send us down the slow path.
         return first + self.data[start:].rstrip(b"\r\n")
-
-
-def _numbers(texts: pl.Series) -> tuple[Times, int | None]:
-    """The texts as numbers, and the position of the first that is not a finite number, if there is one."""
-    # Whole numbers stay whole: nanoseconds since 1970 do not fit into a float64.
-    whole = texts.cast(pl.Int64, strict=False)
-    if not whole.null_count():
-        return whole.to_numpy(), None
-    real = texts.cast(pl.Float64, strict=False).fill_null(np.nan)
-    times = real.to_numpy()
-    wrong = np.flatnonzero(~np.isfinite(times))
-    return times, int(wrong[0]) if wrong.size else None

@@ -13,8 +13,9 @@ from recblr.errors import InputError
 def read_titles(path: str | Path) -> dict[str, str]:
     """Item id -> title.
 
-    Lines are ``id::title::…`` (MovieLens' movies.dat, often Latin-1), or tab or comma separated.  A header
-    line does no harm.  Raises InputError where the file cannot be read or no line has two fields.
+    Lines are ``id::title::…`` (MovieLens' movies.dat, often Latin-1), or separated by tabs, commas or
+    upright bars (its u.item).  A header line does no harm.  Raises InputError where the file cannot be read,
+    or no line has two fields.
     """
     path = Path(path)
     try:
@@ -34,7 +35,7 @@ def read_titles(path: str | Path) -> dict[str, str]:
     if not titles:
         raise InputError(
             f"the titles file {path} has no line with an id and a title: "
-            "give id::title, or tab or comma separated lines"
+            "give id::title, or lines separated by tabs, commas or bars"
         )
     return titles
 
@@ -43,7 +44,11 @@ def _rows(text: str) -> Iterable[list[str]]:
     # Not str.splitlines: it also breaks lines at bytes that Latin-1 titles hold, such as 0x85.
     lines = text.replace("\r\n", "\n").split("\n")
     first = next((line for line in lines if line.strip()), "")
-    for separator in ("::", "\t"):
+    separators = ["::", "\t"]
+    # Before any comma: lines with commas may have bars between their genres.
+    if "|" in first.partition(",")[0]:
+        separators.append("|")
+    for separator in separators:
         if separator in first:
             # No quoting: a title that holds a lone quote must not swallow the lines after it.
             return (line.split(separator) for line in lines)

@@ -16,11 +16,11 @@ _HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"
 
 
 def write_inter(dataset: Dataset, path: str | Path) -> None:
-    """Write a dataset to a .inter or .inter.gz file, user after user; times count the rows from 1.
+    """Write a dataset to a .inter or .inter.gz file, user after user.
 
-    Reading it back without a filter gives the same fingerprint, as long as items are numbered as they
-    first appear. Raises InputError for another suffix, an id with a tab, line break or outer space, or a
-    folder that cannot be written to.
+    The times of a dataset without any count the rows from 1. Reading it back without a filter gives the same
+    fingerprint, as long as items are numbered as they first appear. Raises InputError for another suffix, an
+    id with a tab, line break or outer space, or a folder that cannot be written to.
     """
     path = Path(path)
     if not path.name.endswith((".inter", ".inter.gz")):
@@ -38,7 +38,7 @@ def write_inter(dataset: Dataset, path: str | Path) -> None:
         {
             "user": users.gather(np.repeat(np.arange(len(histories)), histories.lengths)),
             "item": items.gather(histories.items),
-            "time": np.arange(1, histories.items.size + 1),
+            "time": np.arange(1, histories.items.size + 1) if dataset.times is None else dataset.times,
         }
     )
     body = rows.write_csv(include_header=False, separator="\t", quote_style="never").encode()
