@@ -1,11 +1,12 @@
 """The gated recurrent layer, and RecBLR's whole block around it."""
 
+import math
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.nn.bdlru import BDLRU
+from recblr.nn.bdlru import BDLRU, LambdaInit
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.padding import pack, unpack, valid_positions
 
@@ -28,14 +29,30 @@ class GatedRecurrentLayer(nn.Module):
         d_model: width D of input and output.
         expand: H = expand * D, the width in which the recurrence runs.
         d_conv: width K of the convolution.
+        padding_steps: how many zero inputs to run before every sequence, whose outputs nobody sees.  The
+            convolution's bias makes them leave a state behind: the authors' released code pads on the
+            left to a power of two, so that a sequence of 200 begins after 56 such steps.  The paper
+            has none.
+        beta_epsilon, lambda_init: see :class:`BDLRU`.
     """
 
-    def __init__(self, d_model: int, expand: float = 2, d_conv: int = 4) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        expand: float = 2,
+        d_conv: int = 4,
+        *,
+        padding_steps: int = 0,
+        beta_epsilon: float = 0.0,
+        lambda_init: LambdaInit = "uniform",
+    ) -> None:
         super().__init__()
-        self.d_model, self.d_inner = d_model, round(expand * d_model)
+        if padding_steps < 0:
+            raise ValueError(f"padding_steps must not be negative, but is {padding_steps}")
+        self.d_model, self.d_inner, self.padding_steps = d_model, round(expand * d_model), padding_steps
         self.input = nn.Linear(d_model, 2 * self.d_inner, bias=False)
         self.conv1d = CausalConv1d(self.d_inner, d_conv)
-        self.bdlru = BDLRU(self.d_inner)
+        self.bdlru = BDLRU(self.d_inner, beta_epsilon=beta_epsilon, lambda_init=lambda_init)
         self.output = nn.Linear(self.d_inner, d_model, bias=False)
 
     def forward(
@@ -43,6 +60,8 @@ class GatedRecurrentLayer(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Run over u, ``(B, T, D)`` or packed ``(N, D)``; returns the output and the state after it."""
         x, z = self.input(u).chunk(2, dim=-1)
+        if state is None and self.padding_steps:
+            state = self._after_padding(x, offsets)
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
         y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets)
         return self.output(y), LayerState(conv, hidden)
@@ -52,17 +71,25 @@ class GatedRecurrentLayer(nn.Module):
         y, state = self(u_t.unsqueeze(1), state=state)
         return y.squeeze(1), state
 
+    def _after_padding(self, x: Tensor, offsets: Tensor | None) -> LayerState:
+        """The state that the padding steps leave: one sequence's, since all begin with the same."""
+        sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
+        padded, conv = self.conv1d(x.new_zeros(1, self.padding_steps, self.d_inner))
+        _, hidden = self.bdlru(padded)
+        return LayerState(conv.expand(sequences, -1, -1), hidden.expand(sequences, -1))
+
 
 class PositionwiseFeedForward(nn.Module):
-    """``SiLU(x W1 + b1) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580)."""
+    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580, without dropout)."""
 
-    def __init__(self, d_model: int, width: int) -> None:
+    def __init__(self, d_model: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.w_1 = nn.Linear(d_model, width)
         self.w_2 = nn.Linear(width, d_model)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.w_2(F.silu(self.w_1(x)))
+        y: Tensor = self.w_2(self.dropout(F.silu(self.w_1(x))))
         return y
 
 
@@ -78,15 +105,36 @@ class RecBLRLayer(nn.Module):
         d_conv: width of the causal convolution.
         dropout: probability, applied to both sub-layers' outputs.
         ffn_expand: the feed-forward network's width is ``ffn_expand * D``.
+        ffn_dropout: probability of the dropout after the feed-forward network's SiLU, which the authors'
+            released code has (with dropout's probability) and the paper has not.
+        padding_steps: see :class:`GatedRecurrentLayer`.
+        beta_epsilon, lambda_init: see :class:`BDLRU`.
     """
 
     def __init__(
-        self, d_model: int, expand: float = 2, d_conv: int = 4, dropout: float = 0.0, ffn_expand: float = 4
+        self,
+        d_model: int,
+        expand: float = 2,
+        d_conv: int = 4,
+        dropout: float = 0.0,
+        ffn_expand: float = 4,
+        *,
+        ffn_dropout: float = 0.0,
+        padding_steps: int = 0,
+        beta_epsilon: float = 0.0,
+        lambda_init: LambdaInit = "uniform",
     ) -> None:
         super().__init__()
-        self.recurrent = GatedRecurrentLayer(d_model, expand, d_conv)
+        self.recurrent = GatedRecurrentLayer(
+            d_model,
+            expand,
+            d_conv,
+            padding_steps=padding_steps,
+            beta_epsilon=beta_epsilon,
+            lambda_init=lambda_init,
+        )
         self.layer_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
-        self.ffn = PositionwiseFeedForward(d_model, round(ffn_expand * d_model))
+        self.ffn = PositionwiseFeedForward(d_model, round(ffn_expand * d_model), ffn_dropout)
         self.ffn_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.dropout = nn.Dropout(dropout)
 
