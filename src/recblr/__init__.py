@@ -14,6 +14,7 @@ from recblr.errors import InputError
 if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
     from recblr.info import build_info
+    from recblr.integrations.released import load_released
     from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRLayer
     from recblr.ops import bdlru, causal_conv1d, check_offsets, scan, scan_with_final
 
@@ -33,6 +34,7 @@ _LAZY = {
     "build_info": "recblr.info",
     "causal_conv1d": "recblr.ops",
     "check_offsets": "recblr.ops",
+    "load_released": "recblr.integrations.released",
     "scan": "recblr.ops",
     "scan_with_final": "recblr.ops",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "build_info",
     "causal_conv1d",
     "check_offsets",
+    "load_released",
     "scan",
     "scan_with_final",
 ]
