@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recblr.data import Batch, Packed, in_chunks, packed_batches
+from recblr.data import Batch, Packed, in_chunks, packed_batches, prefix_batches
 from recblr.errors import InputError
 
 LENGTHS = st.lists(st.integers(0, 12), max_size=20)
@@ -91,6 +91,76 @@ def test_other_epochs_and_seeds_give_other_orders() -> None:
 def test_batches_can_be_iterated_again() -> None:
     batches = packed_batches(numbered([3, 4, 5]), tokens=4, seed=0, epoch=0)
     assert same(list(batches), list(batches))
+
+
+@given(LENGTHS, st.integers(1, 30), st.integers(1, 13))
+def test_a_maximal_length_keeps_the_last_pairs_of_each_history(
+    lengths: list[int], tokens: int, max_length: int
+) -> None:
+    histories = numbered(lengths)
+    batches = packed_batches(histories, tokens=tokens, seed=0, epoch=0, max_length=max_length)
+    expected = [
+        pair
+        for s in range(len(histories))
+        for pair in list(pairwise(histories.history(s).tolist()))[-max_length:]
+    ]
+    assert Counter(pair for batch in batches for pair in pairs(batch)) == Counter(expected)
+    assert batches.num_targets == len(expected)
+
+
+def prefixes(batch: Batch) -> list[tuple[int, ...]]:
+    """The events of each sequence, and behind them its target."""
+    assert batch.rows is not None
+    assert batch.rows.tolist() == (batch.offsets[1:] - 1).tolist()
+    return [
+        (*batch.inputs[start:end].tolist(), int(target))
+        for (start, end), target in zip(pairwise(batch.offsets), batch.targets, strict=True)
+    ]
+
+
+@given(LENGTHS, st.integers(1, 30), st.none() | st.integers(1, 13))
+def test_every_prefix_comes_once_with_the_item_after_it(
+    lengths: list[int], sequences: int, max_length: int | None
+) -> None:
+    histories = numbered(lengths)
+    batches = prefix_batches(histories, sequences=sequences, seed=0, epoch=0, max_length=max_length)
+    expected = []
+    for s in range(len(histories)):
+        history = histories.history(s).tolist()
+        for end in range(1, len(history)):
+            start = 0 if max_length is None else max(0, end - max_length)
+            expected.append(tuple(history[start : end + 1]))
+    assert Counter(prefix for batch in batches for prefix in prefixes(batch)) == Counter(expected)
+    assert batches.num_targets == len(expected)
+
+
+@given(LENGTHS, st.integers(1, 30))
+def test_batches_of_prefixes_are_full_but_for_the_last(lengths: list[int], sequences: int) -> None:
+    batches = prefix_batches(numbered(lengths), sequences=sequences, seed=0, epoch=0)
+    sizes = [batch.targets.size for batch in batches]
+    assert len(batches) == len(sizes)
+    assert all(size == sequences for size in sizes[:-1])
+    assert all(0 < size <= sequences for size in sizes)
+
+
+def test_seed_and_epoch_decide_the_order_of_prefixes_too() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
+        batches = prefix_batches(numbered([4] * 30), sequences=7, seed=seed, epoch=epoch)
+        return [prefix for batch in batches for prefix in prefixes(batch)]
+
+    assert order(0, 1) == order(0, 1)
+    assert len({tuple(order(*key)) for key in ((0, 0), (0, 1), (1, 0))}) == 3
+
+
+def test_prefixes_of_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 1 sequence, and the number is 0"):
+        prefix_batches(numbered([3]), sequences=0, seed=0, epoch=0)
+    with pytest.raises(InputError, match="max_length must be at least 1, and is 0"):
+        prefix_batches(numbered([3]), sequences=1, seed=0, epoch=0, max_length=0)
+    with pytest.raises(InputError, match="max_length must be at least 1, and is -1"):
+        packed_batches(numbered([3]), tokens=1, seed=0, epoch=0, max_length=-1)
+    with pytest.raises(InputError, match="must not be negative"):
+        prefix_batches(numbered([3]), sequences=1, seed=-1, epoch=0)
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(-1, 0), (0, -1)])

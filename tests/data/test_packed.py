@@ -57,6 +57,12 @@ def test_heads_longer_than_their_history_are_refused(lengths: list[int]) -> None
         pack([[1, 2], [3]]).heads(np.array(lengths))
 
 
+@given(HISTORIES, st.integers(0, 8))
+def test_latest_keeps_the_newest_events_of_every_history(histories: list[list[int]], length: int) -> None:
+    newest = [history[max(0, len(history) - length) :] for history in histories]
+    assert unpack(pack(histories).latest(length)) == newest
+
+
 def test_a_history_is_a_view() -> None:
     packed = pack([[1, 2], [3]])
     assert np.shares_memory(packed.history(1), packed.items)

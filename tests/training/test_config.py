@@ -19,6 +19,8 @@ from recblr.training import TrainingConfig
         ("epochs", 0, "--epochs"),
         ("epochs", -3, "--epochs"),
         ("batch_tokens", 0, "--batch-tokens"),
+        ("batch_sequences", 0, "--batch-sequences"),
+        ("samples", "users", "--samples"),
         ("patience", 0, "--patience"),
         ("learning_rate", 0.0, "--learning-rate"),
         ("learning_rate", -0.1, "--learning-rate"),

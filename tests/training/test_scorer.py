@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from evaluation.histories import pack
 from hypothesis import given, settings
@@ -39,6 +41,15 @@ def test_packed_histories_score_as_each_does_alone(histories: list[list[int]]) -
             with torch.no_grad():
                 expected = ours.scores(ours(torch.tensor([history]))[0, -1])
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(Histories, st.integers(1, 5))
+def test_a_maximal_length_counts_the_newest_events_only(histories: list[list[int]], max_length: int) -> None:
+    ours = model()
+    expected = model_scorer(ours)(pack([history[-max_length:] for history in histories]))
+    ours.config = replace(ours.config, max_length=max_length)
+    torch.testing.assert_close(model_scorer(ours)(pack(histories)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_empty_history_scores_all_items_zero() -> None:

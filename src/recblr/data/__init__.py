@@ -1,6 +1,13 @@
 """Data: reading, filtering, splitting and batching histories, and a dataset whose optimum is known."""
 
-from recblr.data.batches import Batch, PackedBatches, in_chunks, packed_batches
+from recblr.data.batches import (
+    Batch,
+    PackedBatches,
+    PrefixBatches,
+    in_chunks,
+    packed_batches,
+    prefix_batches,
+)
 from recblr.data.dataset import Dataset
 from recblr.data.packed import Packed
 from recblr.data.readers import FORMATS, read_dataset
@@ -22,6 +29,7 @@ __all__ = [
     "Holdout",
     "Packed",
     "PackedBatches",
+    "PrefixBatches",
     "Split",
     "SyntheticParameters",
     "best_possible",
@@ -30,6 +38,7 @@ __all__ = [
     "last_item_only",
     "leave_one_out",
     "packed_batches",
+    "prefix_batches",
     "read_dataset",
     "split_by_time",
     "split_dataset",

@@ -71,7 +71,7 @@ class Packed:
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"there are {len(self)} histories, so indices must lie in 0..{len(self) - 1}")
         chosen = chosen.astype(np.int64)
-        return self._gather(self.offsets[chosen], self.lengths[chosen])
+        return self.pieces(self.offsets[chosen], self.lengths[chosen])
 
     def trimmed(self, *, first: int = 0, last: int = 0) -> Packed:
         """Every history without its `first` oldest and `last` newest events.
@@ -83,7 +83,7 @@ class Packed:
             short = int(np.argmax(lengths < 0))
             events = self.lengths[short]
             raise ValueError(f"history {short} has {events} events, too few to drop {first + last}")
-        return self._gather(self.offsets[:-1] + first, lengths)
+        return self.pieces(self.offsets[:-1] + first, lengths)
 
     def heads(self, lengths: npt.NDArray[np.integer]) -> Packed:
         """The oldest lengths[s] events of each history s; lengths (S,) from 0 to the history's own.
@@ -92,9 +92,15 @@ class Packed:
         """
         if lengths.shape != (len(self),) or (lengths < 0).any() or (lengths > self.lengths).any():
             raise ValueError(f"lengths must have {len(self)} values, each from 0 to the history's length")
-        return self._gather(self.offsets[:-1], lengths.astype(np.int64))
+        return self.pieces(self.offsets[:-1], lengths.astype(np.int64))
 
-    def _gather(self, starts: Int64Array, lengths: Int64Array) -> Packed:
+    def latest(self, length: int) -> Packed:
+        """The `length` >= 0 newest events of every history, or all where it has no more."""
+        lengths = np.minimum(self.lengths, length)
+        return self.pieces(self.offsets[1:] - lengths, lengths)
+
+    def pieces(self, starts: Int64Array, lengths: Int64Array) -> Packed:
+        """A history of every run of events ``items[starts[m]:starts[m] + lengths[m]]``; they may overlap."""
         offsets = _offsets(lengths)
         shift = np.repeat(starts - offsets[:-1], lengths)
         return Packed(self.items[shift + np.arange(offsets[-1])], offsets)

@@ -1,10 +1,12 @@
 """What a training run is asked to do, apart from its data."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from recblr.errors import InputError
 from recblr.nn.model import RecBLRConfig
+
+Samples = Literal["positions", "prefixes"]
 
 
 @dataclass(frozen=True)
@@ -12,21 +14,29 @@ class TrainingConfig:
     """Options of a run; a resumed run must have the same.
 
     epochs: passes over every user's whole training history.
-    batch_tokens: events in a batch, filled with whole histories.
+    samples: positions trains on whole histories, with a target at every position; prefixes, as the authors'
+        released code does through RecBole, on every prefix of a history as a sequence of its own with one
+        target, for about the mean length times the work.
+    batch_tokens: events in a batch of whole histories.
+    batch_sequences: prefixes in a batch of prefixes.
     learning_rate: Adam's, at the start; it follows a cosine down to a hundredth over all epochs.
     patience: stop after so many epochs without a better validation NDCG@10 (unmasked).
     seed: of initial weights, batches and dropout.
     """
 
     epochs: int = 36
+    samples: Samples = "positions"
     batch_tokens: int = 1024
+    batch_sequences: int = 2048
     learning_rate: float = 1e-3
     patience: int = 10
     seed: int = 0
     model: RecBLRConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_tokens", "patience"):
+        if self.samples not in get_args(Samples):
+            raise InputError(f"--samples must be positions or prefixes, but is {self.samples}")
+        for name in ("epochs", "batch_tokens", "batch_sequences", "patience"):
             if getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be at least 1, but is {getattr(self, name)}")

@@ -9,10 +9,15 @@ from recblr.nn.model import RecBLR
 
 
 def model_scorer(model: RecBLR) -> Scorer:
-    """S histories -> scores (S, V).  An empty history scores as the zero vector: all items alike."""
+    """S histories -> scores (S, V).  An empty history scores as the zero vector: all items alike.
+
+    Of each history the model sees its config's ``max_length`` newest events.
+    """
 
     @torch.no_grad()
     def score(histories: Packed) -> Tensor:
+        if model.config.max_length is not None:
+            histories = histories.latest(model.config.max_length)
         items = torch.from_numpy(histories.items)
         offsets = torch.from_numpy(histories.offsets)
         hidden = model(items, offsets=offsets)

@@ -9,7 +9,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from recblr.data import Batch, Dataset, PackedBatches, Split, leave_one_out, packed_batches
+from recblr.data import (
+    Batch,
+    Dataset,
+    Packed,
+    PackedBatches,
+    PrefixBatches,
+    Split,
+    leave_one_out,
+    packed_batches,
+    prefix_batches,
+)
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
@@ -74,7 +84,7 @@ def train(
     """
     listener = listener or Silent()
     split = leave_one_out(dataset)
-    if not packed_batches(split.train, tokens=config.batch_tokens, seed=0, epoch=0).num_targets:
+    if not _batches(split.train, config, epoch=0).num_targets:
         raise InputError(
             f"no user of {dataset.name} has the 4 events that training takes; give longer histories"
         )
@@ -117,7 +127,7 @@ def _epoch(
     epoch = done.epoch + 1
     # Each epoch's randomness comes from (seed, epoch), so that resuming needs no generator's state.
     torch.manual_seed(int(np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]))
-    batches = packed_batches(split.train, tokens=config.batch_tokens, seed=config.seed, epoch=epoch)
+    batches = _batches(split.train, config, epoch)
     listener.start_epoch(epoch, config.epochs, batches.num_targets, len(split.valid.targets))
     started = time.perf_counter()
     loss = _train_pass(model, optimizer, batches, config, epoch, listener)
@@ -153,7 +163,7 @@ def _epoch(
 def _train_pass(
     model: RecBLR,
     optimizer: torch.optim.Optimizer,
-    batches: PackedBatches,
+    batches: PackedBatches | PrefixBatches,
     config: TrainingConfig,
     epoch: int,
     listener: Listener,
@@ -178,8 +188,19 @@ def _train_pass(
     return total / batches.num_targets
 
 
+def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBatches | PrefixBatches:
+    seed, longest = config.seed, config.model.max_length
+    if config.samples == "prefixes":
+        return prefix_batches(
+            histories, sequences=config.batch_sequences, seed=seed, epoch=epoch, max_length=longest
+        )
+    return packed_batches(histories, tokens=config.batch_tokens, seed=seed, epoch=epoch, max_length=longest)
+
+
 def _loss(model: RecBLR, batch: Batch) -> torch.Tensor:
     hidden = model(torch.from_numpy(batch.inputs), offsets=torch.from_numpy(batch.offsets))
+    if batch.rows is not None:
+        hidden = hidden[torch.from_numpy(batch.rows)]
     return linear_cross_entropy(hidden, model.item_embedding.weight, torch.from_numpy(batch.targets))
 
 
