@@ -1,6 +1,8 @@
 # make demo   create .venv, install, train on the built-in dataset, print metrics and recommendations
 # make test   everything that CI runs: build, ruff, mypy, C++ tests, pytest
-# make clean  remove what these two made
+# make clean  remove what these made
+#
+# make recbole  install RecBole into an environment of its own (Python 3.11) and test the plug-in there; not part of CI
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test clean
+.PHONY: demo test lint types cpp-test py-test recbole clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,5 +56,17 @@ cpp-test: $(VENV)/.dev
 py-test: $(VENV)/.dev
 	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
 
+# RecBole's dependencies contradict ours in nothing, but hold NumPy and pandas back, and Python at 3.11.
+RECBOLE_VENV := .venv-recbole
+RECBOLE_PYTHON ?= python3.11
+
+recbole:
+	@command -v $(RECBOLE_PYTHON) > /dev/null || \
+	  { echo "RecBole 1.2.1 runs on Python 3.11, which is not here: make recbole RECBOLE_PYTHON=/path/to/python3.11"; exit 1; }
+	$(RECBOLE_PYTHON) -m venv $(RECBOLE_VENV)
+	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt '.[recbole]' pytest hypothesis
+	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # or else the tests would only be skipped
+	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
+
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo

@@ -76,16 +76,15 @@ class RecBLRConfig:
     def released(cls, max_length: int, **others: Any) -> Self:
         """The authors' released code: all of its differences from the paper, at its `max_length`.
 
-        others: further fields, of which `dropout` counts for `ffn_dropout` too.
+        others: further fields; `dropout` counts for `ffn_dropout` too, and one of the four goes its own way.
         """
-        values = {"ffn_dropout": others.get("dropout", cls.dropout), **others}
-        return cls(
-            max_length=max_length,
-            padding_leak=True,
-            beta_epsilon=RELEASED_BETA_EPSILON,
-            lambda_init="linspace",
-            **values,
-        )
+        released = {
+            "padding_leak": True,
+            "beta_epsilon": RELEASED_BETA_EPSILON,
+            "lambda_init": "linspace",
+            "ffn_dropout": others.get("dropout", cls.dropout),
+        }
+        return cls(max_length=max_length, **{**released, **others})
 
     @property
     def padding_steps(self) -> int:

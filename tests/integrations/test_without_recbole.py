@@ -1,0 +1,29 @@
+"""Without RecBole the plug-in says so in one sentence, and nothing else of the package minds."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+
+def test_the_plug_in_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("recbole", "recbole.model", "recbole.model.abstract_recommender"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "recblr.integrations.recbole", raising=False)
+    with pytest.raises(ImportError) as raised:
+        importlib.import_module("recblr.integrations.recbole")
+    message = str(raised.value)
+    assert message.startswith(
+        "recblr.integrations.recbole runs inside RecBole, which cannot be imported here"
+    )
+    assert "pip install 'recblr[recbole]'" in message
+    assert "\n" not in message
+    assert raised.value.__suppress_context__
+
+
+def test_the_checkpoints_need_no_recbole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "recbole", None)
+    monkeypatch.delitem(sys.modules, "recblr.integrations.released", raising=False)
+    assert callable(importlib.import_module("recblr.integrations.released").load_released)
