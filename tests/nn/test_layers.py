@@ -230,3 +230,73 @@ def test_lengths_and_offsets_exclude_each_other():
 def test_wrong_hyper_parameters_are_named(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         RecBLRConfig(**option)
+
+
+WRONG_INPUTS = {
+    "a layer's width": lambda: RecBLRLayer(4)(torch.randn(2, 5, 3)),
+    "a packed width": lambda: RecBLRLayer(4)(torch.randn(5, 3), offsets=torch.tensor([0, 5])),
+    "the gated layer's width": lambda: GatedRecurrentLayer(4)(torch.randn(2, 5, 8)),
+    "the unit's channels": lambda: BDLRU(4)(torch.randn(2, 5, 3)),
+    "the convolution's channels": lambda: CausalConv1d(4)(torch.randn(2, 5, 3)),
+    "a number": lambda: CausalConv1d(4)(torch.tensor(1.0)),
+}
+
+
+@pytest.mark.parametrize("call", WRONG_INPUTS.values(), ids=WRONG_INPUTS.keys())
+def test_an_input_of_another_width_is_named(call):
+    with pytest.raises(
+        ValueError, match=r"must have a last axis of 4, the layer's \w+, but has shape \(.*\)$"
+    ):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        (torch.tensor([[1, 11]]), r"items must lie in 0\.\.10, but range from 1 to 11$"),
+        (torch.tensor([[-1, 3]]), r"items must lie in 0\.\.10, but range from -1 to 3$"),
+        (torch.tensor([[1.0, 2.0]]), "items must be integers, but are float32"),
+        (torch.tensor([[True]]), "items must be integers, but are bool"),
+    ],
+)
+def test_items_outside_the_catalogue_are_named(items, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model()(items)
+
+
+def test_a_state_of_another_model_is_named():
+    _, state = tiny_model(num_layers=1).step(torch.tensor([1]))
+    with pytest.raises(ValueError, match="each of the 2 layers, but holds 1"):
+        tiny_model().step(torch.tensor([1]), state)
+    _, state = tiny_model().step(torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"initial must have shape \(2, 3, 16\), .* but has \(1, 3, 16\)"):
+        tiny_model().step(torch.tensor([1, 2]), state)
+
+
+def test_the_whole_model_compiles_without_a_graph_break():
+    model, items = tiny_model(), torch.randint(11, (2, 6))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    close(compiled(items), model(items))
+
+
+EMPTY = {
+    "no sequences": {"x": torch.zeros(0, 5, 4)},
+    "no steps": {"x": torch.zeros(2, 0, 4)},
+    "lengths of zero": {"x": torch.zeros(2, 5, 4), "lengths": torch.tensor([0, 0])},
+    "no sequences, with lengths": {"x": torch.zeros(0, 5, 4), "lengths": torch.zeros(0, dtype=torch.int64)},
+    "no steps, with lengths": {"x": torch.zeros(2, 0, 4), "lengths": torch.tensor([0, 0])},
+    "no packed sequences": {"x": torch.zeros(0, 4), "offsets": torch.tensor([0])},
+    "empty packed sequences": {"x": torch.zeros(0, 4), "offsets": torch.tensor([0, 0, 0], dtype=torch.int32)},
+}
+
+
+@pytest.mark.parametrize("given_", EMPTY.values(), ids=EMPTY.keys())
+def test_nothing_in_gives_nothing_out_and_zero_gradients(given_):
+    layer = RecBLRLayer(4)
+    x = given_["x"].requires_grad_()
+    y, state = layer.with_state(x, **{name: value for name, value in given_.items() if name != "x"})
+    assert y.shape == x.shape
+    assert not y.any()
+    assert not state.hidden.any()
+    (y.sum() + state.hidden.sum() + state.conv.sum()).backward()
+    assert x.grad is None or not x.grad.any()

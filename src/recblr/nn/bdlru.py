@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.nn import checks
 from recblr.ops import bdlru, scan_with_final
 from recblr.ops.checks import accumulation_dtype
 
@@ -78,6 +79,7 @@ class BDLRU(nn.Module):
         Returns:
             The output, of x's shape, and the final state ``(B, C)`` or ``(S, C)``.
         """
+        checks.last_axis("x", x, self.channels, "channels")
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
         if self.beta_epsilon:
             return _bdlru_with_epsilon(x, self.gates(x), decay, z, initial, offsets, self.beta_epsilon)

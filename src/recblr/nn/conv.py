@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from recblr.nn import checks
 from recblr.ops import causal_conv1d
 
 
@@ -44,6 +45,7 @@ class CausalConv1d(nn.Module):
         Returns:
             The output, of x's shape, and the last K - 1 inputs, of initial's shape.
         """
+        checks.last_axis("x", x, self.channels, "channels")
         return causal_conv1d(x, self.weight, self.bias, initial, offsets, self.silu)
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.nn import checks
 from recblr.nn.bdlru import BDLRU, LambdaInit
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.padding import pack, unpack, valid_positions
@@ -59,6 +60,7 @@ class GatedRecurrentLayer(nn.Module):
         self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
     ) -> tuple[Tensor, LayerState]:
         """Run over u, ``(B, T, D)`` or packed ``(N, D)``; returns the output and the state after it."""
+        checks.last_axis("the input", u, self.d_model, "d_model")
         x, z = self.input(u).chunk(2, dim=-1)
         if state is None and self.padding_steps:
             state = self._after_padding(x, offsets)

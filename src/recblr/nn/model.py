@@ -178,7 +178,19 @@ class RecBLR(nn.Module):
         return hidden @ weight.mT
 
     def _run(self, items: Tensor, offsets: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-        x = self.layer_norm(self.dropout(self.item_embedding(items)))
+        if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
+            raise ValueError(f"items must be integers, but are {items.dtype}".replace("torch.", ""))
+        if state is not None and len(state) != len(self.layers):
+            raise ValueError(
+                f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(state)}"
+            )
+        try:
+            x = self.layer_norm(self.dropout(self.item_embedding(items)))
+        except IndexError:  # on a CPU; other devices do not say
+            raise ValueError(
+                f"items must lie in 0..{self.num_items - 1}, but range from {int(items.min())} to"
+                f" {int(items.max())}"
+            ) from None
         states = []
         for i, layer in enumerate(self.layers):
             x, layer_state = layer.with_state(x, offsets=offsets, state=state[i] if state else None)
