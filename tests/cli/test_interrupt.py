@@ -49,7 +49,7 @@ def test_training_says_how_to_go_on_and_does(tmp_path: Path) -> None:
     assert not (tmp_path / "my run" / "report.json").exists()
 
     command = shlex.split(err.partition("continue with ")[2])
-    assert command == ["recblr", *WORDS, "--resume"]
+    assert command == ["recblr", "train", "--out", "my run", "--resume"]
     seen = shell(*command[1:], cwd=tmp_path)
     assert (seen.code, seen.err) == (0, "")
     assert "epoch   1 " not in seen.out
@@ -62,11 +62,11 @@ def test_training_says_how_to_go_on_and_does(tmp_path: Path) -> None:
 def test_the_command_that_is_printed_resumes_only_once(tmp_path: Path) -> None:
     write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
     words = [*WORDS, "--resume"]
-    code, _, err = interrupt_when(words, tmp_path, (tmp_path / "my run" / "config.json").exists)
+    code, _, err = interrupt_when(words, tmp_path, (tmp_path / "my run" / "run.json").exists)
     assert code == 130
     assert err.count("--resume") == 1
     left = contents(tmp_path / "my run")
-    assert "config.json" in left
+    assert "run.json" in left
     assert "checkpoints" not in left
 
 

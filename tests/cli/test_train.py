@@ -21,11 +21,12 @@ OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
 def test_it_leaves_the_documented_files(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         "checkpoints",
-        "config.json",
+        "config.toml",
         "dataset",
         "log.jsonl",
         "model.safetensors",
         "report.json",
+        "run.json",
     ]
 
 

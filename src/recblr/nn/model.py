@@ -1,36 +1,15 @@
 """RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from recblr.config.model import RecBLRConfig
 from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
 from recblr.nn.padding import pack, unpack, valid_positions
 
 INIT_STD = 0.02
 
 State = tuple[LayerState, ...]
-
-
-@dataclass(frozen=True)
-class RecBLRConfig:
-    """The model's hyper-parameters; the defaults are the paper's (ML-1M's dropout)."""
-
-    d_model: int = 64
-    num_layers: int = 2
-    expand: float = 2
-    d_conv: int = 4
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name in ("d_model", "num_layers", "d_conv"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        if round(self.expand * self.d_model) < 1:
-            raise ValueError(f"expand * d_model must be at least 1, but expand is {self.expand}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), but is {self.dropout}")
 
 
 class RecBLR(nn.Module):

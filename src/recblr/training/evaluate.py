@@ -19,7 +19,7 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
 
     Raises InputError where the run has no model, or a file of it is damaged.
     """
-    dataset, config, facts, log = run.dataset(), run.config(), run.facts(), run.log()
+    dataset, config, data, facts, log = run.dataset(), run.config(), run.data(), run.facts(), run.log()
     model, split = run.model(), leave_one_out(dataset)
     users = dataset.num_users
 
@@ -41,14 +41,14 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
         "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
         "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
     }
-    data, training = facts.get("data"), config.as_dict()
+    training = config.as_dict()
     training["epochs_done"] = len(log)
     training["best_epoch"] = log[-1].best_epoch if log else None
     report = build_report(
         ours={config.seed: ours},
         baselines=baselines,
         dataset=dataset,
-        protocol={"k_core": data.get("k_core") if isinstance(data, dict) else None},
+        protocol={"k_core": data.k_core if data else None},
         model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
         training=training,
         command=facts.get("command", ""),

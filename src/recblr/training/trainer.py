@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from recblr.config import DataConfig, TrainingConfig
 from recblr.data import Batch, Dataset, PackedBatches, Split, leave_one_out, packed_batches
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
@@ -16,7 +17,6 @@ from recblr.evaluation import rank_targets
 from recblr.nn.losses import linear_cross_entropy
 from recblr.nn.model import RecBLR
 from recblr.training.checkpoint import Progress, latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.config import TrainingConfig
 from recblr.training.model_file import save_model
 from recblr.training.record import EpochRecord
 from recblr.training.run import Run
@@ -49,6 +49,7 @@ def train(
     run: Run,
     config: TrainingConfig,
     *,
+    data: DataConfig | None = None,
     resume: bool = False,
     facts: dict[str, Any] | None = None,
     listener: Listener | None = None,
@@ -63,7 +64,9 @@ def train(
         dataset: filtered histories; each needs 3 events or more.
         run: the folder; new, or with ``resume`` one that was started with the same data and options.
         config: options.
-        facts: plain values to keep in config.json beside the options (the command, the data's path).
+        data: how the dataset was read, to keep in the run's config.toml beside the options.
+        resume: continue the run in the folder, if there is one.
+        facts: plain values to keep in run.json (the command).
         listener: told of progress.
 
     Returns:
@@ -80,12 +83,12 @@ def train(
         )
     done = Progress()
     if resume and run.exists():
-        run.check_resumable(dataset, config)
+        run.resume(dataset, config, data)
         done = latest_progress(run.checkpoints) or done
         if done.epoch:
             run.model()  # better told now that it is lost than after the last epoch
     else:
-        run.create(dataset, config, facts or {})
+        run.create(dataset, config, data, facts)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
