@@ -188,7 +188,7 @@ def test_a_checkpoint_cannot_stand_in_for_the_model(run: Run) -> None:
 def test_a_run_without_an_epoch_has_no_model_yet(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.create(tiny_dataset(), tiny_config())
-    refused(run.model, "holds no trained model yet; continue it with `recblr train … --resume`")
+    refused(run.model, f"holds no trained model yet; finish an epoch with {run.resume_command}")
 
 
 def test_a_model_that_is_gone_is_not_promised_back(run: Run) -> None:

@@ -7,6 +7,7 @@ import math
 import pickle
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from training.tiny_runs import (
 from recblr.data import Batch, Dataset, Packed, leave_one_out
 from recblr.errors import InputError
 from recblr.evaluation import popular, rank_targets
-from recblr.nn import RecBLR, RecBLRConfig
+from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, model_scorer, train, trainer
-from recblr.training.trainer import Silent
+from recblr.training.learner import Learner
+from recblr.training.listener import Silent
+from recblr.training.schedule import learning_rate
 
 
 def of_lengths(*lengths: int) -> Dataset:
@@ -82,12 +85,12 @@ def test_the_held_out_items_are_never_trained_on(tmp_path: Path, monkeypatch: py
     dataset = tiny_dataset()
     pairs: list[tuple[int, int]] = []
 
-    def spy(model: RecBLR, batch: Batch) -> torch.Tensor:
+    def spy(self: Learner, batch: Batch, *others: Any) -> float:
         pairs.extend(zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True))
-        return loss(model, batch)
+        return step(self, batch, *others)
 
-    loss = trainer._loss
-    monkeypatch.setattr(trainer, "_loss", spy)
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", spy)
     train(dataset, Run(tmp_path / "run"), tiny_config(epochs=1))
     histories = [dataset.histories.history(s)[:-2].tolist() for s in range(dataset.num_users)]
     expected = [pair for history in histories for pair in pairwise(history)]
@@ -167,7 +170,7 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch
         begin = sum(len(batches) for batches in witness.batches[:epoch])
         falling = (1 + math.cos(math.pi * epoch / 4)) / 2
         assert rates[begin] == pytest.approx(0.01 * (0.01 + 0.99 * falling))
-    assert trainer._cosine(0.01, 1.0) == pytest.approx(0.0001)
+    assert learning_rate(tiny_config(learning_rate=0.01), 1.0, 1.0) == pytest.approx(0.0001)
     assert rates[-1] < 0.05 * rates[0]
     assert witness.records[-1].learning_rate == rates[-1]
 

@@ -1,6 +1,5 @@
 """`recblr train`: a file of interactions becomes a run."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from rich.text import Text
 from recblr.cli.app import app, example, plain_console, starting, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
 from recblr.cli.options import typed_options, with_flags
+from recblr.cli.stopping import Stopping
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
 
@@ -50,7 +50,7 @@ def train(
     with starting():
         from recblr.config.file import read_config
         from recblr.console import TrainingDisplay
-        from recblr.training import Run
+        from recblr.training import Run, TrainingStopped
         from recblr.training import train as run_training
 
     console = plain_console()
@@ -70,8 +70,10 @@ def train(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
+    display = TrainingDisplay(console)
+    asked = Stopping(display.stopping)
     try:
-        with TrainingDisplay(console) as display:
+        with asked, display:
             done = run_training(
                 dataset,
                 run,
@@ -80,11 +82,12 @@ def train(
                 resume=resume,
                 facts={"command": typed_command()},
                 listener=display,
+                stop=asked,
             )
-    except KeyboardInterrupt:
-        again = shlex.join(["recblr", "train", "--out", str(out), "--resume"])
-        tell(f"stopped; every finished epoch is kept: continue with {again}")
-        raise typer.Exit(130) from None
+    except (TrainingStopped, KeyboardInterrupt) as how:
+        kept = "the run is saved" if isinstance(how, TrainingStopped) else "what was saved before is kept"
+        tell(f"stopped; {kept}: continue with {run.resume_command}")
+        raise typer.Exit(asked.exit_code) from None
     console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
     evaluate_and_print(run, console)
 

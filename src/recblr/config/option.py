@@ -4,9 +4,12 @@ A field made with `option` needs nothing else to become ``--its-name``, ``its-na
 of a config file, a line of RUN/config.toml, and a value that a resumed run must share.
 """
 
+import difflib
 from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from recblr.errors import InputError
 
 Config = TypeVar("Config")
 
@@ -14,17 +17,18 @@ TABLES = ("data", "model", "optimisation", "loss", "run")
 """The tables of a config file and the panels of the help, in the order in which they are shown."""
 
 
-def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
+def option(table: str, default: Any, help: str, *, fixed: bool = True, choices: tuple[str, ...] = ()) -> Any:
     """A dataclass field that is an option.
 
     table: one of TABLES.
     default: the value where nobody says otherwise; None only for a type that allows it.
     help: one sentence; it is read in the help, and beside the value in RUN/config.toml.
     fixed: whether a resumed run must have the same value.
+    choices: the words that a text may be; any where empty.
     """
     if table not in TABLES:
         raise ValueError(f"table must be one of {', '.join(TABLES)}, but is {table}")
-    return field(default=default, metadata={"table": table, "help": help, "fixed": fixed})
+    return field(default=default, metadata={"table": table, "help": help, "fixed": fixed, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,18 @@ def options(config: type) -> list[Option]:
             )
         )
     return found
+
+
+def check_choices(config: object) -> None:
+    """InputError for the first option whose value is none of its choices."""
+    for entry in fields(config):  # type: ignore[arg-type]
+        choices, value = entry.metadata.get("choices"), getattr(config, entry.name)
+        if choices and value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            raise InputError(
+                f"--{entry.name.replace('_', '-')} must be one of {', '.join(choices)}, but is {value!r}"
+                + (f"; do you mean {near[0]}?" if near else "")
+            )
 
 
 def values_of(config: object) -> dict[str, Any]:

@@ -1,15 +1,31 @@
 """How a run trains."""
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from recblr.config.model import RecBLRConfig
-from recblr.config.option import from_values, option, values_of
+from recblr.config.option import check_choices, from_values, option, values_of
 from recblr.errors import InputError
 
 _optimisation = partial(option, "optimisation")
 _run = partial(option, "run")
+
+_Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
+_RULES: tuple[_Rule, ...] = (
+    (("epochs", "batch_tokens", "patience"), lambda value: value >= 1, "be at least 1"),
+    (("learning_rate",), lambda value: 0 < value < math.inf, "be a positive number"),
+    (("warmup", "ema"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    (
+        ("weight_decay", "clip_norm", "checkpoint_minutes"),
+        lambda value: 0 <= value < math.inf,
+        "be 0 or a positive number",
+    ),
+    # What torch's generator takes.
+    (("seed",), lambda value: 0 <= value < 2**64, f"lie in 0..{2**64 - 1}"),
+)
 
 
 @dataclass(frozen=True)
@@ -18,20 +34,33 @@ class TrainingConfig:
 
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
-    learning_rate: float = _optimisation(1e-3, "Adam's at the start; follows a cosine down to a hundredth.")
+    learning_rate: float = _optimisation(1e-3, "Adam's, at its highest.")
+    schedule: str = _optimisation(
+        "cosine", "cosine (down to a hundredth of the rate) or constant.", choices=("cosine", "constant")
+    )
+    warmup: float = _optimisation(0.0, "Share of all steps in which the rate rises from 0.")
+    weight_decay: float = _optimisation(0.0, "AdamW's, of matrices but embeddings; 0 is plain Adam.")
+    clip_norm: float = _optimisation(0.0, "Scale gradients with a larger norm down to it; 0 is off.")
+    ema: float = _optimisation(
+        0.0, "Validate and keep a moving average of the weights, of this decay (0.999); 0 is off."
+    )
+    precision: str = _optimisation(
+        "float32", "float32, or bfloat16 for the layers' products.", choices=("float32", "bfloat16")
+    )
     patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
-    seed: int = _run(0, "Of weights, batches and dropout.")
+    seed: int = _run(0, "Of weights, batches, dropout and negatives.")
+    checkpoint_minutes: float = _run(
+        10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
+    )
     model: RecBLRConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_tokens", "patience"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise InputError(f"--{flag} must be at least 1, but is {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"--learning-rate must be a positive number, but is {self.learning_rate}")
-        if not 0 <= self.seed < 2**64:  # what torch's generator takes
-            raise InputError(f"--seed must lie in 0..{2**64 - 1}, but is {self.seed}")
+        check_choices(self)
+        for names, holds, rule in _RULES:
+            for name in names:
+                value = getattr(self, name)
+                if not holds(value):
+                    raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":

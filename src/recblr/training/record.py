@@ -8,8 +8,9 @@ class EpochRecord:
     """A line of the log: what an epoch cost and what it brought."""
 
     epoch: int
-    loss: float  # mean cross entropy of the epoch's training targets, in nats
+    loss: float  # mean over the epoch's training targets
     learning_rate: float  # of the epoch's last batch
+    steps: int  # of the optimizer, since the run began
     targets: int
     train_seconds: float
     valid_seconds: float

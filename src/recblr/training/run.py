@@ -11,6 +11,7 @@ report.json          the evaluation
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from recblr.data import Dataset
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.nn.model import RecBLR
-from recblr.training.checkpoint import has_checkpoint, tidy
+from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
 from recblr.training.model_file import load_model
 from recblr.training.record import EpochRecord
 
@@ -62,6 +63,11 @@ class Run:
     @property
     def dataset_folder(self) -> Path:
         return self.folder / "dataset"
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return shlex.join(["recblr", "train", "--out", str(self.folder), "--resume"])
 
     def exists(self) -> bool:
         """Whether the folder holds a run, be it damaged; False too where nobody may look."""
@@ -196,9 +202,9 @@ class Run:
     def model(self) -> RecBLR:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
         fingerprint = self.facts()["fingerprint"]
-        if not self.model_file.exists() and not has_checkpoint(self.checkpoints):
+        if not self.model_file.exists() and not finished_epochs(self.checkpoints):
             raise InputError(
-                f"{self.folder} holds no trained model yet; continue it with `recblr train … --resume`"
+                f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
             )
         model, header = load_model(self.model_file)
         differs = "data" if header.get("fingerprint") != fingerprint else "options"
