@@ -18,6 +18,7 @@ from training.tiny_runs import checkpoint_names, contents
 from recblr.data import Batch
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
+from recblr.nn.losses import linear_cross_entropy
 from recblr.training import TrainingConfig
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
 from recblr.training.learner import Learner
@@ -33,7 +34,9 @@ BATCH = Batch(np.array([1, 2, 3]), np.array([2, 3, 4]), np.array([0, 3]))
 
 def new_learner(seed: int = 0, d_model: int = 8, items: int = 11) -> Learner:
     model = RecBLRConfig(d_model=d_model, num_layers=1)
-    return Learner(items, TrainingConfig(seed=seed, ema=0.9, weight_decay=0.1, model=model))
+    return Learner(
+        items, TrainingConfig(seed=seed, ema=0.9, weight_decay=0.1, model=model), linear_cross_entropy
+    )
 
 
 def step(learner: Learner, number: int = 0) -> None:

@@ -11,6 +11,7 @@ from training.tiny_runs import tiny_config
 
 from recblr.data import Batch
 from recblr.nn import RecBLRConfig
+from recblr.nn.losses import linear_cross_entropy
 from recblr.training.learner import Learner
 
 ITEMS = 11
@@ -19,7 +20,7 @@ BATCH = Batch(np.array([1, 2, 3, 5, 7]), np.array([2, 3, 4, 7, 9]), np.array([0,
 
 
 def new_learner(**changes: Any) -> Learner:
-    return Learner(ITEMS, tiny_config(**{"model": MODEL, **changes}))
+    return Learner(ITEMS, tiny_config(**{"model": MODEL, **changes}), linear_cross_entropy)
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training.tiny_runs import (
     Witness,
     assert_same_run,
@@ -150,17 +151,18 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(
     assert after[0] == after[1]
 
 
-def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path) -> None:
     rates: list[float] = []
-    step = torch.optim.Adam.step
 
-    def spy(self: torch.optim.Adam, *arguments: object) -> object:
-        rates.append(self.param_groups[0]["lr"])
-        return step(self, *arguments)
+    def spy(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+        rates.append(optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(torch.optim.Adam, "step", spy)
-    witness = Witness()
-    train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=0.01), listener=witness)
+    witness, hook = Witness(), register_optimizer_step_pre_hook(spy)
+    try:
+        train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=0.01), listener=witness)
+    finally:
+        hook.remove()
     steps = len(rates)
     assert steps == sum(len(batches) for batches in witness.batches)
     assert rates[0] == 0.01

@@ -11,13 +11,15 @@ from recblr.config.option import check_choices, from_values, option, values_of
 from recblr.errors import InputError
 
 _optimisation = partial(option, "optimisation")
+_loss = partial(option, "loss")
 _run = partial(option, "run")
 
 _Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
 _RULES: tuple[_Rule, ...] = (
-    (("epochs", "batch_tokens", "patience"), lambda value: value >= 1, "be at least 1"),
+    (("epochs", "batch_tokens", "patience", "negatives"), lambda value: value >= 1, "be at least 1"),
     (("learning_rate",), lambda value: 0 < value < math.inf, "be a positive number"),
     (("warmup", "ema"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    (("gbce_t",), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     (
         ("weight_decay", "clip_norm", "checkpoint_minutes"),
         lambda value: 0 <= value < math.inf,
@@ -48,6 +50,16 @@ class TrainingConfig:
         "float32", "float32, or bfloat16 for the layers' products.", choices=("float32", "bfloat16")
     )
     patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
+    loss: str = _loss(
+        "cross-entropy",
+        "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax.",
+        choices=("cross-entropy", "bpr", "gbce", "sampled-softmax"),
+    )
+    negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
+    negatives_from: str = _loss(
+        "uniform", "How they are drawn: uniform, or by popularity.", choices=("uniform", "popularity")
+    )
+    gbce_t: float = _loss(0.75, "How far gbce is calibrated, from 0 to 1.")
     seed: int = _run(0, "Of weights, batches, dropout and negatives.")
     checkpoint_minutes: float = _run(
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
@@ -61,6 +73,11 @@ class TrainingConfig:
                 value = getattr(self, name)
                 if not holds(value):
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
+        if self.loss == "gbce" and self.negatives_from != "uniform":
+            raise InputError(
+                "--loss gbce is calibrated for uniform negatives, not by popularity; "
+                "leave --negatives-from out, or choose another loss"
+            )
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":

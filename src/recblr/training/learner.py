@@ -9,18 +9,19 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch
-from recblr.nn.losses import linear_cross_entropy
 from recblr.nn.model import RecBLR
+from recblr.training.objective import Objective
 
 
 class Learner:
     """A model in training.  What is in `model`, `optimizer` and `average` is all that a step depends on.
 
     model: the weights that gradients move. average: their moving average, or None.
+    objective: the loss.
     """
 
-    def __init__(self, num_items: int, config: TrainingConfig) -> None:
-        self._config = config
+    def __init__(self, num_items: int, config: TrainingConfig, objective: Objective) -> None:
+        self._config, self._objective = config, objective
         torch.manual_seed(config.seed)
         self.model = RecBLR(num_items, config.model)
         self.optimizer = torch.optim.AdamW(
@@ -60,7 +61,7 @@ class Learner:
             hidden = self.model(torch.from_numpy(batch.inputs), offsets=torch.from_numpy(batch.offsets))
         # In float32 whatever the precision: the loss is a small difference of large sums.
         targets = torch.from_numpy(batch.targets)
-        return linear_cross_entropy(hidden.float(), self.model.item_embedding.weight, targets)
+        return self._objective(hidden.float(), self.model.item_embedding.weight, targets)
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

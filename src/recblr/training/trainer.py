@@ -19,6 +19,7 @@ from recblr.training.checkpoint import latest_progress, load_checkpoint, save_ch
 from recblr.training.learner import Learner
 from recblr.training.listener import Listener, Silent, Step
 from recblr.training.model_file import save_model
+from recblr.training.objective import objective
 from recblr.training.progress import Progress, TrainingStopped
 from recblr.training.record import EpochRecord
 from recblr.training.run import Run
@@ -78,7 +79,7 @@ def train(
         run.create(dataset, config, data, facts)
 
     with torch.random.fork_rng(devices=[]):
-        learner = Learner(dataset.num_items, config)
+        learner = Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
         if done.steps:
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
