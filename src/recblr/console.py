@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from recblr.training.listener import Step
 from recblr.training.record import EpochRecord
-from recblr.training.trainer import SELECT_BY
+from recblr.training.selection import SELECT_BY
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:

@@ -52,6 +52,9 @@ def train(
         from recblr.console import TrainingDisplay
         from recblr.training import Run, TrainingStopped
         from recblr.training import train as run_training
+        from recblr.training.curves import Curves, can_draw
+        from recblr.training.listener import Several
+        from recblr.training.tensorboard import check_tensorboard
 
     console = plain_console()
     run = Run(out)
@@ -65,15 +68,19 @@ def train(
     values = (run.options() if continuing and config is None else {}) | given
     training = TrainingConfig.from_options(values)
     reading = DataConfig.from_options(values)
+    if training.tensorboard:
+        check_tensorboard()
     dataset = run.dataset() if own_data else _read(reading, console)
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
+    if not can_draw():
+        tell("there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'")
     display = TrainingDisplay(console)
     asked = Stopping(display.stopping)
     try:
-        with asked, display:
+        with asked, display, Curves(run) as curves:
             done = run_training(
                 dataset,
                 run,
@@ -81,7 +88,7 @@ def train(
                 data=replace(reading, paths=tuple(str(Path(path).resolve()) for path in reading.paths)),
                 resume=resume,
                 facts={"command": typed_command()},
-                listener=display,
+                listener=Several([display, curves]) if can_draw() else display,
                 stop=asked,
             )
     except (TrainingStopped, KeyboardInterrupt) as how:

@@ -64,6 +64,7 @@ class TrainingConfig:
     checkpoint_minutes: float = _run(
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
     )
+    tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
     model: RecBLRConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:

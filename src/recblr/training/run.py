@@ -7,6 +7,8 @@ model.safetensors    the best model so far
 log.jsonl            a line an epoch
 checkpoints/         what --resume continues from
 report.json          the evaluation
+curves.png           the log as a picture, where matplotlib is installed
+tensorboard/         scalars for TensorBoard, where they were asked for
 """
 
 import json
@@ -55,6 +57,14 @@ class Run:
     @property
     def report_file(self) -> Path:
         return self.folder / "report.json"
+
+    @property
+    def curves_file(self) -> Path:
+        return self.folder / "curves.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
 
     @property
     def checkpoints(self) -> Path:
@@ -107,8 +117,14 @@ class Run:
     def tidy(self) -> None:
         """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
         tidy(self.checkpoints)
-        files = (self.config_file, self.facts_file, self.model_file, self.log_file, self.report_file)
-        for file in files:
+        for file in (
+            self.config_file,
+            self.facts_file,
+            self.model_file,
+            self.log_file,
+            self.report_file,
+            self.curves_file,
+        ):
             for draft in self.folder.glob(f".{file.name}.*"):
                 draft.unlink(missing_ok=True)
 

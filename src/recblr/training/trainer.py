@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
@@ -17,7 +18,7 @@ from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
 from recblr.training.learner import Learner
-from recblr.training.listener import Listener, Silent, Step
+from recblr.training.listener import Listener, Several, Silent, Step
 from recblr.training.model_file import save_model
 from recblr.training.objective import objective
 from recblr.training.progress import Progress, TrainingStopped
@@ -25,8 +26,8 @@ from recblr.training.record import EpochRecord
 from recblr.training.run import Run
 from recblr.training.schedule import learning_rate
 from recblr.training.scorer import model_scorer
-
-SELECT_BY = "ndcg@10"
+from recblr.training.selection import SELECT_BY
+from recblr.training.tensorboard import TensorBoard, check_tensorboard
 
 
 def train(
@@ -64,6 +65,8 @@ def train(
         InputError: the folder holds a run already (without ``resume``), or one that does not fit.
         TrainingStopped: ``stop`` said so.
     """
+    if config.tensorboard:
+        check_tensorboard()
     split = leave_one_out(dataset)
     if not packed_batches(split.train, tokens=config.batch_tokens, seed=0, epoch=0).num_targets:
         raise InputError(
@@ -84,10 +87,23 @@ def train(
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
         _drop_log_after(run, done.epoch)
-        loop = _Loop(learner, split, run, config, dataset.fingerprint, listener or Silent(), stop)
-        while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
-            done = loop.epoch(done)
+        with _listeners(run, config, done, listener) as told:
+            loop = _Loop(learner, split, run, config, dataset.fingerprint, told, stop)
+            while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
+                done = loop.epoch(done)
     return done
+
+
+@contextmanager
+def _listeners(
+    run: Run, config: TrainingConfig, done: Progress, listener: Listener | None
+) -> Iterator[Listener]:
+    """The caller's listener, and TensorBoard's where the options ask for it."""
+    if not config.tensorboard:
+        yield listener or Silent()
+        return
+    with closing(TensorBoard(run.tensorboard, done.steps)) as tensorboard:
+        yield Several([listener or Silent(), tensorboard])
 
 
 class _Loop:
