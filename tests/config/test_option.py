@@ -1,15 +1,15 @@
 """A dataclass field is all it takes to make a flag, a key of config files and a line of the help."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import pytest
 
 from recblr.config import OPTIONS, TABLES, DataConfig, RecBLRConfig, TrainingConfig
-from recblr.config.option import option, options
+from recblr.config.option import check_choices, option, options
+from recblr.errors import InputError
 
 CONFIGS = (DataConfig, RecBLRConfig, TrainingConfig)
 
@@ -31,34 +31,45 @@ def test_every_option_says_what_it_is_for_in_one_sentence(key: str) -> None:
     assert OPTIONS[key].table in TABLES
 
 
-def test_types_are_read_from_the_annotations() -> None:
-    @dataclass(frozen=True)
-    class Some:
-        ratio: float = option("run", 0.5, "A ratio.")
-        name: str | None = option("run", None, "A name.", fixed=False)
-        names: tuple[str, ...] = option("run", (), "Names.")
-        not_an_option: int = 3
+@dataclass(frozen=True)
+class Some:
+    """What an annotation can be."""
 
-    # A class within a function: its annotations are texts until they are looked up.
-    Some.__annotations__ = {
-        "ratio": float, "name": str | None, "names": tuple[str, ...], "not_an_option": int,
-    }  # fmt: skip
-    found = [(o.key, o.type, o.optional, o.default, o.fixed) for o in options(Some)]
+    ratio: float = option("run", 0.5, "A ratio.")
+    name: str | None = option("run", None, "A name.", fixed=False)
+    names: tuple[str, ...] = option("run", (), "Names.")
+    colour: Literal["red", "blue"] | None = option("run", "red", "A colour.")
+    not_an_option: int = 3
+
+
+def test_types_and_choices_are_read_from_the_annotations() -> None:
+    found = [(o.key, o.type, o.choices, o.default, o.fixed) for o in options(Some)]
     assert found == [
-        ("ratio", float, False, 0.5, True),
-        ("name", str, True, None, False),
-        ("names", tuple, False, (), True),
+        ("ratio", float, (), 0.5, True),
+        ("name", str, (), None, False),
+        ("names", tuple, (), (), True),
+        ("colour", str, ("red", "blue"), "red", True),
     ]
 
 
-def test_a_field_that_could_not_be_a_flag_is_refused() -> None:
-    @dataclass(frozen=True)
-    class Some:
-        numbers: dict[str, int] = option("run", (), "Numbers.")  # noqa: RUF009
+def test_a_value_that_is_no_choice_is_told_with_the_nearest() -> None:
+    check_choices(Some(colour="blue"))
+    with pytest.raises(
+        InputError, match=r"^--colour must be one of red, blue, but is 'blu'; do you mean blue\?$"
+    ):
+        check_choices(Some(colour="blu"))  # type: ignore[arg-type]
 
-    Some.__annotations__ = {"numbers": dict[str, int]}
-    with pytest.raises(TypeError, match="an option cannot be of the type dict"):
-        options(Some)
+
+@dataclass(frozen=True)
+class Numbers:
+    """What it cannot be."""
+
+    numbers: tuple[int, ...] = option("run", (), "Numbers.")
+
+
+def test_a_field_that_could_not_be_a_flag_is_refused() -> None:
+    with pytest.raises(TypeError, match="an option cannot be of the type tuple"):
+        options(Numbers)
     with pytest.raises(ValueError, match="table must be one of data, model, optimisation, loss, run"):
         option("colours", "red", "A colour.")
 

@@ -5,9 +5,9 @@ of a config file, a line of RUN/config.toml, and a value that a resumed run must
 """
 
 import difflib
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from recblr.errors import InputError
 
@@ -17,18 +17,19 @@ TABLES = ("data", "model", "optimisation", "loss", "run")
 """The tables of a config file and the panels of the help, in the order in which they are shown."""
 
 
-def option(table: str, default: Any, help: str, *, fixed: bool = True, choices: tuple[str, ...] = ()) -> Any:
+def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     """A dataclass field that is an option.
 
+    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...]; or None is a value too.
+
     table: one of TABLES.
-    default: the value where nobody says otherwise; None only for a type that allows it.
+    default: the value where nobody says otherwise; None where the annotation allows it.
     help: one sentence; it is read in the help, and beside the value in RUN/config.toml.
     fixed: whether a resumed run must have the same value.
-    choices: the words that a text may be; any where empty.
     """
     if table not in TABLES:
         raise ValueError(f"table must be one of {', '.join(TABLES)}, but is {table}")
-    return field(default=default, metadata={"table": table, "help": help, "fixed": fixed, "choices": choices})
+    return field(default=default, metadata={"table": table, "help": help, "fixed": fixed})
 
 
 @dataclass(frozen=True)
@@ -36,52 +37,39 @@ class Option:
     """An option as its readers and writers see it.
 
     name: the dataclass field's. key: the flag without its dashes, and the key in TOML.
-    type: bool, int, float, str, or tuple for a list of texts. optional: whether None is a value.
+    type: bool, int, float, str, or tuple for a list of texts. choices: the words that a text may be, or
+    none where it may be any.
     """
 
     name: str
     key: str
     table: str
     type: type
-    optional: bool
+    choices: tuple[str, ...]
     default: Any
     help: str
     fixed: bool
 
 
-def options(config: type) -> list[Option]:
+def options(config: type) -> tuple[Option, ...]:
     """The options of a dataclass in their order; fields that are none are left out."""
     hints = get_type_hints(config)
-    found = []
-    for entry in fields(config):
-        if "table" not in entry.metadata:
-            continue
-        kind, optional = _kind(hints[entry.name])
-        if entry.default is MISSING:
-            raise TypeError(f"{config.__name__}.{entry.name} has no default")
-        found.append(
-            Option(
-                entry.name,
-                entry.name.replace("_", "-"),
-                entry.metadata["table"],
-                kind,
-                optional,
-                entry.default,
-                entry.metadata["help"],
-                entry.metadata["fixed"],
-            )
-        )
-    return found
+    return tuple(
+        Option(entry.name, entry.name.replace("_", "-"), entry.metadata["table"], *_kind(hints[entry.name]),
+               entry.default, entry.metadata["help"], entry.metadata["fixed"])
+        for entry in fields(config)
+        if "table" in entry.metadata
+    )  # fmt: skip
 
 
 def check_choices(config: object) -> None:
     """InputError for the first option whose value is none of its choices."""
-    for entry in fields(config):  # type: ignore[arg-type]
-        choices, value = entry.metadata.get("choices"), getattr(config, entry.name)
-        if choices and value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1)
+    for option in options(type(config)):
+        value = getattr(config, option.name)
+        if option.choices and value not in option.choices:
+            near = difflib.get_close_matches(str(value), option.choices, n=1)
             raise InputError(
-                f"--{entry.name.replace('_', '-')} must be one of {', '.join(choices)}, but is {value!r}"
+                f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}"
                 + (f"; do you mean {near[0]}?" if near else "")
             )
 
@@ -100,13 +88,14 @@ def from_values(config: type[Config], values: dict[str, Any], **others: Any) -> 
     return config(**given, **others)
 
 
-def _kind(hint: Any) -> tuple[type, bool]:
-    """The plain type of an annotation, and whether it allows None."""
-    arguments = get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
+def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
+    """The plain type of an annotation, and the words that it allows."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _kind(inner)[0], True
-    kind = get_origin(hint) or hint
-    if kind not in (bool, int, float, str, tuple) or (kind is tuple and arguments != (str, ...)):
-        raise TypeError(f"an option cannot be of the type {hint}")
-    return kind, False
+        return _kind(inner)
+    if origin is Literal and all(type(word) is str for word in arguments):
+        return str, arguments
+    if hint in (bool, int, float, str) or hint == tuple[str, ...]:
+        return origin or hint, ()
+    raise TypeError(f"an option cannot be of the type {hint}")

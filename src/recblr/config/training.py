@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from recblr.config.model import RecBLRConfig
 from recblr.config.option import check_choices, from_values, option, values_of
@@ -13,6 +13,11 @@ from recblr.errors import InputError
 _optimisation = partial(option, "optimisation")
 _loss = partial(option, "loss")
 _run = partial(option, "run")
+
+Schedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "bfloat16"]
+Loss = Literal["cross-entropy", "bpr", "gbce", "sampled-softmax"]
+NegativesFrom = Literal["uniform", "popularity"]
 
 _Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
 _RULES: tuple[_Rule, ...] = (
@@ -37,28 +42,20 @@ class TrainingConfig:
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
     learning_rate: float = _optimisation(1e-3, "Adam's, at its highest.")
-    schedule: str = _optimisation(
-        "cosine", "cosine (down to a hundredth of the rate) or constant.", choices=("cosine", "constant")
-    )
+    schedule: Schedule = _optimisation("cosine", "cosine (down to a hundredth of the rate) or constant.")
     warmup: float = _optimisation(0.0, "Share of all steps in which the rate rises from 0.")
     weight_decay: float = _optimisation(0.0, "AdamW's, of matrices but embeddings; 0 is plain Adam.")
     clip_norm: float = _optimisation(0.0, "Scale gradients with a larger norm down to it; 0 is off.")
     ema: float = _optimisation(
         0.0, "Validate and keep a moving average of the weights, of this decay (0.999); 0 is off."
     )
-    precision: str = _optimisation(
-        "float32", "float32, or bfloat16 for the layers' products.", choices=("float32", "bfloat16")
-    )
+    precision: Precision = _optimisation("float32", "float32, or bfloat16 for the layers' products.")
     patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
-    loss: str = _loss(
-        "cross-entropy",
-        "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax.",
-        choices=("cross-entropy", "bpr", "gbce", "sampled-softmax"),
+    loss: Loss = _loss(
+        "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
     )
     negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
-    negatives_from: str = _loss(
-        "uniform", "How they are drawn: uniform, or by popularity.", choices=("uniform", "popularity")
-    )
+    negatives_from: NegativesFrom = _loss("uniform", "How they are drawn: uniform, or by popularity.")
     gbce_t: float = _loss(0.75, "How far gbce is calibrated, from 0 to 1.")
     seed: int = _run(0, "Of weights, batches, dropout and negatives.")
     checkpoint_minutes: float = _run(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from recblr.config import DataConfig, TrainingConfig
-from recblr.data import Dataset, PackedBatches, Split, leave_one_out, packed_batches
+from recblr.data import Dataset, Packed, PackedBatches, Split, leave_one_out, packed_batches
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
@@ -68,7 +68,7 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     split = leave_one_out(dataset)
-    if not packed_batches(split.train, tokens=config.batch_tokens, seed=0, epoch=0).num_targets:
+    if not _batches(split.train, config, epoch=0).num_targets:
         raise InputError(
             f"no user of {dataset.name} has the 4 events that training takes; give longer histories"
         )
@@ -126,9 +126,7 @@ class _Loop:
     def epoch(self, done: Progress) -> Progress:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
-        batches = packed_batches(
-            self._split.train, tokens=self._config.batch_tokens, seed=self._config.seed, epoch=number
-        )
+        batches = _batches(self._split.train, self._config, number)
         done = self._train(done, batches)
         started = time.perf_counter()
         valid = self._validate(done)
@@ -207,6 +205,10 @@ class _Loop:
             if done.step:  # else there is a checkpoint of this moment, or nothing to lose
                 self._save(done)
             raise TrainingStopped
+
+
+def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBatches:
+    return packed_batches(histories, tokens=config.batch_tokens, seed=config.seed, epoch=epoch)
 
 
 def _drop_log_after(run: Run, epoch: int) -> None:
