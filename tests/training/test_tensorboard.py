@@ -106,5 +106,16 @@ def test_without_the_package_it_is_told_before_any_work(
     assert contents(tmp_path) == {}
 
 
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+    run = Run(tmp_path / "run")
+    run.create(tiny_dataset(), CONFIG)
+    run.tensorboard.write_text("mine")
+    with pytest.raises(InputError, match=f"cannot write into {run.tensorboard}: .*--resume --no-tensorboard"):
+        train(tiny_dataset(), run, CONFIG, resume=True)
+    assert run.tensorboard.read_text() == "mine"
+    train(tiny_dataset(), run, tiny_config(epochs=2), resume=True)
+
+
 def without_seconds(found: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
     return {tag: points for tag, points in found.items() if not tag.endswith("_seconds")}

@@ -11,7 +11,10 @@ _option = partial(option, "data")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Options of reading.  What the data's fingerprint tells anyway need not be the same to resume."""
+    """Options of reading; `recblr train --help` says what each means.
+
+    What the data's fingerprint tells anyway need not be the same to resume.
+    """
 
     paths: tuple[str, ...] = _option((), "The data files.", fixed=False)
     format: str = _option(

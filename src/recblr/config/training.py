@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from recblr.config.model import RecBLRConfig
 from recblr.config.option import check_choices, from_values, option, values_of
-from recblr.errors import InputError
+from recblr.errors import InputError, naming_flag
 
 _optimisation = partial(option, "optimisation")
 _loss = partial(option, "loss")
@@ -37,7 +37,7 @@ _RULES: tuple[_Rule, ...] = (
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Options of a run, the model's among them."""
+    """Options of a run, the model's among them; `recblr train --help` says what each means."""
 
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
@@ -83,9 +83,7 @@ class TrainingConfig:
         try:
             model = from_values(RecBLRConfig, values)
         except ValueError as error:
-            # It begins with the parameter's name, and is read by somebody who knows the flag.
-            name, _, rest = str(error).partition(" ")
-            raise InputError(f"--{name.replace('_', '-')} {rest}") from None
+            raise naming_flag(error) from None
         return from_values(cls, values, model=model)
 
     def as_options(self) -> dict[str, Any]:

@@ -72,17 +72,17 @@ def train(
         raise InputError(
             f"no user of {dataset.name} has the 4 events that training takes; give longer histories"
         )
-    done = Progress()
-    if resume and run.exists():
+    done, new = Progress(), not (resume and run.exists())
+    if not new:
         run.resume(dataset, config, data)
         done = latest_progress(run.checkpoints) or done
         if done.epoch:
             run.model()  # better told now that it is lost than after the last epoch
-    else:
-        run.create(dataset, config, data, facts)
 
     with torch.random.fork_rng(devices=[]):
-        learner = Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
+        learner = _learner(dataset, split, config)
+        if new:
+            run.create(dataset, config, data, facts)
         if done.steps:
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
@@ -92,6 +92,18 @@ def train(
             while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
                 done = loop.epoch(done)
     return done
+
+
+def _learner(dataset: Dataset, split: Split, config: TrainingConfig) -> Learner:
+    try:
+        return Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise InputError(
+            f"there is not enough memory for a model of --d-model {config.model.d_model} and"
+            f" --num-layers {config.model.num_layers} over {dataset.num_items:,} items; make it smaller"
+        ) from None
 
 
 @contextmanager
