@@ -43,17 +43,18 @@ class Some:
 
 
 def test_types_and_choices_are_read_from_the_annotations() -> None:
-    found = [(o.key, o.type, o.choices, o.default, o.fixed) for o in options(Some)]
+    found = [(o.key, o.type, o.choices, o.optional, o.default, o.fixed) for o in options(Some)]
     assert found == [
-        ("ratio", float, (), 0.5, True),
-        ("name", str, (), None, False),
-        ("names", tuple, (), (), True),
-        ("colour", str, ("red", "blue"), "red", True),
+        ("ratio", float, (), False, 0.5, True),
+        ("name", str, (), True, None, False),
+        ("names", tuple, (), False, (), True),
+        ("colour", str, ("red", "blue"), True, "red", True),
     ]
 
 
 def test_a_value_that_is_no_choice_is_told_with_the_nearest() -> None:
     check_choices(Some(colour="blue"))
+    check_choices(Some(colour=None))
     with pytest.raises(
         InputError, match=r"^--colour must be one of red, blue, but is 'blu'; do you mean blue\?$"
     ):

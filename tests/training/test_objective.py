@@ -29,7 +29,7 @@ LOSSES: list[dict[str, Any]] = [
     {"loss": "bpr", "negatives_from": "popularity"},
     {"loss": "gbce"},
     {"loss": "sampled-softmax"},
-    {"loss": "sampled-softmax", "negatives_from": "popularity"},
+    {"loss": "sampled-softmax", "negatives_from": "uniform"},
 ]
 
 
@@ -85,6 +85,12 @@ def test_each_name_stands_for_its_loss() -> None:
         }[loss]
         assert torch.equal(found, function(hidden, weight, targets, negatives, *more))
     assert objective(TrainingConfig(), histories, items) is linear_cross_entropy
+
+
+def test_the_sampled_softmax_draws_by_popularity_where_nobody_says_how() -> None:
+    assert TrainingConfig(loss="sampled-softmax").proposal == "popularity"
+    assert TrainingConfig(loss="sampled-softmax", negatives_from="uniform").proposal == "uniform"
+    assert TrainingConfig(loss="gbce").proposal == TrainingConfig(loss="bpr").proposal == "uniform"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
+from recblr.training.record import append_to_log
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,15 @@ def test_a_damaged_line_of_the_log_is_named(run: Run) -> None:
     for damage in (lines[1][:50], "{}", "[1]", "\x00"):
         run.log_file.write_text(f"{lines[0]}\n{damage}\n")
         refused(run.log, f"{run.log_file}, line 2 is damaged", "delete the line")
+
+
+def test_a_log_that_cannot_be_written_to_is_named(run: Run) -> None:
+    record = run.log()[0]
+    run.log_file.unlink()
+    run.log_file.mkdir()
+    refused(
+        lambda: append_to_log(run.log_file, record), f"cannot write {run.log_file}: Is a directory; make room"
+    )
 
 
 def test_no_log_is_an_empty_log(run: Run) -> None:

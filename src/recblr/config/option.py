@@ -38,7 +38,7 @@ class Option:
 
     name: the dataclass field's. key: the flag without its dashes, and the key in TOML.
     type: bool, int, float, str, or tuple for a list of texts. choices: the words that a text may be, or
-    none where it may be any.
+    none where it may be any. optional: whether None is a value.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Option:
     table: str
     type: type
     choices: tuple[str, ...]
+    optional: bool
     default: Any
     help: str
     fixed: bool
@@ -66,6 +67,8 @@ def check_choices(config: object) -> None:
     """InputError for the first option whose value is none of its choices."""
     for option in options(type(config)):
         value = getattr(config, option.name)
+        if value is None and option.optional:
+            continue
         if option.choices and value not in option.choices:
             near = difflib.get_close_matches(str(value), option.choices, n=1)
             raise InputError(
@@ -88,14 +91,14 @@ def from_values(config: type[Config], values: dict[str, Any], **others: Any) -> 
     return config(**given, **others)
 
 
-def _kind(hint: Any) -> tuple[type, tuple[str, ...]]:
-    """The plain type of an annotation, and the words that it allows."""
+def _kind(hint: Any) -> tuple[type, tuple[str, ...], bool]:
+    """The plain type of an annotation, the words that it allows, and whether it allows None."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _kind(inner)
+        return *_kind(inner)[:2], True
     if origin is Literal and all(type(word) is str for word in arguments):
-        return str, arguments
+        return str, arguments, False
     if hint in (bool, int, float, str) or hint == tuple[str, ...]:
-        return origin or hint, ()
+        return origin or hint, (), False
     raise TypeError(f"an option cannot be of the type {hint}")

@@ -55,7 +55,9 @@ class TrainingConfig:
         "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
     )
     negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
-    negatives_from: NegativesFrom = _loss("uniform", "How they are drawn: uniform, or by popularity.")
+    negatives_from: NegativesFrom | None = _loss(
+        None, "uniform, or popularity; by default popularity for sampled-softmax only."
+    )
     gbce_t: float = _loss(0.75, "How far gbce is calibrated, from 0 to 1.")
     seed: int = _run(0, "Of weights, batches, dropout and negatives.")
     checkpoint_minutes: float = _run(
@@ -71,11 +73,22 @@ class TrainingConfig:
                 value = getattr(self, name)
                 if not holds(value):
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
-        if self.loss == "gbce" and self.negatives_from != "uniform":
+        if self.loss == "gbce" and self.proposal != "uniform":
             raise InputError(
                 "--loss gbce is calibrated for uniform negatives, not by popularity; "
                 "leave --negatives-from out, or choose another loss"
             )
+
+    @property
+    def proposal(self) -> NegativesFrom:
+        """How negatives are drawn.
+
+        The sampled softmax estimates the same from either, and by popularity with less error: the popular
+        items make most of the normaliser. The other losses are changed by what they are compared with.
+        """
+        if self.negatives_from is not None:
+            return self.negatives_from
+        return "popularity" if self.loss == "sampled-softmax" else "uniform"
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":

@@ -28,7 +28,7 @@ def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objectiv
     """
     if config.loss == "cross-entropy":
         return linear_cross_entropy
-    if config.negatives_from == "uniform":
+    if config.proposal == "uniform":
         proposal = Proposal.uniform(num_items)
     else:
         proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)

@@ -26,7 +26,7 @@ from recblr.errors import InputError
 from recblr.nn.model import RecBLR
 from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
 from recblr.training.model_file import load_model
-from recblr.training.record import EpochRecord
+from recblr.training.record import EpochRecord, read_log
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
@@ -233,17 +233,7 @@ class Run:
 
     def log(self) -> list[EpochRecord]:
         """The log's records, one an epoch; InputError where a line is no record."""
-        if not self.log_file.exists():
-            return []
-        records = []
-        for number, line in enumerate(self.log_file.read_bytes().splitlines(), 1):
-            try:
-                records.append(EpochRecord(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):
-                raise InputError(
-                    f"{self.log_file}, line {number} is damaged; restore it from a copy, or delete the line"
-                ) from None
-        return records
+        return read_log(self.log_file)
 
 
 def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """The training loop: one pass over every user's whole history an epoch, a target at every position."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.data import Dataset, Packed, PackedBatches, Split, leave_one_out, packed_batches
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
@@ -22,7 +20,7 @@ from recblr.training.listener import Listener, Several, Silent, Step
 from recblr.training.model_file import save_model
 from recblr.training.objective import objective
 from recblr.training.progress import Progress, TrainingStopped
-from recblr.training.record import EpochRecord
+from recblr.training.record import EpochRecord, append_to_log, drop_log_after
 from recblr.training.run import Run
 from recblr.training.schedule import learning_rate
 from recblr.training.scorer import model_scorer
@@ -86,7 +84,7 @@ def train(
         if done.steps:
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
-        _drop_log_after(run, done.epoch)
+        drop_log_after(run.log_file, done.epoch)
         with _listeners(run, config, done, listener) as told:
             loop = _Loop(learner, split, run, config, dataset.fingerprint, told, stop)
             while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
@@ -162,8 +160,7 @@ class _Loop:
         if done.best_epoch == number:
             # Before the checkpoint: killed in between, the epoch is done again with the same result.
             save_model(self._learner.kept, self._run.model_file, fingerprint=self._fingerprint, epoch=number)
-        with open(self._run.log_file, "a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(record)) + "\n")
+        append_to_log(self._run.log_file, record)
         self._save(done)
         self._listener.end_epoch(record)
         self._stop_if_asked(done)
@@ -221,13 +218,3 @@ class _Loop:
 
 def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBatches:
     return packed_batches(histories, tokens=config.batch_tokens, seed=config.seed, epoch=epoch)
-
-
-def _drop_log_after(run: Run, epoch: int) -> None:
-    """Forget the lines of epochs that are about to be done again."""
-    if not run.log_file.exists():
-        return
-    lines = run.log_file.read_bytes().splitlines(keepends=True)
-    if len(lines) > epoch:
-        with atomic_path(run.log_file) as draft:
-            draft.write_bytes(b"".join(lines[:epoch]))
