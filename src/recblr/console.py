@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from recblr.training.listener import Step
 from recblr.training.record import EpochRecord
-from recblr.training.trainer import SELECT_BY
+from recblr.training.selection import SELECT_BY
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:
@@ -41,18 +42,23 @@ class TrainingDisplay:
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
-    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int) -> None:
+    def stopping(self) -> None:
+        """Show that the run will stop as soon as it is saved."""
+        self._bars.update(self._run, description="saving")
+
+    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
         if self._bars.tasks[0].total is None:
-            self._bars.update(self._run, total=epochs * targets, completed=(epoch - 1) * targets)
-        self._bars.reset(self._epoch, total=targets, description=f"epoch {epoch}/{epochs}", note="")
+            self._bars.update(self._run, total=epochs * targets, completed=(epoch - 1) * targets + done)
+        description = f"epoch {epoch}/{epochs}"
+        self._bars.reset(self._epoch, total=targets, completed=done, description=description, note="")
         self._users = users
         self._validating = False
 
-    def trained(self, targets: int, loss: float) -> None:
-        self._bars.advance(self._run, targets)
-        self._bars.advance(self._epoch, targets)
+    def trained(self, step: Step) -> None:
+        self._bars.advance(self._run, step.targets)
+        self._bars.advance(self._epoch, step.targets)
         speed = self._bars.tasks[1].speed
-        self._loss = loss if self._loss == 0 else 0.98 * self._loss + 0.02 * loss
+        self._loss = step.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * step.loss
         note = f"loss {self._loss:.3f}" + (f"  {speed:,.0f} tokens/s" if speed else "")
         self._bars.update(self._epoch, note=note)
 

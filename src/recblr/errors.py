@@ -7,3 +7,9 @@ line prints that sentence and exits with code 2.
 
 class InputError(ValueError):
     """A file, argument or checkpoint that cannot be used as given."""
+
+
+def naming_flag(error: ValueError) -> InputError:
+    """The error of a parameter whose name comes first, for somebody who knows it as an option."""
+    name, _, rest = str(error).partition(" ")
+    return InputError(f"--{name.replace('_', '-')} {rest}")

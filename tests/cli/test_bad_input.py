@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,15 +177,14 @@ def foreign_model(run: Path) -> None:
 
 
 def stale_option(run: Path) -> None:
-    values = json.loads((run / "config.json").read_text())
-    values["training"]["model"]["d_model"] = "wide"
-    (run / "config.json").write_text(json.dumps(values))
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("d-model = 16", 'd-model = "wide"'))
 
 
 RESTORE = "restore it from a copy, or train again into another --out"
 
 RUNS: dict[str, Bad] = {
-    "evaluate nothing": Bad("evaluate none", ("none holds no run", "config.json", "--out")),
+    "evaluate nothing": Bad("evaluate none", ("none holds no run", "run.json", "--out")),
     "evaluate a folder without a run": Bad(
         "evaluate folder", ("folder holds no run",), lambda at: (at / "folder").mkdir()
     ),
@@ -225,17 +223,27 @@ RUNS: dict[str, Bad] = {
         "is damaged",
         RESTORE,
     ),
+    "facts cut short": prepared(cut("run.json", 0.5), "evaluate run", "run/run.json is damaged", RESTORE),
     "config cut short": prepared(
-        cut("config.json", 0.5), "evaluate run", "run/config.json is damaged", RESTORE
+        lambda run: (run / "config.toml").write_text("[model"),
+        "evaluate run",
+        "run/config.toml is no TOML",
+        RESTORE,
     ),
-    "config of another program": prepared(
-        lambda run: (run / "config.json").write_text("{}"),
+    "config lost": prepared(
+        lambda run: (run / "config.toml").unlink(),
+        "evaluate run",
+        "there is no config file run/config.toml",
+        RESTORE,
+    ),
+    "facts of another program": prepared(
+        lambda run: (run / "run.json").write_text("{}"),
         "evaluate run",
         "not written by this version",
         "--out",
     ),
     "config with a wrong value": prepared(
-        stale_option, "evaluate run", "run/config.json is damaged", RESTORE
+        stale_option, "evaluate run", "run/config.toml: d-model in [model] must be a whole number", RESTORE
     ),
     "dataset cut short": prepared(
         cut("dataset/histories.parquet", 0.7), "evaluate run", "run/dataset is damaged", "train again"
@@ -330,7 +338,7 @@ def test_a_wrong_word_is_told_with_the_usage_and_changes_nothing(name: str, tmp_
     [
         (["--epochs", "3"], ("--epochs 2, not 3", "resume with the same options")),
         (["--epochs", "2", "--seed", "4"], ("--seed 0, not 4", "resume with the same options")),
-        (["--epochs", "2", "--k-core", "5"], ("on other data (or another --k-core)", "choose another --out")),
+        (["--epochs", "2", "--k-core", "5"], ("--k-core 0, not 5", "resume with the same options")),
     ],
 )
 def test_resuming_differently_is_refused(

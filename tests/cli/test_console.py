@@ -13,7 +13,7 @@ from rich.console import Console
 from training.tiny_runs import tiny_config, tiny_dataset
 
 from recblr.console import TrainingDisplay, ranking_display
-from recblr.training import Run, train
+from recblr.training import Run, Step, train
 
 
 def shown(text: str) -> str:
@@ -29,9 +29,9 @@ def test_bars_show_speed_and_time_left(tmp_path: Path) -> None:
     console = terminal()
     with TrainingDisplay(console) as display:
         display._bars.live.auto_refresh = False
-        display.start_epoch(2, 4, 1000, 50)
-        for _ in range(5):
-            display.trained(100, 3.5)
+        display.start_epoch(2, 4, 1000, 50, 0)
+        for number in range(5):
+            display.trained(Step(number, 100, 3.5, 0.001))
         display._bars.refresh()
         display.validated(20)
         display._bars.refresh()

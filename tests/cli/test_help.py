@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,9 @@ from pathlib import Path
 import pytest
 from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
-from training.tiny_runs import tiny_dataset
 
 from recblr.cli import app
-from recblr.data import write_inter
+from recblr.config import OPTIONS
 
 COMMANDS = {info.callback.__name__: info for info in app.registered_commands if info.callback}
 
@@ -39,6 +39,21 @@ def test_help_shows_a_worked_example_and_fits(command: str, flag: str) -> None:
         assert example in lines  # whole, on a line of its own
     assert max(map(len, seen.out.splitlines())) <= 80
     assert "[bold]" not in seen.out
+
+
+def test_every_option_is_in_its_panel_with_its_default() -> None:
+    panels = {
+        panel.split(" ─")[0].strip().lower(): panel
+        for panel in recblr("train", "--help").out.split("╭─ ")[1:]
+    }
+    for key, option in OPTIONS.items():
+        if option.type is tuple:
+            continue
+        (row,) = re.findall(rf"│ --{key} (?:.|\n)*?(?=│ --|╰)", panels[option.table])
+        words = " ".join(row.replace("│", " ").split())
+        assert option.help in words
+        if option.default is not None and option.type is not bool:
+            assert f"[default: {option.default}]" in words
 
 
 def test_the_first_help_lists_every_command() -> None:
@@ -73,26 +88,24 @@ def test_the_examples_work(tmp_path: Path) -> None:
         rows = [f"{user},{film},{at}" for user in range(30, 60) for at, film in enumerate(films[user % 3 :])]
         Path("ratings.csv").write_text("\n".join(["user_id,movie,timestamp", *rows]) + "\n")
         Path("movies.dat").write_text("1270::Back to the Future (1985)::Comedy\n")
-        write_inter(tiny_dataset(), "ml-1m.inter.gz")
 
-        csv, inter = examples("train")
+        csv, resumed, repeated = examples("train")
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
         assert run_example(*examples("evaluate")).code == 0
         with_titles, by_history = examples("recommend")
         for line in (with_titles, by_history):
             assert run_example(line).code == 0, line
 
-        Path("run").rename("ratings")
-        for _ in range(2):  # it starts a run, and continues it
-            assert run_example(inter, *SMALL, "--epochs", "1").code == 0
+        shutil.rmtree("run/checkpoints")
+        for line in (resumed, repeated):
+            assert run_example(line).code == 0, line
 
-        Path("run").rename("ml-1m")
+        Path("run").rename("ratings")
         for line, more in zip(examples("synth"), ([], [*SMALL, "--epochs", "1"]), strict=True):
             assert run_example(line, *more).code == 0, line
         assert run_example(*examples("doctor")).code == 0
         with pytest.MonkeyPatch.context() as patch:
             publish(tmp_path, patch)
-            Path("ml-1m").rename("trained")
             for line in examples("download"):
                 assert run_example(line, "--from", str(tmp_path)).code == 0, line
 

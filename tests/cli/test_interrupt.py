@@ -1,7 +1,8 @@
-"""Ctrl-C: exit code 130, no traceback, a run that goes on with the very command that was printed."""
+"""Ctrl-C, and the signal of clusters: the run is saved, and goes on with the command that was printed."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -10,16 +11,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cli.command import ENVIRONMENT, SMALL, shell, succeeds
-from training.tiny_runs import assert_same_run, contents, tiny_dataset
+import pytest
+from cli.command import ENVIRONMENT, SMALL, recblr, shell, succeeds
+from training.tiny_runs import assert_same_run, checkpoint_names, tiny_dataset
 
+import recblr.training.evaluate as evaluation
+from recblr.cli.stopping import Stopping
 from recblr.data import write_inter
+from recblr.training.learner import Learner
 
 WORDS = ["train", "shop.inter", "--out", "my run", "--k-core", "0", "--epochs", "3", *SMALL]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def interrupt_when(words: list[str], cwd: Path, ready: Callable[[], bool]) -> tuple[int, str, str]:
-    """Start the command and press Ctrl-C as soon as it is ready; its exit code and streams."""
+def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) -> tuple[int, str, str]:
+    """Start the command and send it the signal as soon as it is ready; its exit code and streams."""
     process = subprocess.Popen(
         [sys.executable, "-m", "recblr.cli", *words],
         stdout=subprocess.PIPE,
@@ -33,56 +39,95 @@ def interrupt_when(words: list[str], cwd: Path, ready: Callable[[], bool]) -> tu
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
-def test_training_says_how_to_go_on_and_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+def test_training_says_how_to_go_on_and_does(tmp_path: Path, how: signal.Signals) -> None:
     write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
-    first = tmp_path / "my run" / "checkpoints" / "epoch-0001"
-    code, out, err = interrupt_when(WORDS, tmp_path, first.exists)
-    assert code == 130
+    run = tmp_path / "my run"
+    code, out, err = stop_when(WORDS, tmp_path, (run / "checkpoints" / "epoch-0001").exists, how)
+    assert code == CODES[how]
     assert "Traceback" not in out + err
-    assert err.startswith("recblr: stopped; every finished epoch is kept: continue with recblr train ")
-    assert err.count("\n") == 1
-    assert not (tmp_path / "my run" / "report.json").exists()
+    assert err == "recblr: stopped; the run is saved: continue with recblr train --out 'my run' --resume\n"
+    assert not (run / "report.json").exists()
 
-    command = shlex.split(err.partition("continue with ")[2])
-    assert command == ["recblr", *WORDS, "--resume"]
-    seen = shell(*command[1:], cwd=tmp_path)
+    seen = shell(*shlex.split(err.partition("continue with ")[2])[1:], cwd=tmp_path)
     assert (seen.code, seen.err) == (0, "")
     assert "epoch   1 " not in seen.out
-    WORDS_STRAIGHT = [word.replace("my run", str(tmp_path / "straight")) for word in WORDS]
-    WORDS_STRAIGHT[1] = str(tmp_path / "shop.inter")
-    succeeds(*WORDS_STRAIGHT)
-    assert_same_run(tmp_path / "my run", tmp_path / "straight")
+    straight = [word.replace("my run", str(tmp_path / "straight")) for word in WORDS]
+    straight[1] = str(tmp_path / "shop.inter")
+    succeeds(*straight)
+    assert_same_run(run, tmp_path / "straight")
 
 
-def test_the_command_that_is_printed_resumes_only_once(tmp_path: Path) -> None:
-    write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
-    words = [*WORDS, "--resume"]
-    code, _, err = interrupt_when(words, tmp_path, (tmp_path / "my run" / "config.json").exists)
-    assert code == 130
-    assert err.count("--resume") == 1
-    left = contents(tmp_path / "my run")
-    assert "config.json" in left
-    assert "checkpoints" not in left
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Signals that the process gets during the third step, in order; to be filled."""
+    numbers: list[int] = []
+    steps, step = 0, Learner.step
+
+    def spy(self: Learner, *arguments: object) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Learner, "step", spy)
+    return numbers
 
 
-def test_an_interrupted_evaluation_says_how_to_go_on(finished: Path) -> None:
-    import contextlib
+@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+def test_the_step_is_finished_and_the_epoch_saved_in_its_middle(
+    how: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
+) -> None:
+    signals.append(how)
+    before = [signal.getsignal(number) for number in CODES]
+    seen = recblr("train", data, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "2", *SMALL)
+    assert seen.code == CODES[how]
+    assert seen.err.startswith("recblr: stopped; the run is saved: continue with recblr train --out ")
+    assert checkpoint_names(tmp_path / "run") == ["epoch-0000-step-000003"]
+    assert [signal.getsignal(number) for number in CODES] == before
+    succeeds("train", "--out", tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "run", finished)
 
-    import pytest
-    from cli.command import recblr
 
-    import recblr.training.evaluate as evaluation
+@pytest.mark.parametrize("second", CODES, ids=["Ctrl-C", "SIGTERM"])
+def test_the_second_does_not_wait(
+    second: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
+) -> None:
+    signals.extend([signal.SIGINT, second])
+    words = ["train", data, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "2", *SMALL]
+    seen = recblr(*words, "--checkpoint-minutes", "1e-9")
+    assert seen.code == 130
+    assert seen.err.startswith("recblr: stopped; what was saved before is kept: continue with recblr train ")
+    assert checkpoint_names(tmp_path / "run") == ["epoch-0000-step-000002"]
+    succeeds("train", "--out", tmp_path / "run", "--resume")
+    assert_same_run(tmp_path / "run", finished)
 
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
+    try:
+        with Stopping(lambda: None) as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not asked()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert asked()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_evaluation_says_how_to_go_on(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, contextlib.nullcontext():
-        patch.setattr(evaluation, "evaluate_run", press)
-        seen = recblr("evaluate", finished)
+    monkeypatch.setattr(evaluation, "evaluate_run", press)
+    seen = recblr("evaluate", finished)
     assert (seen.code, seen.out) == (130, "")
     assert seen.err == f"recblr: stopped; the model is kept: evaluate it with recblr evaluate {finished}\n"

@@ -9,11 +9,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pytest
 from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
 from recblr.evaluation import KS, read_report
+from recblr.training import curves, tensorboard
 
 OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
 
@@ -21,11 +23,13 @@ OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
 def test_it_leaves_the_documented_files(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         "checkpoints",
-        "config.json",
+        "config.toml",
+        "curves.png",
         "dataset",
         "log.jsonl",
         "model.safetensors",
         "report.json",
+        "run.json",
     ]
 
 
@@ -192,3 +196,32 @@ def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path
 
 def test_the_data_under_test_is_what_these_tests_take_it_for(data: Path) -> None:
     assert read_dataset(data, k_core=0).fingerprint == tiny_dataset().fingerprint
+
+
+def test_without_matplotlib_a_line_says_how_to_get_curves_and_the_run_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "find_spec", lambda name: None)
+    seen = recblr("train", data, "--out", tmp_path / "run", *OPTIONS)
+    assert (seen.code, seen.err) == (
+        0,
+        "recblr: there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'\n",
+    )
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+def test_without_tensorboard_nothing_is_read_or_made(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    seen = recblr("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.startswith("recblr: --tensorboard takes TensorBoard: pip install 'recblr[tensorboard]'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_scalars_for_tensorboard_are_written_where_they_are_asked_for(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+    succeeds("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert events.name.startswith("events.out.tfevents.")

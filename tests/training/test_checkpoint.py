@@ -4,71 +4,89 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from training.tiny_runs import checkpoint_names, contents
 
+from recblr.data import Batch
 from recblr.errors import InputError
-from recblr.nn import RecBLR, RecBLRConfig
-from recblr.training.checkpoint import Progress, latest_progress, load_checkpoint, save_checkpoint
+from recblr.nn import RecBLRConfig
+from recblr.nn.losses import linear_cross_entropy
+from recblr.training import TrainingConfig
+from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
+from recblr.training.learner import Learner
+from recblr.training.progress import Progress
 from recblr.training.tensors import write_tensors
 
-PROGRESS = Progress(epoch=2, best_epoch=1, best=0.25, seconds=1.5)
-FILES = ["model.safetensors", "optimizer.safetensors"]
+PROGRESS = Progress(epoch=2, best_epoch=1, best=0.25, seconds=1.5, steps=6)
+FILES = ["model.safetensors", "optimizer.safetensors", "average.safetensors"]
 
 
-def pair(seed: int = 0, d_model: int = 8, items: int = 11) -> tuple[RecBLR, torch.optim.Optimizer]:
-    torch.manual_seed(seed)
-    model = RecBLR(items, RecBLRConfig(d_model=d_model, num_layers=1))
-    return model, torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+BATCH = Batch(np.array([1, 2, 3]), np.array([2, 3, 4]), np.array([0, 3]))
 
 
-def step(model: RecBLR, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
-    model.scores(model(torch.tensor([[1, 2, 3, 4]]))).square().sum().backward()
-    optimizer.step()
+def new_learner(seed: int = 0, d_model: int = 8, items: int = 11) -> Learner:
+    model = RecBLRConfig(d_model=d_model, num_layers=1)
+    return Learner(
+        items, TrainingConfig(seed=seed, ema=0.9, weight_decay=0.1, model=model), linear_cross_entropy
+    )
 
 
-def saved(folder: Path, seed: int = 0, fingerprint: str = "ab") -> tuple[RecBLR, torch.optim.Optimizer]:
-    model, optimizer = pair(seed)
-    for _ in range(3):
-        step(model, optimizer)
-    save_checkpoint(folder, model, optimizer, PROGRESS, fingerprint)
-    return model, optimizer
+def step(learner: Learner, number: int = 0) -> None:
+    learner.step(BATCH, 0.01, number)
+
+
+def saved(folder: Path, seed: int = 0, fingerprint: str = "ab") -> Learner:
+    learner = new_learner(seed)
+    for number in range(3):
+        step(learner, number)
+    save_checkpoint(folder, learner, PROGRESS, fingerprint)
+    return learner
 
 
 def refused(folder: Path) -> str:
-    """The sentence with which the checkpoint is refused; model and optimizer must be as they were."""
-    model, optimizer = pair(seed=5)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    """The sentence with which the checkpoint is refused; the learner must be as it was."""
+    learner = new_learner(seed=5)
+    before = {name: tensor.clone() for name, tensor in state(learner).items()}
     with pytest.raises(InputError) as raised:
-        load_checkpoint(folder, model, optimizer, "ab")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name])
-    assert not optimizer.state
+        load_checkpoint(folder, learner, "ab")
+    assert_same(state(learner), before)
+    assert not learner.optimizer.state
     message = str(raised.value)
     assert "\n" not in message
     assert f"delete {folder / 'epoch-0002'}, and --resume starts from the first epoch" in message
     return message
 
 
+def state(learner: Learner) -> dict[str, torch.Tensor]:
+    """Every tensor of model and average."""
+    assert learner.average is not None
+    return learner.model.state_dict() | learner.average.state_dict()
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
 def test_the_next_step_after_loading_is_the_same_bit_for_bit(tmp_path: Path) -> None:
-    model, optimizer = saved(tmp_path)
-    other, other_optimizer = pair(seed=9)
-    load_checkpoint(tmp_path, other, other_optimizer, "ab")
-    for _ in range(2):
-        torch.manual_seed(7)
-        step(model, optimizer)
-        torch.manual_seed(7)
-        step(other, other_optimizer)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(other.state_dict()[name], tensor), name
-    before, after = optimizer.state_dict()["state"], other_optimizer.state_dict()["state"]
+    learner = saved(tmp_path)
+    other = new_learner(seed=9)
+    load_checkpoint(tmp_path, other, "ab")
+    other._config = learner._config  # its seed
+    for number in (3, 4):
+        step(learner, number)
+        step(other, number)
+    assert_same(state(other), state(learner))
+    before, after = learner.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
     assert before.keys() == after.keys()
     for index, entry in before.items():
         for name, value in entry.items():
@@ -86,12 +104,12 @@ def test_a_folder_without_checkpoints_has_no_progress(tmp_path: Path) -> None:
 
 
 def test_only_the_one_just_written_is_kept(tmp_path: Path) -> None:
-    model, optimizer = saved(tmp_path)
+    learner = saved(tmp_path)
     for epoch in (3, 4, 10_000):
-        save_checkpoint(tmp_path, model, optimizer, Progress(epoch=epoch), "ab")
+        save_checkpoint(tmp_path, learner, Progress(epoch=epoch), "ab")
         assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{epoch:04d}"]
     # Not the one with the highest number: what another run left must not outlive this one's.
-    save_checkpoint(tmp_path, model, optimizer, Progress(epoch=1), "ab")
+    save_checkpoint(tmp_path, learner, Progress(epoch=1), "ab")
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-0001"]
 
 
@@ -99,7 +117,7 @@ def test_the_newest_is_the_one_with_the_highest_number_not_the_last_in_the_alpha
     saved(tmp_path)
     for epoch in (9_999, 10_000):
         shutil.copytree(tmp_path / "epoch-0002", tmp_path / f"epoch-{epoch}")
-        about = {"epoch": epoch, "best_epoch": 1, "best": 0.5, "seconds": 1.0}
+        about = {"epoch": epoch, "best_epoch": 1, "best": 0.5, "seconds": 1.0, "steps": 8}
         (tmp_path / f"epoch-{epoch}" / "progress.json").write_text(json.dumps(about))
     progress = latest_progress(tmp_path)
     assert progress is not None
@@ -107,16 +125,17 @@ def test_the_newest_is_the_one_with_the_highest_number_not_the_last_in_the_alpha
 
 
 def test_a_half_written_draft_is_ignored_and_replaced(tmp_path: Path) -> None:
-    model, optimizer = saved(tmp_path)
+    learner = saved(tmp_path)
     draft = tmp_path / ".epoch-0003"
     draft.mkdir()
     (draft / "model.safetensors").write_bytes(b"half")
     (draft / ".optimizer.safetensors.1234abcd").write_bytes(b"less")
     assert latest_progress(tmp_path) == PROGRESS
-    load_checkpoint(tmp_path, *pair(seed=1), "ab")
-    save_checkpoint(tmp_path, model, optimizer, Progress(epoch=3), "ab")
+    load_checkpoint(tmp_path, new_learner(seed=1), "ab")
+    save_checkpoint(tmp_path, learner, Progress(epoch=3), "ab")
     assert sorted(contents(tmp_path)) == [
         "epoch-0003",
+        "epoch-0003/average.safetensors",
         "epoch-0003/model.safetensors",
         "epoch-0003/optimizer.safetensors",
         "epoch-0003/progress.json",
@@ -126,24 +145,24 @@ def test_a_half_written_draft_is_ignored_and_replaced(tmp_path: Path) -> None:
 def test_the_old_checkpoint_stays_until_the_new_one_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, optimizer = saved(tmp_path)
+    learner = saved(tmp_path)
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("recblr.training.checkpoint.json.dump", fail)
     with pytest.raises(InputError, match="No space left on device; make room"):
-        save_checkpoint(tmp_path, model, optimizer, Progress(epoch=3), "ab")
+        save_checkpoint(tmp_path, learner, Progress(epoch=3), "ab")
     assert latest_progress(tmp_path) == PROGRESS
-    load_checkpoint(tmp_path, *pair(seed=1), "ab")
+    load_checkpoint(tmp_path, new_learner(seed=1), "ab")
 
 
 def test_other_things_in_the_folder_do_no_harm(tmp_path: Path) -> None:
-    model, optimizer = saved(tmp_path)
+    learner = saved(tmp_path)
     (tmp_path / "epoch-best").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     assert latest_progress(tmp_path) == PROGRESS
-    save_checkpoint(tmp_path, model, optimizer, Progress(epoch=3), "ab")
+    save_checkpoint(tmp_path, learner, Progress(epoch=3), "ab")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0003", "epoch-best", "notes.txt"]
 
 
@@ -199,21 +218,28 @@ def test_a_file_of_a_run_on_other_data_is_refused(tmp_path: Path, file: str) -> 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_of_another_epoch_is_refused(tmp_path: Path, file: str) -> None:
     saved(tmp_path)
-    model, optimizer = pair()
-    step(model, optimizer)
-    save_checkpoint(tmp_path / "other", model, optimizer, Progress(epoch=1), "ab")
+    learner = new_learner()
+    step(learner)
+    save_checkpoint(tmp_path / "other", learner, Progress(epoch=1), "ab")
     shutil.copy(tmp_path / "other" / "epoch-0001" / file, tmp_path / "epoch-0002" / file)
-    assert "it was written after epoch 1" in refused(tmp_path)
+    assert "it was written after epoch 1, step 0" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(("file", "tensor"), [(FILES[0], "item_embedding.weight"), (FILES[1], "0.exp_avg")])
+@pytest.mark.parametrize(
+    ("file", "tensor"),
+    [
+        (FILES[0], "item_embedding.weight"),
+        (FILES[1], "0.exp_avg"),
+        (FILES[2], "module.item_embedding.weight"),
+    ],
+)
 def test_a_file_of_a_wider_model_is_refused(tmp_path: Path, file: str, tensor: str) -> None:
     saved(tmp_path)
-    model, optimizer = pair(d_model=16)
-    step(model, optimizer)
-    save_checkpoint(tmp_path / "other", model, optimizer, PROGRESS, "ab")
+    learner = new_learner(d_model=16)
+    step(learner)
+    save_checkpoint(tmp_path / "other", learner, PROGRESS, "ab")
     shutil.copy(tmp_path / "other" / "epoch-0002" / file, tmp_path / "epoch-0002" / file)
-    assert f"{tensor} has the shape (11, 16), not (11, 8)" in refused(tmp_path)
+    assert re.search(rf"{tensor} has the shape \(\d+, .*\), not \(\d+, .*\)", refused(tmp_path))
 
 
 Tensors = dict[str, torch.Tensor]
@@ -236,7 +262,7 @@ def test_an_optimizer_of_another_model_is_refused(
     path = tmp_path / "epoch-0002" / "optimizer.safetensors"
     tensors = load_file(path)
     change(tensors)
-    write_tensors(path, tensors, {"kind": "optimizer", "epoch": 2, "fingerprint": "ab"})
+    write_tensors(path, tensors, {"kind": "optimizer", "epoch": 2, "step": 0, "fingerprint": "ab"})
     assert says in refused(tmp_path)
 
 
@@ -257,9 +283,16 @@ def test_an_optimizer_of_another_model_is_refused(
         b'{"epoch": 2, "best_epoch": 1, "best": "high", "seconds": 1}',
         b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": null}',
         b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "colour": 3}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "steps": 3, "step": 1}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "steps": 3, "step": -1}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "steps": 3, "step": 0.5}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "loss": NaN}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "loss": "low"}',
+        b'{"epoch": true, "best_epoch": 1, "best": 0.1, "seconds": 1}',
+        b'{"epoch": 2, "best_epoch": 0, "best": -1, "seconds": 1}',
         b"[" * 100_000,
     ],
-    ids=range(15),
+    ids=range(22),
 )
 def test_damaged_progress_is_refused(tmp_path: Path, content: bytes) -> None:
     saved(tmp_path)
@@ -275,7 +308,7 @@ def test_damaged_progress_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("mine")
     with pytest.raises(InputError, match=f"cannot write a checkpoint into {tmp_path / 'checkpoints'}"):
-        save_checkpoint(tmp_path / "checkpoints", *pair(), PROGRESS, "ab")
+        save_checkpoint(tmp_path / "checkpoints", new_learner(), PROGRESS, "ab")
     assert (tmp_path / "checkpoints").read_text() == "mine"
 
 

@@ -11,16 +11,17 @@ from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
 from recblr.data import leave_one_out
 from recblr.evaluation import KS, popular, rank_targets, read_report, successor, write_report
 from recblr.evaluation.schema import Report
-from recblr.training import Run, model_scorer, train
+from recblr.training import DataConfig, Run, model_scorer, train
 from recblr.training.evaluate import evaluate_run
 
-FACTS = {"command": "recblr train d.inter --out run", "data": {"path": "d.inter", "k_core": 5}}
+FACTS = {"command": "recblr train d.inter --out run"}
+DATA = DataConfig(paths=("d.inter",), k_core=5)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("evaluated") / "run")
-    train(tiny_dataset(), run, tiny_config(epochs=2, seed=5), facts=FACTS)
+    train(tiny_dataset(), run, tiny_config(epochs=2, seed=5), data=DATA, facts=FACTS)
     return run
 
 
@@ -101,8 +102,9 @@ def test_a_stopped_run_can_be_evaluated(tmp_path: Path) -> None:
     assert report["training"]["epochs_done"] == 1
 
 
-def test_facts_of_the_callers_own_do_no_harm(tmp_path: Path) -> None:
+def test_a_run_on_a_dataset_in_memory_claims_no_filter(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     train(tiny_dataset(), run, tiny_config(epochs=1), facts={"data": "a shop's log"})
-    assert json.loads(run.config_file.read_text())["data"] == "a shop's log"
+    assert json.loads(run.facts_file.read_text())["data"] == "a shop's log"
+    assert run.data() is None
     assert evaluate_run(run)["protocol"]["k_core"] is None

@@ -99,7 +99,7 @@ def test_killed_in_the_first_epoch_and_resumed_equals_straight_through(
     data: Path, straight: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    assert kill_when(start(data, run), (run / "config.json").exists)
+    assert kill_when(start(data, run), (run / "run.json").exists)
     assert not (run / "checkpoints").exists()
     finish(data, run, "--resume")
     assert_equal_runs(run, straight)
@@ -117,12 +117,13 @@ def test_killed_again_and_again_at_random_moments_equals_straight_through(
         alive: list[float] = []
 
         def due(before: dict[str, bytes] = before, alive: list[float] = alive, wait: float = wait) -> bool:
-            if not alive and (run / "config.json").exists() and contents_changed(run, before):
+            if not alive and (run / "run.json").exists() and contents_changed(run, before):
                 alive.append(time.monotonic())
             return bool(alive) and time.monotonic() - alive[0] >= wait
 
-        kill_when(start(data, run, "--resume"), due)
-    finish(data, run, "--resume")
+        # Saved within epochs too, so that kills meet half-written checkpoints and runs go on from whole ones.
+        kill_when(start(data, run, "--resume", "--checkpoint-minutes", "0.001"), due)
+    finish(data, run, "--resume", "--checkpoint-minutes", "10")
     assert_equal_runs(run, straight)
 
 

@@ -12,7 +12,9 @@ from training.tiny_runs import Witness, assert_same_run, tiny_config, tiny_datas
 
 from recblr.data import Packed, packed_batches, prefix_batches
 from recblr.nn import RecBLR, RecBLRConfig
-from recblr.training import Run, train, trainer
+from recblr.nn.losses import linear_cross_entropy
+from recblr.training import Run, train
+from recblr.training.learner import Learner
 
 RELEASED = RecBLRConfig.released(7, d_model=16, num_layers=1, dropout=0.1)
 CONFIG = tiny_config(samples="prefixes", batch_sequences=64, model=RELEASED)
@@ -47,14 +49,14 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 def test_prefixes_and_positions_have_the_same_targets_and_without_dropout_the_same_loss() -> None:
     # A causal model has seen the same events either way; only the order and the batches differ.
-    torch.manual_seed(0)
-    model = RecBLR(9, RecBLRConfig(d_model=8)).double().eval()
+    learner = Learner(9, tiny_config(), linear_cross_entropy)
+    learner.model.eval()
     items = np.random.default_rng(0).integers(9, size=20)
     histories = Packed.from_lengths(items, np.array([1, 8, 0, 2, 9]))
     (whole,) = packed_batches(histories, tokens=100, seed=0, epoch=0)
     (prefixes,) = prefix_batches(histories, sequences=100, seed=0, epoch=0)
     assert sorted(whole.targets) == sorted(prefixes.targets)
-    torch.testing.assert_close(trainer._loss(model, whole), trainer._loss(model, prefixes))
+    torch.testing.assert_close(learner._loss(whole), learner._loss(prefixes))
 
 
 @pytest.mark.parametrize("samples", ["positions", "prefixes"])

@@ -8,14 +8,14 @@ from data.test_real_files import at_hand
 
 from recblr.data import read_dataset
 from recblr.evaluation import read_report, write_report
-from recblr.training import Run, TrainingConfig, train
+from recblr.training import DataConfig, Run, TrainingConfig, train
 from recblr.training.evaluate import evaluate_run
 
 
 def test_three_epochs_on_movielens_beat_popularity(tmp_path: Path) -> None:
     dataset = read_dataset(at_hand("ml-100k/ml-100k.inter"))
     run = Run(tmp_path / "run")
-    train(dataset, run, TrainingConfig(epochs=3), facts={"data": {"k_core": 5}})
+    train(dataset, run, TrainingConfig(epochs=3), data=DataConfig(k_core=5))
     losses = [record.loss for record in run.log()]
     assert losses == sorted(losses, reverse=True)
 

@@ -113,7 +113,7 @@ def test_resuming_where_there_is_no_run_yet_starts_one(tmp_path: Path, straight:
 
 
 def test_resuming_a_run_without_a_finished_epoch_starts_over(tmp_path: Path, straight: Path) -> None:
-    Run(tmp_path / "run").create(tiny_dataset(), tiny_config(), {})
+    Run(tmp_path / "run").create(tiny_dataset(), tiny_config())
     resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", straight)
 
@@ -176,7 +176,7 @@ def test_resuming_with_another_option_names_it(straight: Path, changes: dict[str
 
 def test_resuming_on_other_data_is_refused(straight: Path) -> None:
     before = contents(straight)
-    with pytest.raises(InputError, match=r"was started on other data .*; resume with the same data"):
+    with pytest.raises(InputError, match=r"was started on other data than .*; resume with the same data"):
         resume(straight, dataset=tiny_dataset(seed=4))
     assert contents(straight) == before
 

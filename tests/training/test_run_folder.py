@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,8 +15,7 @@ from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
-
-Facts = dict[str, Any]
+from recblr.training.record import append_to_log
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +40,6 @@ def refused(action: Callable[[], object], *says: str) -> None:
         assert part in message
 
 
-def change_facts(run: Run, change: Callable[[Facts], object]) -> None:
-    facts = json.loads(run.config_file.read_text())
-    change(facts)
-    run.config_file.write_text(json.dumps(facts))
-
-
 def test_it_opens_as_it_was_written(run: Run) -> None:
     assert run.config() == tiny_config(epochs=2)
     assert run.facts()["command"] == "recblr train d --out run"
@@ -59,13 +50,13 @@ def test_it_opens_as_it_was_written(run: Run) -> None:
 
 def test_the_folders_above_it_are_made(tmp_path: Path) -> None:
     run = Run(tmp_path / "a" / "b" / "run")
-    run.create(tiny_dataset(), tiny_config(), {})
+    run.create(tiny_dataset(), tiny_config())
     assert run.exists()
 
 
 def test_a_folder_of_somebodys_files_keeps_them(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    Run(tmp_path).create(tiny_dataset(), tiny_config(), {})
+    Run(tmp_path).create(tiny_dataset(), tiny_config())
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -79,9 +70,9 @@ def test_a_run_is_not_created_over_another(run: Run) -> None:
 
 
 def test_a_run_is_not_created_over_the_checkpoints_of_another(run: Run) -> None:
-    run.config_file.unlink()
+    run.facts_file.unlink()
     before = contents(run.folder)
-    says = "holds checkpoints of a run whose config.json is gone; choose another --out"
+    says = "holds checkpoints of a run whose run.json is gone; choose another --out"
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2)), says)
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2), resume=True), says)
     assert contents(run.folder) == before
@@ -101,7 +92,7 @@ def test_a_folder_without_a_run_is_told_so(
     tmp_path: Path, name: str, action: Callable[[Run], object]
 ) -> None:
     run = Run(tmp_path / name)
-    refused(lambda: action(run), f"{run.folder} holds no run (there is no config.json); give the folder that")
+    refused(lambda: action(run), f"{run.folder} holds no run (there is no run.json); give the folder that")
 
 
 def test_a_file_in_place_of_the_folder_holds_no_run(run: Run) -> None:
@@ -113,36 +104,44 @@ def test_a_path_that_cannot_be_read_is_told_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
-def test_a_damaged_config_is_refused(run: Run, content: bytes) -> None:
-    run.config_file.write_bytes(content)
+def test_damaged_facts_are_refused(run: Run, content: bytes) -> None:
+    run.facts_file.write_bytes(content)
     for action in (run.config, run.dataset, run.model, lambda: evaluate_run(run)):
-        refused(action, f"{run.config_file} is damaged", "train again into another --out")
+        refused(action, f"{run.facts_file} is damaged", "train again into another --out")
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b"null", b'{"format": 99}'])
-def test_a_foreign_config_is_refused(run: Run, content: bytes) -> None:
-    run.config_file.write_bytes(content)
-    refused(run.config, f"{run.config_file} was not written by this version of recblr")
+def test_foreign_facts_are_refused(run: Run, content: bytes) -> None:
+    run.facts_file.write_bytes(content)
+    refused(run.config, f"{run.facts_file} was not written by this version of recblr")
+
+
+@pytest.mark.parametrize("fingerprint", ["", '"fingerprint": 3, '])
+def test_facts_without_a_fingerprint_are_damaged(run: Run, fingerprint: str) -> None:
+    run.facts_file.write_text("{" + fingerprint + '"format": 2}')
+    refused(run.dataset, f"{run.facts_file} is damaged", "train again into another --out")
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("content", "says"),
     [
-        lambda facts: facts.pop("fingerprint"),
-        lambda facts: facts.update(fingerprint=3),
-        lambda facts: facts.pop("training"),
-        lambda facts: facts.update(training=[]),
-        lambda facts: facts["training"].pop("epochs"),
-        lambda facts: facts["training"].update(epochs=0),
-        lambda facts: facts["training"].update(epochs="many"),
-        lambda facts: facts["training"].update(model=None),
-        lambda facts: facts["training"]["model"].update(d_model=-1),
-        lambda facts: facts["training"]["model"].update(colour="red"),
+        ("epochs", "is no TOML: "),
+        ("[optimisation]\nepochs = 0", "--epochs must be at least 1, but is 0"),
+        ('[optimisation]\nepochs = "many"', "epochs in [optimisation] must be a whole number, but is"),
+        ("model = 3", "model is a table"),
+        ("[model]\nd-model = -1", "--d-model must be at least 1, but is -1"),
+        ('[model]\ncolour = "red"', "there is no colour in [model]"),
     ],
 )
-def test_a_config_with_wrong_entries_is_damaged(run: Run, change: Callable[[Facts], object]) -> None:
-    change_facts(run, change)
-    refused(lambda: evaluate_run(run), f"{run.config_file} is damaged", "train again into another --out")
+def test_options_that_cannot_be_are_told_with_the_remedy(run: Run, content: str, says: str) -> None:
+    run.config_file.write_text(content)
+    remedy = "; restore it from a copy, or train again into another --out"
+    refused(lambda: evaluate_run(run), f"{run.config_file}", says, remedy)
+
+
+def test_options_that_are_gone_are_named(run: Run) -> None:
+    run.config_file.unlink()
+    refused(run.config, f"there is no config file {run.config_file}; restore it from a copy")
 
 
 def test_a_dataset_that_lacks_a_file_is_refused(run: Run) -> None:
@@ -189,8 +188,8 @@ def test_a_checkpoint_cannot_stand_in_for_the_model(run: Run) -> None:
 
 def test_a_run_without_an_epoch_has_no_model_yet(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    run.create(tiny_dataset(), tiny_config(), {})
-    refused(run.model, "holds no trained model yet; continue it with `recblr train … --resume`")
+    run.create(tiny_dataset(), tiny_config())
+    refused(run.model, f"holds no trained model yet; finish an epoch with {run.resume_command}")
 
 
 def test_a_model_that_is_gone_is_not_promised_back(run: Run) -> None:
@@ -204,6 +203,15 @@ def test_a_damaged_line_of_the_log_is_named(run: Run) -> None:
     for damage in (lines[1][:50], "{}", "[1]", "\x00"):
         run.log_file.write_text(f"{lines[0]}\n{damage}\n")
         refused(run.log, f"{run.log_file}, line 2 is damaged", "delete the line")
+
+
+def test_a_log_that_cannot_be_written_to_is_named(run: Run) -> None:
+    record = run.log()[0]
+    run.log_file.unlink()
+    run.log_file.mkdir()
+    refused(
+        lambda: append_to_log(run.log_file, record), f"cannot write {run.log_file}: Is a directory; make room"
+    )
 
 
 def test_no_log_is_an_empty_log(run: Run) -> None:

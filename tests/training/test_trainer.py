@@ -7,10 +7,12 @@ import math
 import pickle
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training.tiny_runs import (
     Witness,
     assert_same_run,
@@ -23,9 +25,11 @@ from training.tiny_runs import (
 from recblr.data import Batch, Dataset, Packed, leave_one_out
 from recblr.errors import InputError
 from recblr.evaluation import popular, rank_targets
-from recblr.nn import RecBLR, RecBLRConfig
+from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, model_scorer, train, trainer
-from recblr.training.trainer import Silent
+from recblr.training.learner import Learner
+from recblr.training.listener import Silent
+from recblr.training.schedule import learning_rate
 
 
 def of_lengths(*lengths: int) -> Dataset:
@@ -82,12 +86,12 @@ def test_the_held_out_items_are_never_trained_on(tmp_path: Path, monkeypatch: py
     dataset = tiny_dataset()
     pairs: list[tuple[int, int]] = []
 
-    def spy(model: RecBLR, batch: Batch) -> torch.Tensor:
+    def spy(self: Learner, batch: Batch, *others: Any) -> float:
         pairs.extend(zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True))
-        return loss(model, batch)
+        return step(self, batch, *others)
 
-    loss = trainer._loss
-    monkeypatch.setattr(trainer, "_loss", spy)
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", spy)
     train(dataset, Run(tmp_path / "run"), tiny_config(epochs=1))
     histories = [dataset.histories.history(s)[:-2].tolist() for s in range(dataset.num_users)]
     expected = [pair for history in histories for pair in pairwise(history)]
@@ -147,17 +151,18 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(
     assert after[0] == after[1]
 
 
-def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path) -> None:
     rates: list[float] = []
-    step = torch.optim.Adam.step
 
-    def spy(self: torch.optim.Adam, *arguments: object) -> object:
-        rates.append(self.param_groups[0]["lr"])
-        return step(self, *arguments)
+    def spy(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        assert len({group["lr"] for group in optimizer.param_groups}) == 1
+        rates.append(optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(torch.optim.Adam, "step", spy)
-    witness = Witness()
-    train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=0.01), listener=witness)
+    witness, hook = Witness(), register_optimizer_step_pre_hook(spy)
+    try:
+        train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=0.01), listener=witness)
+    finally:
+        hook.remove()
     steps = len(rates)
     assert steps == sum(len(batches) for batches in witness.batches)
     assert rates[0] == 0.01
@@ -167,7 +172,7 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path, monkeypatch
         begin = sum(len(batches) for batches in witness.batches[:epoch])
         falling = (1 + math.cos(math.pi * epoch / 4)) / 2
         assert rates[begin] == pytest.approx(0.01 * (0.01 + 0.99 * falling))
-    assert trainer._cosine(0.01, 1.0) == pytest.approx(0.0001)
+    assert learning_rate(tiny_config(learning_rate=0.01), 1.0, 1.0) == pytest.approx(0.0001)
     assert rates[-1] < 0.05 * rates[0]
     assert witness.records[-1].learning_rate == rates[-1]
 
@@ -226,6 +231,15 @@ def test_data_without_a_single_target_is_refused(tmp_path: Path) -> None:
 def test_a_user_with_too_few_events_is_named_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"user 'u1' of shop has 1 event\(s\).*--k-core 3"):
         train(of_lengths(5, 1), Run(tmp_path / "run"), tiny_config())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_does_not_fit_into_memory_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = RecBLRConfig(d_model=10**12, num_layers=3)
+    with pytest.raises(
+        InputError, match="not enough memory for a model of --d-model 1000000000000 and --num-layers 3"
+    ):
+        train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(model=model))
     assert list(tmp_path.iterdir()) == []
 
 

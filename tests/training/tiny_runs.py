@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from recblr.data import Dataset, synthesize
 from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, TrainingConfig, train
-from recblr.training.trainer import Silent
+from recblr.training.listener import Silent, Step
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -65,12 +65,12 @@ class Witness(Silent):
         self.promised: list[int] = []
         self.records: list[EpochRecord] = []
 
-    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int) -> None:
+    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
         self.promised.append(targets)
         self.batches.append([])
 
-    def trained(self, targets: int, loss: float) -> None:
-        self.batches[-1].append((targets, loss))
+    def trained(self, step: Step) -> None:
+        self.batches[-1].append((step.targets, step.loss))
 
     def end_epoch(self, record: EpochRecord) -> None:
         self.records.append(record)

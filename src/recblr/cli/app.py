@@ -12,8 +12,6 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from recblr.errors import InputError
-
 ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
 
 
@@ -61,12 +59,6 @@ def plain_console() -> Console:
 def tell(sentence: str) -> None:
     """Say something beside the results, on standard error."""
     print(f"recblr: {sentence}", file=sys.stderr)
-
-
-def naming_flag(error: ValueError) -> InputError:
-    """The error of a parameter whose name comes first, for somebody who knows it as an option."""
-    name, _, rest = str(error).partition(" ")
-    return InputError(f"--{name.replace('_', '-')} {rest}")
 
 
 def typed_command() -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from recblr.cli.app import app, example, naming_flag, plain_console
-from recblr.errors import InputError
+from recblr.cli.app import app, example, plain_console
+from recblr.errors import InputError, naming_flag
 
 
 @app.command(epilog=example("recblr synth demo.inter", "recblr train demo.inter --out run"))

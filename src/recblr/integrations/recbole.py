@@ -47,9 +47,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import recblr.nn
+from recblr.config import RecBLRConfig
 from recblr.errors import InputError
 from recblr.nn.losses import linear_cross_entropy
-from recblr.nn.model import RecBLRConfig
 from recblr.nn.padding import pack, valid_positions
 
 try:

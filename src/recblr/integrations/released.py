@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recblr.config import RecBLRConfig
 from recblr.errors import InputError
 from recblr.integrations.inert_pickle import Inert, load_untrusted
-from recblr.nn.model import RecBLR, RecBLRConfig
+from recblr.nn.model import RecBLR
 from recblr.training.tensors import difference
 
 _ITEMS = "item_embedding.weight"

@@ -1,9 +1,10 @@
 """Layers and the model: BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
 
+from recblr.config.model import RecBLRConfig
 from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.layer import GatedRecurrentLayer, LayerState, RecBLRLayer
-from recblr.nn.model import RecBLR, RecBLRConfig
+from recblr.nn.model import RecBLR
 
 __all__ = [
     "BDLRU",

@@ -1,19 +1,18 @@
 """The behavior-dependent linear recurrent unit as a module."""
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.config.model import LambdaInit
 from recblr.nn import checks
 from recblr.ops import bdlru, scan_with_final
 from recblr.ops.checks import accumulation_dtype
 
 MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
-
-LambdaInit = Literal["uniform", "linspace"]
 
 
 class BDLRU(nn.Module):

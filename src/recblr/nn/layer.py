@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.config.model import LambdaInit
 from recblr.nn import checks
-from recblr.nn.bdlru import BDLRU, LambdaInit
+from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.padding import pack, unpack, valid_positions
 

@@ -4,11 +4,6 @@ import torch
 from torch import Tensor
 
 
-def steps_to_power_of_two(length: int) -> int:
-    """How many steps a sequence of `length` >= 1 lacks to the next power of two: 56 for 200, 0 for 256."""
-    return (1 << (length - 1).bit_length()) - length
-
-
 def valid_positions(lengths: Tensor, batch: int, time: int) -> Tensor:
     """(B, T) bool: which positions of a right-padded batch belong to a sequence.
 

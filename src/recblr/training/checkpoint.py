@@ -1,14 +1,15 @@
-"""Checkpoints: everything that the next epoch depends on, in folders that are whole or not there.
+"""Checkpoints: everything that the next step depends on, in folders that are whole or not there.
 
-A checkpoint is the folder RUN/checkpoints/epoch-NNNN, written under another name and renamed when it
-is complete.  Random numbers need no place in it: each epoch derives its own from the seed.
+A checkpoint is the folder RUN/checkpoints/epoch-NNNN after an epoch, or epoch-NNNN-step-MMMMMM that many
+steps into the next one, written under another name and renamed when it is complete.  Random numbers need
+no place in it: each step derives its own from the seed.
 """
 
 import json
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +17,29 @@ import torch
 from torch import Tensor
 
 from recblr.errors import InputError
-from recblr.nn.model import RecBLR
+from recblr.training.learner import Learner
+from recblr.training.progress import Progress
 from recblr.training.tensors import difference, read_tensors, write_tensors
 
-_MODEL, _OPTIMIZER, _PROGRESS = "model.safetensors", "optimizer.safetensors", "progress.json"
-_NAME = re.compile("epoch-([0-9]+)")
+_MODEL, _OPTIMIZER, _AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
+_PROGRESS = "progress.json"
+_NAME = re.compile("epoch-([0-9]+)(?:-step-([0-9]+))?")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come: epochs done, and the best validation NDCG@10 with its epoch (0: none)."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best: float = -1.0
-    seconds: float = 0.0
-
-
-def save_checkpoint(
-    folder: Path, model: RecBLR, optimizer: torch.optim.Optimizer, progress: Progress, fingerprint: str
-) -> None:
-    """Write the checkpoint after `progress.epoch`, then remove all others.
+def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerprint: str) -> None:
+    """Write the checkpoint at `progress`, then remove all others.
 
     fingerprint: of the dataset, which `load_checkpoint` asks for again.
     """
-    name = f"epoch-{progress.epoch:04d}"
+    name = f"epoch-{progress.epoch:04d}" + (f"-step-{progress.step:06d}" if progress.step else "")
     draft = folder / f".{name}"
-    about = {"epoch": progress.epoch, "fingerprint": fingerprint}
+    about = {"epoch": progress.epoch, "step": progress.step, "fingerprint": fingerprint}
     try:
         if draft.exists():
             shutil.rmtree(draft)
         draft.mkdir(parents=True)
-        write_tensors(draft / _MODEL, model.state_dict(), {"kind": "checkpoint", **about})
-        write_tensors(draft / _OPTIMIZER, _flatten(optimizer), {"kind": "optimizer", **about})
+        for part, kind, tensors in _parts(learner):
+            write_tensors(draft / part, tensors, {"kind": kind, **about})
         with open(draft / _PROGRESS, "w", encoding="utf-8") as file:
             json.dump(asdict(progress), file)
             file.flush()
@@ -76,6 +67,12 @@ def has_checkpoint(folder: Path) -> bool:
     return bool(_checkpoints(folder))
 
 
+def finished_epochs(folder: Path) -> int:
+    """How many epochs were complete at the newest checkpoint, be it damaged; 0 where there is none."""
+    found = _checkpoints(folder)
+    return _position(found[-1])[0] if found else 0
+
+
 def latest_progress(folder: Path) -> Progress | None:
     """How far the newest checkpoint in `folder` is, or None where there is none.
 
@@ -87,38 +84,51 @@ def latest_progress(folder: Path) -> Progress | None:
     newest = found[-1]
     try:
         progress = Progress(**json.loads((newest / _PROGRESS).read_text(encoding="utf-8")))
-        whole = progress.epoch == _epoch(newest) and 0 <= progress.best_epoch <= progress.epoch
-        if not whole or not 0 <= progress.best <= 1 or not progress.seconds >= 0:
+        if not progress.is_sound() or (progress.epoch, progress.step) != _position(newest):
             raise ValueError
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{newest / _PROGRESS} is missing or damaged; {_remedy(newest)}") from None
     return progress
 
 
-def load_checkpoint(folder: Path, model: RecBLR, optimizer: torch.optim.Optimizer, fingerprint: str) -> None:
-    """Restore model and optimizer, Adam over the model's parameters, from the newest checkpoint.
+def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
+    """Restore the learner from the newest checkpoint.
 
     Raises InputError where a file is missing or damaged, or belongs to other data, another model or
-    another epoch; model and optimizer are then as they were.
+    another moment; the learner is then as it was.
     """
     newest = _checkpoints(folder)[-1]
     remedy = _remedy(newest)
-    parts = []
-    for file, kind, expected in (
-        (_MODEL, "checkpoint", model.state_dict()),
-        (_OPTIMIZER, "optimizer", _adam_state(optimizer)),
-    ):
-        tensors, header = read_tensors(newest / file, kind, remedy=remedy)
+    found = []
+    for part, kind, expected in _parts(learner, after_a_step=True):
+        tensors, header = read_tensors(newest / part, kind, remedy=remedy)
         reason = difference(tensors, expected)
         if reason is None and header.get("fingerprint") != fingerprint:
             reason = "it was written on other data"
-        if reason is None and header.get("epoch") != _epoch(newest):
-            reason = f"it was written after epoch {header.get('epoch')}"
+        if reason is None and (header.get("epoch"), header.get("step")) != _position(newest):
+            reason = f"it was written after epoch {header.get('epoch')}, step {header.get('step')}"
         if reason is not None:
-            raise InputError(f"{newest / file} does not fit this run: {reason}; {remedy}")
-        parts.append(tensors)
-    model.load_state_dict(parts[0])
-    _unflatten(optimizer, parts[1])
+            raise InputError(f"{newest / part} does not fit this run: {reason}; {remedy}")
+        found.append(tensors)
+    learner.model.load_state_dict(found[0])
+    _unflatten(learner.optimizer, found[1])
+    if learner.average is not None:
+        learner.average.load_state_dict(found[2])
+
+
+def _parts(learner: Learner, *, after_a_step: bool = False) -> list[tuple[str, str, dict[str, Tensor]]]:
+    """File, kind and tensors of each part of a checkpoint.
+
+    after_a_step: the optimizer's as they will be when it has taken one, in names, shapes and dtypes.
+    """
+    optimizer = (_adam_state if after_a_step else _flatten)(learner.optimizer)
+    parts = [
+        (_MODEL, "checkpoint", learner.model.state_dict()),
+        (_OPTIMIZER, "optimizer", optimizer),
+    ]
+    if learner.average is not None:
+        parts.append((_AVERAGE, "average", learner.average.state_dict()))
+    return parts
 
 
 def _remedy(checkpoint: Path) -> str:
@@ -127,17 +137,21 @@ def _remedy(checkpoint: Path) -> str:
 
 def _checkpoints(folder: Path) -> list[Path]:
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_epoch)
+    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_position)
 
 
-def _epoch(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("epoch-"))
+def _position(checkpoint: Path) -> tuple[int, int]:
+    """Complete epochs, and steps of the next, by the folder's name."""
+    match = _NAME.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
 
 
 def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Tensors of the names, shapes and dtypes that the state has after a step."""
     expected: dict[str, Tensor] = {}
-    for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
         expected[f"{index}.step"] = torch.zeros((), dtype=torch.float32)
         expected[f"{index}.exp_avg"] = expected[f"{index}.exp_avg_sq"] = parameter
     return expected

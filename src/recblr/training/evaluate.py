@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter
 
-from recblr.data import leave_one_out
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
 from recblr.evaluation.schema import Report
 from recblr.info import commit
 from recblr.training.run import Run
 from recblr.training.scorer import model_scorer
+from recblr.training.splitting import split_for
 
 
 def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = None) -> Report:
@@ -19,20 +19,22 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
 
     Raises InputError where the run has no model, or a file of it is damaged.
     """
-    dataset, config, facts, log = run.dataset(), run.config(), run.facts(), run.log()
-    model, split = run.model(), leave_one_out(dataset)
-    users = dataset.num_users
+    dataset, config, data, facts, log = run.dataset(), run.config(), run.data(), run.facts(), run.log()
+    model, split = run.model(), split_for(dataset, config)
+    holdouts = {"test": split.test, "valid": split.valid}
 
     def figures(name: str, scorer: Scorer, *parts: str) -> dict[str, dict[str, dict[str, float]]]:
-        def show(done: int) -> None:
-            if progress is not None:
-                progress(name, done, users)
+        result = {}
+        for part in parts:
+            users = len(holdouts[part].targets)
 
-        holdouts = {"test": split.test, "valid": split.valid}
-        return {
-            part: rank_targets(scorer, holdouts[part], dataset.num_items, progress=show).metrics()
-            for part in parts
-        }
+            def show(done: int, users: int = users) -> None:
+                if progress is not None:
+                    progress(name, done, users)
+
+            ranks = rank_targets(scorer, holdouts[part], dataset.num_items, progress=show)
+            result[part] = ranks.metrics()
+        return result
 
     started = perf_counter()
     ours = figures("RecBLR", model_scorer(model), "test", "valid")
@@ -41,14 +43,19 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
         "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
         "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
     }
-    data, training = facts.get("data"), config.as_dict()
+    training = config.as_dict()
     training["epochs_done"] = len(log)
     training["best_epoch"] = log[-1].best_epoch if log else None
     report = build_report(
         ours={config.seed: ours},
         baselines=baselines,
         dataset=dataset,
-        protocol={"k_core": data.get("k_core") if isinstance(data, dict) else None},
+        protocol={
+            "split": config.split,
+            "valid_users": len(split.valid.targets),
+            "test_users": len(split.test.targets),
+            "k_core": data.k_core if data else None,
+        },
         model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
         training=training,
         command=facts.get("command", ""),

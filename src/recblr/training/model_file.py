@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from recblr.config import RecBLRConfig
 from recblr.errors import InputError
-from recblr.nn.model import RecBLR, RecBLRConfig
+from recblr.nn.model import RecBLR
 from recblr.training.tensors import difference, read_tensors, write_tensors
 
 KIND = "model"

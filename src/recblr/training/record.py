@@ -1,6 +1,11 @@
-"""What the log keeps of an epoch."""
+"""The log of a run: a line an epoch, and what it keeps of one."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recblr.data.atomic import atomic_path
+from recblr.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -8,10 +13,47 @@ class EpochRecord:
     """A line of the log: what an epoch cost and what it brought."""
 
     epoch: int
-    loss: float  # mean cross entropy of the epoch's training targets, in nats
+    loss: float  # mean over the epoch's training targets
     learning_rate: float  # of the epoch's last batch
+    steps: int  # of the optimizer, since the run began
     targets: int
     train_seconds: float
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
+
+
+def read_log(file: Path) -> list[EpochRecord]:
+    """The records, one an epoch; none where there is no file.  InputError where a line is no record."""
+    if not file.exists():
+        return []
+    records = []
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            records.append(EpochRecord(**json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(
+                f"{file}, line {number} is damaged; restore it from a copy, or delete the line"
+            ) from None
+    return records
+
+
+def append_to_log(file: Path, record: EpochRecord) -> None:
+    """Add an epoch's line; InputError where there is no room for it."""
+    try:
+        with open(file, "a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(record)) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot write {file}: {error.strerror}; make room and continue with --resume"
+        ) from None
+
+
+def drop_log_after(file: Path, epoch: int) -> None:
+    """Forget the lines of epochs that are about to be done again."""
+    if not file.exists():
+        return
+    lines = file.read_bytes().splitlines(keepends=True)
+    if len(lines) > epoch:
+        with atomic_path(file) as draft:
+            draft.write_bytes(b"".join(lines[:epoch]))

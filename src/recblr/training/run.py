@@ -1,29 +1,39 @@
 """A run's folder: what is in it, and how it is opened and checked.
 
-config.json          options, data and command
+config.toml          options, those of reading the data among them
+run.json             facts: the data's fingerprint and the command; its presence says that this is a run
 dataset/             the filtered histories and the ids of users and items
 model.safetensors    the best model so far
 log.jsonl            a line an epoch
 checkpoints/         what --resume continues from
 report.json          the evaluation
+curves.png           the log as a picture, where matplotlib is installed
+tensorboard/         scalars for TensorBoard, where they were asked for
 """
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recblr.config import OPTIONS, DataConfig, TrainingConfig
+from recblr.config.file import read_config, write_config
+from recblr.config.option import options
 from recblr.data import Dataset
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.nn.model import RecBLR
-from recblr.training.checkpoint import has_checkpoint, tidy
-from recblr.training.config import TrainingConfig
+from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
 from recblr.training.model_file import load_model
-from recblr.training.record import EpochRecord
+from recblr.training.record import EpochRecord, read_log
 
-_FORMAT = 1
+_FORMAT = 2
+_REMEDY = "restore it from a copy, or train again into another --out"
+
+
+_READING = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of these
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,11 @@ class Run:
 
     @property
     def config_file(self) -> Path:
-        return self.folder / "config.json"
+        return self.folder / "config.toml"
+
+    @property
+    def facts_file(self) -> Path:
+        return self.folder / "run.json"
 
     @property
     def model_file(self) -> Path:
@@ -49,6 +63,14 @@ class Run:
         return self.folder / "report.json"
 
     @property
+    def curves_file(self) -> Path:
+        return self.folder / "curves.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
@@ -56,11 +78,22 @@ class Run:
     def dataset_folder(self) -> Path:
         return self.folder / "dataset"
 
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return shlex.join(["recblr", "train", "--out", str(self.folder), "--resume"])
+
     def exists(self) -> bool:
         """Whether the folder holds a run, be it damaged; False too where nobody may look."""
-        return os.path.exists(self.config_file)
+        return os.path.exists(self.facts_file)
 
-    def create(self, dataset: Dataset, config: TrainingConfig, facts: dict[str, Any]) -> None:
+    def create(
+        self,
+        dataset: Dataset,
+        config: TrainingConfig,
+        data: DataConfig | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
         """Lay out the folder for a new run; InputError where it cannot be written to or holds a run."""
         if self.exists():
             raise InputError(
@@ -69,7 +102,7 @@ class Run:
         if has_checkpoint(self.checkpoints):
             # They would pass for this run's as soon as it is resumed.
             raise InputError(
-                f"{self.folder} holds checkpoints of a run whose {self.config_file.name} is gone; "
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
                 "choose another --out"
             )
         try:
@@ -78,71 +111,94 @@ class Run:
             raise InputError(
                 f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
             ) from None
+        write_config(self.config_file, _options(config, data))
         dataset.save(self.dataset_folder)
-        values = {
-            "format": _FORMAT,
-            "fingerprint": dataset.fingerprint,
-            "training": config.as_dict(),
-            **facts,
-        }
+        values = {"format": _FORMAT, "fingerprint": dataset.fingerprint, **(facts or {})}
         # Last, because its presence says that the folder holds a run.
-        with atomic_path(self.config_file) as draft:
+        with atomic_path(self.facts_file) as draft:
             draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def tidy(self) -> None:
         """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
         tidy(self.checkpoints)
-        for file in (self.config_file, self.model_file, self.log_file, self.report_file):
+        for file in (
+            self.config_file,
+            self.facts_file,
+            self.model_file,
+            self.log_file,
+            self.report_file,
+            self.curves_file,
+        ):
             for draft in self.folder.glob(f".{file.name}.*"):
                 draft.unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
-        """config.json; InputError where the folder holds no run, or a damaged one."""
+        """run.json; InputError where the folder holds no run, or a damaged one."""
         try:
-            values = json.loads(self.config_file.read_text(encoding="utf-8"))
+            values = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{self.folder} holds no run (there is no {self.config_file.name}); "
+                f"{self.folder} holds no run (there is no {self.facts_file.name}); "
                 "give the folder that `recblr train` wrote with --out"
             ) from None
         except OSError as error:
             raise InputError(
-                f"cannot read {self.config_file}: {error.strerror}; "
+                f"cannot read {self.facts_file}: {error.strerror}; "
                 "give the folder that `recblr train` wrote with --out"
             ) from None
         except (ValueError, RecursionError):
-            raise self._damaged() from None
+            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}") from None
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise InputError(
-                f"{self.config_file} was not written by this version of recblr; "
-                "train again into another --out"
+                f"{self.facts_file} was not written by this version of recblr; train again into another --out"
             )
         if not isinstance(values.get("fingerprint"), str):
-            raise self._damaged()
+            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}")
         return values
 
-    def config(self) -> TrainingConfig:
-        """The options that the run was started with."""
-        facts = self.facts()
+    def options(self) -> dict[str, Any]:
+        """config.toml, {key: value}; InputError where the folder holds no run, or the file is damaged."""
+        self.facts()
         try:
-            return TrainingConfig.from_dict(facts["training"])
-        except (KeyError, TypeError, ValueError):
-            raise self._damaged() from None
+            return read_config(self.config_file)
+        except InputError as error:
+            reason, _, _ = str(error).partition(
+                "; "
+            )  # the rest is for somebody who writes a file of their own
+            raise InputError(f"{reason}; {_REMEDY}") from None
 
-    def check_resumable(self, dataset: Dataset, config: TrainingConfig) -> None:
-        """InputError, naming what differs, unless the run was started with this data and these options."""
-        before, now = self.config().flat(), config.flat()
-        for name, value in now.items():
-            if before[name] != value:
+    def config(self) -> TrainingConfig:
+        """How the run trains."""
+        return TrainingConfig.from_options(self.options())
+
+    def data(self) -> DataConfig | None:
+        """How its data were read; None where they were given as a dataset."""
+        values = self.options()
+        return DataConfig.from_options(values) if _READING.intersection(values) else None
+
+    def resume(self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None = None) -> None:
+        """Check that the run was started with this data and these options; take over those that may change.
+
+        Raises InputError, naming what differs, where it was not.
+        """
+        before = self.options()
+        now = _options(config, data)
+        if self.data() is None:
+            now = {key: value for key, value in now.items() if key not in _READING}
+        differing = [key for key, value in now.items() if before.get(key, OPTIONS[key].default) != value]
+        for key in differing:
+            if OPTIONS[key].fixed:
                 raise InputError(
-                    f"{self.folder} was started with --{name} {before[name]}, not {value}; "
-                    "resume with the same options, or choose another --out"
+                    f"{self.folder} was started with --{key} {before.get(key, OPTIONS[key].default)},"
+                    f" not {now[key]}; resume with the same options, or choose another --out"
                 )
         if self.facts()["fingerprint"] != dataset.fingerprint:
             raise InputError(
-                f"{self.folder} was started on other data (or another --k-core) than {dataset.name} now "
-                "gives; resume with the same data, or choose another --out"
+                f"{self.folder} was started on other data than {dataset.name} now gives; "
+                "resume with the same data, or choose another --out"
             )
+        if differing:
+            write_config(self.config_file, before | now)
 
     def dataset(self) -> Dataset:
         """The run's filtered histories and ids; InputError where they are missing or damaged."""
@@ -164,9 +220,9 @@ class Run:
     def model(self) -> RecBLR:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
         fingerprint = self.facts()["fingerprint"]
-        if not self.model_file.exists() and not has_checkpoint(self.checkpoints):
+        if not self.model_file.exists() and not finished_epochs(self.checkpoints):
             raise InputError(
-                f"{self.folder} holds no trained model yet; continue it with `recblr train … --resume`"
+                f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
             )
         model, header = load_model(self.model_file)
         differs = "data" if header.get("fingerprint") != fingerprint else "options"
@@ -179,19 +235,8 @@ class Run:
 
     def log(self) -> list[EpochRecord]:
         """The log's records, one an epoch; InputError where a line is no record."""
-        if not self.log_file.exists():
-            return []
-        records = []
-        for number, line in enumerate(self.log_file.read_bytes().splitlines(), 1):
-            try:
-                records.append(EpochRecord(**json.loads(line)))
-            except (ValueError, TypeError, RecursionError):
-                raise InputError(
-                    f"{self.log_file}, line {number} is damaged; restore it from a copy, or delete the line"
-                ) from None
-        return records
+        return read_log(self.log_file)
 
-    def _damaged(self) -> InputError:
-        return InputError(
-            f"{self.config_file} is damaged; restore it from a copy, or train again into another --out"
-        )
+
+def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
+    return (data.as_options() if data else {}) | config.as_options()

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recblr.nn import losses
-from recblr.nn.losses import linear_cross_entropy
+from recblr.nn.losses import cross_entropy, linear_cross_entropy
 
 
 @settings(max_examples=40)
@@ -21,8 +20,8 @@ def test_value_and_gradients_equal_the_plain_loss(rows, catalogue, width, chunk,
     weight = torch.randn(catalogue, width, dtype=torch.float64, generator=generator).requires_grad_()
     targets = torch.randint(catalogue, (rows,), generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "CHUNK_ELEMENTS", chunk)
-        patch.setattr(losses, "MIN_CHUNK_ROWS", 1)
+        patch.setattr(cross_entropy, "CHUNK_ELEMENTS", chunk)
+        patch.setattr(cross_entropy, "MIN_CHUNK_ROWS", 1)
         ours = linear_cross_entropy(hidden, weight, targets)
         got = torch.autograd.grad(2 * ours, (hidden, weight))
     plain = F.cross_entropy(hidden @ weight.T, targets)
@@ -52,7 +51,7 @@ def test_only_a_chunk_of_logits_exists_at_a_time():
     hidden, weight = torch.randn(4096, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
     with Watch():
         linear_cross_entropy(hidden, weight, torch.randint(5000, (4096,))).backward()
-    assert largest <= losses.CHUNK_ELEMENTS < 4096 * 5000
+    assert largest <= cross_entropy.CHUNK_ELEMENTS < 4096 * 5000
 
 
 def test_without_gradients_none_are_computed():

@@ -1,0 +1,61 @@
+"""The flags of a run, made from its options: one panel of the help for each table of a config file."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from recblr.config import OPTIONS, Option
+
+_METAVARS = {int: "N", float: "X", str: "WORD"}
+_PANELS = {"data": "Data", "model": "Model", "optimisation": "Optimisation", "loss": "Loss", "run": "Run"}
+
+
+def with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose last parameter is ``**typed``, a flag for every option of a run.
+
+    A flag that was not typed arrives as None, so that a config file can speak for it.  Lists come as
+    arguments rather than flags, and are the command's own affair.
+    """
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    flags = [_parameter(option) for option in OPTIONS.values() if option.type is not tuple]
+    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    return command
+
+
+def typed_options(typed: dict[str, Any]) -> dict[str, Any]:
+    """{key: value} of the flags that were typed, from the command's ``**typed``."""
+    return {key: value for key in OPTIONS if (value := typed.get(_name(key))) is not None}
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    flag = f"--{option.key}/--no-{option.key}" if option.type is bool else f"--{option.key}"
+    default = (
+        "" if option.default is None else f" [dim]{escape(f'[default: {_shown(option.default)}]')}[/dim]"
+    )
+    about = typer.Option(
+        flag,
+        help=escape(option.help) + default,
+        metavar=_METAVARS.get(option.type),
+        show_default=False,
+        rich_help_panel=_PANELS[option.table],
+    )
+    return inspect.Parameter(
+        _name(option.key),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[option.type | None, about],
+    )
+
+
+def _name(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return str(default)

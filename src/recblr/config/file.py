@@ -1,0 +1,140 @@
+"""Config files: TOML with a table for each group of flags, read with a sentence for each mistake."""
+
+import difflib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from recblr.config.data import DataConfig
+from recblr.config.option import TABLES, Option
+from recblr.config.registry import OPTIONS
+from recblr.config.training import TrainingConfig
+from recblr.data.atomic import atomic_path
+from recblr.errors import InputError
+
+_HEAD = """\
+# What this run was asked to do; a flag on the command line goes before the file:
+#   recblr train --config config.toml --out another-run
+"""
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+    tuple: "a list of texts in quotes",
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """{key: value} of what a config file says, every value of its option's type.
+
+    Raises InputError, one sentence, for a file that cannot be read or is no TOML, an unknown table or
+    key (with the nearest that there is), a key in another table, and a value of the wrong type or out
+    of its range.
+    """
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"there is no config file {path}; check the path") from None
+    except OSError as error:
+        raise InputError(f"cannot read the config file {path}: {error.strerror}; give another") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is no TOML: {_lower(str(error))}; mend it there") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise InputError(f"{path} is no TOML; give a file like the config.toml in a run's folder") from None
+    values = {}
+    for table, entries in tables.items():
+        if table not in TABLES:
+            raise InputError(_unknown_table(path, table))
+        if not isinstance(entries, dict):
+            raise InputError(f"{path}: {table} is a table: write [{table}], and its keys on the lines below")
+        for key, value in entries.items():
+            option = OPTIONS.get(key)
+            if option is None or option.table != table:
+                raise InputError(_unknown_key(path, table, key))
+            values[key] = _typed(path, option, value)
+    try:
+        TrainingConfig.from_options(values)
+        DataConfig.from_options(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return values
+
+
+def write_config(path: Path, values: dict[str, Any]) -> None:
+    """Write {key: value} as a config file, atomically; None is left out, which is what it means."""
+    lines = [_HEAD]
+    for table in TABLES:
+        entries = [
+            f"{key} = {_toml(values[key])}  # {option.help}\n"
+            for key, option in OPTIONS.items()
+            if option.table == table and values.get(key) is not None
+        ]
+        if entries:
+            lines += ["\n", f"[{table}]\n", *entries]
+    try:
+        text = "".join(lines).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            "a path or column name is no text, so no config file can hold it; rename it"
+        ) from None
+    with atomic_path(path) as draft:
+        draft.write_bytes(text)
+
+
+def _typed(path: Path, option: Option, value: Any) -> Any:
+    kind: type = type(value)
+    if option.type is float and kind is int:
+        return float(value)
+    if option.type is tuple and kind is list and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    if option.type is not kind or kind is tuple:
+        raise InputError(
+            f"{path}: {option.key} in [{option.table}] must be {_KINDS[option.type]}, but is {_shown(value)}"
+        )
+    return value
+
+
+def _unknown_table(path: Path, name: str) -> str:
+    if name in OPTIONS:
+        return f"{path}: {name} stands outside of its table; put it under [{OPTIONS[name].table}]"
+    return f"{path}: there is no table [{name}]; {_nearest(name, TABLES, 'the tables are')}"
+
+
+def _unknown_key(path: Path, table: str, key: str) -> str:
+    if key in OPTIONS:
+        return f"{path}: {key} is no key of [{table}]; put it under [{OPTIONS[key].table}]"
+    here = [known for known, option in OPTIONS.items() if option.table == table]
+    near = difflib.get_close_matches(key, here, n=1) or difflib.get_close_matches(key, OPTIONS, n=1)
+    if near and near[0] not in here:
+        return f"{path}: there is no {key}; do you mean {near[0]}, under [{OPTIONS[near[0]].table}]?"
+    return f"{path}: there is no {key} in [{table}]; {_nearest(key, here, 'its keys are')}"
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...], otherwise: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"do you mean {near[0]}?" if near else f"{otherwise} {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for this one character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return repr(value)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,93 @@
+"""The model's hyper-parameters."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Self, get_args
+
+from recblr.config.option import option
+
+LambdaInit = Literal["uniform", "linspace"]
+
+RELEASED_BETA_EPSILON = 1e-8
+
+_option = partial(option, "model")
+
+
+@dataclass(frozen=True)
+class RecBLRConfig:
+    """The model's hyper-parameters; the defaults are the paper's (ML-1M's dropout).
+
+    The last four are what the authors' released code does otherwise than the paper; :meth:`released`
+    sets all four.  They are there to reproduce that code and its checkpoints, not to improve on the paper.
+
+    d_model: width D of items and layers.
+    num_layers: number of RecBLR blocks.
+    expand: the recurrence runs in a width of expand * d_model.
+    d_conv: how many events the causal convolution sees.
+    dropout: probability, of the embedding's and both sub-layers' outputs.
+    max_length: training, evaluation and recommendation see the last so many events of a history; None is
+        all (the paper: XLong 1000, ML-1M 200, Gowalla 100, others 50).  A model that is called directly
+        runs over whatever it is given.
+    padding_leak: begin every history in the state that the released code's padding leaves behind: it pads
+        each layer's input from max_length on the left to a power of two with zeros, which the
+        convolution's bias makes count.  Not the default because the state before the first event should
+        not depend on a length, and the paper's is zero.
+    beta_epsilon: added under the square root of beta, 1e-8 in the released code.  Not the default because
+        at 0 beta is computed from the logarithm of alpha, to full precision and in one fused operator.
+    lambda_init: uniform starts alpha uniformly in [0.9, 0.999], as the paper says; linspace, the released
+        code's, spaces Lambda evenly instead, which puts half of the channels above 0.989.
+    ffn_dropout: probability of one more dropout after the feed-forward network's SiLU; the released code
+        has it, with dropout's probability, and the paper has not.
+    """
+
+    d_model: int = _option(64, "Width of the model.")
+    num_layers: int = _option(2, "Number of RecBLR blocks.")
+    expand: float = _option(2.0, "The recurrence's width, in widths of the model.")
+    d_conv: int = _option(4, "Width of the causal convolution.")
+    dropout: float = _option(0.2, "Dropout; more for sparse data (0.5 for Amazon's).")
+    max_length: int | None = _option(None, "See the last so many events of a history; by default all.")
+    padding_leak: bool = _option(False, "As in the authors' code, let padding leave a state behind.")
+    beta_epsilon: float = _option(0.0, "Added under the root of beta; 1e-8 in the authors' code.")
+    lambda_init: LambdaInit = _option("uniform", "uniform in alpha, or linspace as in the authors' code.")
+    ffn_dropout: float = _option(0.0, "Dropout inside the feed-forward network, as in the authors' code.")
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "num_layers", "d_conv"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if not 0 < self.expand < float("inf") or round(self.expand * self.d_model) < 1:
+            raise ValueError(
+                f"expand must be a number such that expand * d_model is at least 1, but is {self.expand}"
+            )
+        for name in ("dropout", "ffn_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), but is {getattr(self, name)}")
+        if self.max_length is not None and self.max_length < 1:
+            raise ValueError(f"max_length must be at least 1, but is {self.max_length}")
+        if self.padding_leak and self.max_length is None:
+            raise ValueError("padding_leak must come with max_length, which decides how much padding leaks")
+        if not 0 <= self.beta_epsilon < float("inf"):
+            raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {self.beta_epsilon}")
+        if self.lambda_init not in get_args(LambdaInit):
+            raise ValueError(f"lambda_init must be uniform or linspace, but is {self.lambda_init!r}")
+
+    @classmethod
+    def released(cls, max_length: int, **others: Any) -> Self:
+        """The authors' released code: all of its differences from the paper, at its `max_length`.
+
+        others: further fields; `dropout` counts for `ffn_dropout` too, and one of the four goes its own way.
+        """
+        released = {
+            "padding_leak": True,
+            "beta_epsilon": RELEASED_BETA_EPSILON,
+            "lambda_init": "linspace",
+            "ffn_dropout": others.get("dropout", cls.dropout),
+        }
+        return cls(max_length=max_length, **{**released, **others})
+
+    @property
+    def padding_steps(self) -> int:
+        """How many steps of padding leak into each history: 56 at max_length 200, as that lacks to 256."""
+        if not self.padding_leak or self.max_length is None:
+            return 0
+        return (1 << (self.max_length - 1).bit_length()) - self.max_length

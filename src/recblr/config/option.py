@@ -1,0 +1,104 @@
+"""An option: a dataclass field that says all there is to say about one flag and one TOML key.
+
+A field made with `option` needs nothing else to become ``--its-name``, ``its-name = …`` in its table
+of a config file, a line of RUN/config.toml, and a value that a resumed run must share.
+"""
+
+import difflib
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from recblr.errors import InputError
+
+Config = TypeVar("Config")
+
+TABLES = ("data", "model", "optimisation", "loss", "run")
+"""The tables of a config file and the panels of the help, in the order in which they are shown."""
+
+
+def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
+    """A dataclass field that is an option.
+
+    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...]; or None is a value too.
+
+    table: one of TABLES.
+    default: the value where nobody says otherwise; None where the annotation allows it.
+    help: one sentence; it is read in the help, and beside the value in RUN/config.toml.
+    fixed: whether a resumed run must have the same value.
+    """
+    if table not in TABLES:
+        raise ValueError(f"table must be one of {', '.join(TABLES)}, but is {table}")
+    return field(default=default, metadata={"table": table, "help": help, "fixed": fixed})
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option as its readers and writers see it.
+
+    name: the dataclass field's. key: the flag without its dashes, and the key in TOML.
+    type: bool, int, float, str, or tuple for a list of texts. choices: the words that a text may be, or
+    none where it may be any. optional: whether None is a value.
+    """
+
+    name: str
+    key: str
+    table: str
+    type: type
+    choices: tuple[str, ...]
+    optional: bool
+    default: Any
+    help: str
+    fixed: bool
+
+
+def options(config: type) -> tuple[Option, ...]:
+    """The options of a dataclass in their order; fields that are none are left out."""
+    hints = get_type_hints(config)
+    return tuple(
+        Option(entry.name, entry.name.replace("_", "-"), entry.metadata["table"], *_kind(hints[entry.name]),
+               entry.default, entry.metadata["help"], entry.metadata["fixed"])
+        for entry in fields(config)
+        if "table" in entry.metadata
+    )  # fmt: skip
+
+
+def check_choices(config: object) -> None:
+    """InputError for the first option whose value is none of its choices."""
+    for option in options(type(config)):
+        value = getattr(config, option.name)
+        if value is None and option.optional:
+            continue
+        if option.choices and value not in option.choices:
+            near = difflib.get_close_matches(str(value), option.choices, n=1)
+            raise InputError(
+                f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}"
+                + (f"; do you mean {near[0]}?" if near else "")
+            )
+
+
+def values_of(config: object) -> dict[str, Any]:
+    """{key: value} of a dataclass's options."""
+    return {option.key: getattr(config, option.name) for option in options(type(config))}
+
+
+def from_values(config: type[Config], values: dict[str, Any], **others: Any) -> Config:
+    """The dataclass with the values given by key; keys of other dataclasses are passed over.
+
+    others: fields that are no options.
+    """
+    given = {option.name: values[option.key] for option in options(config) if option.key in values}
+    return config(**given, **others)
+
+
+def _kind(hint: Any) -> tuple[type, tuple[str, ...], bool]:
+    """The plain type of an annotation, the words that it allows, and whether it allows None."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return *_kind(inner)[:2], True
+    if origin is Literal and all(type(word) is str for word in arguments):
+        return str, arguments, False
+    if hint in (bool, int, float, str) or hint == tuple[str, ...]:
+        return origin or hint, (), False
+    raise TypeError(f"an option cannot be of the type {hint}")

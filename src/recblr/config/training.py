@@ -1,0 +1,127 @@
+"""How a run trains."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+from recblr.config.model import RecBLRConfig
+from recblr.config.option import check_choices, from_values, option, values_of
+from recblr.errors import InputError, naming_flag
+
+_data = partial(option, "data")
+_optimisation = partial(option, "optimisation")
+_loss = partial(option, "loss")
+_run = partial(option, "run")
+
+SplitName = Literal["leave-one-out", "time"]
+Samples = Literal["positions", "prefixes"]
+Schedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "bfloat16"]
+Loss = Literal["cross-entropy", "bpr", "gbce", "sampled-softmax"]
+NegativesFrom = Literal["uniform", "popularity"]
+
+_Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
+_RULES: tuple[_Rule, ...] = (
+    (
+        ("epochs", "batch_tokens", "batch_sequences", "patience", "negatives"),
+        lambda value: value >= 1,
+        "be at least 1",
+    ),
+    (("learning_rate",), lambda value: 0 < value < math.inf, "be a positive number"),
+    (("warmup", "ema"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    (("gbce_t",), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    (
+        ("weight_decay", "clip_norm", "checkpoint_minutes"),
+        lambda value: 0 <= value < math.inf,
+        "be 0 or a positive number",
+    ),
+    # What torch's generator takes.
+    (("seed",), lambda value: 0 <= value < 2**64, f"lie in 0..{2**64 - 1}"),
+)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Options of a run, the model's among them; `recblr train --help` says what each means."""
+
+    split: SplitName = _data(
+        "leave-one-out", "leave-one-out (each user's last), or time (everybody's latest)."
+    )
+    valid_share: float | None = _data(None, "Of a split by time, the share of events that validate (0.1).")
+    test_share: float | None = _data(
+        None, "Of a split by time, the share of events, the last, that test (0.1)."
+    )
+    epochs: int = _optimisation(36, "Passes over every user's whole training history.")
+    samples: Samples = _optimisation(
+        "positions",
+        "positions (all of a history in one pass) or prefixes (a pass each, as the authors' code has it).",
+    )
+    batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
+    batch_sequences: int = _optimisation(2048, "Prefixes in a batch, where samples are prefixes.")
+    learning_rate: float = _optimisation(1e-3, "Adam's, at its highest.")
+    schedule: Schedule = _optimisation("cosine", "cosine (down to a hundredth of the rate) or constant.")
+    warmup: float = _optimisation(0.0, "Share of all steps in which the rate rises from 0.")
+    weight_decay: float = _optimisation(0.0, "AdamW's, of matrices but embeddings; 0 is plain Adam.")
+    clip_norm: float = _optimisation(0.0, "Scale gradients with a larger norm down to it; 0 is off.")
+    ema: float = _optimisation(
+        0.0, "Validate and keep a moving average of the weights, of this decay (0.999); 0 is off."
+    )
+    precision: Precision = _optimisation("float32", "float32, or bfloat16 for the layers' products.")
+    patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
+    loss: Loss = _loss(
+        "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
+    )
+    negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
+    negatives_from: NegativesFrom | None = _loss(
+        None, "uniform, or popularity; by default popularity for sampled-softmax only."
+    )
+    gbce_t: float = _loss(0.75, "How far gbce is calibrated, from 0 to 1.")
+    seed: int = _run(0, "Of weights, batches, dropout and negatives.")
+    checkpoint_minutes: float = _run(
+        10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
+    )
+    tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
+    model: RecBLRConfig = field(default_factory=RecBLRConfig)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for names, holds, rule in _RULES:
+            for name in names:
+                value = getattr(self, name)
+                if not holds(value):
+                    raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
+        if self.loss == "gbce" and self.proposal != "uniform":
+            raise InputError(
+                "--loss gbce is calibrated for uniform negatives, not by popularity; "
+                "leave --negatives-from out, or choose another loss"
+            )
+
+    @property
+    def proposal(self) -> NegativesFrom:
+        """How negatives are drawn.
+
+        The sampled softmax estimates the same from either, and by popularity with less error: the popular
+        items make most of the normaliser. The other losses are changed by what they are compared with.
+        """
+        if self.negatives_from is not None:
+            return self.negatives_from
+        return "popularity" if self.loss == "sampled-softmax" else "uniform"
+
+    @classmethod
+    def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":
+        """Of {key: value}, the model's among them; what is missing has its default."""
+        try:
+            model = from_values(RecBLRConfig, values)
+        except ValueError as error:
+            raise naming_flag(error) from None
+        return from_values(cls, values, model=model)
+
+    def as_options(self) -> dict[str, Any]:
+        """Every option by its key, the model's among them: the inverse of :meth:`from_options`."""
+        return values_of(self) | values_of(self.model)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by field, for a report."""
+        return asdict(self)

@@ -1,0 +1,91 @@
+"""The model with all that a step of training changes, and the step."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from recblr.config import TrainingConfig
+from recblr.data import Batch
+from recblr.nn.model import RecBLR
+from recblr.training.objective import Objective
+
+
+class Learner:
+    """A model in training.  What is in `model`, `optimizer` and `average` is all that a step depends on.
+
+    model: the weights that gradients move. average: their moving average, or None.
+    objective: the loss.
+    """
+
+    def __init__(self, num_items: int, config: TrainingConfig, objective: Objective) -> None:
+        self._config, self._objective = config, objective
+        torch.manual_seed(config.seed)
+        self.model = RecBLR(num_items, config.model)
+        self.optimizer = torch.optim.AdamW(
+            decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
+        )
+        self.average = averaged(self.model, config.ema) if config.ema else None
+
+    @property
+    def kept(self) -> RecBLR:
+        """The model that is validated and kept: the average, where there is one."""
+        return self.model if self.average is None else cast(RecBLR, self.average.module)
+
+    def step(self, batch: Batch, learning_rate: float, *seed: int) -> float:
+        """One step of the optimizer; its random numbers depend on the run's seed and on `seed` alone.
+
+        Returns the batch's mean loss.
+        """
+        # Not torch.manual_seed, which asks every kind of device and takes a hundred times as long.
+        torch.default_generator.manual_seed(
+            int(np.random.SeedSequence([self._config.seed, *seed]).generate_state(1)[0])
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.model.train()
+        loss = self._loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self._config.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return loss.item()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16"):
+            hidden = self.model(torch.from_numpy(batch.inputs), offsets=torch.from_numpy(batch.offsets))
+        if batch.rows is not None:
+            hidden = hidden[torch.from_numpy(batch.rows)]
+        # In float32 whatever the precision: the loss is a small difference of large sums.
+        targets = torch.from_numpy(batch.targets)
+        return self._objective(hidden.float(), self.model.item_embedding.weight, targets)
+
+
+def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Two groups of parameters: matrices but embeddings, which decay, and the rest, which does not.
+
+    An item that is seldom seen must not fade between its gradients, and norms, biases and Lambda are no
+    matrices that could grow without end.
+    """
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed = [p for p in model.parameters() if p.dim() >= 2 and id(p) not in embeddings]
+    others = [p for p in model.parameters() if p.dim() < 2 or id(p) in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def averaged(model: RecBLR, decay: float) -> AveragedModel:
+    """A moving average of the model's weights, ``average += (1 - d) * (weights - average)`` after each step.
+
+    d is min(decay, (1 + n) / (10 + n)) after n steps, so that the first weights are soon forgotten.
+    """
+
+    def towards(average: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
+        n = int(steps)
+        return torch.lerp(average, weights, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(model, avg_fn=towards)

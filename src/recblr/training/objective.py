@@ -1,0 +1,45 @@
+"""The loss that a run asks for, as a function of what the model gives."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from recblr.config import TrainingConfig
+from recblr.data import Packed
+from recblr.nn.losses import (
+    Proposal,
+    bpr_loss,
+    gbce_beta,
+    gbce_loss,
+    linear_cross_entropy,
+    log_odds_at_random,
+    sampled_softmax_loss,
+)
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""hidden (N, D), item embeddings (V, D), targets (N,) -> the mean loss, a scalar."""
+
+
+def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objective:
+    """The loss of `config.loss`.  Negatives are drawn from torch's own generator, anew at each call.
+
+    train: the histories that are trained on, whose items make popularity.
+    """
+    if config.loss == "cross-entropy":
+        return linear_cross_entropy
+    if config.proposal == "uniform":
+        proposal = Proposal.uniform(num_items)
+    else:
+        proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)
+    beta, bias = gbce_beta(config.negatives, num_items, config.gbce_t), log_odds_at_random(num_items)
+
+    def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        negatives = proposal.draw(config.negatives)
+        if config.loss == "bpr":
+            return bpr_loss(hidden, weight, targets, negatives)
+        if config.loss == "gbce":
+            return gbce_loss(hidden, weight, targets, negatives, beta, bias)
+        return sampled_softmax_loss(hidden, weight, targets, negatives, proposal.log_q)
+
+    return loss

@@ -1,0 +1,73 @@
+"""RUN/tensorboard: a run's scalars for TensorBoard, over the number of optimizer steps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from recblr.errors import InputError
+from recblr.training.listener import Silent, Step
+from recblr.training.record import EpochRecord
+
+EVERY = 10  # steps between two points of the training loss
+
+
+def check_tensorboard() -> None:
+    """InputError unless TensorBoard is installed."""
+    if find_spec("tensorboard") is None:
+        raise InputError(
+            "--tensorboard takes TensorBoard: pip install 'recblr[tensorboard]', or leave the option out"
+        )
+
+
+class TensorBoard(Silent):
+    """A listener that writes scalars.
+
+    folder: theirs. steps: of the run so far; what an earlier part of it wrote beyond them is done again,
+    and TensorBoard is told to forget it.
+
+    Raises InputError where TensorBoard is missing or the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        check_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder = folder
+        with self._writing():
+            self._writer = SummaryWriter(folder, purge_step=steps + 1)
+
+    def trained(self, step: Step) -> None:
+        if step.number % EVERY == 0:
+            with self._writing():
+                self._writer.add_scalar("train/loss", step.loss, step.number)
+                self._writer.add_scalar("train/learning_rate", step.learning_rate, step.number)
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        scalars = {
+            "epoch/number": record.epoch,
+            "epoch/loss": record.loss,
+            "epoch/train_seconds": record.train_seconds,
+            "epoch/valid_seconds": record.valid_seconds,
+        }
+        for masking, metrics in record.valid.items():
+            scalars |= {f"valid_{masking}/{name}": value for name, value in metrics.items()}
+        with self._writing():
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, record.steps)
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        with self._writing():
+            self._writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {self._folder}: {error.strerror}; "
+                "make room there, or go on with --resume --no-tensorboard"
+            ) from None

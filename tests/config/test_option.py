@@ -1,0 +1,81 @@
+"""A dataclass field is all it takes to make a flag, a key of config files and a line of the help."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import pytest
+
+from recblr.config import OPTIONS, TABLES, DataConfig, RecBLRConfig, TrainingConfig
+from recblr.config.option import check_choices, option, options
+from recblr.errors import InputError
+
+CONFIGS = (DataConfig, RecBLRConfig, TrainingConfig)
+
+
+def test_every_field_is_an_option_but_the_model_within_training() -> None:
+    names = [field.name for config in CONFIGS for field in fields(config) if field.name != "model"]
+    assert [option.name for option in OPTIONS.values()] == names
+
+
+def test_no_two_options_share_a_flag() -> None:
+    assert sum(len(options(config)) for config in CONFIGS) == len(OPTIONS)
+
+
+@pytest.mark.parametrize("key", OPTIONS)
+def test_every_option_says_what_it_is_for_in_one_sentence(key: str) -> None:
+    help = OPTIONS[key].help
+    assert help.endswith(".")
+    assert "\n" not in help
+    assert OPTIONS[key].table in TABLES
+
+
+@dataclass(frozen=True)
+class Some:
+    """What an annotation can be."""
+
+    ratio: float = option("run", 0.5, "A ratio.")
+    name: str | None = option("run", None, "A name.", fixed=False)
+    names: tuple[str, ...] = option("run", (), "Names.")
+    colour: Literal["red", "blue"] | None = option("run", "red", "A colour.")
+    not_an_option: int = 3
+
+
+def test_types_and_choices_are_read_from_the_annotations() -> None:
+    found = [(o.key, o.type, o.choices, o.optional, o.default, o.fixed) for o in options(Some)]
+    assert found == [
+        ("ratio", float, (), False, 0.5, True),
+        ("name", str, (), True, None, False),
+        ("names", tuple, (), False, (), True),
+        ("colour", str, ("red", "blue"), True, "red", True),
+    ]
+
+
+def test_a_value_that_is_no_choice_is_told_with_the_nearest() -> None:
+    check_choices(Some(colour="blue"))
+    check_choices(Some(colour=None))
+    with pytest.raises(
+        InputError, match=r"^--colour must be one of red, blue, but is 'blu'; do you mean blue\?$"
+    ):
+        check_choices(Some(colour="blu"))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What it cannot be."""
+
+    numbers: tuple[int, ...] = option("run", (), "Numbers.")
+
+
+def test_a_field_that_could_not_be_a_flag_is_refused() -> None:
+    with pytest.raises(TypeError, match="an option cannot be of the type tuple"):
+        options(Numbers)
+    with pytest.raises(ValueError, match="table must be one of data, model, optimisation, loss, run"):
+        option("colours", "red", "A colour.")
+
+
+def test_options_need_no_torch() -> None:
+    code = "import sys; import recblr.config, recblr.config.file; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
