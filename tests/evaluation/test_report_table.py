@@ -49,6 +49,11 @@ def test_the_caption_names_dataset_sizes_and_protocol() -> None:
     assert "leave-one-out, whole catalogue, pessimistic ties" in text
 
 
+def test_the_caption_of_a_split_by_time_says_how_many_users_were_asked_about() -> None:
+    text = "\n".join(lines(report(protocol={"split": "time", "test_users": 1180})))
+    assert "split by time (1,180 users), whole catalogue, pessimistic ties" in text
+
+
 def test_several_seeds_show_their_spread() -> None:
     text = "\n".join(lines(report(ours={0: figures(0.2), 1: figures(0.3), 2: figures(0.4)})))
     assert "0.3000 ±.1000" in text

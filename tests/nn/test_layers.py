@@ -165,7 +165,7 @@ def test_scores_are_those_of_the_tied_embedding():
 
 
 def test_lambda_starts_uniform_in_alpha():
-    alpha = torch.exp(-F.softplus(BDLRU(20_000).Lambda.detach().double()))
+    alpha = torch.exp(-F.softplus(BDLRU(6_000).Lambda.detach().double()))
     assert alpha.min() >= 0.9 - 1e-6
     assert alpha.max() <= 0.999 + 1e-6
     deciles = torch.quantile(alpha, torch.linspace(0, 1, 11, dtype=torch.float64))

@@ -74,11 +74,20 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
     lines = [
         f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, "
         f"{dataset['interactions']:,} interactions",
-        ", ".join(str(protocol[key]) for key in ("split", "candidates") if key in protocol)
-        + (f", {protocol['ties']} ties" if "ties" in protocol else ""),
+        ", ".join(_protocol(protocol)),
     ]
     if "masked" in maskings:
         lines.append("unseen items: those in the user's own history are left out")
     if seeds > 1:
         lines.append(f"mean ± sample standard deviation of {seeds} seeds")
     return Text("\n".join(line for line in lines if line), style="dim")
+
+
+def _protocol(protocol: Mapping[str, Any]) -> list[str]:
+    """What the figures depend on, in a few words each."""
+    split = protocol.get("split")
+    words = [{"time": "split by time"}.get(split, str(split))] if split else []
+    if split == "time" and "test_users" in protocol:
+        words[0] += f" ({protocol['test_users']:,} users)"
+    words += [str(protocol["candidates"])] if "candidates" in protocol else []
+    return words + ([f"{protocol['ties']} ties"] if "ties" in protocol else [])
