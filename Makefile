@@ -1,6 +1,7 @@
 # make demo   create .venv, install, train on the built-in dataset, print metrics and recommendations
 # make test   everything that CI runs: build, ruff, mypy, C++ tests, pytest
-# make clean  remove what these two made
+# make wheel  build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
+# make clean  remove what these made
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test clean
+.PHONY: demo test lint types cpp-test py-test wheel clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -53,6 +54,26 @@ cpp-test: $(VENV)/.dev
 
 py-test: $(VENV)/.dev
 	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+
+# The Python to build a wheel for, and whether it is tried with torch: auto where there is one for that Python, no.
+WHEEL_PYTHON := $(BIN)/python
+WHEEL_TORCH := required
+
+# The commit's time for every file's, so that the same commit gives the same bytes.
+EPOCH = SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2> /dev/null),315532800)
+
+# torch's libraries are not put inside: whoever imports torch has them.
+build/wheel/.built: $(VENV)/.dev $(SOURCES)
+	@rm -rf build/wheel
+	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q --no-deps -w build/wheel .
+	$(EPOCH) PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libtorch.so -w build/wheel/repaired build/wheel/*.whl
+	$(BIN)/python tools/check_wheel.py build/wheel/repaired/*.whl
+	@touch $@
+
+wheel: build/wheel/.built
+	$(WHEEL_PYTHON) tools/try_wheel.py build/wheel/repaired/*.whl --torch $(WHEEL_TORCH)
+	@mkdir -p dist && cp build/wheel/repaired/*.whl dist/
+	@echo "in dist/: $$(basename build/wheel/repaired/*.whl)"
 
 clean:
 	rm -rf $(VENV) build dist demo
