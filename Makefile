@@ -1,7 +1,8 @@
-# make demo   create .venv, install, train on the built-in dataset, print metrics and recommendations
-# make test   everything that CI runs: build, ruff, mypy, C++ tests, pytest
-# make wheel  build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
-# make clean  remove what these made
+# make demo    create .venv, install, train on the built-in dataset, print metrics and recommendations
+# make test    everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make wheel   build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
+# make matrix  test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
+# make clean   remove what these made
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test wheel clean
+.PHONY: demo test lint types cpp-test py-test wheel matrix clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -74,6 +75,12 @@ wheel: build/wheel/.built
 	$(WHEEL_PYTHON) tools/try_wheel.py build/wheel/repaired/*.whl --torch $(WHEEL_TORCH)
 	@mkdir -p dist && cp build/wheel/repaired/*.whl dist/
 	@echo "in dist/: $$(basename build/wheel/repaired/*.whl)"
+
+# The oldest torch served, the one that CUDA 13 came with, CI's, and the newest.
+MATRIX_TORCH := 2.10.0 2.11.0 2.13.0 2.15.0
+
+matrix: build/wheel/.built
+	$(BIN)/python tools/matrix.py build/wheel/repaired/*.whl $(MATRIX_TORCH)
 
 clean:
 	rm -rf $(VENV) build dist demo

@@ -30,7 +30,7 @@ from shared_library import SharedLibrary
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 SUFFIXES = {".py", ".pyi", ".so", ".typed"}
-LARGEST = 8 << 20  # bytes, compressed; the two libraries take a quarter of a megabyte
+LARGEST = 8 << 20  # bytes, compressed
 SYSTEM = re.compile(r"(libc|libm|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
 
 
