@@ -144,7 +144,7 @@ def an_error_thrown_in_the_library_arrives_as_a_value_error() -> None:
     import torch
 
     arguments = torch.tensor(A), torch.tensor(B), None, torch.tensor([0, 50])
-    said = complaint(ValueError, lambda: torch.ops.recblr.scan(*arguments))
+    said = complaint(ValueError, lambda: recblr.scan(*arguments))
     assert said == "scan: offsets must end with the number of rows 40, but ends with 50", said
 
 
