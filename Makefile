@@ -1,8 +1,9 @@
-# make demo   create .venv, install, train on the built-in dataset, print metrics and recommendations
-# make test   everything that CI runs: build, ruff, mypy, C++ tests, pytest
-# make clean  remove what these made
-#
-# make recbole  install RecBole into an environment of its own (Python 3.11) and test the plug-in there; not part of CI
+# make demo     create .venv, install, train on the built-in dataset, print metrics and recommendations
+# make test     everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make wheel    build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
+# make matrix   test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
+# make recbole  install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
+# make clean    remove what these made
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test recbole clean
+.PHONY: demo test lint types cpp-test py-test wheel matrix recbole clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,6 +68,32 @@ recbole:
 	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt '.[recbole]' pytest hypothesis
 	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # or else the tests would only be skipped
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
+
+# The Python to build a wheel for, and whether it is tried with torch: auto where there is one for that Python, no.
+WHEEL_PYTHON := $(BIN)/python
+WHEEL_TORCH := required
+
+# The commit's time for every file's, so that the same commit gives the same bytes.
+EPOCH = SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2> /dev/null),315532800)
+
+# torch's libraries are not put inside: whoever imports torch has them.
+build/wheel/.built: $(VENV)/.dev $(SOURCES)
+	@rm -rf build/wheel
+	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q --no-deps -w build/wheel .
+	$(EPOCH) PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libtorch.so -w build/wheel/repaired build/wheel/*.whl
+	$(BIN)/python tools/check_wheel.py build/wheel/repaired/*.whl
+	@touch $@
+
+wheel: build/wheel/.built
+	$(WHEEL_PYTHON) tools/try_wheel.py build/wheel/repaired/*.whl --torch $(WHEEL_TORCH)
+	@mkdir -p dist && cp build/wheel/repaired/*.whl dist/
+	@echo "in dist/: $$(basename build/wheel/repaired/*.whl)"
+
+# The oldest torch served, the one that CUDA 13 came with, CI's, and the newest.
+MATRIX_TORCH := 2.10.0 2.11.0 2.13.0 2.15.0
+
+matrix: build/wheel/.built
+	$(BIN)/python tools/matrix.py build/wheel/repaired/*.whl $(MATRIX_TORCH)
 
 clean:
 	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo

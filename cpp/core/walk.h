@@ -31,7 +31,10 @@ struct Stream {
 };
 template <typename T>
 Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
-  return {v.data + w.plane * v.sequence + w.row * v.time + c * v.channel, w.direction * v.time, v.channel};
+  if (w.length == 0) return {v.data, 0, v.channel};  // there is no first row to point to
+  // The stride of an axis of one step is never taken and may be anything.
+  const std::int64_t time = w.length > 1 || !w.begins ? w.direction * v.time : 0;
+  return {v.data + w.plane * v.sequence + w.row * v.time + c * v.channel, time, v.channel};
 }
 template <typename T>
 Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {

@@ -19,7 +19,7 @@ using namespace py::literals;
 
 namespace {
 
-using Offsets = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
+using Offsets = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 
 std::string shape(const py::array& a) { return py::str(a.attr("shape")); }
 std::string dtype(const py::array& a) { return py::str(a.dtype()); }

@@ -1,6 +1,7 @@
 // What scan and its backward have in common on every device: checks, shapes and layouts.
 #pragma once
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,15 @@ struct Sequences {
   std::vector<std::int64_t> offsets;  // empty unless packed; checked
 };
 
+// Memory that came from elsewhere, a buffer say, may lie between elements.
+inline void check_aligned(const char* op, const char* name, const Tensor& t) {
+  with_element(t.dtype(), [&](auto element) {
+    using T = typename decltype(element)::type;
+    if (reinterpret_cast<std::uintptr_t>(t.data<T>()) % alignof(T) != 0)
+      refuse(std::string(op) + ": " + name + " must be aligned to its elements; pass a copy");
+  });
+}
+
 inline void check_same(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
   bool same = t.dim() == other.dim();
   for (int i = 0; same && i < t.dim(); ++i) same = t.size(i) == other.size(i);
@@ -64,19 +74,25 @@ inline void check_same(const char* op, const char* name, const Tensor& t, const 
   if (t.dtype() != other.dtype())
     refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) + ", but has " +
            dtype_name(t.dtype()));
+  check_aligned(op, name, t);
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& t) {
   if (!with_element(t.dtype(), [](auto) {}))
     refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " +
            dtype_name(t.dtype()));
+  check_aligned(op, name, t);
 }
 
 template <typename Int>
 std::vector<std::int64_t> read_offsets(const Tensor& offsets) {
   std::vector<std::int64_t> values(static_cast<std::size_t>(offsets.size(0)));
-  const Int* data = offsets.data<Int>();
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = data[static_cast<std::int64_t>(i) * offsets.stride(0)];
+  const char* data = offsets.data<char>();  // aligned or not
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Int value;
+    std::memcpy(&value, data + static_cast<std::int64_t>(i * sizeof value) * offsets.stride(0), sizeof value);
+    values[i] = value;
+  }
   return values;
 }
 
@@ -115,6 +131,7 @@ inline void check_state(const char* op, const char* name, const Tensor& state, c
   if (state.dtype() != accumulation_dtype(dtype))
     refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
            dtype_name(state.dtype()));
+  check_aligned(op, name, state);
 }
 
 // A new tensor for a state a sequence, (count, channels), on the device of `like`.

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from recblr._torch_hook import register_operators_with_torch
-from recblr.errors import InputError
+from recblr.errors import InputError, needed
 
 if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
@@ -61,10 +61,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'recblr' has no attribute '{name}'")
-    if _LAZY[name] == "recblr.ops":
-        # First, as the hook does: two threads that import both then never wait for each other.
-        importlib.import_module("torch")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        if _LAZY[name] == "recblr.ops":
+            # First, as the hook does: two threads that import both then never wait for each other.
+            importlib.import_module("torch")
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        raise needed(f"recblr.{name}", error) from None
     globals()[name] = value
     return value
 

@@ -9,7 +9,7 @@ import warnings
 
 from recblr.cli import doctor, download, evaluate, recommend, synth, train  # noqa: F401 - registers each command
 from recblr.cli.app import app, tell
-from recblr.errors import InputError
+from recblr.errors import InputError, needed
 
 __all__ = ["app", "main"]
 
@@ -36,6 +36,12 @@ def main() -> None:
         app(prog_name="recblr")
     except InputError as error:
         tell(str(error))
+        sys.exit(2)
+    except ModuleNotFoundError as error:  # installed without its dependencies
+        sentence = needed("this command", error)
+        if sentence is error:
+            raise
+        tell(str(sentence))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

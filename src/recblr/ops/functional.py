@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from recblr.ops import autograd, checks, composed
+from recblr.ops.refusals import value_errors
 
 
+@value_errors
 def scan(
     a: Tensor,
     b: Tensor,
@@ -38,6 +40,7 @@ def scan(
     return h
 
 
+@value_errors
 def scan_with_final(
     a: Tensor,
     b: Tensor,
@@ -81,6 +84,7 @@ def check_offsets(offsets: Tensor, rows: int) -> None:
     checks.offsets_values("check_offsets", offsets, rows)
 
 
+@value_errors
 def bdlru(
     x: Tensor,
     gates: Tensor,
@@ -117,6 +121,7 @@ def bdlru(
     return y, final
 
 
+@value_errors
 def causal_conv1d(
     x: Tensor,
     weight: Tensor,

@@ -1,0 +1,187 @@
+"""What an installed wheel does where there is neither a source tree nor a compiler: a line a statement.
+
+    python -I installed.py without-torch | with-torch
+
+Run by tools/try_wheel.py in an environment that holds the wheel; needs nothing but it and its dependencies.
+"""
+
+import importlib
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import files
+from pathlib import Path
+
+import numpy as np
+
+import recblr
+from recblr._core import scan
+
+COMMAND = Path(sys.prefix) / "bin" / "recblr"
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False)
+
+
+def succeeds(*words: str) -> str:
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def complaint(kind: type[Exception], call: Callable[[], object]) -> str:
+    """The text of the error of this kind that the call must raise."""
+    try:
+        got = call()
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__}, but {got}")
+
+
+def recurrence(a, b, initial=None, boundaries=None, reverse=False):
+    """h[t] = a[t] * h[t-1] + b[t] over rows of one sequence, or of packed ones."""
+    h = np.zeros_like(b)
+    boundaries = boundaries if boundaries is not None else [0, len(b)]
+    for s, (begin, end) in enumerate(itertools.pairwise(boundaries)):
+        state = np.zeros_like(b[0]) if initial is None else initial[s]
+        for t in reversed(range(begin, end)) if reverse else range(begin, end):
+            h[t] = state = a[t] * state + b[t]
+    return h
+
+
+RANDOM = np.random.default_rng(0)
+A, B = RANDOM.uniform(-1, 1, (2, 40, 70))
+OFFSETS = np.array([0, 7, 7, 40])
+INITIAL = RANDOM.uniform(-1, 1, (3, 70))
+
+
+def there_is_no_compiler() -> None:
+    assert not [name for name in ("cc", "c++", "gcc", "g++", "clang", "cmake", "ninja") if shutil.which(name)]
+
+
+def the_package_comes_from_this_environment() -> None:
+    assert Path(recblr.__file__).is_relative_to(sys.prefix), recblr.__file__
+    assert all(Path(file.locate()).is_relative_to(sys.prefix) for file in files("recblr") or [])
+
+
+def the_numpy_scan_is_the_recurrence() -> None:
+    for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-13)):
+        a, b, initial = (x.astype(dtype) for x in (A, B, INITIAL))
+        wanted = recurrence(A, B, INITIAL, OFFSETS, reverse=True)
+        np.testing.assert_allclose(scan(a, b, initial, OFFSETS, reverse=True), wanted, tolerance, tolerance)
+        np.testing.assert_allclose(scan(a[::2], b[::2]), recurrence(A[::2], B[::2]), tolerance, tolerance)
+
+
+def a_wrong_array_is_refused_in_one_sentence() -> None:
+    said = complaint(ValueError, lambda: scan(A, B[:, 1:]))
+    assert said == "scan: a must have b's shape (40, 69), but has (40, 70)", said
+
+
+def the_help_names_every_command() -> None:
+    said = succeeds("--help")
+    assert all(name in said for name in ("train", "evaluate", "recommend", "synth", "doctor")), said
+
+
+# --- without torch
+
+
+def torch_is_absent() -> None:
+    complaint(ModuleNotFoundError, lambda: importlib.import_module("torch"))
+
+
+def the_doctor_says_that_torch_is_not_installed() -> None:
+    said = succeeds("doctor")
+    assert "torch            not installed; pip install torch" in said, said
+    assert "operators        not registered: torch is not installed" in said, said
+    assert recblr.build_info()["isa"] in said
+    assert recblr.build_info()["ops"] is None
+
+
+def an_operator_says_that_it_needs_torch() -> None:
+    for name in ("scan", "RecBLR"):
+        said = complaint(ModuleNotFoundError, lambda name=name: getattr(recblr, name))
+        assert said == f"recblr.{name} needs torch, which is not installed: pip install torch", said
+
+
+def training_says_that_it_needs_torch() -> None:
+    done = command("train", "log.inter", "--out", "run")
+    wanted = "recblr: this command needs torch, which is not installed: pip install torch\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", wanted), done
+
+
+# --- with torch
+
+
+def the_native_kernels_serve_the_operators() -> None:
+    assert recblr.build_info()["ops"]["cpu"] == "native", recblr.build_info()
+
+
+def the_operator_is_the_recurrence() -> None:
+    import torch
+
+    h = torch.ops.recblr.scan(torch.tensor(A), torch.tensor(B), torch.tensor(INITIAL), torch.tensor(OFFSETS))
+    np.testing.assert_allclose(h.numpy(), recurrence(A, B, INITIAL, OFFSETS), 1e-13, 1e-13)
+
+
+def its_gradient_is_the_recurrences() -> None:
+    import torch
+
+    a, b = torch.tensor(A, requires_grad=True), torch.tensor(B, requires_grad=True)
+    recblr.scan(a, b, offsets=torch.tensor(OFFSETS)).sum().backward()
+    following = np.vstack([A[1:], np.zeros(70)])
+    following[OFFSETS[1:] - 1] = 0  # a sequence's last step hands nothing on
+    before = np.vstack([np.zeros(70), recurrence(A, B, boundaries=OFFSETS)[:-1]])
+    before[OFFSETS[:-1]] = 0
+    adjoint = recurrence(following, np.ones_like(B), reverse=True)
+    np.testing.assert_allclose(b.grad.numpy(), adjoint, 1e-12, 1e-12)
+    np.testing.assert_allclose(a.grad.numpy(), adjoint * before, 1e-12, 1e-12)
+
+
+def an_error_thrown_in_the_library_arrives_as_a_value_error() -> None:
+    import torch
+
+    arguments = torch.tensor(A), torch.tensor(B), None, torch.tensor([0, 50])
+    said = complaint(ValueError, lambda: recblr.scan(*arguments))
+    assert said == "scan: offsets must end with the number of rows 40, but ends with 50", said
+
+
+def a_model_trains_and_recommends() -> None:
+    succeeds("synth", "log.inter", "--users", "300")
+    small = ("--epochs", "1", "--d-model", "16", "--num-layers", "1")
+    succeeds("train", "log.inter", "--out", "run", *small)
+    said = succeeds("recommend", "run", "--user", "u7", "-k", "3")
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["1", "2", "3"], said
+
+
+ALWAYS = (
+    there_is_no_compiler,
+    the_package_comes_from_this_environment,
+    the_numpy_scan_is_the_recurrence,
+    a_wrong_array_is_refused_in_one_sentence,
+    the_help_names_every_command,
+)
+STATEMENTS = {
+    "without-torch": (
+        *ALWAYS,
+        torch_is_absent,
+        the_doctor_says_that_torch_is_not_installed,
+        an_operator_says_that_it_needs_torch,
+        training_says_that_it_needs_torch,
+    ),
+    "with-torch": (
+        *ALWAYS,
+        the_native_kernels_serve_the_operators,
+        the_operator_is_the_recurrence,
+        its_gradient_is_the_recurrences,
+        an_error_thrown_in_the_library_arrives_as_a_value_error,
+        a_model_trains_and_recommends,
+    ),
+}
+
+if __name__ == "__main__":
+    for statement in STATEMENTS[sys.argv[1]]:
+        statement()
+        print("  ok   ", statement.__name__.replace("_", " "), flush=True)

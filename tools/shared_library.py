@@ -1,0 +1,37 @@
+"""What the loader reads of a shared library: what it needs and from where, and what it exports."""
+
+import io
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+
+class SharedLibrary:
+    """The dynamic part of an ELF file.
+
+    needed: names of libraries; run_paths: of RPATH and RUNPATH; exports: names of symbols that others see;
+    versions: symbol versions asked of others, as "GLIBC_2.34"; executable_stack: whether it asks for one.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        elf = ELFFile(io.BytesIO(content))
+        tags = list(elf.get_section_by_name(".dynamic").iter_tags())
+        self.needed = {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"}
+        self.run_paths = [tag.rpath for tag in tags if tag.entry.d_tag == "DT_RPATH"]
+        self.run_paths += [tag.runpath for tag in tags if tag.entry.d_tag == "DT_RUNPATH"]
+        self.exports = {
+            symbol.name
+            for symbol in elf.get_section_by_name(".dynsym").iter_symbols()
+            if symbol.name and symbol.entry.st_shndx != "SHN_UNDEF"
+        }
+        self.versions = {
+            version.name
+            for section in elf.iter_sections()
+            if isinstance(section, GNUVerNeedSection)
+            for _, versions in section.iter_versions()
+            for version in versions
+        }
+        self.executable_stack = any(
+            segment.header.p_type == "PT_GNU_STACK" and segment.header.p_flags & 1
+            for segment in elf.iter_segments()
+        )
