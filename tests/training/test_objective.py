@@ -16,9 +16,9 @@ from recblr.nn.losses import (
     Proposal,
     bpr_loss,
     gbce_beta,
+    gbce_bias,
     gbce_loss,
     linear_cross_entropy,
-    log_odds_at_random,
     sampled_softmax_loss,
 )
 from recblr.training import Run, TrainingConfig, TrainingStopped, model_scorer, train
@@ -72,6 +72,7 @@ def test_each_name_stands_for_its_loss() -> None:
         "uniform": Proposal.uniform(items),
         "popularity": Proposal.popularity(torch.from_numpy(histories.items), items),
     }
+    beta = gbce_beta(7, items, 0.5)
     for loss, source in (("bpr", "popularity"), ("gbce", "uniform"), ("sampled-softmax", "popularity")):
         config = TrainingConfig(loss=loss, negatives=7, negatives_from=source, gbce_t=0.5)
         torch.manual_seed(3)
@@ -80,7 +81,7 @@ def test_each_name_stands_for_its_loss() -> None:
         negatives = proposals[source].draw(7)
         function, more = {
             "bpr": (bpr_loss, ()),
-            "gbce": (gbce_loss, (gbce_beta(7, items, 0.5), log_odds_at_random(items))),
+            "gbce": (gbce_loss, (beta, gbce_bias(beta, 7))),
             "sampled-softmax": (sampled_softmax_loss, (proposals[source].log_q,)),
         }[loss]
         assert torch.equal(found, function(hidden, weight, targets, negatives, *more))

@@ -11,9 +11,9 @@ from recblr.nn.losses import (
     Proposal,
     bpr_loss,
     gbce_beta,
+    gbce_bias,
     gbce_loss,
     linear_cross_entropy,
-    log_odds_at_random,
     sampled_softmax_loss,
 )
 
@@ -32,7 +32,8 @@ def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objectiv
         proposal = Proposal.uniform(num_items)
     else:
         proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)
-    beta, bias = gbce_beta(config.negatives, num_items, config.gbce_t), log_odds_at_random(num_items)
+    beta = gbce_beta(config.negatives, num_items, config.gbce_t)
+    bias = gbce_bias(beta, config.negatives)
 
     def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         negatives = proposal.draw(config.negatives)

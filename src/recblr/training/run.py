@@ -162,9 +162,8 @@ class Run:
         try:
             return read_config(self.config_file)
         except InputError as error:
-            reason, _, _ = str(error).partition(
-                "; "
-            )  # the rest is for somebody who writes a file of their own
+            # What follows is for somebody who writes a file of their own.
+            reason, _, _ = str(error).partition("; ")
             raise InputError(f"{reason}; {_REMEDY}") from None
 
     def config(self) -> TrainingConfig:

@@ -18,8 +18,8 @@ from recblr.nn.losses import (
     Proposal,
     bpr_loss,
     gbce_beta,
+    gbce_bias,
     gbce_loss,
-    log_odds_at_random,
     sampled_softmax_loss,
 )
 
@@ -185,9 +185,16 @@ def test_calibration_goes_from_plain_cross_entropy_to_the_sampling_rate() -> Non
     assert gbce_beta(1, 1, t=1.0) == 1.0
 
 
-def test_an_item_at_random_is_the_next_once_in_the_catalogues_size() -> None:
-    assert torch.sigmoid(torch.tensor(log_odds_at_random(129))).item() == pytest.approx(1 / 129)
-    assert log_odds_at_random(1) == 0.0
+@pytest.mark.parametrize("t", [0.0, 0.75, 1.0])
+def test_the_bias_is_where_the_loss_is_least_for_items_that_are_all_alike(t: float) -> None:
+    items = 129
+    every, hidden = torch.arange(items), torch.ones(items, 1, dtype=torch.float64)
+    weight = torch.zeros(items, 1, dtype=torch.float64, requires_grad=True)
+    beta = gbce_beta(16, items, t)  # any will do: here every other item is a negative
+    for bias, least in ((gbce_bias(beta, items - 1), True), (0.0, False)):
+        (gradient,) = torch.autograd.grad(gbce_loss(hidden, weight, every, every, beta, bias), weight)
+        assert bool((gradient.abs() < 1e-12).all()) == least
+    assert gbce_bias(gbce_beta(16, items, 1.0), 16) == pytest.approx(-math.log(items - 1))
 
 
 def test_a_proposal_draws_in_proportion_and_says_so() -> None:

@@ -2,7 +2,7 @@
 
 from recblr.nn.losses.bpr import bpr_loss
 from recblr.nn.losses.cross_entropy import linear_cross_entropy
-from recblr.nn.losses.gbce import gbce_beta, gbce_loss, log_odds_at_random
+from recblr.nn.losses.gbce import gbce_beta, gbce_bias, gbce_loss
 from recblr.nn.losses.proposal import Proposal
 from recblr.nn.losses.sampled_softmax import sampled_softmax_loss
 
@@ -10,8 +10,8 @@ __all__ = [
     "Proposal",
     "bpr_loss",
     "gbce_beta",
+    "gbce_bias",
     "gbce_loss",
     "linear_cross_entropy",
-    "log_odds_at_random",
     "sampled_softmax_loss",
 ]
