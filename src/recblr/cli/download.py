@@ -8,7 +8,6 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from recblr.cli.app import app, example, plain_console, tell, typed_command
-from recblr.data.download import PUBLISHER
 
 
 @app.command(epilog=example("recblr download ml-1m", "recblr download ml-100k --to films"))
@@ -18,8 +17,11 @@ def download(
         Path | None, typer.Option(metavar="FOLDER", help="A new folder for it; by default NAME.")
     ] = None,
     source: Annotated[
-        str, typer.Option("--from", metavar="URL", help="A mirror, or a folder that has the archive.")
-    ] = PUBLISHER,
+        str | None,
+        typer.Option(
+            "--from", metavar="URL", help="A mirror, or a folder with the archive; by default GroupLens."
+        ),
+    ] = None,
 ) -> None:
     """Fetch MovieLens from GroupLens, compare its checksum, and print how to train on it.
 
@@ -43,7 +45,7 @@ def download(
             files = data.download(
                 name,
                 folder,
-                source=source,
+                source=source or data.PUBLISHER,
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except KeyboardInterrupt:
