@@ -1,9 +1,10 @@
-# make demo     create .venv, install, train on the built-in dataset, print metrics and recommendations
-# make test     everything that CI runs: build, ruff, mypy, C++ tests, pytest
-# make wheel    build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
-# make matrix   test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
-# make recbole  install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
-# make clean    remove what these made
+# make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
+# make test      everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
+# make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
+# make sanitize  the C++ tests, the operators' tests and hostile input under AddressSanitizer and UBSan
+# make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
+# make clean     remove what these made
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test wheel matrix recbole clean
+.PHONY: demo test lint types cpp-test py-test wheel matrix sanitize recbole clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -94,6 +95,9 @@ MATRIX_TORCH := 2.10.0 2.11.0 2.13.0 2.15.0
 
 matrix: build/wheel/.built
 	$(BIN)/python tools/matrix.py build/wheel/repaired/*.whl $(MATRIX_TORCH)
+
+sanitize: $(VENV)/.dev
+	$(BIN)/python tools/sanitize.py
 
 clean:
 	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo
