@@ -27,8 +27,11 @@ class Environment:
     def __init__(self, folder: Path) -> None:
         self.python = folder / "bin" / "python"
         self.elsewhere = folder / "elsewhere"
+        # PIP_NO_DEPS: cibuildwheel installs the wheel with it, since not everything may be to be had.
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RECBLR_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "RECBLR_")) and name != "PIP_NO_DEPS"
         }
         self.variables = kept | {"PATH": str(self.python.parent), "COLUMNS": "100"}
         venv.create(folder, with_pip=True)
