@@ -41,6 +41,12 @@ class Outcome:
     seconds: float
 
 
+def pip(*arguments: str | Path) -> None:
+    """Run pip; end here where it fails, which it has told why."""
+    if subprocess.run([*PIP, *arguments], check=False).returncode:
+        sys.exit(f"matrix: pip {' '.join(map(str, arguments))} failed")
+
+
 def torch_wheel(version: str, cache: Path) -> Path:
     """The wheel of a version of torch for this Python, fetched where the cache lacks it."""
 
@@ -54,12 +60,10 @@ def torch_wheel(version: str, cache: Path) -> Path:
 
     if cached() is None:
         print(f"fetching torch {version} into {cache} …", flush=True)
-        subprocess.run([*PIP, "download", "--no-deps", "-d", str(cache), f"torch=={version}"], check=True)
+        pip("download", "--no-deps", "-d", cache, f"torch=={version}")
     found = cached()
     if found is None:
-        raise FileNotFoundError(
-            f"pip fetched no wheel of torch {version} for Python {platform.python_version()}"
-        )
+        sys.exit(f"pip fetched no wheel of torch {version} for Python {platform.python_version()}")
     return found
 
 
@@ -109,7 +113,7 @@ def main(wheel: Path, versions: list[str]) -> int:
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="matrix-") as scratch:
         site = Path(scratch) / "site"
-        subprocess.run([*PIP, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+        pip("install", "--no-deps", "--target", site, wheel)
         outcomes = [
             run_tests(unpacked(torch_wheel(version, cache)), site, Path(scratch) / "report.xml")
             for version in versions

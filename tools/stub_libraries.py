@@ -74,8 +74,13 @@ def _compile(name: str, versions: dict[str, set[str]], plain: set[str], out: Pat
 
 
 def write_stubs(folder: Path, out: Path) -> list[str]:
-    """Write what the libraries in a folder lack here; returns the names."""
+    """Write what the libraries in a folder lack here; returns the names.
+
+    Raises FileNotFoundError where the folder holds no library.
+    """
     libraries = sorted(folder.glob("*.so*"))
+    if not libraries:
+        raise FileNotFoundError(f"there is no library in {folder}")
     needs, installed = needs_of(libraries), _installed()
     missing = sorted(needs.libraries - {library.name for library in libraries} - installed.keys())
     here = needs_of(installed[name] for name in sorted(needs.libraries & installed.keys()))
@@ -91,4 +96,7 @@ def write_stubs(folder: Path, out: Path) -> list[str]:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit("usage: python tools/stub_libraries.py FOLDER OUT")
-    print("\n".join(write_stubs(Path(sys.argv[1]), Path(sys.argv[2]))))
+    try:
+        print("\n".join(write_stubs(Path(sys.argv[1]), Path(sys.argv[2]))))
+    except FileNotFoundError as error:
+        sys.exit(f"stub_libraries: {error}")
