@@ -35,7 +35,7 @@ class Bad:
 
 
 def train(*words: str, says: tuple[str, ...], prepare: Callable[[Path], object] = nothing) -> Bad:
-    return Bad(["train", *words, *TRAIN], says, prepare)
+    return Bad(["train", *TRAIN, *words], says, prepare)
 
 
 def text(content: str | bytes, name: str = "log.csv") -> Callable[[Path], object]:
@@ -78,14 +78,14 @@ def little_memory(extra: int = 6 << 30) -> Iterator[None]:
 
 def assert_one_sentence(seen: Seen, says: tuple[str, ...]) -> None:
     assert seen.code == 2, seen
-    assert seen.err.startswith("recblr: ")
-    assert seen.err.count("\n") == 1
+    assert seen.err.startswith("recblr: "), seen
+    assert seen.err.count("\n") == 1, seen
     assert seen.err.endswith("\n")
     assert len(seen.err) < 2000
     assert seen.err[:-1].isprintable()
     assert "Traceback" not in seen.out + seen.err
     for part in says:
-        assert part in seen.err
+        assert part in seen.err, seen
 
 
 def check(case: Bad, folder: Path, finished: Path) -> None:
