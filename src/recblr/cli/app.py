@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 
 ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
 
+_LONGEST = 1500  # characters of a sentence
+
 
 class _InOrder(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
@@ -57,8 +59,18 @@ def plain_console() -> Console:
 
 
 def tell(sentence: str) -> None:
-    """Say something beside the results, on standard error."""
-    print(f"recblr: {sentence}", file=sys.stderr)
+    """Say something beside the results, on standard error: one line, whatever names and ids hold."""
+    if len(sentence) > _LONGEST:
+        half = _LONGEST // 2
+        sentence = f"{sentence[:half]}…{sentence[-half:]}"  # the thing comes first, the remedy last
+    print(f"recblr: {printable(sentence)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """The text with line breaks and the terminal's control codes as escapes: a file may hold any."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
 
 
 def typed_command() -> str:

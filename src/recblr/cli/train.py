@@ -1,5 +1,6 @@
 """`recblr train`: a file of interactions becomes a run."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,7 +89,7 @@ def train(
                 dataset,
                 run,
                 training,
-                data=replace(reading, paths=tuple(str(Path(path).resolve()) for path in reading.paths)),
+                data=replace(reading, paths=tuple(os.path.realpath(path) for path in reading.paths)),
                 resume=resume,
                 facts={"command": typed_command()},
                 listener=Several([display, curves]) if can_draw() else display,

@@ -3,6 +3,7 @@
 import difflib
 import json
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from recblr.config.option import TABLES, Option
 from recblr.config.registry import OPTIONS
 from recblr.config.training import TrainingConfig
 from recblr.data.atomic import atomic_path
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 
 _HEAD = """\
@@ -34,15 +36,16 @@ def read_config(path: Path) -> dict[str, Any]:
     of its range.
     """
     try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
+        check_ends(path)
+        # A byte order mark is what some editors put before any text.
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"there is no config file {path}; check the path") from None
     except OSError as error:
         raise InputError(f"cannot read the config file {path}: {error.strerror}; give another") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is no TOML: {_lower(str(error))}; mend it there") from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no UTF-8, a number of too many digits, brackets without end
         raise InputError(f"{path} is no TOML; give a file like the config.toml in a run's folder") from None
     values = {}
     for table, entries in tables.items():
@@ -87,7 +90,8 @@ def write_config(path: Path, values: dict[str, Any]) -> None:
 def _typed(path: Path, option: Option, value: Any) -> Any:
     kind: type = type(value)
     if option.type is float and kind is int:
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if option.type is tuple and kind is list and all(isinstance(entry, str) for entry in value):
         return tuple(value)
     if option.type is not kind or kind is tuple:

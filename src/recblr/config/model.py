@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
-from recblr.config.option import option
+from recblr.config.option import LARGEST, option
 
 LambdaInit = Literal["uniform", "linspace"]
 
@@ -55,9 +55,17 @@ class RecBLRConfig:
         for name in ("d_model", "num_layers", "d_conv"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        for name in ("d_model", "num_layers", "d_conv", "max_length"):
+            if (getattr(self, name) or 0) > LARGEST:
+                raise ValueError(f"{name} must be at most {LARGEST}, but is {getattr(self, name)}")
         if not 0 < self.expand < float("inf") or round(self.expand * self.d_model) < 1:
             raise ValueError(
                 f"expand must be a number such that expand * d_model is at least 1, but is {self.expand}"
+            )
+        if self.expand * self.d_model > LARGEST:
+            raise ValueError(
+                f"expand must be a number such that expand * d_model is at most {LARGEST},"
+                f" but is {self.expand}"
             )
         for name in ("dropout", "ffn_dropout"):
             if not 0 <= getattr(self, name) < 1:

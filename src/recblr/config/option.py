@@ -16,6 +16,9 @@ Config = TypeVar("Config")
 TABLES = ("data", "model", "optimisation", "loss", "run")
 """The tables of a config file and the panels of the help, in the order in which they are shown."""
 
+LARGEST = 2**31 - 1
+"""What any count may be; whatever is larger fits into no memory and no lifetime, and overflows on its way."""
+
 
 def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     """A dataclass field that is an option.

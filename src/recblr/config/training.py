@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 from recblr.config.model import RecBLRConfig
-from recblr.config.option import check_choices, from_values, option, values_of
+from recblr.config.option import LARGEST, check_choices, from_values, option, values_of
 from recblr.errors import InputError, naming_flag
 
 _data = partial(option, "data")
@@ -23,12 +23,10 @@ Loss = Literal["cross-entropy", "bpr", "gbce", "sampled-softmax"]
 NegativesFrom = Literal["uniform", "popularity"]
 
 _Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
+_COUNTS = ("epochs", "batch_tokens", "batch_sequences", "patience", "negatives")
 _RULES: tuple[_Rule, ...] = (
-    (
-        ("epochs", "batch_tokens", "batch_sequences", "patience", "negatives"),
-        lambda value: value >= 1,
-        "be at least 1",
-    ),
+    (_COUNTS, lambda value: value >= 1, "be at least 1"),
+    (_COUNTS, lambda value: value <= LARGEST, f"be at most {LARGEST}"),
     (("learning_rate",), lambda value: 0 < value < math.inf, "be a positive number"),
     (("warmup", "ema"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
     (("gbce_t",), lambda value: 0 <= value <= 1, "lie in [0, 1]"),

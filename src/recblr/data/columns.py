@@ -19,6 +19,8 @@ _ALSO = {
     "rating": ("rating",),
 }
 
+_MOST_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -138,5 +140,6 @@ def _no_times(source: str, names: Sequence[str], taken: set[str]) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotes, for a sentence."""
-    return ", ".join(repr(name) for name in names)
+    """Names in quotes, for a sentence; of very many the first."""
+    shown = ", ".join(repr(name) for name in names[:_MOST_SHOWN])
+    return shown if len(names) <= _MOST_SHOWN else f"{shown} and {len(names) - _MOST_SHOWN} more"

@@ -23,6 +23,8 @@ from recblr.errors import InputError
 # Users are drawn in blocks to bound the memory; the size is part of what a seed means.
 _BLOCK = 4096
 
+_MOST_USERS = 10_000_000  # whose events a large machine holds
+
 
 @dataclass(frozen=True)
 class SyntheticParameters:
@@ -50,6 +52,7 @@ class SyntheticParameters:
         after_opening = self.max_events - self.threads
         rules = (
             (self.users >= 1, f"users must be at least 1, not {self.users}"),
+            (self.users <= _MOST_USERS, f"users must be at most {_MOST_USERS}, not {self.users}"),
             (self.seed >= 0, f"seed must not be negative, and it is {self.seed}"),
             (0.0 <= self.noise <= 1.0, f"noise is a chance from 0 to 1, not {self.noise}"),
             (

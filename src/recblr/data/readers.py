@@ -73,9 +73,11 @@ def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
         raise InputError("there are no data files to read: give one or more")
-    seen: dict[Path, Path] = {}
+    seen: dict[str, Path] = {}
     for one in paths:
-        other = seen.setdefault(one.resolve(), one)
+        if "\0" in str(one):
+            raise InputError(f"the path {str(one)!r} holds a zero character, which no path can: check it")
+        other = seen.setdefault(os.path.realpath(one), one)
         if other is not one:
             raise InputError(f"the data file {other} is given twice: its events would count twice")
     return paths

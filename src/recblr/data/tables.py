@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,10 @@ class _Table:
             _, self.header_end, header = next(self._lines())
         except csv.Error as error:
             raise InputError(f"the header of {path} cannot be read ({error}): check its quotes") from None
+        except StopIteration:
+            raise InputError(
+                f"{path} holds separators and spaces only: give a file with a header and an interaction a row"
+            ) from None
         names = [field.strip() for field in header]
         self.names = [name.partition(":")[0] for name in names] if dialect.typed else names
 
@@ -136,9 +141,10 @@ class _Table:
 
     def place(self, row: int) -> str:
         """Where row `row` of the frame stands in the file."""
-        for index, (line, _, _) in enumerate(self._rows()):
-            if index == row:
-                return f"{self.path}, line {line}"
+        with suppress(csv.Error):  # a field beyond its limit, which polars has not
+            for index, (line, _, _) in enumerate(self._rows()):
+                if index == row:
+                    return f"{self.path}, line {line}"
         return str(self.path)
 
     def _complain(self, columns: list[Column]) -> None:

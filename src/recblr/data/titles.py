@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 
 
@@ -19,6 +20,7 @@ def read_titles(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     try:
+        check_ends(path)
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(

@@ -1,5 +1,6 @@
 """The model with all that a step of training changes, and the step."""
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch
+from recblr.evaluation.machine import machine_memory
 from recblr.nn.model import RecBLR
 from recblr.training.objective import Objective
 
@@ -33,6 +35,10 @@ class Learner:
     def kept(self) -> RecBLR:
         """The model that is validated and kept: the average, where there is one."""
         return self.model if self.average is None else cast(RecBLR, self.average.module)
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(torch.isfinite(weights).all()) for weights in self.model.parameters())
 
     def step(self, batch: Batch, learning_rate: float, *seed: int) -> float:
         """One step of the optimizer; its random numbers depend on the run's seed and on `seed` alone.
@@ -64,6 +70,22 @@ class Learner:
         # In float32 whatever the precision: the loss is a small difference of large sums.
         targets = torch.from_numpy(batch.targets)
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets)
+
+
+def fits_memory(num_items: int, config: TrainingConfig) -> bool:
+    """Whether the machine has the memory for the weights and what is kept of each, if nothing else.
+
+    To be asked first, since a system may promise what it does not have, and kill who takes it.
+    """
+    try:
+        with torch.device("meta"):
+            one = RecBLR(num_items, replace(config.model, num_layers=1))
+    except RuntimeError:  # a size beyond 2**63
+        return False
+    in_a_layer = sum(weights.numel() for weights in one.layers[0].parameters())
+    outside = sum(weights.numel() for weights in one.parameters()) - in_a_layer
+    copies = 4 + bool(config.ema)  # the weights, their gradients, Adam's two moments, the average
+    return 4 * copies * (outside + config.model.num_layers * in_a_layer) <= machine_memory()
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -23,7 +23,7 @@ from recblr.data import (
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.learner import Learner
+from recblr.training.learner import Learner, fits_memory
 from recblr.training.listener import Listener, Several, Silent, Step
 from recblr.training.model_file import save_model
 from recblr.training.objective import objective
@@ -104,14 +104,17 @@ def train(
 
 def _learner(dataset: Dataset, split: Split, config: TrainingConfig) -> Learner:
     try:
-        return Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
+        if fits_memory(dataset.num_items, config):
+            return Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-        raise InputError(
-            f"there is not enough memory for a model of --d-model {config.model.d_model} and"
-            f" --num-layers {config.model.num_layers} over {dataset.num_items:,} items; make it smaller"
-        ) from None
+    model = config.model
+    raise InputError(
+        f"there is not enough memory for a model of --d-model {model.d_model} and --num-layers"
+        f" {model.num_layers} (--expand {model.expand}, --d-conv {model.d_conv}) over"
+        f" {dataset.num_items:,} items; make it smaller"
+    )
 
 
 @contextmanager
@@ -186,10 +189,7 @@ class _Loop:
             rate = self._rate(number, index, len(batches))
             loss, targets = self._learner.step(batch, rate, number, index), len(batch.targets)
             if not math.isfinite(loss):
-                raise InputError(
-                    f"the loss became {loss} in epoch {number}: training has diverged;"
-                    " start anew in another --out with a lower --learning-rate"
-                )
+                raise _diverged(f"the loss became {loss}", number)
             done = replace(
                 done,
                 steps=done.steps + 1,
@@ -201,6 +201,8 @@ class _Loop:
             self._listener.trained(Step(done.steps, targets, loss, rate))
             if 0 < 60 * self._config.checkpoint_minutes <= time.monotonic() - self._saved:
                 self._save(done)
+        if not self._learner.is_finite():  # by the last step, which no loss has told of
+            raise _diverged("weights became infinite", number)
         return done
 
     def _validate(self, done: Progress) -> dict[str, dict[str, float]]:
@@ -224,6 +226,13 @@ class _Loop:
             if done.step:  # else there is a checkpoint of this moment, or nothing to lose
                 self._save(done)
             raise TrainingStopped
+
+
+def _diverged(what: str, epoch: int) -> InputError:
+    return InputError(
+        f"{what} in epoch {epoch}: training has diverged;"
+        " start anew in another --out with a lower --learning-rate"
+    )
 
 
 def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBatches | PrefixBatches:
