@@ -63,7 +63,7 @@ def torch_wheel(version: str, cache: Path) -> Path:
         pip("download", "--no-deps", "-d", cache, f"torch=={version}")
     found = cached()
     if found is None:
-        sys.exit(f"pip fetched no wheel of torch {version} for Python {platform.python_version()}")
+        sys.exit(f"matrix: pip fetched no wheel of torch {version} for Python {platform.python_version()}")
     return found
 
 

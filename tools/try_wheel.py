@@ -52,13 +52,10 @@ class Environment:
         if self.run(*PIP, "install", "--only-binary", ":all:", *packages).returncode:
             sys.exit(f"try_wheel: pip could not install {' '.join(map(str, packages))}")
 
-    def offers(self, package: str, *options: str | Path) -> bool:
-        """Whether there is a wheel of a package for this Python and machine."""
-        asked = ("download", "--only-binary", ":all:", "--no-deps", "-d", "offered", *options, package)
-        done = self.run(*PIP, *asked, capture_output=True)
-        if done.returncode and f"No matching distribution found for {package}" not in done.stderr:
-            sys.exit(f"try_wheel: pip could not look for {package}: {done.stderr}")
-        return done.returncode == 0
+    def offers(self, requirement: str) -> bool:
+        """Whether there is a wheel for this Python and machine; pip itself says why not."""
+        asked = ("download", "--only-binary", ":all:", "--no-deps", "-d", "offered", requirement)
+        return self.run(*PIP, *asked).returncode == 0
 
     def try_it(self, variant: str) -> None:
         if self.run("-I", TRIAL.name, variant).returncode:
@@ -73,7 +70,8 @@ def main() -> None:
     wheel = options.wheel.resolve()
     if not wheel.is_file():
         parser.error(f"{wheel} is not there: build it with `make wheel`")
-    constraints = ("-c", ROOT / "constraints.txt")
+    constraints = ROOT / "constraints.txt"
+    (torch,) = (line for line in constraints.read_text().splitlines() if line.startswith("torch=="))
     print(f"{wheel.name} on Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="try-wheel-") as folder:
         bare = Environment(Path(folder) / "without-torch")
@@ -83,11 +81,11 @@ def main() -> None:
         bare.try_it("without-torch")
         if options.torch == "no":
             return
-        if options.torch == "auto" and not bare.offers("torch", *constraints):
-            print("with torch: not tried, as there is no torch for this Python and machine")
+        if options.torch == "auto" and not bare.offers(torch):
+            print(f"with torch: not tried, as pip has no {torch} for this Python and machine")
             return
         whole = Environment(Path(folder) / "with-torch")
-        whole.install(*constraints, wheel)
+        whole.install("-c", constraints, wheel)
         print("with torch:", flush=True)
         whole.try_it("with-torch")
 
