@@ -1,0 +1,28 @@
+"""Shell examples of the documents, run line by line as a user would type them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cli.command import at, recblr
+
+
+def type_in(folder: Path, lines: str, smaller: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """Run the `recblr` lines of an example in a folder; what each prints.  Each must end well.
+
+    smaller: options to add to a command, such as {"train": ["--epochs", "1"]}, where an example is too large
+        for a test.
+    """
+    printed = []
+    with at(folder):
+        for line in lines.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            assert words[0] == "recblr", f"an example that this cannot run: {line}"
+            seen = recblr(*words[1:], *(smaller or {}).get(words[1], ()))
+            assert (seen.code, seen.err) == (0, ""), f"{line}\n{seen.err}"
+            printed.append(seen.out)
+    return printed

@@ -1,0 +1,221 @@
+"""The examples of docs/training.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from cli.command import SMALL, at
+from docs.shell import type_in
+from integrations.recbole_checkpoints import N_ITEMS, released_model, save
+from training.tiny_runs import assert_same_run, one_thread, tiny_config, tiny_dataset
+
+import recblr
+from recblr.data import write_inter
+from recblr.evaluation import read_report
+from recblr.training import EpochRecord, Run, train
+from recblr.training.listener import Silent
+
+# The defaults suit data that a test has no time for.
+SMALLER = {"train": ["--epochs", "2", *SMALL]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def events() -> pl.DataFrame:
+    """A log as a shop has it: a row an event, with a rating."""
+    dataset = tiny_dataset()
+    users = np.repeat(np.array(dataset.user_ids), dataset.histories.lengths)
+    items = np.array(dataset.item_ids)[dataset.histories.items]
+    stars = np.where(np.arange(len(items)) % 9 == 0, 2, 5)
+    return pl.DataFrame({"uid": users, "sku": items, "ts": np.arange(len(items)), "stars": stars})
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder with the files that the examples name."""
+    table = events()
+    table.write_csv(tmp_path / "log.csv")
+    for month, part in (("may", table[:400]), ("june", table[400:])):
+        part.rename({"uid": "user_id", "sku": "item_id", "ts": "timestamp"}).write_parquet(
+            tmp_path / f"{month}.parquet"
+        )
+    return tmp_path
+
+
+def test_a_csv(shop: Path) -> None:
+    lines = r"""
+    # [csv]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts --out run
+    recblr evaluate run
+    recblr recommend run --user u7
+    # [/csv]
+    """
+    type_in(shop, lines, SMALLER)
+    assert (shop / "run" / "report.json").exists()
+
+
+def test_ratings_and_several_files(shop: Path) -> None:
+    lines = r"""
+    # [ratings]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts \
+        --rating-column stars --min-rating 4 --out liked
+    # [/ratings]
+    # [files]
+    recblr train may.parquet june.parquet --out both
+    # [/files]
+    """
+    type_in(shop, lines, SMALLER)
+    liked, both = (Run(shop / name).dataset() for name in ("liked", "both"))
+    assert liked.num_interactions < both.num_interactions
+    assert both.num_users == 60
+
+
+def test_a_frame(tmp_path: Path) -> None:
+    log = events()
+    with at(tmp_path):
+        # [frame]
+        from pathlib import Path
+
+        import recblr
+        from recblr.training import Run, TrainingConfig, train
+
+        # log: a polars or pandas frame, an event a row.
+        dataset = recblr.Dataset.from_frame(log, user="uid", item="sku", time="ts")
+        print(dataset.describe())  # counts, lengths of histories, the span of times
+
+        run = Run(Path("run"))
+        train(dataset, run, TrainingConfig(epochs=1))
+        # [/frame]
+        assert run.model().num_items == dataset.num_items
+        assert run.data() is None
+
+
+def test_the_split_by_time(shop: Path) -> None:
+    lines = r"""
+    # [split]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts \
+        --split time --test-share 0.2 --out later
+    # [/split]
+    """
+    # Everybody begins at once, and some go on for longer.
+    both_sides = events().with_columns(pl.int_range(pl.len()).over("uid").alias("ts"))
+    both_sides.write_csv(shop / "log.csv")
+    type_in(shop, lines, SMALLER)
+    assert read_report(shop / "later" / "report.json")["protocol"]["split"] == "time"
+
+
+def test_a_config_file(shop: Path) -> None:
+    text = """
+    # [toml]
+    [data]
+    paths = ["log.csv"]
+    user-column = "uid"
+    item-column = "sku"
+    time-column = "ts"
+
+    [model]
+    d-model = 128
+    dropout = 0.5
+
+    [optimisation]
+    epochs = 10
+    warmup = 0.05
+    weight-decay = 0.01
+    ema = 0.999
+
+    [loss]
+    loss = "sampled-softmax"
+    negatives = 1024
+    # [/toml]
+    """
+    lines = r"""
+    # [config]
+    recblr train --config shop.toml --out run                  # the file's options
+    recblr train --config shop.toml --epochs 2 --out shorter   # a flag goes before the file
+    recblr train --config run/config.toml --out again          # the first run once more
+    # [/config]
+    """
+    (shop / "shop.toml").write_text(text)
+    type_in(shop, lines)
+    assert Run(shop / "shorter").config().epochs == 2
+    assert Run(shop / "run").config().model.d_model == 128
+    assert_same_run(shop / "again", shop / "run")
+
+
+def test_resuming(shop: Path) -> None:
+    write_inter(tiny_dataset(), shop / "shop.inter")
+    lines = r"""
+    # [resume]
+    recblr train --out run --resume
+    # [/resume]
+    """
+    with at(shop), pytest.raises(KeyboardInterrupt):
+        train(tiny_dataset(), Run(Path("run")), tiny_config(), listener=_Impatient())
+    type_in(shop, lines)
+    assert len(Run(shop / "run").log()) == tiny_config().epochs
+
+
+class _Impatient(Silent):
+    def end_epoch(self, record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+
+def test_the_report(shop: Path) -> None:
+    type_in(shop, "recblr train may.parquet june.parquet --out run", SMALLER)
+    with at(shop):
+        # [report]
+        from recblr.evaluation import read_report
+
+        report = read_report("run/report.json")
+        ours = report["ours"]["test"]["unmasked"]["ndcg@10"]  # {"mean": …, "std": …, "seeds": {"0": …}}
+        popular = report["baselines"]["popular"]["test"]["unmasked"]["ndcg@10"]
+        # [/report]
+    assert ours["seeds"]["0"] == ours["mean"]
+    assert popular["seeds"] == {}
+    assert set(report) == {
+        "schema", "ours", "baselines", "dataset", "protocol", "model", "training", "curve",
+        "command", "commit", "machine", "seconds", "date",
+    }  # fmt: skip
+
+
+def test_recommending(shop: Path) -> None:
+    type_in(shop, "recblr train may.parquet june.parquet --out run", SMALLER)
+    with at(shop):
+        # [recommend]
+        from pathlib import Path
+
+        from recblr.recommend import recommend
+        from recblr.training import Run
+
+        run = Run(Path("run"))
+        dataset, model = run.dataset(), run.model()
+        history = [dataset.item_index(item) for item in ("s01e12", "s02e01")]
+        for item, score in recommend(model, history, k=5):
+            print(dataset.item_ids[item], score)
+        # [/recommend]
+
+
+def test_released_options_and_checkpoints(shop: Path) -> None:
+    lines = r"""
+    # [released]
+    recblr train may.parquet june.parquet --max-length 50 --padding-leak --beta-epsilon 1e-8 \
+        --lambda-init linspace --ffn-dropout 0.2 --samples prefixes --out as-released
+    # [/released]
+    """
+    type_in(shop, lines, SMALLER)
+    config = Run(shop / "as-released").config()
+    assert config.model == recblr.nn.RecBLRConfig.released(50, d_model=16, num_layers=1)
+    save(shop / "RecBLR.pth", released_model())
+    with at(shop):
+        # [load-released]
+        model = recblr.load_released("RecBLR.pth")  # in evaluation mode; item i is RecBole's i + 1
+        # [/load-released]
+    assert model.num_items == N_ITEMS - 1
