@@ -1,0 +1,170 @@
+"""The examples of docs/serving.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cli.command import ENVIRONMENT, SMALL, at, succeeds
+from docs.shell import type_in
+from training.tiny_runs import one_thread, tiny_dataset
+
+import recblr
+from recblr.data import write_inter
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder with the run that the examples serve; they run in it."""
+    folder = tmp_path_factory.mktemp("serving")
+    write_inter(tiny_dataset(), folder / "shop.inter")
+    with at(folder), one_thread():
+        succeeds("train", "shop.inter", "--out", "run", "--epochs", "1", *SMALL)
+        yield folder
+
+
+def test_the_command(shop: Path) -> None:
+    lines = """
+    # [command]
+    recblr recommend run --user u7
+    recblr recommend run --history s01e12,s02e01 -k 5
+    # [/command]
+    """
+    type_in(shop, lines)
+
+
+def test_the_header(shop: Path) -> None:
+    # [header]
+    import json
+
+    from safetensors import safe_open
+
+    with safe_open("run/model.safetensors", framework="numpy") as file:
+        header = json.loads(file.metadata()["recblr"])
+    # [/header]
+    assert set(header) == {"kind", "config", "num_items", "fingerprint", "epoch"}
+    assert header["kind"] == "model"
+
+
+def test_a_state_a_user(shop: Path) -> None:
+    # [step]
+    from pathlib import Path
+
+    import torch
+
+    from recblr.training import Run
+
+    run = Run(Path("run"))
+    dataset, model = run.dataset(), run.model()  # ids, and the best model, in evaluation mode
+
+    @torch.no_grad()
+    def seen(item, state):
+        """The hidden vector and the state after one more event."""
+        return model.step(torch.tensor([dataset.item_index(item)]), state)
+
+    state = None  # a user without events
+    for item in ("s01e12", "s02e01", "s01e13"):
+        hidden, state = seen(item, state)
+
+    with torch.no_grad():
+        best = torch.topk(model.scores(hidden)[0], 10)
+    recommended = [dataset.item_ids[index] for index in best.indices]
+    # [/step]
+    history = torch.tensor([[dataset.item_index(item) for item in ("s01e12", "s02e01", "s01e13")]])
+    torch.testing.assert_close(model(history)[:, -1], hidden, rtol=1e-5, atol=1e-5)
+    assert len(recommended) == 10
+
+
+def test_from_a_whole_history(shop: Path) -> None:
+    run = recblr.training.Run(Path("run"))
+    model, histories = run.model(), run.dataset().histories
+    # [whole]
+    items, offsets = torch.from_numpy(histories.items), torch.from_numpy(histories.offsets)
+    with torch.no_grad():
+        hidden, state = model.with_state(items, offsets=offsets)  # every user's state in one pass
+    hidden = hidden[offsets[1:] - 1]  # after each history's last event
+    # [/whole]
+    user, stepped = histories.history(5), None
+    for item in user:
+        last, stepped = model.step(torch.tensor([item]), stepped)
+    torch.testing.assert_close(hidden[5:6], last, rtol=1e-5, atol=1e-5)
+    for layer, whole in zip(stepped, state, strict=True):
+        torch.testing.assert_close(whole.hidden[5:6], layer.hidden, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(whole.conv[5:6], layer.conv, rtol=1e-5, atol=1e-5)
+
+
+def test_the_size_of_a_state() -> None:
+    # [size]
+    model = recblr.RecBLR(num_items=1000).eval()  # the defaults: width 64, 2 layers
+    _, state = model.step(torch.tensor([7]))
+    size = sum(part.nbytes for layer in state for part in layer)
+    assert size == 4096  # bytes a user: 2 layers x (3 inputs + 1 state) x 128 channels x 4 bytes
+    # [/size]
+    _, later = model.with_state(torch.randint(1000, (1, 5000)))
+    assert sum(part.nbytes for layer in later for part in layer) == size
+
+
+def test_states_of_many_users() -> None:
+    model = recblr.RecBLR(num_items=1000).eval()
+    # [many]
+    from recblr.nn import LayerState
+
+    _, empty = model.with_state(torch.empty(1, 0, dtype=torch.int64))  # of a user without events
+
+    def together(states):
+        """The states of several users as one."""
+        return tuple(
+            LayerState(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*states, strict=True)
+        )
+
+    def apart(state, user):
+        """One user's of several."""
+        return tuple(LayerState(*(part[user : user + 1].clone() for part in layer)) for layer in state)
+
+    states = {"ada": empty, "bob": empty}
+    events = {"ada": 17, "bob": 4}  # what has just happened, one event a user
+    with torch.no_grad():
+        state = together([states[user] for user in events])
+        hidden, state = model.step(torch.tensor([*events.values()]), state)
+        scores = model.scores(hidden)  # (2, 1000)
+    states |= {user: apart(state, index) for index, user in enumerate(events)}
+    # [/many]
+    assert scores.shape == (2, 1000)
+    for user, item in events.items():
+        _, alone = model.step(torch.tensor([item]))
+        for layer, expected in zip(states[user], alone, strict=True):
+            torch.testing.assert_close(layer.hidden, expected.hidden)
+            torch.testing.assert_close(layer.conv, expected.conv)
+
+
+NUMPY_ONLY = """
+import sys
+sys.modules["torch"] = None  # as where it is not installed
+# [numpy]
+import numpy as np
+
+from recblr._core import scan_with_final
+
+rng = np.random.default_rng(0)
+a, b = rng.random((2, 4, 100, 64), dtype=np.float32)  # (batch, time, channels)
+h, state = scan_with_final(a, b)
+
+a, b = rng.random((2, 4, 1, 64), dtype=np.float32)  # one more event of each
+h, state = scan_with_final(a, b, initial=state)
+# [/numpy]
+assert h.shape == (4, 1, 64) and (h[:, 0] == state).all()
+"""
+
+
+def test_numpy_without_torch() -> None:
+    subprocess.run([sys.executable, "-c", NUMPY_ONLY], check=True, env=ENVIRONMENT)
