@@ -120,6 +120,7 @@ inline std::int64_t elements_per_unit(const Extent& e) {
 template <typename T, typename Parallel>
 void run(const ScanForward<T>& work, Parallel parallel) {
   const Extent& e = work.extent;
+  if (!e.offsets && e.length == 0 && !work.final.data) return;  // any number of sequences costs no memory then
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),

@@ -214,3 +214,9 @@ def test_numpy_arrays_may_run_backwards() -> None:
     a, b = np.random.default_rng(0).random((2, 2, 7, 9), dtype=np.float32)
     got = numpy_scan(a[:, ::-1, ::-1], b[:, ::-1, ::-1], reverse=True)
     np.testing.assert_allclose(got[:, ::-1, ::-1], recurrence(a, b)[0], rtol=1e-6)
+
+
+def test_nothing_to_do_takes_no_time_however_often_it_is_to_be_done() -> None:
+    nothing = torch.empty(2**40, 0, 64)
+    assert recblr.scan(nothing, nothing).shape == nothing.shape
+    assert numpy_scan(nothing.numpy(), nothing.numpy()).shape == nothing.shape
