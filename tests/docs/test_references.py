@@ -1,0 +1,130 @@
+"""What a document names is there: links, examples, flags, files, make targets, variables, Python names."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from recblr.cli.app import app
+from recblr.config import OPTIONS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Flags of other programs, and names that a page says are not there yet.
+OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy"}
+PLANNED = {"recblr.Engine"}
+
+of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks, outside of fenced blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL))
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """Fenced blocks: the line above, the language, the lines."""
+    return re.findall(r"([^\n]*)\n```(\w+)\n(.*?)```", text_of(page), re.DOTALL)
+
+
+@of_every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", text_of(page)):
+        path = page.parent / target if target else page
+        assert path.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(path), f"{page.name} links to {target}{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_examples_come_from_tests_that_run_them(page: Path) -> None:
+    for above, language, lines in blocks(page):
+        if above.startswith("<!-- snippet: "):
+            continue
+        assert language == "bash", f"{page.name} has an example that nothing runs:\n{lines}"
+        for line in lines.splitlines():
+            program = re.match(r"make (?P<target>[\w-]+)|(?:\w+=\w+ )*python (?P<file>\S+)", line)
+            assert program, f"{page.name}: {line}"
+            assert program["target"] in targets() or (ROOT / (program["file"] or "?")).is_file(), line
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@of_every_page
+def test_make_targets_exist(page: Path) -> None:
+    for span in spans(page):
+        if found := re.fullmatch(r"make ([\w-]+).*", span):
+            assert found[1] in targets(), span
+
+
+@of_every_page
+def test_flags_exist(page: Path) -> None:
+    known = {flag for command in commands() for parameter in command.params for flag in flags(parameter)}
+    known |= {f"--{key}" for key in OPTIONS} | {"--help"} | OTHERS_FLAGS.keys()
+    used = {flag for span in spans(page) for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", span)}
+    assert used <= known
+
+
+def commands() -> list[typer.core.TyperCommand]:
+    return list(typer.main.get_command(app).commands.values())
+
+
+def flags(parameter: typer.core.TyperOption) -> list[str]:
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+@of_every_page
+def test_files_and_folders_exist(page: Path) -> None:
+    for span in spans(page):
+        if re.fullmatch(r"(cpp|cuda|src|tests|tools|benchmarks|docs|\.github)(/[\w.-]+)*/?", span):
+            assert (ROOT / span).exists(), f"{page.name} names {span}"
+
+
+@of_every_page
+def test_variables_are_read_somewhere(page: Path) -> None:
+    for name in set(re.findall(r"\bRECBLR_[A-Z_]+\b", " ".join(spans(page)))):
+        where = ("cpp", "src", "tools", "Makefile", "CMakeLists.txt", "tests/data")
+        read = subprocess.run(["grep", "-rqIw", name, *where], cwd=ROOT, check=False)
+        assert read.returncode == 0, f"{page.name} names {name}"
+
+
+@of_every_page
+def test_python_names_exist(page: Path) -> None:
+    for span in spans(page):
+        found = re.fullmatch(r"(recblr(?:\.\w+)+)(?:\(.*\))?", span)
+        if found and found[1] not in PLANNED:
+            assert resolves(found[1]), f"{page.name} names {found[1]}"
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or in one; the module that needs RecBole counts by its file."""
+    if name == "recblr.integrations.recbole":
+        return (ROOT / "src/recblr/integrations/recbole.py").exists()
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
