@@ -33,7 +33,7 @@ class RecBLRConfig:
         convolution's bias makes count.  Not the default because the state before the first event should
         not depend on a length, and the paper's is zero.
     beta_epsilon: added under the square root of beta, 1e-8 in the released code.  Not the default because
-        at 0 beta is computed from the logarithm of alpha, to full precision and in one fused operator.
+        at 0 beta is computed from the logarithm of alpha, to full precision and in one operator.
     lambda_init: uniform starts alpha uniformly in [0.9, 0.999], as the paper says; linspace, the released
         code's, spaces Lambda evenly instead, which puts half of the channels above 0.989.
     ffn_dropout: probability of one more dropout after the feed-forward network's SiLU; the released code

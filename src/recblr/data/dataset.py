@@ -76,6 +76,7 @@ class Dataset:
             counts.
         min_rating: rows rated lower are dropped, before anything else is counted.
         k_core: users and items with fewer interactions are dropped, until none is left; 0 or 1 keeps all.
+        name: what reports and messages call the dataset.
 
         Raises InputError for a column that is missing or of another type, a missing value, and where nothing
         is left.

@@ -26,7 +26,7 @@ class BDLRU(nn.Module):
     Args:
         channels: width C of input and state.
         beta_epsilon: added under beta's square root, ``sqrt(1 - alpha^2 + beta_epsilon)``.  The authors'
-            released code adds 1e-8.  At 0, the paper's, beta comes from alpha's logarithm in one fused
+            released code adds 1e-8.  At 0, the paper's, beta comes from alpha's logarithm in one
             operator, without the rounding of alpha; above 0, from alpha, as the released code computes it.
         lambda_init: where Lambda starts: "uniform" draws ``exp(-softplus(Lambda))`` uniformly from
             [0.9, 0.999], as the paper says; "linspace", the released code's, spaces Lambda itself evenly
@@ -76,7 +76,11 @@ class BDLRU(nn.Module):
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Returns:
-            The output, of x's shape, and the final state ``(B, C)`` or ``(S, C)``.
+            The output, of x's shape and dtype, and the final state, ``(B, C)`` or ``(S, C)``, in float32
+            (float64 for float64).
+
+        Raises:
+            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
         """
         checks.last_axis("x", x, self.channels, "channels")
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
@@ -87,7 +91,10 @@ class BDLRU(nn.Module):
     def step(
         self, x_t: Tensor, state: Tensor | None = None, z_t: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One event of each sequence: x_t ``(B, C)``, state ``(B, C)`` or None."""
+        """One event of each sequence: x_t and z_t ``(B, C)``, state ``(B, C)`` or None.
+
+        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        """
         y, state = self(x_t.unsqueeze(1), None if z_t is None else z_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
 

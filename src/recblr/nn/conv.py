@@ -43,13 +43,20 @@ class CausalConv1d(nn.Module):
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Returns:
-            The output, of x's shape, and the last K - 1 inputs, of initial's shape.
+            The output, of x's shape and dtype, and the last K - 1 inputs, of initial's shape, in float32
+            (float64 for float64).
+
+        Raises:
+            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
         """
         checks.last_axis("x", x, self.channels, "channels")
         return causal_conv1d(x, self.weight, self.bias, initial, offsets, self.silu)
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One event of each sequence: x_t ``(B, C)``, state ``(B, K-1, C)`` or None."""
+        """One event of each sequence: x_t ``(B, C)``, state ``(B, K-1, C)`` or None.
+
+        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        """
         y, state = self(x_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
 

@@ -16,10 +16,14 @@ LAYER_NORM_EPS = 1e-12
 
 
 class LayerState(NamedTuple):
-    """What a layer remembers of a history: constant in size, however long the history."""
+    """What a layer remembers of B histories: constant in size, however long they are.
 
-    conv: Tensor  # (B, K - 1, H), the convolution's last inputs, oldest first
-    hidden: Tensor  # (B, H), the recurrence's state
+    conv: ``(B, K - 1, H)``, the convolution's last inputs, oldest first. hidden: ``(B, H)``, the recurrence's
+    state. H is the inner width, ``expand * d_model``; float32, or float64 for a float64 model.
+    """
+
+    conv: Tensor
+    hidden: Tensor
 
 
 class GatedRecurrentLayer(nn.Module):
@@ -60,7 +64,11 @@ class GatedRecurrentLayer(nn.Module):
     def forward(
         self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
     ) -> tuple[Tensor, LayerState]:
-        """Run over u, ``(B, T, D)`` or packed ``(N, D)``; returns the output and the state after it."""
+        """Run over u, ``(B, T, D)``, or packed ``(N, D)`` with offsets ``(S + 1,)``.
+
+        Returns the output, of u's shape, and the state after it; state: what came before it, or None.
+        Raises ValueError for a shape, dtype, offset or state that does not fit.
+        """
         checks.last_axis("the input", u, self.d_model, "d_model")
         x, z = self.input(u).chunk(2, dim=-1)
         if state is None and self.padding_steps:
@@ -70,7 +78,7 @@ class GatedRecurrentLayer(nn.Module):
         return self.output(y), LayerState(conv, hidden)
 
     def step(self, u_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """One event of each sequence: u_t ``(B, D)``; returns the output and the new state."""
+        """One event of each sequence: u_t ``(B, D)``; returns the output ``(B, D)`` and the new state."""
         y, state = self(u_t.unsqueeze(1), state=state)
         return y.squeeze(1), state
 
@@ -162,7 +170,7 @@ class RecBLRLayer(nn.Module):
             Of x's shape.
 
         Raises:
-            ValueError: lengths and offsets together, or either of the wrong shape or range.
+            ValueError: lengths and offsets together, or a shape, range or state that does not fit.
         """
         return self.with_state(x, lengths=lengths, offsets=offsets, state=state)[0]
 
@@ -187,7 +195,10 @@ class RecBLRLayer(nn.Module):
         return unpack(y, valid), state
 
     def step(self, x_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """One event of each sequence, at constant cost: x_t ``(B, D)``; returns output and new state."""
+        """One event of each sequence, at constant cost: x_t ``(B, D)``, state or None at the beginning.
+
+        Returns the output ``(B, D)`` and the new state; raises as :meth:`forward`.
+        """
         y, state = self._block(x_t.unsqueeze(1), None, state)
         return y.squeeze(1), state
 

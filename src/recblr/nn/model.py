@@ -64,6 +64,10 @@ class RecBLR(nn.Module):
 
         Returns:
             ``(B, T, D)`` or ``(N, D)``; give it to :meth:`scores`.
+
+        Raises:
+            ValueError: items that are no integers or (on a CPU) not in the catalogue; lengths and offsets
+                together, or either of the wrong shape or range; a state that does not fit.
         """
         return self.with_state(items, lengths=lengths, offsets=offsets, state=state)[0]
 
@@ -88,12 +92,15 @@ class RecBLR(nn.Module):
         return unpack(hidden, valid), state
 
     def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One event of each history, at constant cost: items ``(B,)``; returns hidden, state."""
+        """One event of each history, at constant cost: items ``(B,)``, state or None at the beginning.
+
+        Returns the hidden vectors ``(B, D)`` and the new state; raises as :meth:`forward`.
+        """
         hidden, state = self._run(items.unsqueeze(1), None, state)
         return hidden.squeeze(1), state
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Scores of the whole catalogue, ``(..., D) -> (..., V)``, by the tied embedding (eq. 2)."""
+        """The catalogue's scores ``(..., V)`` for hidden ``(..., D)``, by the tied embedding (eq. 2)."""
         weight: Tensor = self.item_embedding.weight
         return hidden @ weight.mT
 

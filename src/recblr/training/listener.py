@@ -18,7 +18,10 @@ class Step:
 
 
 class Listener(Protocol):
-    """What the loop tells."""
+    """Whoever the loop tells of its progress; it calls these in the training's own thread.
+
+    An exception ends the training, and the run can be resumed from its last checkpoint.
+    """
 
     def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
         """An epoch begins, or goes on where `done` of its targets were trained on before the run stopped."""

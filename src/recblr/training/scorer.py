@@ -9,9 +9,12 @@ from recblr.nn.model import RecBLR
 
 
 def model_scorer(model: RecBLR) -> Scorer:
-    """S histories -> scores (S, V).  An empty history scores as the zero vector: all items alike.
+    """A scorer of histories for `recblr.evaluation`: S histories -> scores (S, V).
 
-    Of each history the model sees its config's ``max_length`` newest events.
+    An empty history scores as the zero vector: all items alike. Of each history the model sees its config's
+    ``max_length`` newest events.
+
+    model: in evaluation mode; gradients are not taken.
     """
 
     @torch.no_grad()

@@ -59,6 +59,9 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
 
     Returns:
         A scalar of hidden's dtype; 0 where N is 0.
+
+    Raises:
+        RuntimeError: shapes that do not fit each other, or a target outside the catalogue, in torch's words.
     """
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
     return loss

@@ -20,7 +20,7 @@ def gbce_beta(negatives: int, num_items: int, t: float) -> float:
 
 
 def gbce_bias(beta: float, negatives: int) -> float:
-    """``log(beta / K)``, the score at which gBCE is least where nothing is known about the items.
+    """``log(beta / K)``, the score at which gBCE is least where nothing is known of items; K is `negatives`.
 
     Each of V items is then the target with the chance 1 / V, where it pulls with weight beta, and a
     negative K / V times.  Fully calibrated, where beta = K / (V - 1), that is the log-odds of an item taken

@@ -37,7 +37,10 @@ class Proposal:
         return cls(1 + torch.bincount(items.flatten(), minlength=num_items))
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(count,)`` int64 items, each drawn on its own: one may come again."""
+        """``(count,)`` int64 items, each drawn on its own: one may come again.
+
+        generator: torch's own where None.
+        """
         uniform = torch.rand(count, dtype=torch.float64, generator=generator)
         # Below the last of the cumulative sums, which is 1: always an item.
         return torch.searchsorted(self._cumulative, uniform, right=True)
