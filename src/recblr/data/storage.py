@@ -69,7 +69,7 @@ def read(directory: Path) -> Parts:
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(directory) from None
     if version not in (1, _VERSION):
         raise InputError(
