@@ -81,8 +81,8 @@ def to_dataset(events: Events, *, name: str, k: int, min_rating: float | None = 
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
-            f"--k-core (k_core= in Python) is the fewest interactions that a user or an item may have, and is "
-            f"{k!r}: give a whole number, 0 to keep everything"
+            f"--k-core (k_core= in Python) is the fewest interactions a user or item may have and is {k!r}: "
+            "give a whole number, 0 to keep everything"
         )
     if min_rating is not None:
         events = _rated(events, min_rating)
