@@ -78,6 +78,8 @@ NUMBERS: dict[str, Bad] = {
     "calibration beyond 1": option(
         "--loss", "gbce", "--gbce-t", "1.01", says=("--gbce-t must lie in [0, 1]",)
     ),
+    "core below 0": option("--k-core", "-5", says=("--k-core", "-5", "0 to keep everything")),
+    "column of no name": option("--user-column", "", says=("log.csv has no column ''", "--user-column")),
     "threshold of nan": option("--min-rating", "nan", says=("--min-rating", "nan")),
     "share of all": option("--split", "time", "--test-share", "1", says=("--test-share", "between 0 and 1")),
     "share of nothing": option("--split", "time", "--valid-share", "0", says=("--valid-share", "between 0")),

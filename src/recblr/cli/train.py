@@ -74,7 +74,11 @@ def train(
     reading = DataConfig.from_options(values)
     if training.tensorboard:
         check_tensorboard()
-    dataset = run.dataset() if own_data else _read(reading, console)
+    if own_data:
+        dataset = run.dataset()
+    else:
+        dataset = _read(reading, console)
+        reading = replace(reading, paths=tuple(os.path.realpath(path) for path in reading.paths))
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
@@ -89,7 +93,7 @@ def train(
                 dataset,
                 run,
                 training,
-                data=replace(reading, paths=tuple(os.path.realpath(path) for path in reading.paths)),
+                data=reading,
                 resume=resume,
                 facts={"command": typed_command()},
                 listener=Several([display, curves]) if can_draw() else display,

@@ -53,6 +53,8 @@ class RecBLRConfig:
 
     def __post_init__(self) -> None:
         for name in ("d_model", "num_layers", "d_conv"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} must be a whole number, but is {getattr(self, name)!r}")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
         for name in ("d_model", "num_layers", "d_conv", "max_length"):

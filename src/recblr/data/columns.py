@@ -82,7 +82,7 @@ def choose_columns(source: str, names: Sequence[str], wanted: Wanted) -> list[Co
     roles = [role for role in _DEFAULTS if role != "rating" or wanted.min_rating is not None]
     chosen: list[Column] = []
     for role in roles:
-        name = asked.get(role) or _usual_name(source, names, role)
+        name = asked[role] if role in asked else _usual_name(source, names, role)
         if name not in names:
             if role == "time" and role not in asked:
                 _no_times(source, names, taken={column.name for column in chosen})

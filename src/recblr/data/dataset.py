@@ -43,6 +43,8 @@ class Dataset:
         if items.size and (items.min() < 0 or items.max() >= len(self.item_ids)):
             raise ValueError(f"histories hold an item outside the catalogue of {len(self.item_ids)}")
         for kind, ids in (("user", self.user_ids), ("item", self.item_ids)):
+            if not all(isinstance(token, str) for token in ids):
+                raise ValueError(f"{kind} ids must be strings: convert them with str()")
             if len(set(ids)) != len(ids):
                 raise ValueError(f"{kind} ids must differ from each other")
         if self.times is not None:

@@ -79,6 +79,11 @@ def to_dataset(events: Events, *, name: str, k: int, min_rating: float | None = 
     first names them (among the events rated high enough); items likewise, among the events that the k-core
     leaves. Raises InputError where nothing is left.
     """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+        raise InputError(
+            f"--k-core (k_core= in Python) is the fewest interactions a user or item may have and is {k!r}: "
+            "give a whole number, 0 to keep everything"
+        )
     if min_rating is not None:
         events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)

@@ -12,7 +12,7 @@ import polars as pl
 from recblr.data.columns import Column, Wanted, choose_columns
 from recblr.data.conversion import to_events
 from recblr.data.events import Events
-from recblr.data.files import check_readable
+from recblr.data.files import UNREADABLE_PARQUET, check_readable
 from recblr.errors import InputError
 
 Frame: TypeAlias = Any
@@ -52,7 +52,7 @@ def read_parquet(path: Path, wanted: Wanted) -> Events:
     try:
         names = list(pl.read_parquet_schema(path))
         return _events(str(path), names, lambda chosen: _from_parquet(path, chosen), wanted)
-    except (OSError, pl.exceptions.PolarsError):
+    except UNREADABLE_PARQUET:
         raise InputError(f"{path} is a damaged Parquet file: fetch or write it again") from None
 
 

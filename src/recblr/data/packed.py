@@ -29,6 +29,10 @@ class Packed:
 
     def __post_init__(self) -> None:
         for name, array in (("items", self.items), ("offsets", self.offsets)):
+            if not isinstance(array, np.ndarray):
+                raise ValueError(
+                    f"{name} must be a one-dimensional int64 array, not a {type(array).__name__}"
+                )
             if array.ndim != 1 or array.dtype != np.int64:
                 raise ValueError(
                     f"{name} must be a one-dimensional int64 array, not {array.dtype} of shape {array.shape}"

@@ -70,6 +70,8 @@ def read_dataset(
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    if not isinstance(path, str | os.PathLike | Sequence) or isinstance(path, bytes):
+        raise TypeError(f"the data are read from a path or several, not from a {type(path).__name__}")
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
         raise InputError("there are no data files to read: give one or more")

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from recblr.data.atomic import atomic_path
+from recblr.data.files import UNREADABLE_PARQUET
 from recblr.data.numeric import Numbers
 from recblr.data.packed import Packed
 from recblr.errors import InputError
@@ -69,7 +70,7 @@ def read(directory: Path) -> Parts:
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(directory) from None
     if version not in (1, _VERSION):
         raise InputError(
@@ -84,7 +85,7 @@ def read(directory: Path) -> Parts:
         lengths = users["items"].list.len().to_numpy()
         histories = Packed.from_lengths(_in_a_row(users["items"]).astype(np.int64), lengths)
         times = _in_a_row(users["times"]) if "times" in users.columns else None
-    except (OSError, ValueError, pl.exceptions.PolarsError):
+    except (ValueError, *UNREADABLE_PARQUET):
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
         raise damaged(directory)

@@ -40,6 +40,7 @@ class BDLRU(nn.Module):
         self, channels: int, *, beta_epsilon: float = 0.0, lambda_init: LambdaInit = "uniform"
     ) -> None:
         super().__init__()
+        checks.count("channels", channels)
         if not 0 <= beta_epsilon < float("inf"):
             raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {beta_epsilon}")
         if lambda_init not in get_args(LambdaInit):

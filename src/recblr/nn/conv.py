@@ -20,6 +20,8 @@ class CausalConv1d(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 4, *, silu: bool = True) -> None:
         super().__init__()
+        checks.count("channels", channels)
+        checks.count("kernel_size", kernel_size)
         self.channels, self.kernel_size, self.silu = channels, kernel_size, silu
         self.weight = nn.Parameter(torch.empty(channels, kernel_size))
         self.bias = nn.Parameter(torch.empty(channels))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.config.model import LambdaInit
+from recblr.config.model import LambdaInit, RecBLRConfig
 from recblr.nn import checks
 from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
@@ -120,6 +120,9 @@ class RecBLRLayer(nn.Module):
             released code has (with dropout's probability) and the paper has not.
         padding_steps: see :class:`GatedRecurrentLayer`.
         beta_epsilon, lambda_init: see :class:`BDLRU`.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
@@ -136,6 +139,17 @@ class RecBLRLayer(nn.Module):
         lambda_init: LambdaInit = "uniform",
     ) -> None:
         super().__init__()
+        # For its checks.
+        RecBLRConfig(
+            d_model=d_model,
+            expand=expand,
+            d_conv=d_conv,
+            dropout=dropout,
+            ffn_dropout=ffn_dropout,
+            beta_epsilon=beta_epsilon,
+            lambda_init=lambda_init,
+        )
+        checks.count("the width of ffn_expand * d_model", round(ffn_expand * d_model))
         self.recurrent = GatedRecurrentLayer(
             d_model,
             expand,

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recblr.config.model import RecBLRConfig
+from recblr.nn import checks
 from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
 from recblr.nn.padding import pack, unpack, valid_positions
 
@@ -25,6 +26,7 @@ class RecBLR(nn.Module):
 
     def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
         super().__init__()
+        checks.count("num_items", num_items)
         self.config = config = config or RecBLRConfig()
         self.num_items = num_items
         self.item_embedding = nn.Embedding(num_items, config.d_model)
@@ -105,8 +107,11 @@ class RecBLR(nn.Module):
         return hidden @ weight.mT
 
     def _run(self, items: Tensor, offsets: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-        if items.is_floating_point() or items.is_complex() or items.dtype == torch.bool:
-            raise ValueError(f"items must be integers, but are {items.dtype}".replace("torch.", ""))
+        if not isinstance(items, Tensor):
+            raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
+        if items.dtype not in (torch.int64, torch.int32):
+            kind = "int64 or int32" if "int" in str(items.dtype) else "integers"
+            raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))
         if state is not None and len(state) != len(self.layers):
             raise ValueError(
                 f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(state)}"

@@ -3,14 +3,19 @@
 import torch
 from torch import Tensor
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def valid_positions(lengths: Tensor, batch: int, time: int) -> Tensor:
     """(B, T) bool: which positions of a right-padded batch belong to a sequence.
 
     Raises:
         ValueError: lengths is not (B,) integers from 0 to T.
+        TypeError: it is no tensor.
     """
-    if lengths.shape != (batch,) or lengths.is_floating_point():
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"lengths must be a tensor of integers, but is of the type {type(lengths).__name__}")
+    if lengths.shape != (batch,) or lengths.dtype not in _INTEGERS:
         raise ValueError(
             f"lengths must be ({batch},) integers, a length a sequence,"
             f" but is {tuple(lengths.shape)} {lengths.dtype}"

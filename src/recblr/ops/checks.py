@@ -15,6 +15,20 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def tensors(op: str, required: dict[str, Tensor], optional: dict[str, Tensor | None]) -> None:
+    """Refuse what is no tensor, and tensors without strides: sparse and nested ones.
+
+    For the public functions, since what torch says of these is a page, or is about another function.
+    """
+    for name, tensor in (required | optional).items():
+        if tensor is None and name in optional:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{op}: {name} must be a tensor, but is of the type {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            raise ValueError(f"{op}: {name} must be dense, but is a sparse or nested tensor")
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """What states and sums are kept in: float32 for the 16-bit dtypes, else the dtype itself."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype

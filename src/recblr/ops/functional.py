@@ -33,7 +33,9 @@ def scan(
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+        TypeError: an argument is no tensor.
     """
+    checks.tensors("scan", {"a": a, "b": b}, {"initial": initial, "offsets": offsets})
     if autograd.transformed():
         return autograd.scan_with_final(a, b, initial, offsets, reverse)[0]
     h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
@@ -63,7 +65,9 @@ def scan_with_final(
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+        TypeError: an argument is no tensor.
     """
+    checks.tensors("scan_with_final", {"a": a, "b": b}, {"initial": initial, "offsets": offsets})
     return autograd.scan_with_final(a, b, initial, offsets, reverse)
 
 
@@ -80,6 +84,9 @@ def check_offsets(offsets: Tensor, rows: int) -> None:
     Raises:
         ValueError: what is wrong and where, in one sentence.
     """
+    checks.tensors("check_offsets", {"offsets": offsets}, {})
+    if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 2**63:
+        raise ValueError(f"check_offsets: rows must be a number of rows, 0 or more, but is {rows!r}")
     checks.time_axis("check_offsets", "rows", offsets.new_empty(rows, 0), offsets)
     checks.offsets_values("check_offsets", offsets, rows)
 
@@ -115,7 +122,13 @@ def bdlru(
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+        TypeError: an argument is no tensor.
     """
+    checks.tensors(
+        "bdlru",
+        {"x": x, "gates": gates, "decay": decay},
+        {"z": z, "initial": initial, "offsets": offsets, "scale": scale},
+    )
     unit = composed.bdlru if autograd.transformed() else torch.ops.recblr.bdlru
     y, final = unit(x, gates, decay, z, initial, offsets, scale)
     return y, final
@@ -147,7 +160,11 @@ def causal_conv1d(
 
     Raises:
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
+        TypeError: an argument is no tensor.
     """
+    checks.tensors(
+        "causal_conv1d", {"x": x, "weight": weight}, {"bias": bias, "initial": initial, "offsets": offsets}
+    )
     conv = composed.causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
     y, final = conv(x, weight, bias, initial, offsets, silu)
     return y, final

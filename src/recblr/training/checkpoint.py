@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
@@ -83,6 +84,7 @@ def latest_progress(folder: Path) -> Progress | None:
         return None
     newest = found[-1]
     try:
+        check_ends(newest / _PROGRESS)
         progress = Progress(**json.loads((newest / _PROGRESS).read_text(encoding="utf-8")))
         if not progress.is_sound() or (progress.epoch, progress.step) != _position(newest):
             raise ValueError

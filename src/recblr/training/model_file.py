@@ -28,10 +28,12 @@ def load_model(path: Path) -> tuple[RecBLR, dict[str, Any]]:
     """
     tensors, header = read_tensors(path, KIND, remedy=_REMEDY)
     try:
+        if header["config"]["num_layers"] > len(tensors):  # a header that lies could have us build for ever
+            raise ValueError
         # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
         with torch.device("meta"):
             model = RecBLR(header["num_items"], RecBLRConfig(**header["config"]))
-    except (KeyError, TypeError, ValueError, RuntimeError):
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise InputError(f"the header of {path} does not describe a RecBLR model; {_REMEDY}") from None
     reason = difference(tensors, model.state_dict())
     if reason is not None:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recblr.data.atomic import atomic_path
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 
 
@@ -22,16 +23,29 @@ class EpochRecord:
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
 
+    def is_sound(self) -> bool:
+        """Whether the values are of the types that they should be."""
+        counts = (self.epoch, self.steps, self.targets, self.best_epoch)
+        numbers = (self.loss, self.learning_rate, self.train_seconds, self.valid_seconds)
+        metrics = [metric for masking in self.valid.values() for metric in masking.values()]
+        return all(type(count) is int for count in counts) and all(
+            type(number) in (int, float) for number in (*numbers, *metrics)
+        )
+
 
 def read_log(file: Path) -> list[EpochRecord]:
-    """The records, one an epoch; none where there is no file.  InputError where a line is no record."""
-    if not file.exists():
-        return []
+    """The records, one an epoch; none where there is no file.
+
+    Raises InputError where it cannot be read, or a line is no record.
+    """
     records = []
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         try:
-            records.append(EpochRecord(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
+            record = EpochRecord(**json.loads(line))
+            if not record.is_sound():
+                raise ValueError
+            records.append(record)
+        except (ValueError, TypeError, AttributeError, RecursionError):
             raise InputError(
                 f"{file}, line {number} is damaged; restore it from a copy, or delete the line"
             ) from None
@@ -51,9 +65,20 @@ def append_to_log(file: Path, record: EpochRecord) -> None:
 
 def drop_log_after(file: Path, epoch: int) -> None:
     """Forget the lines of epochs that are about to be done again."""
-    if not file.exists():
-        return
-    lines = file.read_bytes().splitlines(keepends=True)
+    lines = _lines(file)
     if len(lines) > epoch:
         with atomic_path(file) as draft:
             draft.write_bytes(b"".join(lines[:epoch]))
+
+
+def _lines(file: Path) -> list[bytes]:
+    """The lines with their ends; none where there is no file."""
+    try:
+        check_ends(file)
+        return file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror}; restore it from a copy, or delete it"
+        ) from None

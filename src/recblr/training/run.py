@@ -23,6 +23,7 @@ from recblr.config.file import read_config, write_config
 from recblr.config.option import options
 from recblr.data import Dataset
 from recblr.data.atomic import atomic_path
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 from recblr.nn.model import RecBLR
 from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
@@ -135,6 +136,7 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """run.json; InputError where the folder holds no run, or a damaged one."""
         try:
+            check_ends(self.facts_file)
             values = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
@@ -152,7 +154,7 @@ class Run:
             raise InputError(
                 f"{self.facts_file} was not written by this version of recblr; train again into another --out"
             )
-        if not isinstance(values.get("fingerprint"), str):
+        if not isinstance(values.get("fingerprint"), str) or not isinstance(values.get("command", ""), str):
             raise InputError(f"{self.facts_file} is damaged; {_REMEDY}")
         return values
 

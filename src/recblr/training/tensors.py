@@ -34,8 +34,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, A
 def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file that `write_tensors` wrote with header["kind"] == kind.
 
-    Raises InputError, which ends with `remedy`, where the file is missing, truncated, damaged or not
-    recblr's.
+    Raises InputError, which ends with `remedy`, where the file is missing, truncated, damaged, not recblr's,
+    or holds numbers that are none.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}; {remedy}")
@@ -48,12 +48,15 @@ def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tenso
     try:
         header = json.loads(metadata[_KEY])
         found = header["kind"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
             f"{path} was not written by recblr: its header has no recblr entry; {remedy}"
         ) from None
     if found != kind:
         raise InputError(f"{path} holds a recblr {found}, not a {kind}; {remedy}")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{path} is damaged: {name} holds infinite or no numbers; {remedy}")
     return tensors, header
 
 

@@ -1,0 +1,123 @@
+"""A run or a data file with a part cut off or a byte changed works as before, or is told in one sentence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from cli.command import at, recblr
+from hostile.rows import HEADER, ROWS, assert_one_sentence, in_time
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from training.tiny_runs import contents
+
+from recblr.data import read_dataset
+from recblr.errors import InputError
+
+MODEL = "model.safetensors"
+# What of a run each command reads; what it does not read may hold anything.
+READ = {
+    "recommend": ["run.json", "config.toml", MODEL],
+    "evaluate": [
+        "log.jsonl",
+        "dataset/histories.parquet",
+        "dataset/catalogue.parquet",
+        "dataset/dataset.json",
+    ],
+    "train": [f"checkpoints/epoch-0002/{name}" for name in (MODEL, "optimizer.safetensors", "progress.json")],
+}
+WORDS = {
+    "recommend": ["recommend", "run", "--user", "u1"],
+    "evaluate": ["evaluate", "run"],
+    "train": ["train", "--out", "run", "--resume"],
+}
+
+
+def damage(raw: bytes, position: float, bits: int) -> bytes:
+    """The bytes cut off at a position (0 to 1), or with bits of the byte there flipped."""
+    place = min(int(position * len(raw)), len(raw) - 1)
+    return raw[:place] + (bytes([raw[place] ^ bits]) + raw[place + 1 :] if bits else b"")
+
+
+# Half of all damage at either end, where formats have their headers.
+POSITIONS = st.floats(0, 1) | st.floats(0, 0.02) | st.floats(0.9, 1)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=POSITIONS, bits=st.integers(0, 255), which=st.integers(0, 99))
+@pytest.mark.parametrize("command", WORDS)
+def test_a_damaged_run_works_or_is_told(
+    command: str,
+    finished: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    position: float,
+    bits: int,
+    which: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    run = Path(shutil.copytree(finished, folder / "run"))
+    file = run / READ[command][which % len(READ[command])]
+    file.write_bytes(damage(file.read_bytes(), position, bits))
+    before = contents(folder)
+    with at(folder), in_time():
+        seen = recblr(*WORDS[command])
+    if seen.code:
+        assert_one_sentence(seen, ("run",))
+        assert contents(folder) == before
+    else:
+        assert seen.err == ""
+    shutil.rmtree(folder)
+
+
+def as_parquet(raw: bytes) -> bytes:
+    buffer = io.BytesIO()
+    pl.read_csv(raw).write_parquet(buffer)
+    return buffer.getvalue()
+
+
+LOG = (HEADER + ROWS).encode()
+FORMATS: dict[str, Callable[[bytes], bytes]] = {
+    "log.csv": bytes,
+    "log.csv.gz": lambda raw: gzip.compress(raw, mtime=0),
+    "log.inter": lambda raw: raw.replace(b",", b"\t"),
+    "log.dat": lambda raw: raw.partition(b"\n")[2].replace(b",", b"::").replace(b"::i", b"::5::i"),
+    "log.txt": lambda raw: b"\n".join(b" ".join(row.split(b",")[:2]) for row in raw.splitlines()),
+    "log.parquet": as_parquet,
+}
+
+
+def sentence(call: Callable[[], object]) -> str | None:
+    """What the call complains of."""
+    try:
+        call()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=POSITIONS, bits=st.integers(0, 255))
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_data_file_is_read_or_told(name: str, tmp_path: Path, position: float, bits: int) -> None:
+    file = tmp_path / name
+    file.write_bytes(damage(FORMATS[name](LOG), position, bits))
+    with in_time():
+        told = sentence(lambda: read_dataset(file, k_core=0))
+    assert told is None or (name in told and "\n" not in told)
+
+
+def test_what_panics_within_polars_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("assertion failed")
+
+    file = tmp_path / "log.parquet"
+    file.write_bytes(as_parquet(LOG))
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    assert (
+        sentence(lambda: read_dataset(file)) == f"{file} is a damaged Parquet file: fetch or write it again"
+    )

@@ -1,0 +1,432 @@
+"""Runs whose files are gone, swapped, or say what no run would say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from hostile.rows import Bad, check
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+MODEL, CHECKPOINT = "model.safetensors", "checkpoints/epoch-0002"
+EVALUATE, RECOMMEND, RESUME = "evaluate run", "recommend run --user u1", "train --out run --resume"
+DAMAGED = "model.safetensors is damaged or truncated"
+COPY = "restore"
+
+
+def on(words: str, change: Callable[[Path], object], *says: str) -> Bad:
+    return Bad(words, says, lambda folder: change(folder / "run"), run=True)
+
+
+def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Put something else where the run's file or folder is."""
+
+    def change(run: Path) -> None:
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        put(path)
+
+    return change
+
+
+def folder(name: str) -> Callable[[Path], object]:
+    return in_place_of(name, Path.mkdir)
+
+
+def pipe(name: str) -> Callable[[Path], object]:
+    return in_place_of(name, os.mkfifo)
+
+
+def link(name: str, target: str = "none") -> Callable[[Path], object]:
+    return in_place_of(name, lambda path: path.symlink_to(target))
+
+
+def holding(name: str, content: str | bytes) -> Callable[[Path], object]:
+    raw = content.encode() if isinstance(content, str) else content
+    return in_place_of(name, lambda path: path.write_bytes(raw))
+
+
+def said(name: str, **values: Any) -> Callable[[Path], object]:
+    """The JSON file with other values."""
+
+    def change(run: Path) -> None:
+        before = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps(before | values))
+
+    return change
+
+
+def logged(**values: Any) -> Callable[[Path], object]:
+    """The log with other values in its last line."""
+
+    def change(run: Path) -> None:
+        *lines, last = (run / "log.jsonl").read_text().splitlines()
+        lines.append(json.dumps(json.loads(last) | values))
+        (run / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+    return change
+
+
+def tensors(
+    change: Callable[[dict[str, torch.Tensor]], object], name: str = MODEL
+) -> Callable[[Path], object]:
+    """The safetensors file with other tensors under its own header."""
+
+    def rewrite(run: Path) -> None:
+        with safe_open(run / name, framework="pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+        change(found)
+        save_file(found, run / name, metadata=metadata)
+
+    return rewrite
+
+
+def every(change: Callable[[torch.Tensor], torch.Tensor], name: str = MODEL) -> Callable[[Path], object]:
+    return tensors(lambda found: found.update({key: change(value) for key, value in found.items()}), name)
+
+
+def header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """The model's file with another header of safetensors, in front of the same bytes."""
+
+    def rewrite(run: Path) -> None:
+        raw = (run / MODEL).read_bytes()
+        (length,) = struct.unpack("<Q", raw[:8])
+        entries = json.loads(raw[8 : 8 + length])
+        change(entries)
+        new = json.dumps(entries).encode()
+        (run / MODEL).write_bytes(struct.pack("<Q", len(new)) + new + raw[8 + length :])
+
+    return rewrite
+
+
+def first(**values: Any) -> Callable[[Path], object]:
+    """The header with other values in the entry of its first tensor."""
+
+    def change(entries: dict[str, Any]) -> None:
+        entries[next(name for name in entries if name != "__metadata__")].update(values)
+
+    return header(change)
+
+
+def about(**values: Any) -> Callable[[Path], object]:
+    """The header with other values in recblr's own entry."""
+
+    def change(entries: dict[str, Any]) -> None:
+        before = json.loads(entries["__metadata__"]["recblr"])
+        entries["__metadata__"]["recblr"] = json.dumps(before | values)
+
+    return header(change)
+
+
+def of_a_model(**values: Any) -> Callable[[Path], object]:
+    """The header with other hyper-parameters."""
+
+    def change(entries: dict[str, Any]) -> None:
+        before = json.loads(entries["__metadata__"]["recblr"])
+        before["config"] |= values
+        entries["__metadata__"]["recblr"] = json.dumps(before)
+
+    return header(change)
+
+
+def table(name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
+    def rewrite(run: Path) -> None:
+        path = run / "dataset" / name
+        change(pl.read_parquet(path)).write_parquet(path)
+
+    return rewrite
+
+
+DEEP = "[" * 100_000
+PLACES: dict[str, Bad] = {
+    **{
+        f"{kind} in place of {name}, {words.split()[0]}": on(words, put(name), *says)
+        for words in (EVALUATE, RECOMMEND, RESUME)
+        for kind, put in (("a folder", folder), ("a pipe", pipe), ("a link to nowhere", link))
+        for name, says in (
+            ("run.json", ("run",)),
+            ("config.toml", ("config.toml", COPY)),
+            ("dataset", ("dataset",)),
+            ("dataset/histories.parquet", ("run/dataset", COPY)),
+            ("dataset/dataset.json", ("run/dataset", COPY)),
+        )
+        if not (words == RESUME and name == "run.json" and kind == "a link to nowhere")
+    },
+    **{
+        f"{kind} in place of the model": on(EVALUATE, put(MODEL), "no file run/model.safetensors", COPY)
+        for kind, put in (("a folder", folder), ("a pipe", pipe), ("a link to nowhere", link))
+    },
+    **{
+        f"{kind} in place of the log": on(EVALUATE, put("log.jsonl"), "run/log.jsonl", COPY)
+        for kind, put in (("a folder", folder), ("a pipe", pipe), ("a link to itself", lambda n: link(n, n)))
+    },
+    "a folder in place of the report": on(EVALUATE, folder("report.json"), "cannot write run/report.json"),
+    "a pipe in place of the progress": on(
+        RESUME, pipe(f"{CHECKPOINT}/progress.json"), "progress.json is missing or damaged", "delete"
+    ),
+    "a pipe in place of the optimizer": on(
+        RESUME, pipe(f"{CHECKPOINT}/optimizer.safetensors"), "there is no file", "optimizer.safetensors"
+    ),
+    "a file in place of the checkpoint": on(
+        RESUME, holding(CHECKPOINT, "x"), "progress.json is missing or damaged"
+    ),
+    "a checkpoint of epoch 10^30": on(
+        RESUME, lambda run: (run / f"checkpoints/epoch-{10**30}").mkdir(), "is missing or damaged", "delete"
+    ),
+}
+
+SAID: dict[str, Bad] = {
+    "facts without an end": on(EVALUATE, holding("run.json", DEEP), "run/run.json is damaged"),
+    "facts that are a list": on(EVALUATE, holding("run.json", "[]"), "not written by this version"),
+    "facts of a future version": on(EVALUATE, said("run.json", format=99), "not written by this version"),
+    "facts of version true": on(EVALUATE, said("run.json", format=True), "not written by this version"),
+    "a fingerprint that is a number": on(
+        EVALUATE, said("run.json", fingerprint=7), "run/run.json is damaged"
+    ),
+    "a fingerprint of other data": on(RECOMMEND, said("run.json", fingerprint="0" * 64), "other data", COPY),
+    "a command that is a list": on(EVALUATE, said("run.json", command=[1, 2]), "run/run.json is damaged"),
+    "a log of numbers": on(EVALUATE, holding("log.jsonl", "1\n2\n"), "log.jsonl, line 1 is damaged"),
+    "a log without an end": on(EVALUATE, holding("log.jsonl", DEEP), "log.jsonl, line 1 is damaged"),
+    "a log of empty records": on(EVALUATE, holding("log.jsonl", "{}\n"), "log.jsonl, line 1 is damaged"),
+    "a loss in words": on(EVALUATE, logged(loss="low"), "log.jsonl, line 2 is damaged"),
+    "seconds in words": on(EVALUATE, logged(train_seconds="many"), "log.jsonl, line 2 is damaged"),
+    "seconds of nothing": on(EVALUATE, logged(valid_seconds=None), "log.jsonl, line 2 is damaged"),
+    "metrics that are a list": on(EVALUATE, logged(valid=[1, 2]), "log.jsonl, line 2 is damaged"),
+    "metrics in words": on(EVALUATE, logged(valid={"masked": {"ndcg@10": "good"}}), "line 2 is damaged"),
+    "an epoch that is a fraction": on(EVALUATE, logged(epoch=1.5), "log.jsonl, line 2 is damaged"),
+    "a field too many": on(EVALUATE, logged(zzz=1), "log.jsonl, line 2 is damaged"),
+    "progress without an end": on(
+        RESUME, holding(f"{CHECKPOINT}/progress.json", DEEP), "progress.json is missing or damaged"
+    ),
+    "progress beyond the epochs": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", epoch=10**30), "progress.json is missing or damaged"
+    ),
+    "progress in words": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", best="good"), "progress.json is missing or damaged"
+    ),
+    "progress of nothing": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", best=None), "progress.json is missing or damaged"
+    ),
+    "a best that is no number": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", best=float("nan")), "progress.json is missing"
+    ),
+    "a loss without a bound": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", loss=float("inf")), "progress.json is missing"
+    ),
+    "seconds that go back": on(
+        RESUME, said(f"{CHECKPOINT}/progress.json", seconds=-1), "progress.json is missing"
+    ),
+    "dataset facts without an end": on(
+        EVALUATE, holding("dataset/dataset.json", DEEP), "run/dataset is damaged", COPY
+    ),
+    "dataset facts that are a list": on(
+        EVALUATE, holding("dataset/dataset.json", "[1]"), "run/dataset is damaged"
+    ),
+    "a dataset of version []": on(EVALUATE, said("dataset/dataset.json", version=[]), "run/dataset"),
+    "a dataset of a future version": on(
+        EVALUATE, said("dataset/dataset.json", version=99), "has version 99", COPY
+    ),
+    "histories as text": on(
+        EVALUATE, holding("dataset/histories.parquet", "user,items\n"), "run/dataset is damaged"
+    ),
+    "histories, their beginning only": on(
+        EVALUATE, holding("dataset/histories.parquet", b"PAR1"), "run/dataset is damaged"
+    ),
+    "histories without users": on(
+        EVALUATE, table("histories.parquet", lambda t: t.drop("user")), "run/dataset is damaged"
+    ),
+    "histories of words": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(items=pl.lit("x"))),
+        "run/dataset is damaged",
+    ),
+    "histories with nulls": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(user=pl.lit(None))),
+        "run/dataset is damaged",
+    ),
+    "histories outside the catalogue": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(pl.col("items") + 10**9)),
+        "run/dataset is damaged",
+    ),
+    "histories of items below 0": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(pl.col("items") - 1)),
+        "run/dataset is damaged",
+    ),
+    "histories with times in words": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(times=pl.lit("now"))),
+        "run/dataset is damaged",
+    ),
+    "histories with lists of words for times": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(times=pl.lit(["now"]))),
+        "run/dataset is damaged",
+    ),
+    "histories with too few times": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(times=pl.lit([1, 2]))),
+        "run/dataset is damaged",
+    ),
+    "a user twice": on(
+        EVALUATE,
+        table("histories.parquet", lambda t: t.with_columns(user=pl.lit("u1"))),
+        "run/dataset is damaged",
+    ),
+    "a history too few": on(EVALUATE, table("histories.parquet", lambda t: t[1:]), "run/dataset is damaged"),
+    "a catalogue of numbers": on(
+        EVALUATE,
+        table("catalogue.parquet", lambda t: t.with_row_index("item2").select(item="item2")),
+        "run/dataset is damaged",
+    ),
+    "an empty catalogue": on(
+        EVALUATE, table("catalogue.parquet", lambda t: t.clear()), "run/dataset is damaged"
+    ),
+    "a catalogue in another order": on(
+        EVALUATE, table("catalogue.parquet", lambda t: t.reverse()), "run/dataset is damaged"
+    ),
+    "a config of another model": on(
+        EVALUATE,
+        lambda run: (run / "config.toml").write_text("[model]\nd-model = 8\n"),
+        "belongs to another run",
+    ),
+    "a config of another program": on(
+        EVALUATE,
+        holding("config.toml", "[tool.poetry]\nname = 'x'\n"),
+        "run/config.toml: there is no table [tool]",
+        COPY,
+    ),
+}
+
+WEIGHTS: dict[str, Bad] = {
+    "every weight not a number": on(
+        RECOMMEND, every(lambda t: t * float("nan")), "infinite or no numbers", COPY
+    ),
+    "every weight infinite": on(EVALUATE, every(lambda t: t + float("inf")), "infinite or no numbers", COPY),
+    "one weight not a number": on(
+        EVALUATE,
+        tensors(lambda found: found["layer_norm.bias"].__setitem__(0, float("nan"))),
+        "layer_norm.bias",
+        COPY,
+    ),
+    "weights in 64 bits": on(EVALUATE, every(torch.Tensor.double), "is float64, not float32", COPY),
+    "weights in 16 bits": on(EVALUATE, every(torch.Tensor.bfloat16), "is bfloat16, not float32", COPY),
+    "weights that are true or false": on(EVALUATE, every(torch.Tensor.bool), "is bool, not float32", COPY),
+    "weights that are complex": on(
+        EVALUATE, every(lambda t: t.to(torch.complex64)), "is complex64, not float32", COPY
+    ),
+    "no weights": on(EVALUATE, tensors(dict.clear), "does not describe a RecBLR model", COPY),
+    "a weight too few": on(
+        EVALUATE, tensors(lambda found: found.pop("layer_norm.weight")), "it has no tensor layer_norm.weight"
+    ),
+    "a weight too many": on(
+        EVALUATE, tensors(lambda found: found.update(extra=torch.zeros(1))), "it has a tensor extra"
+    ),
+    "weights of no rows": on(EVALUATE, every(lambda t: t[:0]), "has the shape", COPY),
+    "an optimizer not a number": on(
+        RESUME,
+        every(lambda t: t * float("nan"), f"{CHECKPOINT}/optimizer.safetensors"),
+        "infinite or no numbers",
+        "delete",
+    ),
+    "a checkpoint not a number": on(
+        RESUME, every(lambda t: t * float("nan"), f"{CHECKPOINT}/{MODEL}"), "infinite or no numbers", "delete"
+    ),
+    "the model in place of the optimizer": on(
+        RESUME,
+        lambda run: shutil.copy(run / MODEL, run / CHECKPOINT / "optimizer.safetensors"),
+        "holds a recblr model, not a",
+    ),
+    "the optimizer in place of the model": on(
+        EVALUATE,
+        lambda run: shutil.copy(run / CHECKPOINT / "optimizer.safetensors", run / MODEL),
+        "holds a recblr optimizer, not a model",
+    ),
+    "a header beyond the file": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2**63) + b"{}"), DAMAGED, COPY),
+    "a header of 100 MB that is not there": on(
+        EVALUATE, holding(MODEL, struct.pack("<Q", 10**8) + b"{}"), DAMAGED, COPY
+    ),
+    "a header of no length": on(EVALUATE, holding(MODEL, struct.pack("<Q", 0)), DAMAGED, COPY),
+    "a header that is a list": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"[]"), DAMAGED, COPY),
+    "a header without an end": on(
+        EVALUATE, holding(MODEL, struct.pack("<Q", 100_000) + DEEP.encode()), DAMAGED, COPY
+    ),
+    "a header of objects without an end": on(
+        EVALUATE, holding(MODEL, struct.pack("<Q", 500_000) + b'{"a":' * 100_000), DAMAGED, COPY
+    ),
+    "a header that is no UTF-8": on(
+        EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"\xff\xfe"), DAMAGED, COPY
+    ),
+    "a tensor below 0": on(EVALUATE, first(shape=[-1, 4]), DAMAGED, COPY),
+    "a tensor of 2^62 numbers": on(EVALUATE, first(shape=[2**31, 2**31]), DAMAGED, COPY),
+    "a tensor that overflows": on(EVALUATE, first(shape=[2**40, 2**40]), DAMAGED, COPY),
+    "a tensor in words": on(EVALUATE, first(shape="wide"), DAMAGED, COPY),
+    "a dtype that is none": on(EVALUATE, first(dtype="F7"), DAMAGED, COPY),
+    "a tensor over another": on(EVALUATE, first(data_offsets=[0, 4]), DAMAGED, COPY),
+    "a tensor beyond the file": on(EVALUATE, first(data_offsets=[0, 2**60]), DAMAGED, COPY),
+    "a tensor that ends before it begins": on(EVALUATE, first(data_offsets=[8, 0]), DAMAGED, COPY),
+    "metadata of numbers": on(
+        EVALUATE, header(lambda entries: entries["__metadata__"].update(recblr=7)), DAMAGED, COPY
+    ),
+    "no metadata": on(
+        EVALUATE, header(lambda entries: entries.pop("__metadata__")), "was not written by recblr", COPY
+    ),
+    "our entry without an end": on(
+        EVALUATE,
+        header(lambda entries: entries["__metadata__"].update(recblr=DEEP)),
+        "was not written by recblr",
+        COPY,
+    ),
+    "our entry as a list": on(
+        EVALUATE,
+        header(lambda entries: entries["__metadata__"].update(recblr="[]")),
+        "was not written by recblr",
+        COPY,
+    ),
+    "a kind that is a list": on(EVALUATE, about(kind=["model"]), "not a model", COPY),
+    "a catalogue in words": on(EVALUATE, about(num_items="many"), "does not describe a RecBLR model", COPY),
+    "a catalogue of truth": on(EVALUATE, about(num_items=True), "does not describe a RecBLR model", COPY),
+    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "does not describe a RecBLR model", COPY),
+    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "does not describe a RecBLR model", COPY),
+    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "does not describe a RecBLR model", COPY),
+    "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a RecBLR model", COPY),
+    "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a RecBLR model", COPY),
+    "layers without an end": on(EVALUATE, of_a_model(num_layers=10**9), "does not describe", COPY),
+    "layers of 10^30": on(EVALUATE, of_a_model(num_layers=10**30), "does not describe", COPY),
+    "layers in a fraction": on(EVALUATE, of_a_model(num_layers=1.5), "does not describe", COPY),
+    "a width of 10^9": on(EVALUATE, of_a_model(d_model=10**9), "run/model.safetensors", COPY),
+    "a width in words": on(EVALUATE, of_a_model(d_model="wide"), "does not describe a RecBLR model", COPY),
+    "a width of nothing": on(EVALUATE, of_a_model(d_model=None), "does not describe a RecBLR model", COPY),
+    "an expansion beyond floats": on(
+        EVALUATE, of_a_model(expand=1e308), "does not describe a RecBLR model", COPY
+    ),
+    "an expansion that is no number": on(
+        EVALUATE, of_a_model(expand=float("nan")), "does not describe a RecBLR model", COPY
+    ),
+    "an option too many": on(EVALUATE, of_a_model(zzz=1), "does not describe a RecBLR model", COPY),
+    "an option that is a list": on(
+        EVALUATE, of_a_model(lambda_init=[]), "does not describe a RecBLR model", COPY
+    ),
+    "a length in words": on(
+        EVALUATE, of_a_model(max_length="long"), "does not describe a RecBLR model", COPY
+    ),
+}
+
+CASES = PLACES | SAID | WEIGHTS
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_run_is_told_in_one_sentence(name: str, tmp_path: Path, finished: Path) -> None:
+    check(CASES[name], tmp_path, finished)
