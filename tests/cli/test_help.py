@@ -13,7 +13,7 @@ import pytest
 from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
-from recblr.cli import app
+from recblr.cli.commands import app
 from recblr.config import OPTIONS
 
 COMMANDS = {info.callback.__name__: info for info in app.registered_commands if info.callback}

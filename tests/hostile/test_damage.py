@@ -11,13 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from cli.command import at, recblr
+from hostile.damaging import POSITIONS, damage, sentence
 from hostile.rows import HEADER, ROWS, assert_one_sentence, in_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.tiny_runs import contents
 
 from recblr.data import read_dataset
-from recblr.errors import InputError
 
 MODEL = "model.safetensors"
 # What of a run each command reads; what it does not read may hold anything.
@@ -36,16 +36,6 @@ WORDS = {
     "evaluate": ["evaluate", "run"],
     "train": ["train", "--out", "run", "--resume"],
 }
-
-
-def damage(raw: bytes, position: float, bits: int) -> bytes:
-    """The bytes cut off at a position (0 to 1), or with bits of the byte there flipped."""
-    place = min(int(position * len(raw)), len(raw) - 1)
-    return raw[:place] + (bytes([raw[place] ^ bits]) + raw[place + 1 :] if bits else b"")
-
-
-# Half of all damage at either end, where formats have their headers.
-POSITIONS = st.floats(0, 1) | st.floats(0, 0.02) | st.floats(0.9, 1)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -89,15 +79,6 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
     "log.txt": lambda raw: b"\n".join(b" ".join(row.split(b",")[:2]) for row in raw.splitlines()),
     "log.parquet": as_parquet,
 }
-
-
-def sentence(call: Callable[[], object]) -> str | None:
-    """What the call complains of."""
-    try:
-        call()
-    except InputError as error:
-        return str(error)
-    return None
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,16 +2,19 @@
 worked example.
 """
 
+import errno
 import io
+import logging
 import os
 import sys
 import warnings
 
-from recblr.cli import doctor, download, evaluate, recommend, synth, train  # noqa: F401 - registers each command
-from recblr.cli.app import app, tell
+from recblr.cli.starting import starting
 from recblr.errors import InputError, needed
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of `recblr … > file` on a full disk
 
 
 def _plain_warnings() -> None:
@@ -23,12 +26,18 @@ def _plain_warnings() -> None:
         return f"recblr: {message}\n" if "recblr" in filename else f"{category.__name__}: {message}\n"
 
     warnings.formatwarning = show
+    # Where it can keep no cache it says so on several lines; the curves are drawn all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # The command imports the operators itself, and then meets the error that this one announces.
     warnings.filterwarnings("ignore", message=r"torch\.ops\.recblr\.\* could not be registered")
 
 
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
+    with starting():
+        from recblr.cli.app import tell
+        from recblr.cli.commands import app
+
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks
     _plain_warnings()
@@ -46,5 +55,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `recblr … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_ROOM:
+            raise
+        _print_no_more()
+        tell(f"cannot write what it prints: {error.strerror}; make room where the output goes")
+        sys.exit(2)
+
+
+def _print_no_more() -> None:
+    """What is still to be flushed would fail again, at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

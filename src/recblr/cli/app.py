@@ -1,10 +1,8 @@
 """What the commands share: the application, its streams, and how mistakes are told."""
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -40,16 +38,6 @@ def example(*lines: str) -> str:
     return "Example:\n\n" + "\n\n".join(f"  [bold]{line}[/bold]" for line in lines)
 
 
-@contextmanager
-def starting() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: halfway through `import torch` an exception would abort it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def plain_console() -> Console:
     """Standard output, where ids, titles and paths are shown as they are and never taken for markup."""
     console = Console(markup=False, emoji=False, highlight=False)
@@ -63,7 +51,9 @@ def tell(sentence: str) -> None:
     if len(sentence) > _LONGEST:
         half = _LONGEST // 2
         sentence = f"{sentence[:half]}…{sentence[-half:]}"  # the thing comes first, the remedy last
-    print(f"recblr: {printable(sentence)}", file=sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError):  # nobody can be told, and the exit code still says it
+            print(f"recblr: {printable(sentence)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:

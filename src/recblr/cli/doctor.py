@@ -1,6 +1,7 @@
 """`recblr doctor`: what is installed, and what runs."""
 
-from recblr.cli.app import app, example, plain_console, starting
+from recblr.cli.app import app, example, plain_console
+from recblr.cli.starting import starting
 
 
 @app.command(epilog=example("recblr doctor"))

@@ -6,7 +6,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from recblr.cli.app import RunFolder, app, example, plain_console, starting, tell
+from recblr.cli.app import RunFolder, app, example, plain_console, tell
+from recblr.cli.starting import starting
 
 
 @app.command(epilog=example("recblr evaluate run"))

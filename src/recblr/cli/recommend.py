@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from recblr.cli.app import RunFolder, app, example, plain_console, starting
+from recblr.cli.app import RunFolder, app, example, plain_console, printable
+from recblr.cli.starting import starting
 from recblr.errors import InputError
 
 
@@ -51,7 +52,7 @@ def recommend(
         items = [dataset.item_index(token) for token in tokens]
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
     console = plain_console()
-    console.print(title, style="italic", soft_wrap=True)
+    console.print(printable(title), style="italic", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("item", style="bold")
@@ -60,5 +61,6 @@ def recommend(
     table.add_column("score", justify="right")
     for rank, (item, score) in enumerate(best_items(model, items, k, exclude_seen=not include_seen), 1):
         token = dataset.item_ids[item]
-        table.add_row(str(rank), token, *([names.get(token, "")] if names else []), f"{score:.3f}")
+        known = [printable(names.get(token, ""))] if names else []
+        table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
     console.print(table)

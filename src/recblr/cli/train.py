@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from recblr.cli.app import app, example, plain_console, starting, tell, typed_command
+from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
 from recblr.cli.options import typed_options, with_flags
+from recblr.cli.starting import starting
 from recblr.cli.stopping import Stopping
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError

@@ -10,6 +10,7 @@ Each file is replaced atomically; the fingerprint shows whether the three belong
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,9 @@ def write(directory: Path, parts: Parts) -> None:
     if parts.times is not None:
         users = users.with_columns(times=_as_lists(parts.times, parts.histories))
     with atomic_path(directory / _HISTORIES) as path:
-        users.write_parquet(path)
+        path.write_bytes(_as_parquet(users))
     with atomic_path(directory / _CATALOGUE) as path:
-        pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)}).write_parquet(path)
+        path.write_bytes(_as_parquet(pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)})))
     about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint}
     with atomic_path(directory / _ABOUT) as path:
         path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -95,6 +96,13 @@ def read(directory: Path) -> Parts:
 def damaged(directory: Path) -> InputError:
     """The error for files that are there and do not hold one whole dataset."""
     return InputError(f"the dataset saved in {directory} is damaged: read the data file again")
+
+
+def _as_parquet(table: pl.DataFrame) -> bytes:
+    # Not straight to the disk, as polars does not say when that is full: it raises something of its own.
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _as_lists(values: Numbers, histories: Packed) -> pl.Series:

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import torch
 
+from recblr.data.files import check_ends
 from recblr.errors import InputError
 
 _REMEDY = "give the checkpoint that RecBole saved"
@@ -73,6 +74,7 @@ def load_untrusted(path: Path) -> Any:
     Raises InputError where the file is missing, unreadable, damaged or of another kind.
     """
     try:
+        check_ends(path)
         file = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; {_REMEDY}") from None

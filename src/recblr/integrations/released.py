@@ -46,7 +46,7 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
     tensors, settings = _parts(path, load_untrusted(path))
     shape = _shape(path, tensors)
     length = max_length if max_length is not None else settings.get("MAX_ITEM_LIST_LENGTH")
-    if not isinstance(length, int):
+    if isinstance(length, bool) or not isinstance(length, int):
         raise InputError(
             f"{path} does not say how long the histories were padded; give max_length=,"
             " the MAX_ITEM_LIST_LENGTH of its training"
@@ -73,6 +73,9 @@ def adopt_released(model: RecBLR, tensors: Mapping[str, Tensor], *, source: str 
     if reason is not None:
         raise InputError(f"{source} does not hold the authors' RecBLR: {reason}; {_REMEDY}")
     taken = {name: _as_ours(name, tensors[released_name(name)]) for name in ours}
+    for name, tensor in taken.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{source}: {released_name(name)} holds infinite or no numbers; {_REMEDY}")
     model.to_empty(device="cpu").load_state_dict(taken)
 
 

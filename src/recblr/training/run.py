@@ -14,6 +14,7 @@ tensorboard/         scalars for TensorBoard, where they were asked for
 import json
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +107,26 @@ class Run:
                 f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
                 "choose another --out"
             )
+        new = not os.path.lexists(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
             ) from None
+        try:
+            self._lay_out(dataset, config, data, facts or {})
+        except InputError:
+            if new:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _lay_out(
+        self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None, facts: dict[str, Any]
+    ) -> None:
         write_config(self.config_file, _options(config, data))
         dataset.save(self.dataset_folder)
-        values = {"format": _FORMAT, "fingerprint": dataset.fingerprint, **(facts or {})}
+        values = {"format": _FORMAT, "fingerprint": dataset.fingerprint, **facts}
         # Last, because its presence says that the folder holds a run.
         with atomic_path(self.facts_file) as draft:
             draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
