@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from cli.command import SMALL, Seen, at, recblr, shell
+from hostile.rows import HEADER, ROWS, TRAIN, Bad, nothing
 from safetensors.torch import save_file
 from training.tiny_runs import contents, tiny_dataset
-
-HEADER = "user_id,item_id,timestamp\n"
-# Nine users with up to nine items each.
-ROWS = "".join(f"u{user},i{item},{item}\n" for user in range(9) for item in range(user % 3, 9))
-TRAIN = ["--out", "run", *SMALL, "--epochs", "1"]
-
-
-def nothing(_: Path) -> None:
-    """Nothing to prepare."""
-
-
-@dataclass(frozen=True)
-class Bad:
-    """What is typed in a folder that `prepare` has filled, and what the sentence about it must hold."""
-
-    words: str | list[str]
-    says: tuple[str, ...]
-    prepare: Callable[[Path], object] = nothing
-    run: bool = False  # whether the folder holds a finished run called `run`
 
 
 def log(text: str, name: str = "log.csv") -> Callable[[Path], object]:

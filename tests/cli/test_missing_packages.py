@@ -10,6 +10,8 @@ from cli.test_native import python
 COMMANDS = [
     ("torch", ["train", "log.inter", "--out", "run"]),
     ("torch", ["evaluate", "run"]),
+    ("typer", ["--help"]),
+    ("rich", ["doctor"]),
     ("polars", ["synth", "log.inter"]),
     ("safetensors", ["train", "log.inter", "--out", "run"]),
 ]

@@ -34,9 +34,16 @@ def _plain_warnings() -> None:
 
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
-    with starting():
-        from recblr.cli.app import tell
-        from recblr.cli.commands import app
+    try:
+        with starting():
+            from recblr.cli.app import tell
+            from recblr.cli.commands import app
+    except ModuleNotFoundError as error:  # not even what the help takes
+        sentence = needed("this command", error)
+        if sentence is error:
+            raise
+        print(f"recblr: {sentence}", file=sys.stderr)
+        sys.exit(2)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks

@@ -15,18 +15,22 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def tensors(op: str, required: dict[str, Tensor], optional: dict[str, Tensor | None]) -> None:
+def tensors(op: str, names: str, *values: Tensor | None, required: int) -> None:
     """Refuse what is no tensor, and tensors without strides: sparse and nested ones.
 
-    For the public functions, since what torch says of these is a page, or is about another function.
+    For the public functions, since what torch says of these is a page, or is about another function; they
+    are called once an event, so nothing is built here unless it is refused.
+
+    names: of the values, with spaces between; the first `required` of them may not be None.
     """
-    for name, tensor in (required | optional).items():
-        if tensor is None and name in optional:
+    for place, value in enumerate(values):
+        if value is None and place >= required:
             continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, but is of the type {type(tensor).__name__}")
-        if tensor.layout != torch.strided or tensor.is_nested:
-            raise ValueError(f"{op}: {name} must be dense, but is a sparse or nested tensor")
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise TypeError(f"{op}: {names.split()[place]} must be a tensor, but is of the type {kind}")
+        if value.layout != torch.strided or value.is_nested:
+            raise ValueError(f"{op}: {names.split()[place]} must be dense, but is a sparse or nested tensor")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

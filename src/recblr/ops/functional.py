@@ -35,7 +35,7 @@ def scan(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors("scan", {"a": a, "b": b}, {"initial": initial, "offsets": offsets})
+    checks.tensors("scan", "a b initial offsets", a, b, initial, offsets, required=2)
     if autograd.transformed():
         return autograd.scan_with_final(a, b, initial, offsets, reverse)[0]
     h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
@@ -67,7 +67,7 @@ def scan_with_final(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors("scan_with_final", {"a": a, "b": b}, {"initial": initial, "offsets": offsets})
+    checks.tensors("scan_with_final", "a b initial offsets", a, b, initial, offsets, required=2)
     return autograd.scan_with_final(a, b, initial, offsets, reverse)
 
 
@@ -84,7 +84,7 @@ def check_offsets(offsets: Tensor, rows: int) -> None:
     Raises:
         ValueError: what is wrong and where, in one sentence.
     """
-    checks.tensors("check_offsets", {"offsets": offsets}, {})
+    checks.tensors("check_offsets", "offsets", offsets, required=1)
     if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 2**63:
         raise ValueError(f"check_offsets: rows must be a number of rows, 0 or more, but is {rows!r}")
     checks.time_axis("check_offsets", "rows", offsets.new_empty(rows, 0), offsets)
@@ -124,13 +124,10 @@ def bdlru(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors(
-        "bdlru",
-        {"x": x, "gates": gates, "decay": decay},
-        {"z": z, "initial": initial, "offsets": offsets, "scale": scale},
-    )
+    arguments = x, gates, decay, z, initial, offsets, scale
+    checks.tensors("bdlru", "x gates decay z initial offsets scale", *arguments, required=3)
     unit = composed.bdlru if autograd.transformed() else torch.ops.recblr.bdlru
-    y, final = unit(x, gates, decay, z, initial, offsets, scale)
+    y, final = unit(*arguments)
     return y, final
 
 
@@ -162,9 +159,8 @@ def causal_conv1d(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors(
-        "causal_conv1d", {"x": x, "weight": weight}, {"bias": bias, "initial": initial, "offsets": offsets}
-    )
+    arguments = x, weight, bias, initial, offsets
+    checks.tensors("causal_conv1d", "x weight bias initial offsets", *arguments, required=2)
     conv = composed.causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
-    y, final = conv(x, weight, bias, initial, offsets, silu)
+    y, final = conv(*arguments, silu)
     return y, final
