@@ -1,4 +1,4 @@
-"""Memory layouts of outputs; cpp/torch/scan_arguments.h says the same for the native kernels."""
+"""Memory layouts of outputs; cpp/torch/arguments.h says the same for the native kernels."""
 
 import torch
 from torch import Tensor

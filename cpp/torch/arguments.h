@@ -1,10 +1,11 @@
-// What scan and its backward have in common on every device: checks, shapes and layouts.
+// What the operators have in common on every device: checks of arguments, shapes and layouts.
 #pragma once
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include "elements.h"
 #include "offsets.h"
 #include "torch_abi.h"
 

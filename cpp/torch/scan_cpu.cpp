@@ -1,58 +1,14 @@
-// torch.ops.recblr.*: the CPU kernels.  Python has defined the schemas (src/recblr/ops/schemas.py);
+// torch.ops.recblr.scan and its kin on a CPU.  Python has defined the schemas (src/recblr/ops/schemas.py);
 // this file only registers implementations for them, on torch's stable C ABI.
-#include <type_traits>
 #include <vector>
 
+#include "arguments.h"
 #include "scan.h"
-#include "scan_arguments.h"
 #include "time_split.h"
+#include "views.h"
 
 namespace recblr::torch_abi {
 namespace {
-
-template <typename T>
-View<T> view(const Tensor& t) {
-  View<T> v;
-  v.data = t.data<std::remove_const_t<T>>();
-  v.sequence = t.dim() == 3 ? t.stride(0) : 0;
-  v.time = t.stride(t.dim() - 2);
-  v.channel = t.stride(t.dim() - 1);
-  return v;
-}
-
-template <typename T>
-View<T> state_view(const Tensor& t) {
-  View<T> v;
-  if (!t) return v;
-  v.data = t.data<std::remove_const_t<T>>();
-  v.sequence = t.stride(0);
-  v.channel = t.stride(1);
-  return v;
-}
-
-Extent extent(const Sequences& s, bool reverse) {
-  Extent e;
-  e.sequences = s.count;
-  e.length = s.length;
-  e.channels = s.channels;
-  e.offsets = s.offsets.empty() ? nullptr : s.offsets.data();
-  e.reverse = reverse;
-  return e;
-}
-
-// Shares units out among torch's threads.
-struct ParallelFor {
-  template <typename F>
-  void operator()(std::int64_t units, std::int64_t elements_per_unit, const F& f) const {
-    // Enough elements a task that starting it costs little beside doing it.
-    constexpr std::int64_t kElementsPerTask = 32768;
-    if (units == 0) return;
-    RECBLR_OK(torch_parallel_for(
-        0, units, kElementsPerTask / (elements_per_unit + 1) + 1,
-        [](std::int64_t begin, std::int64_t end, void* f) { (*static_cast<const F*>(f))(begin, end); },
-        const_cast<void*>(static_cast<const void*>(&f))));
-  }
-};
 
 struct ScanResult {
   Tensor h, final;
@@ -124,7 +80,7 @@ void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
 // Schemas are Python's; a failure here reaches it as a missing kernel, which it reports.
 [[maybe_unused]] const bool registered = [] {
   TorchLibraryHandle cpu;  // lives as long as the process
-  RECBLR_OK(aoti_torch_library_init_impl("recblr", "CPU", "recblr/cpp/torch/ops_cpu.cpp", 0, &cpu));
+  RECBLR_OK(aoti_torch_library_init_impl("recblr", "CPU", "recblr/cpp/torch/scan_cpu.cpp", 0, &cpu));
   RECBLR_OK(torch_library_impl(cpu, "scan", &scan, kVersion));
   RECBLR_OK(torch_library_impl(cpu, "scan_with_final", &scan_with_final, kVersion));
   RECBLR_OK(torch_library_impl(cpu, "_scan_backward", &scan_backward, kVersion));
