@@ -1,0 +1,211 @@
+// The fused behavior-dependent unit on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
+// (see scan_kernels.cpp).
+//
+// It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels inside:
+// neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first cache.
+#include "bdlru_isa.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define RECBLR_HD inline __attribute__((always_inline))
+
+namespace recblr::RECBLR_ISA {
+namespace {
+
+#include "flush_denormals.h"
+#include "recurrence.h"
+#include "conversions.h"
+#include "walk.h"
+#include "lanes.h"
+#include "elementary.h"
+#include "gates.h"
+
+// Calls f(c, load, store) for vectors of channels from begin to end; load and store take a pointer to channel c.
+template <typename A, typename F>
+RECBLR_HD void over_channels(std::int64_t begin, std::int64_t end, F&& f) {
+  constexpr std::int64_t kStep = kLanes<A>;
+  std::int64_t c = begin;
+  for (; c + kStep <= end; c += kStep)
+    f(c, [](auto* at) __attribute__((always_inline)) { return load_lanes(at); },
+      [](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v); });
+  if (c == end) return;
+  const std::int64_t count = end - c;
+  f(c, [count](auto* at) __attribute__((always_inline)) { return load_lanes(at, count); },
+    [count](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v, count); });
+}
+
+// The number of a walk's first row, counted through all sequences.
+std::int64_t first_row(const Extent& e, const Walk& walk) {
+  return e.offsets ? walk.row : walk.sequence * e.length;
+}
+
+// A row's inputs, where its first channel lies.
+template <typename T>
+struct Rows {
+  Stream<const T> x, gates, z;
+  Stream<const Accumulate<T>> scale;
+  Rows(const BdlruInputs<T>& in, const Walk& walk)
+      : x(forward_stream(in.x, walk, 0)), gates(forward_stream(in.gates, walk, 0)), z(forward_stream(in.z, walk, 0)),
+        scale(forward_stream(in.scale, walk, 0)) {}
+};
+
+template <typename A>
+void start_state(const View<const A>& from, std::int64_t sequence, std::int64_t begin, std::int64_t end, A* state) {
+  for (std::int64_t c = begin; c < end; ++c)
+    state[c] = from.data ? from.data[sequence * from.sequence + c * from.channel] : A(0);
+}
+
+template <bool gated, bool scaled, typename T>
+void forward(const BdlruForward<T>& w, const Task& task) {
+  using A = Accumulate<T>;
+  const Extent& e = w.in.extent;
+  for (std::int64_t s = task.first; s < task.last; ++s) {
+    const Walk walk(e, s);
+    const Rows<T> in(w.in, walk);
+    const Stream<T> y = forward_stream(w.y, walk, 0);
+    A* state = w.final + s * e.channels;
+    start_state(w.in.initial, s, task.begin, task.end, state);
+    const std::int64_t row = first_row(e, walk);
+    for (std::int64_t t = 0; t < walk.length; ++t) {
+      const T *x = in.x.step(t), *r = in.gates.step(t), *i = r + e.channels, *z = gated ? in.z.step(t) : nullptr;
+      const A scale = scaled ? *in.scale.step(t) : A(1);
+      T* out = y.step(t);
+      A* keep = (row + t) % kStateRows == 0 ? w.states + (row + t) / kStateRows * e.channels : nullptr;
+      over_channels<A>(task.begin, task.end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
+        using V = Vector<A>;
+        V decay = load(w.in.decay + c), h = load(state + c);
+        if (keep) store(keep + c, h);
+        if (scaled) decay *= scale;
+        const Factors<V> f = factors(load(r + c), decay);
+        h = step(f.alpha, h, f.beta * (sigmoid(load(i + c)) * load(x + c)));
+        store(state + c, h);
+        if (gated) {
+          const V before = load(z + c);
+          h *= before * sigmoid(before);
+        }
+        store(out + c, h);
+      });
+    }
+  }
+}
+
+// What the backward pass needs of a stretch of kStateRows steps and kStash channels, computed forward in time.
+constexpr std::int64_t kStash = 32;
+template <typename A>
+struct Stash {
+  alignas(64) A r[kStateRows][kStash], i[kStateRows][kStash], z[kStateRows][kStash], alpha[kStateRows][kStash],
+      beta[kStateRows][kStash], beta_slope[kStateRows][kStash], h[kStateRows + 1][kStash];
+};
+
+template <bool gated, bool scaled, typename T>
+void backward(const BdlruBackward<T>& w, const Task& task) {
+  using A = Accumulate<T>;
+  using V = Vector<A>;
+  Stash<A> stash;
+  const Extent& e = w.in.extent;
+  double* ddecay = w.ddecay + task.index * e.channels;
+  for (std::int64_t c = task.begin; c < task.end; ++c) ddecay[c] = 0;
+  for (std::int64_t s = task.first; s < task.last; ++s) {
+    const Walk walk(e, s);
+    const Rows<T> in(w.in, walk);
+    const auto dy = forward_stream(w.dy, walk, 0);
+    const auto dx = forward_stream(w.dx, walk, 0), dgates = forward_stream(w.dgates, walk, 0), dz = forward_stream(w.dz, walk, 0);
+    A* carried = w.dinitial + s * e.channels;  // dL/dh[t] through the steps after t
+    start_state(w.dfinal, s, task.begin, task.end, carried);
+    const std::int64_t row = first_row(e, walk);
+    for (std::int64_t stop = walk.length; stop > 0;) {
+      const std::int64_t before = (row + stop - 1) / kStateRows * kStateRows - row, start = before > 0 ? before : 0;
+      for (std::int64_t begin = task.begin; begin < task.end; begin += kStash) {
+        const std::int64_t end = begin + kStash < task.end ? begin + kStash : task.end;
+        if (start > 0) {
+          const A* kept = w.states + (row + start) / kStateRows * e.channels;
+          for (std::int64_t c = begin; c < end; ++c) stash.h[0][c - begin] = kept[c];
+        } else {
+          start_state(w.in.initial, s, begin, end, stash.h[0] - begin);
+        }
+        for (std::int64_t t = start; t < stop; ++t) {
+          const T *x = in.x.step(t), *r = in.gates.step(t), *i = r + e.channels, *z = gated ? in.z.step(t) : nullptr;
+          const A scale = scaled ? *in.scale.step(t) : A(1);
+          const std::int64_t j = t - start;
+          over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto) __attribute__((always_inline)) {
+            const std::int64_t k = c - begin;
+            V decay = load(w.in.decay + c);
+            if (scaled) decay *= scale;
+            const Factors<V> f = factors(load(r + c), decay);
+            const V gate = sigmoid(load(i + c));
+            store_lanes(&stash.r[j][k], f.r);
+            store_lanes(&stash.i[j][k], gate);
+            store_lanes(&stash.alpha[j][k], f.alpha);
+            store_lanes(&stash.beta[j][k], f.beta);
+            store_lanes(&stash.beta_slope[j][k], f.alpha * f.alpha * f.inverse_beta);
+            store_lanes(&stash.h[j + 1][k], step(f.alpha, load_lanes(&stash.h[j][k]), f.beta * (gate * load(x + c))));
+            if (gated) store_lanes(&stash.z[j][k], sigmoid(load(z + c)));
+          });
+        }
+        alignas(64) A sums[kStash] = {};
+        for (std::int64_t t = stop - 1; t >= start; --t) {
+          const T *x = in.x.step(t), *z = gated ? in.z.step(t) : nullptr, *dout = dy.step(t);
+          T *dr = dgates.step(t), *di = dr + e.channels;
+          const A scale = scaled ? *in.scale.step(t) : A(1);
+          const std::int64_t j = t - start;
+          V dscale{};
+          over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
+            const std::int64_t k = c - begin;
+            V dh = load(dout + c);
+            if (gated) {
+              const V before = load(z + c), sigma = load_lanes(&stash.z[j][k]);
+              store(dz.step(t) + c, dh * load_lanes(&stash.h[j + 1][k]) * silu_slope(before, sigma));
+              dh *= before * sigma;
+            }
+            const V g = dh + load(carried + c);
+            const V decay = load(w.in.decay + c), r = load_lanes(&stash.r[j][k]), i = load_lanes(&stash.i[j][k]);
+            const V alpha = load_lanes(&stash.alpha[j][k]), input = load(x + c);
+            const V u = scaled ? decay * scale * r : decay * r;
+            const V du = u_adjoint(g, load_lanes(&stash.h[j][k]), i * input, alpha, load_lanes(&stash.beta_slope[j][k]), u);
+            const V dproduct = g * load_lanes(&stash.beta[j][k]);  // of i x
+            store(carried + c, previous_adjoint(alpha, g));
+            store(dx.step(t) + c, dproduct * i);
+            store(di + c, dproduct * input * (i * (1 - i)));
+            store(dr + c, du * u * (1 - r));
+            const V du_decay = du * r;
+            store_lanes(sums + k, load_lanes(sums + k) + (scaled ? du_decay * scale : du_decay));
+            if (scaled) dscale += du_decay * decay;
+          });
+          if (scaled) {
+            A sum = begin == task.begin ? A(0) : w.dscale[row + t];
+            for (int k = 0; k < kLanes<A>; ++k) sum += dscale[k];
+            w.dscale[row + t] = sum;
+          }
+        }
+        for (std::int64_t c = begin; c < end; ++c) ddecay[c] += static_cast<double>(sums[c - begin]);
+      }
+      stop = start;
+    }
+  }
+}
+
+}  // namespace
+
+#define RECBLR_CALL(function)                                                        \
+  [[maybe_unused]] const FlushDenormals<Accumulate<decltype(element)>> guard;        \
+  const bool gated = w.in.z.data, scaled = w.in.scale.data;                          \
+  if (gated && scaled) return function<true, true>(w, task);                         \
+  if (gated) return function<true, false>(w, task);                                  \
+  if (scaled) return function<false, true>(w, task);                                 \
+  return function<false, false>(w, task);
+
+#define RECBLR_DEFINE_ELEMENT(T)                                                     \
+  void bdlru_forward(const BdlruForward<T>& w, const Task& task) noexcept {          \
+    [[maybe_unused]] T element;                                                      \
+    RECBLR_CALL(forward)                                                             \
+  }                                                                                  \
+  void bdlru_backward(const BdlruBackward<T>& w, const Task& task) noexcept {        \
+    [[maybe_unused]] T element;                                                      \
+    RECBLR_CALL(backward)                                                            \
+  }
+
+RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+
+}  // namespace recblr::RECBLR_ISA

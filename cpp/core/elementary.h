@@ -1,0 +1,56 @@
+// exp, expm1, sigmoid, SiLU and softplus.  In float32: short polynomials on vectors, wrong by a few units in the last
+// place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C library's, lane by lane.
+//
+// Included inside an instruction set's namespace, after lanes.h.
+
+template <typename V>
+struct Exponentials {
+  V exp, expm1;
+};
+
+// exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
+// bound.
+RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
+  constexpr float kBound = 87.0f;
+  x = at_most(at_least(x, -kBound), kBound);
+  // x = n ln 2 + f, |f| <= ln 2 / 2.  Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits.
+  constexpr float kInverseLn2 = 0x1.715476p+0f, kLn2High = 0.693359375f, kLn2Low = -0x1.bd0106p-13f, kRound = 0x1.8p23f;
+  const Floats rounded = x * kInverseLn2 + kRound;
+  const Floats n = rounded - kRound;
+  const Floats f = (x - n * kLn2High) - n * kLn2Low;
+  const Floats power = from_bits((bits(rounded) << 23) + 0x3f800000);  // 2^n
+  // expm1(f): an even relative error of 2^-26 over |f| <= ln 2 / 2.
+  const Floats tail = (((0x1.6d9a84p-10f * f + 0x1.12290ep-7f) * f + 0x1.555486p-5f) * f + 0x1.5554aep-3f) * f + 0.5f;
+  const Floats p = (f * f) * tail + f;
+  return {power * p + power, power * p + (power - 1.0f)};
+}
+RECBLR_HD Exponentials<Doubles> exponentials(Doubles x) {
+  Exponentials<Doubles> e;
+  for (int k = 0; k < kLanes<double>; ++k) e.exp[k] = __builtin_exp(x[k]), e.expm1[k] = __builtin_expm1(x[k]);
+  return e;
+}
+
+template <typename V>
+RECBLR_HD V sigmoid(V x) {
+  return reciprocal(1 + exponentials(-x).exp);
+}
+
+// Its derivative, x sigmoid(x)' + sigmoid(x), from sigmoid(x).
+template <typename V>
+RECBLR_HD V silu_slope(V x, V sigmoid) {
+  return sigmoid * (x * (1 - sigmoid) + 1);
+}
+
+// log(1 + exp(x)).
+RECBLR_HD Floats softplus(Floats x) {
+  const Floats e = exponentials(x < 0.0f ? x : -x).exp;  // log1p(e) = 2 atanh(w)
+  const Floats w = e * reciprocal(e + 2.0f), square = w * w;
+  const Floats tail = ((0x1.1ef870p-3f * square + 0x1.1eb612p-3f) * square + 0x1.99d27cp-3f) * square + 0x1.5555p-2f;
+  const Floats log1p = 2.0f * (w * square * tail + w);
+  return log1p + at_least(x, 0.0f);
+}
+RECBLR_HD Doubles softplus(Doubles x) {
+  Doubles y;
+  for (int k = 0; k < kLanes<double>; ++k) y[k] = __builtin_log1p(__builtin_exp(x[k] < 0 ? x[k] : -x[k])) + (x[k] < 0 ? 0 : x[k]);
+  return y;
+}

@@ -1,0 +1,127 @@
+// Vectors as wide as the instruction set's registers, and the few operations on them that the compiler's own vector
+// arithmetic does not spell: bits, rounding-safe bounds, and reciprocals from the machine's estimates.
+//
+// Included inside an instruction set's namespace (see recurrence.h); what it needs of the compiler's headers is
+// included by the including file, outside of it.
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+template <typename A>
+struct Lanes {
+  typedef A type __attribute__((vector_size(kVectorBytes)));
+};
+template <typename A>
+using Vector = typename Lanes<A>::type;
+template <typename A>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(A));
+
+typedef Vector<float> Floats;
+typedef Vector<double> Doubles;
+typedef Vector<std::int32_t> Ints;
+
+RECBLR_HD Ints bits(Floats x) { return reinterpret_cast<Ints>(x); }
+RECBLR_HD Floats from_bits(Ints x) { return reinterpret_cast<Floats>(x); }
+
+template <typename A>
+RECBLR_HD Vector<A> all(A x) {
+  return Vector<A>{} + x;
+}
+
+// The larger, the smaller of x and a bound that is a number; NaN stays NaN.
+template <typename V>
+RECBLR_HD V at_least(V x, float bound) {
+  const V b = V{} + bound;
+  return x < b ? b : x;
+}
+template <typename V>
+RECBLR_HD V at_most(V x, float bound) {
+  const V b = V{} + bound;
+  return x > b ? b : x;
+}
+#if defined(__AVX512F__)
+RECBLR_HD Floats at_least(Floats x, float bound) { return (Floats)_mm512_max_ps((__m512)all(bound), (__m512)x); }
+RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm512_min_ps((__m512)all(bound), (__m512)x); }
+#elif defined(__AVX2__)
+RECBLR_HD Floats at_least(Floats x, float bound) { return (Floats)_mm256_max_ps((__m256)all(bound), (__m256)x); }
+RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm256_min_ps((__m256)all(bound), (__m256)x); }
+#endif
+
+// 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
+// as long as ten multiplications; an estimate of 14 bits and one step of Newton's method take four.
+template <typename V>
+RECBLR_HD V reciprocal(V x) {
+  return (V{} + 1) / x;
+}
+#if defined(__AVX512F__)
+RECBLR_HD Floats reciprocal(Floats x) {
+  const Floats r = (Floats)_mm512_rcp14_ps((__m512)x);
+  return r * (1.0f - x * r) + r;
+}
+#endif
+
+template <typename V>
+struct Roots {
+  V root, inverse;
+};
+
+// sqrt(x) and 1 / sqrt(x), for x > 0 such that both are normal numbers.
+RECBLR_HD Roots<Floats> roots(Floats x) {
+#if defined(__AVX512F__)
+  const Floats estimate = (Floats)_mm512_rsqrt14_ps((__m512)x);
+  const Floats root = x * estimate, rest = 0.5f - root * (0.5f * estimate);
+  return {root * rest + root, estimate * rest + estimate};
+#else
+#if defined(__AVX2__)
+  const Floats root = (Floats)_mm256_sqrt_ps((__m256)x);
+#else
+  Floats root;
+  for (int k = 0; k < kLanes<float>; ++k) root[k] = __builtin_sqrtf(x[k]);
+#endif
+  return {root, reciprocal(root)};
+#endif
+}
+RECBLR_HD Roots<Doubles> roots(Doubles x) {
+  Doubles root;
+  for (int k = 0; k < kLanes<double>; ++k) root[k] = __builtin_sqrt(x[k]);
+  return {root, reciprocal(root)};
+}
+
+// Lanes from memory and into it, converted; of fewer than all lanes, the first `count`, and zeros behind them.
+template <typename T>
+RECBLR_HD Vector<Accumulate<T>> load_lanes(const T* __restrict at) {
+  Accumulate<T> x[kLanes<Accumulate<T>>];
+  for (int k = 0; k < kLanes<Accumulate<T>>; ++k) x[k] = widen(at[k]);
+  Vector<Accumulate<T>> v;
+  __builtin_memcpy(&v, x, sizeof v);
+  return v;
+}
+template <typename T>
+RECBLR_HD void store_lanes(T* __restrict at, Vector<Accumulate<T>> v) {
+  Accumulate<T> x[kLanes<Accumulate<T>>];
+  __builtin_memcpy(x, &v, sizeof v);
+  for (int k = 0; k < kLanes<Accumulate<T>>; ++k) put(at[k], x[k]);
+}
+template <typename T>
+RECBLR_HD Vector<Accumulate<T>> load_lanes(const T* at, std::int64_t count) {
+  T x[kLanes<Accumulate<T>>] = {};
+  for (std::int64_t k = 0; k < count; ++k) x[k] = at[k];
+  return load_lanes(x);
+}
+template <typename T>
+RECBLR_HD void store_lanes(T* at, Vector<Accumulate<T>> v, std::int64_t count) {
+  T x[kLanes<Accumulate<T>>];
+  store_lanes(x, v);
+  for (std::int64_t k = 0; k < count; ++k) at[k] = x[k];
+}
+RECBLR_HD Floats load_lanes(const float* at) {
+  Floats v;
+  __builtin_memcpy(&v, at, sizeof v);
+  return v;
+}
+RECBLR_HD void store_lanes(float* at, Floats v) { __builtin_memcpy(at, &v, sizeof v); }
