@@ -51,5 +51,3 @@ template <typename T>
 void bdlru_backward(const BdlruBackward<T>&, const Task&) noexcept;
 
 }  // namespace recblr
-
-#define RECBLR_REAL_TYPES(macro) macro(float) macro(double) macro(::recblr::Bfloat16) macro(::recblr::Float16)

@@ -8,6 +8,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
+#endif
 
 #define RECBLR_HD inline __attribute__((always_inline))
 
@@ -52,9 +55,8 @@ struct Rows {
 };
 
 template <typename A>
-void start_state(const View<const A>& from, std::int64_t sequence, std::int64_t begin, std::int64_t end, A* state) {
-  for (std::int64_t c = begin; c < end; ++c)
-    state[c] = from.data ? from.data[sequence * from.sequence + c * from.channel] : A(0);
+RECBLR_HD A start_state(const View<const A>& from, std::int64_t sequence, std::int64_t c) {
+  return from.data ? from.data[sequence * from.sequence + c * from.channel] : A(0);
 }
 
 template <bool gated, bool scaled, typename T>
@@ -66,7 +68,7 @@ void forward(const BdlruForward<T>& w, const Task& task) {
     const Rows<T> in(w.in, walk);
     const Stream<T> y = forward_stream(w.y, walk, 0);
     A* state = w.final + s * e.channels;
-    start_state(w.in.initial, s, task.begin, task.end, state);
+    for (std::int64_t c = task.begin; c < task.end; ++c) state[c] = start_state(w.in.initial, s, c);
     const std::int64_t row = first_row(e, walk);
     for (std::int64_t t = 0; t < walk.length; ++t) {
       const T *x = in.x.step(t), *r = in.gates.step(t), *i = r + e.channels, *z = gated ? in.z.step(t) : nullptr;
@@ -113,17 +115,16 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
     const auto dy = forward_stream(w.dy, walk, 0);
     const auto dx = forward_stream(w.dx, walk, 0), dgates = forward_stream(w.dgates, walk, 0), dz = forward_stream(w.dz, walk, 0);
     A* carried = w.dinitial + s * e.channels;  // dL/dh[t] through the steps after t
-    start_state(w.dfinal, s, task.begin, task.end, carried);
+    for (std::int64_t c = task.begin; c < task.end; ++c) carried[c] = start_state(w.dfinal, s, c);
     const std::int64_t row = first_row(e, walk);
     for (std::int64_t stop = walk.length; stop > 0;) {
       const std::int64_t before = (row + stop - 1) / kStateRows * kStateRows - row, start = before > 0 ? before : 0;
       for (std::int64_t begin = task.begin; begin < task.end; begin += kStash) {
         const std::int64_t end = begin + kStash < task.end ? begin + kStash : task.end;
-        if (start > 0) {
-          const A* kept = w.states + (row + start) / kStateRows * e.channels;
-          for (std::int64_t c = begin; c < end; ++c) stash.h[0][c - begin] = kept[c];
-        } else {
-          start_state(w.in.initial, s, begin, end, stash.h[0] - begin);
+        const A* kept = w.states + (row + start) / kStateRows * e.channels;
+        for (std::int64_t k = 0; k < kStash; ++k) {
+          const std::int64_t c = begin + k;
+          stash.h[0][k] = c >= end ? A(0) : start > 0 ? kept[c] : start_state(w.in.initial, s, c);
         }
         for (std::int64_t t = start; t < stop; ++t) {
           const T *x = in.x.step(t), *r = in.gates.step(t), *i = r + e.channels, *z = gated ? in.z.step(t) : nullptr;
@@ -188,7 +189,7 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
 
 }  // namespace
 
-#define RECBLR_CALL(function)                                                        \
+#define RECBLR_CHOOSE(function)                                                      \
   [[maybe_unused]] const FlushDenormals<Accumulate<decltype(element)>> guard;        \
   const bool gated = w.in.z.data, scaled = w.in.scale.data;                          \
   if (gated && scaled) return function<true, true>(w, task);                         \
@@ -199,11 +200,11 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
 #define RECBLR_DEFINE_ELEMENT(T)                                                     \
   void bdlru_forward(const BdlruForward<T>& w, const Task& task) noexcept {          \
     [[maybe_unused]] T element;                                                      \
-    RECBLR_CALL(forward)                                                             \
+    RECBLR_CHOOSE(forward)                                                             \
   }                                                                                  \
   void bdlru_backward(const BdlruBackward<T>& w, const Task& task) noexcept {        \
     [[maybe_unused]] T element;                                                      \
-    RECBLR_CALL(backward)                                                            \
+    RECBLR_CHOOSE(backward)                                                            \
   }
 
 RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)

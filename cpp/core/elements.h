@@ -52,3 +52,10 @@ using Accumulate = typename Accumulation<T>::type;
   macro(double)                      \
   macro(::recblr::Complex<float>)    \
   macro(::recblr::Complex<double>)
+
+// The same for the real types, which alone have gates.
+#define RECBLR_REAL_TYPES(macro)     \
+  macro(float)                       \
+  macro(double)                      \
+  macro(::recblr::Bfloat16)          \
+  macro(::recblr::Float16)

@@ -9,12 +9,11 @@
 #if (defined(__FMA__) || defined(__ARM_FEATURE_FMA)) && !defined(__CUDA_ARCH__)
 RECBLR_HD float multiply_add(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 RECBLR_HD double multiply_add(double x, double y, double z) { return __builtin_fma(x, y, z); }
-#else
+#endif
 template <typename T>
 RECBLR_HD T multiply_add(T x, T y, T z) {
   return x * y + z;
 }
-#endif
 template <typename T>
 RECBLR_HD Complex<T> multiply_add(Complex<T> x, Complex<T> y, Complex<T> z) {
   return {multiply_add(x.re, y.re, multiply_add(-x.im, y.im, z.re)),
