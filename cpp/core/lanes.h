@@ -50,6 +50,9 @@ RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm512_min_ps((
 #elif defined(__AVX2__)
 RECBLR_HD Floats at_least(Floats x, float bound) { return (Floats)_mm256_max_ps((__m256)all(bound), (__m256)x); }
 RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm256_min_ps((__m256)all(bound), (__m256)x); }
+#elif defined(__SSE2__)
+RECBLR_HD Floats at_least(Floats x, float bound) { return (Floats)_mm_max_ps((__m128)all(bound), (__m128)x); }
+RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm_min_ps((__m128)all(bound), (__m128)x); }
 #endif
 
 // 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
@@ -79,6 +82,8 @@ RECBLR_HD Roots<Floats> roots(Floats x) {
 #else
 #if defined(__AVX2__)
   const Floats root = (Floats)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+  const Floats root = (Floats)_mm_sqrt_ps((__m128)x);
 #else
   Floats root;
   for (int k = 0; k < kLanes<float>; ++k) root[k] = __builtin_sqrtf(x[k]);

@@ -1,0 +1,52 @@
+// The depthwise causal convolution over time with SiLU on raw pointers, in one pass over memory, and its adjoint.
+//
+// Pure functions over a task (tasks.h), as in scan.h.  Time runs forward only.
+#pragma once
+#include <cstdint>
+
+#include "scan.h"
+#include "tasks.h"
+
+namespace recblr {
+
+constexpr std::int64_t kMaxWidth = 64;
+
+// width K is 1 to kMaxWidth; taps (K, C), contiguous, taps[K-1] meets the current input; bias (C) and initial
+// (sequence, K-1, channel), the inputs before the first step, may be absent.  Channels of x are neighbours in memory.
+template <typename T>
+struct ConvInputs {
+  Extent extent;
+  View<const T> x;
+  std::int64_t width;
+  const Accumulate<T>*taps, *bias;
+  View<const Accumulate<T>> initial;
+  bool silu;
+};
+
+// final (S, K-1, C), the last inputs, is contiguous.
+template <typename T>
+struct ConvForward {
+  ConvInputs<T> in;
+  View<T> y;
+  Accumulate<T>* final;
+};
+
+// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, K-1, C) is contiguous; dtaps (runs, K, C) and dbias
+// (runs, C) are sums for every run of sequences.
+template <typename T>
+struct ConvBackward {
+  ConvInputs<T> in;
+  View<const T> dy;
+  View<const Accumulate<T>> dfinal;
+  View<T> dx;
+  Accumulate<T>* dinitial;
+  double *dtaps, *dbias;
+};
+
+// T is float, double, Bfloat16 or Float16.
+template <typename T>
+void conv_forward(const ConvForward<T>&, const Task&) noexcept;
+template <typename T>
+void conv_backward(const ConvBackward<T>&, const Task&) noexcept;
+
+}  // namespace recblr

@@ -1,0 +1,190 @@
+// The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
+// scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
+#include "causal_conv1d_isa.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
+#endif
+
+#define RECBLR_HD inline __attribute__((always_inline))
+
+namespace recblr::RECBLR_ISA {
+namespace {
+
+#include "flush_denormals.h"
+#include "recurrence.h"
+#include "conversions.h"
+#include "walk.h"
+#include "lanes.h"
+#include "elementary.h"
+#include "over_channels.h"
+
+// The input that tap k meets at step t, from channel c on: one of the sequence's own, or one from before it.
+template <typename T>
+struct Inputs {
+  const ConvInputs<T>& in;
+  Stream<const T> x;
+  std::int64_t sequence, past;
+
+  Inputs(const ConvInputs<T>& in, const Walk& walk) : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
+
+  // Of the step `t`, which may lie before the first.
+  Accumulate<T> at(std::int64_t t, std::int64_t c) const {
+    if (t >= 0) return widen(x.step(t)[c]);
+    const auto& initial = in.initial;
+    return initial.data ? initial.data[sequence * initial.sequence + (t + past) * initial.time + c * initial.channel] : Accumulate<T>(0);
+  }
+};
+
+// The convolution at step t before bias and SiLU, of channels where `load` reads.  width is a constant where it is common.
+template <typename T, typename Load>
+RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c, Load load) {
+  const std::int64_t channels = inputs.in.extent.channels;
+  Vector<Accumulate<T>> sum{};
+  for (std::int64_t k = 0; k < width; ++k)
+    sum = multiply_add(load(inputs.in.taps + k * channels + c), load(inputs.x.step(t - inputs.past + k) + c), sum);
+  return sum;
+}
+// The same where some inputs lie before the sequence's first step.
+template <typename T>
+Vector<Accumulate<T>> input_at_edge(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end) {
+  Vector<Accumulate<T>> v{};
+  for (int k = 0; k < kLanes<Accumulate<T>> && c + k < end; ++k) v[k] = inputs.at(t, c + k);
+  return v;
+}
+
+template <int kWidth, typename T>
+void forward(const ConvForward<T>& w, const Task& task) {
+  using A = Accumulate<T>;
+  const std::int64_t channels = w.in.extent.channels, width = kWidth ? kWidth : w.in.width, past = width - 1;
+  for (std::int64_t s = task.first; s < task.last; ++s) {
+    const Walk walk(w.in.extent, s);
+    const Inputs<T> inputs(w.in, walk);
+    const Stream<T> y = forward_stream(w.y, walk, 0);
+    for (std::int64_t t = 0; t < walk.length; ++t) {
+      T* out = y.step(t);
+      over_channels<A>(task.begin, task.end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
+        Vector<A> v{};
+        if (t >= past) {
+          v = convolve(inputs, width, t, c, load);
+        } else {
+          for (std::int64_t k = 0; k < width; ++k)
+            v = multiply_add(load(w.in.taps + k * channels + c), input_at_edge(inputs, t - past + k, c, task.end), v);
+        }
+        if (w.in.bias) v += load(w.in.bias + c);
+        store(out + c, w.in.silu ? v * sigmoid(v) : v);
+      });
+    }
+    for (std::int64_t lag = 0; lag < past; ++lag)
+      for (std::int64_t c = task.begin; c < task.end; ++c)
+        w.final[(s * past + lag) * channels + c] = inputs.at(walk.length - past + lag, c);
+  }
+}
+
+// Of the steps that follow, the adjoints before SiLU; and sums over some rows, before they enter long ones.
+template <typename A>
+struct Strip {
+  static constexpr std::int64_t kMost = 128;
+  alignas(64) A adjoint[kMaxWidth * 16], sums[(kMaxWidth + 1) * 16];
+  // Channels that fit, a multiple of 16.
+  static std::int64_t channels(std::int64_t width) {
+    const std::int64_t fit = kMaxWidth / width * 16;
+    return fit < kMost ? fit : kMost;
+  }
+};
+
+template <int kWidth, typename T>
+void backward(const ConvBackward<T>& w, const Task& task) {
+  using A = Accumulate<T>;
+  using V = Vector<A>;
+  constexpr std::int64_t kRowsInSum = 32;
+  const std::int64_t channels = w.in.extent.channels, width = kWidth ? kWidth : w.in.width, past = width - 1;
+  Strip<A> strip;
+  const std::int64_t kStrip = Strip<A>::channels(width);
+  double *dtaps = w.dtaps + task.index * width * channels, *dbias = w.dbias + task.index * channels;
+  for (std::int64_t begin = task.begin; begin < task.end; begin += kStrip) {
+    const std::int64_t end = begin + kStrip < task.end ? begin + kStrip : task.end;
+    for (std::int64_t c = begin; c < end; ++c) {
+      dbias[c] = 0;
+      for (std::int64_t k = 0; k < width; ++k) dtaps[k * channels + c] = 0;
+    }
+    const auto adjoint = [&](std::int64_t t) { return strip.adjoint + t % width * kStrip; };
+    for (A& sum : strip.sums) sum = 0;
+    const auto flush = [&] {
+      for (std::int64_t c = begin; c < end; ++c) {
+        dbias[c] += static_cast<double>(strip.sums[past * kStrip + kStrip + c - begin]);
+        for (std::int64_t k = 0; k < width; ++k) dtaps[k * channels + c] += static_cast<double>(strip.sums[k * kStrip + c - begin]);
+      }
+      for (A& sum : strip.sums) sum = 0;
+    };
+    std::int64_t in_sum = 0;
+    for (std::int64_t s = task.first; s < task.last; ++s) {
+      const Walk walk(w.in.extent, s);
+      const Inputs<T> inputs(w.in, walk);
+      const auto dy = forward_stream(w.dy, walk, 0);
+      const auto dx = forward_stream(w.dx, walk, 0);
+      const auto final_adjoint = [&](std::int64_t lag, std::int64_t c) {
+        return w.dfinal.data ? w.dfinal.data[s * w.dfinal.sequence + lag * w.dfinal.time + c * w.dfinal.channel] : A(0);
+      };
+      for (A& a : strip.adjoint) a = 0;
+      for (std::int64_t t = walk.length - 1; t >= 0; --t) {
+        over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
+          const std::int64_t at = c - begin;
+          V v{};
+          if (t >= past) {
+            v = convolve(inputs, width, t, c, load);
+          } else {
+            for (std::int64_t k = 0; k < width; ++k)
+              v = multiply_add(load(w.in.taps + k * channels + c), input_at_edge(inputs, t - past + k, c, end), v);
+          }
+          if (w.in.bias) v += load(w.in.bias + c);
+          V d = load(dy.step(t) + c);
+          if (w.in.silu) d *= silu_slope(v, sigmoid(v));
+          store_lanes(adjoint(t) + at, d);
+          A* sums = strip.sums + at;
+          for (std::int64_t k = 0; k < width; ++k, sums += kStrip) {
+            const V input = t >= past ? load(inputs.x.step(t - past + k) + c) : input_at_edge(inputs, t - past + k, c, end);
+            store_lanes(sums, multiply_add(d, input, load_lanes(sums)));
+          }
+          store_lanes(sums, load_lanes(sums) + d);
+          V out{};
+          for (std::int64_t k = 0; k < width; ++k)
+            out = multiply_add(load(w.in.taps + k * channels + c), load_lanes(adjoint(t + past - k) + at), out);
+          if (w.dfinal.data && t >= walk.length - past)
+            for (int k = 0; k < kLanes<A> && c + k < end; ++k) out[k] += final_adjoint(t - (walk.length - past), c + k);
+          store(dx.step(t) + c, out);
+        });
+        if (++in_sum == kRowsInSum) flush(), in_sum = 0;
+      }
+      // An input from before the first step is met by the steps [0, lag], and left over where the sequence is short.
+      for (std::int64_t lag = 0; lag < past; ++lag) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          A sum = lag >= walk.length ? final_adjoint(lag - walk.length, c) : A(0);
+          for (std::int64_t k = 0; k <= lag; ++k)
+            if (lag - k < walk.length) sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
+          w.dinitial[(s * past + lag) * channels + c] = sum;
+        }
+      }
+    }
+    flush();
+  }
+}
+
+}  // namespace
+
+#define RECBLR_DEFINE_ELEMENT(T)                                                  \
+  void conv_forward(const ConvForward<T>& w, const Task& task) noexcept {         \
+    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
+    w.in.width == 4 ? forward<4>(w, task) : forward<0>(w, task);                  \
+  }                                                                               \
+  void conv_backward(const ConvBackward<T>& w, const Task& task) noexcept {       \
+    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
+    w.in.width == 4 ? backward<4>(w, task) : backward<0>(w, task);                \
+  }
+
+RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+
+}  // namespace recblr::RECBLR_ISA
