@@ -88,7 +88,7 @@ void forward(const ConvForward<T>& w, const Task& task) {
 template <typename A>
 struct Strip {
   static constexpr std::int64_t kMost = 128;
-  alignas(64) A adjoint[kMaxWidth * 16], sums[(kMaxWidth + 1) * 16];
+  alignas(64) A adjoint[kMaxWidth * 16], sums[2 * kMaxWidth * 16];
   // Channels that fit, a multiple of 16.
   static std::int64_t channels(std::int64_t width) {
     const std::int64_t fit = kMaxWidth / width * 16;

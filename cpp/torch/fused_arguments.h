@@ -1,0 +1,67 @@
+// What the fused operators' entry points share: views of their arguments, and sums over runs of sequences.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tasks.h"
+#include "views.h"
+
+namespace recblr::torch_abi {
+
+// Calls f(Element<T>()) with the real element type of dtype d.
+template <typename F>
+void with_real(const char* op, const Tensor& x, F&& f) {
+  const std::int32_t d = x.dtype();
+  if (d == aoti_torch_dtype_float32()) return f(Element<float>());
+  if (d == aoti_torch_dtype_bfloat16()) return f(Element<Bfloat16>());
+  if (d == aoti_torch_dtype_float16()) return f(Element<Float16>());
+  if (d == aoti_torch_dtype_float64()) return f(Element<double>());
+  refuse(std::string(op) + ": x must be float32, float64, bfloat16 or float16, but is " + dtype_name(d));
+}
+
+inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes) {
+  std::vector<std::int64_t> strides(sizes.size(), 1);
+  for (std::size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * (sizes[i] > 0 ? sizes[i] : 1);
+  return strides;
+}
+inline Tensor empty_dense(const std::vector<std::int64_t>& sizes, std::int32_t dtype, const Tensor& like) {
+  return Tensor::empty(static_cast<int>(sizes.size()), sizes.data(), dense_strides(sizes).data(), dtype, like);
+}
+inline std::vector<std::int64_t> sizes_of(const Tensor& t) { return {t.sizes(), t.sizes() + t.dim()}; }
+
+// The kernels read channels that are neighbours in memory, rows wherever they lie; another tensor is copied.
+inline Tensor with_adjacent_channels(Tensor t) {
+  if (!t || t.stride(t.dim() - 1) == 1 || t.size(t.dim() - 1) <= 1) return t;
+  Tensor copy = empty_dense(sizes_of(t), t.dtype(), t);
+  copy.copy_from(t);
+  return copy;
+}
+
+inline void check_shape(const char* op, const char* name, const Tensor& t, const std::vector<std::int64_t>& sizes, std::int32_t dtype) {
+  if (!t) return;
+  if (sizes_of(t) != sizes) refuse(std::string(op) + ": " + name + " has the wrong shape " + shape(t));
+  if (t.dtype() != dtype)
+    refuse(std::string(op) + ": " + name + " must be " + dtype_name(dtype) + ", but is " + dtype_name(t.dtype()));
+  check_aligned(op, name, t);
+}
+
+// The tasks on torch's threads.
+template <typename F>
+void over_tasks(const Tasks& tasks, const F& f) {
+  ParallelFor()(tasks.count(), tasks.elements_per_task(), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) f(tasks[i]);
+  });
+}
+
+// The sum over runs of parts (runs, count), in their order, into out.
+template <typename A>
+void add_runs(const std::vector<double>& parts, std::int64_t runs, std::int64_t count, A* out) {
+  std::vector<double> sum(static_cast<std::size_t>(count));
+  const double* part = parts.data();
+  for (std::int64_t run = 0; run < runs; ++run)
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += *part++;
+  for (std::size_t i = 0; i < sum.size(); ++i) out[i] = static_cast<A>(sum[i]);
+}
+
+}  // namespace recblr::torch_abi
