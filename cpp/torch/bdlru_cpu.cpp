@@ -55,7 +55,7 @@ struct Arguments {
 // _bdlru(Tensor x, Tensor gates, Tensor decay, Tensor? z, Tensor? initial, Tensor? offsets, Tensor? scale)
 //   -> (Tensor y, Tensor final, Tensor states)
 void bdlru(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Arguments in("_bdlru", stack);
+  const Arguments in("bdlru", stack);
   const std::int32_t wide = accumulation_dtype(in.x.dtype());
   Tensor y = empty_dense(sizes_of(in.x), in.x.dtype(), in.x), final = empty_state(in.s, in.x.dtype(), in.x);
   Tensor states = empty_dense(in.states_shape(), wide, in.x);

@@ -54,7 +54,7 @@ struct Arguments {
 
 // _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu) -> (Tensor y, Tensor final)
 void causal_conv1d(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Arguments in("_causal_conv1d", stack);
+  const Arguments in("causal_conv1d", stack);
   Tensor y = empty_dense(sizes_of(in.x), in.x.dtype(), in.x);
   Tensor final = empty_dense(in.past_shape, accumulation_dtype(in.x.dtype()), in.x);
   with_real(in.op, in.x, [&](auto element) {

@@ -156,3 +156,48 @@ def scan_backward(
     state(op, grad_final, (sequences, h.shape[-1]), h, "grad_final")
     state(op, initial, (sequences, h.shape[-1]), h)
     return sequences
+
+
+def bdlru(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    z: Tensor | None,
+    initial: Tensor | None,
+    offsets: Tensor | None,
+    scale: Tensor | None,
+) -> None:
+    """Check bdlru's arguments."""
+    op = "bdlru"
+    one_of(op, "x", x)
+    sequences = time_axis(op, "x", x, offsets)
+    channels = x.shape[-1]
+    shape(op, "gates", gates, (*x.shape[:-1], 2 * channels), "r's then i's pre-activations")
+    shape(op, "decay", decay, (channels,))
+    same(op, "z", z, "x", x)
+    shape(op, "scale", scale, (*x.shape[:-1], 1), "a factor a step")
+    state(op, initial, (sequences, channels), x)
+    for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
+        device(op, name, tensor, x.device)
+    dtype(op, "gates", gates, x.dtype, "x's dtype")
+    dtype(op, "decay", decay, accumulation_dtype(x.dtype), "the accumulation dtype")
+    one_of(op, "scale", scale)
+
+
+def causal_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
+) -> None:
+    """Check causal_conv1d's arguments."""
+    op = "causal_conv1d"
+    one_of(op, "x", x)
+    sequences = time_axis(op, "x", x, offsets)
+    channels = x.shape[-1]
+    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
+        raise ValueError(
+            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
+        )
+    shape(op, "bias", bias, (channels,))
+    state(op, initial, (sequences, weight.shape[1] - 1, channels), x)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        one_of(op, name, tensor)
+        device(op, name, tensor, x.device)

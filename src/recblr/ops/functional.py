@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recblr.ops import autograd, checks, composed
+from recblr.ops import autograd, checks, fused
 from recblr.ops.refusals import value_errors
 
 
@@ -126,7 +126,7 @@ def bdlru(
     """
     arguments = x, gates, decay, z, initial, offsets, scale
     checks.tensors("bdlru", "x gates decay z initial offsets scale", *arguments, required=3)
-    unit = composed.bdlru if autograd.transformed() else torch.ops.recblr.bdlru
+    unit = fused.composed_bdlru if autograd.transformed() else torch.ops.recblr.bdlru
     y, final = unit(*arguments)
     return y, final
 
@@ -161,6 +161,6 @@ def causal_conv1d(
     """
     arguments = x, weight, bias, initial, offsets
     checks.tensors("causal_conv1d", "x weight bias initial offsets", *arguments, required=2)
-    conv = composed.causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
+    conv = fused.composed_causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
     y, final = conv(*arguments, silu)
     return y, final

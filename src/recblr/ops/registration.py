@@ -4,12 +4,12 @@ Apart from ``recblr.ops`` itself, whose import may fail for want of the native l
 again: PyTorch accepts a schema once.
 """
 
-from recblr.ops import autocast, autograd, composed, fakes, reference, schemas, vmap
+from recblr.ops import autocast, autograd, fakes, fused, reference, schemas, vmap
 
 # Order matters only in that schemas come before whatever is registered for them.
 schemas.define()
 reference.register()
-composed.register()
+fused.register()
 fakes.register()
 autograd.register()
 autocast.register()

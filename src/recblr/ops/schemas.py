@@ -5,6 +5,9 @@ import torch
 LIBRARY = torch.library.Library("recblr", "DEF")
 
 _SCAN = "(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False)"
+# What the public operators call once their arguments are checked: parameters in the accumulation dtype.
+_UNIT = "(Tensor x, Tensor gates, Tensor decay, Tensor? z, Tensor? initial, Tensor? offsets, Tensor? scale)"
+_CONV = "(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu)"
 
 SCHEMAS = (
     f"scan{_SCAN} -> Tensor",
@@ -15,6 +18,12 @@ SCHEMAS = (
     " Tensor? offsets=None, Tensor? scale=None) -> (Tensor y, Tensor final)",
     "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial=None,"
     " Tensor? offsets=None, bool silu=True) -> (Tensor y, Tensor final)",
+    f"_bdlru{_UNIT} -> (Tensor y, Tensor final, Tensor states)",
+    f"_bdlru_backward(Tensor? grad, Tensor? grad_final, {_UNIT[1:-1]}, Tensor states)"
+    " -> (Tensor dx, Tensor dgates, Tensor ddecay, Tensor dz, Tensor dinitial, Tensor dscale)",
+    f"_causal_conv1d{_CONV} -> (Tensor y, Tensor final)",
+    f"_causal_conv1d_backward(Tensor? grad, Tensor? grad_final, {_CONV[1:-1]})"
+    " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dinitial)",
 )
 
 

@@ -1,0 +1,212 @@
+"""bdlru and causal_conv1d: checks, then one kernel forward and one backward; and their derivatives of every order.
+
+The kernels are the internal operators _bdlru and _causal_conv1d, whose gradients are operators too.  Derivatives of
+these are taken of the composition (composed.py), which also serves where no kernel does.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recblr.ops import checks, composed
+from recblr.ops.schemas import LIBRARY
+
+# What cpp/core/bdlru.h and causal_conv1d.h call kStateRows and kMaxWidth.
+STATE_ROWS = 32
+MAX_WIDTH = 64
+
+
+def bdlru(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    z: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`recblr.bdlru`."""
+    checks.bdlru(x, gates, decay, z, initial, offsets, scale)
+    wide = None if scale is None else scale.to(decay.dtype)
+    y, final, _ = torch.ops.recblr._bdlru(x, gates, decay, z, initial, offsets, wide)
+    return y, final
+
+
+def composed_bdlru(
+    x: Tensor,
+    gates: Tensor,
+    decay: Tensor,
+    z: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The same without a kernel."""
+    checks.bdlru(x, gates, decay, z, initial, offsets, scale)
+    return composed.bdlru(x, gates, decay, z, initial, offsets, scale)
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    silu: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """See :func:`recblr.causal_conv1d`."""
+    if weight.dim() == 2 and weight.shape[1] > MAX_WIDTH:
+        return composed_causal_conv1d(x, weight, bias, initial, offsets, silu)
+    checks.causal_conv1d(x, weight, bias, initial, offsets)
+    wide = checks.accumulation_dtype(x.dtype)
+    wide_bias = None if bias is None else bias.to(wide)
+    y, final = torch.ops.recblr._causal_conv1d(x, weight.to(wide), wide_bias, initial, offsets, silu)
+    return y, final
+
+
+def composed_causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    initial: Tensor | None = None,
+    offsets: Tensor | None = None,
+    silu: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The same without a kernel."""
+    checks.causal_conv1d(x, weight, bias, initial, offsets)
+    if offsets is not None:
+        checks.offsets_values_where_readable(offsets, x.shape[0])
+    return composed.causal_conv1d(x, weight, bias, initial, offsets, silu)
+
+
+def new_states(x: Tensor) -> Tensor:
+    """Room for the states that _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
+    rows = (x.shape[:-1].numel() + STATE_ROWS - 1) // STATE_ROWS
+    return x.new_empty(rows, x.shape[-1], dtype=checks.accumulation_dtype(x.dtype))
+
+
+def _reference_bdlru(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    y, final = composed.bdlru(*arguments)
+    return y.contiguous(), final, new_states(arguments[0]).zero_()
+
+
+def _reference_bdlru_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(gradient.contiguous() for gradient in composed.bdlru_backward(*arguments))
+
+
+def _reference_causal_conv1d(*arguments: Any) -> tuple[Tensor, Tensor]:
+    y, final = composed.causal_conv1d(*arguments)
+    return y.contiguous(), final
+
+
+def _reference_causal_conv1d_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(gradient.contiguous() for gradient in composed.causal_conv1d_backward(*arguments))
+
+
+def _save_bdlru(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs, output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _bdlru_gradient(ctx: Any, grad: Tensor | None, grad_final: Tensor | None, _: Any) -> Sequence[Tensor | None]:
+    if grad is None and grad_final is None:
+        return (None,) * 7
+    *inputs, states = ctx.saved_tensors
+    dx, dgates, ddecay, *others = torch.ops.recblr._bdlru_backward(grad, grad_final, *inputs, states)
+    z, initial, _, scale = inputs[3:]
+    dz, dinitial, dscale = _where_given(others, (z, initial, scale))
+    return dx, dgates, ddecay, dz, dinitial, None, dscale
+
+
+def _save_causal_conv1d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.silu = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _causal_conv1d_gradient(
+    ctx: Any, grad: Tensor | None, grad_final: Tensor | None
+) -> Sequence[Tensor | None]:
+    if grad is None and grad_final is None:
+        return (None,) * 6
+    inputs = ctx.saved_tensors
+    dx, dweight, *others = torch.ops.recblr._causal_conv1d_backward(grad, grad_final, *inputs, ctx.silu)
+    _, _, bias, initial, _ = inputs
+    dbias, dinitial = _where_given(others, (bias, initial))
+    return dx, dweight, dbias, dinitial, None, None
+
+
+def _where_given(gradients: Sequence[Tensor], arguments: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if a is None else g for g, a in zip(gradients, arguments, strict=True)]
+
+
+def _of_composition(function: Callable[..., tuple[Tensor, ...]]) -> dict[str, Any]:
+    """The derivative of a backward operator: that of the composed function which computes the same."""
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.tensors = [isinstance(value, Tensor) for value in inputs]
+        ctx.others = [None if isinstance(value, Tensor) else value for value in inputs]
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+        ctx.set_materialize_grads(False)
+
+    def gradient(ctx: Any, *cotangents: Tensor | None) -> Sequence[Tensor | None]:
+        create_graph, saved = torch.is_grad_enabled(), iter(ctx.saved_tensors)
+        inputs = [next(saved) if is_tensor else o for is_tensor, o in zip(ctx.tensors, ctx.others, strict=True)]
+        with torch.enable_grad():
+            # Aliases, since arguments may depend on each other: gates on x, say.
+            own = [_alias(value) if _is_floating(value) else value for value in inputs]
+            outputs = function(*own)
+            reached = [
+                (o, c) for o, c in zip(outputs, cotangents, strict=True) if c is not None and o.requires_grad
+            ]
+            wanted = [value for value in own if _is_floating(value)]
+            gradients = iter(
+                torch.autograd.grad(
+                    [o for o, _ in reached],
+                    wanted,
+                    [c for _, c in reached],
+                    allow_unused=True,
+                    create_graph=create_graph,
+                )
+                if reached
+                else (None,) * len(wanted)
+            )
+        return [next(gradients) if _is_floating(value) else None for value in own]
+
+    return {"backward": gradient, "setup_context": save}
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _alias(x: Tensor) -> Tensor:
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def register() -> None:
+    """Register the public operators, the reference of the internal ones, and the derivatives of all."""
+    for name, whole, parts in (
+        ("bdlru", bdlru, composed_bdlru),
+        ("causal_conv1d", causal_conv1d, composed_causal_conv1d),
+    ):
+        LIBRARY.impl(name, whole, "CompositeImplicitAutograd")
+        LIBRARY.impl(name, parts, "FuncTorchBatchedDecomposition")  # vmap would loop over calls otherwise
+    for name, reference in (
+        ("_bdlru", _reference_bdlru),
+        ("_bdlru_backward", _reference_bdlru_backward),
+        ("_causal_conv1d", _reference_causal_conv1d),
+        ("_causal_conv1d_backward", _reference_causal_conv1d_backward),
+    ):
+        LIBRARY.impl(name, reference, "CompositeExplicitAutograd")
+    autograd = torch.library.register_autograd
+    autograd("recblr::_bdlru", _bdlru_gradient, setup_context=_save_bdlru)
+    autograd("recblr::_causal_conv1d", _causal_conv1d_gradient, setup_context=_save_causal_conv1d)
+    for name, function in (
+        ("_bdlru_backward", composed.bdlru_backward),
+        ("_causal_conv1d_backward", composed.causal_conv1d_backward),
+    ):
+        autograd(f"recblr::{name}", **_of_composition(function))
+        LIBRARY.impl(name, function, "FuncTorchBatchedDecomposition")
