@@ -4,6 +4,8 @@ What serves where there is no fused kernel, under torch.func and vmap, and for d
 everything here is differentiable, to any order.  Arguments have been checked.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -154,7 +156,7 @@ def _past(x: Tensor, weight: Tensor, initial: Tensor | None, offsets: Tensor | N
     """The inputs before each sequence's first, (S, K-1, C)."""
     if initial is not None:
         return initial
-    sequences = x.shape[:-2].numel() if offsets is None else offsets.shape[0] - 1
+    sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
     shape = sequences, weight.shape[1] - 1, x.shape[-1]
     return x.new_zeros(shape, dtype=checks.accumulation_dtype(x.dtype))
 

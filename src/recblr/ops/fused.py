@@ -4,6 +4,7 @@ The kernels are the internal operators _bdlru and _causal_conv1d, whose gradient
 these are taken of the composition (composed.py), which also serves where no kernel does.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def composed_causal_conv1d(
 
 def new_states(x: Tensor) -> Tensor:
     """Room for the states that _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
-    rows = (x.shape[:-1].numel() + STATE_ROWS - 1) // STATE_ROWS
+    rows = (math.prod(x.shape[:-1]) + STATE_ROWS - 1) // STATE_ROWS  # Size.numel() would make constants of sizes
     return x.new_empty(rows, x.shape[-1], dtype=checks.accumulation_dtype(x.dtype))
 
 
@@ -110,7 +111,7 @@ def _save_bdlru(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
     ctx.set_materialize_grads(False)
 
 
-def _bdlru_gradient(ctx: Any, grad: Tensor | None, grad_final: Tensor | None, _: Any) -> Sequence[Tensor | None]:
+def _bdlru_gradient(ctx: Any, grad: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     if grad is None and grad_final is None:
         return (None,) * 7
     *inputs, states = ctx.saved_tensors
@@ -128,7 +129,7 @@ def _save_causal_conv1d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
 
 def _causal_conv1d_gradient(
     ctx: Any, grad: Tensor | None, grad_final: Tensor | None
-) -> Sequence[Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     if grad is None and grad_final is None:
         return (None,) * 6
     inputs = ctx.saved_tensors
@@ -142,8 +143,8 @@ def _where_given(gradients: Sequence[Tensor], arguments: Sequence[Tensor | None]
     return [None if a is None else g for g, a in zip(gradients, arguments, strict=True)]
 
 
-def _of_composition(function: Callable[..., tuple[Tensor, ...]]) -> dict[str, Any]:
-    """The derivative of a backward operator: that of the composed function which computes the same."""
+def _register_derivative_of(operator: str, function: Callable[..., tuple[Tensor, ...]]) -> None:
+    """Give a backward operator the derivative of the composed function that computes the same."""
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.tensors = [isinstance(value, Tensor) for value in inputs]
@@ -151,7 +152,7 @@ def _of_composition(function: Callable[..., tuple[Tensor, ...]]) -> dict[str, An
         ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
         ctx.set_materialize_grads(False)
 
-    def gradient(ctx: Any, *cotangents: Tensor | None) -> Sequence[Tensor | None]:
+    def gradient(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         create_graph, saved = torch.is_grad_enabled(), iter(ctx.saved_tensors)
         inputs = [next(saved) if is_tensor else o for is_tensor, o in zip(ctx.tensors, ctx.others, strict=True)]
         with torch.enable_grad():
@@ -173,9 +174,9 @@ def _of_composition(function: Callable[..., tuple[Tensor, ...]]) -> dict[str, An
                 if reached
                 else (None,) * len(wanted)
             )
-        return [next(gradients) if _is_floating(value) else None for value in own]
+        return tuple(next(gradients) if _is_floating(value) else None for value in own)
 
-    return {"backward": gradient, "setup_context": save}
+    torch.library.register_autograd(operator, gradient, setup_context=save)
 
 
 def _is_floating(value: Any) -> bool:
@@ -208,5 +209,5 @@ def register() -> None:
         ("_bdlru_backward", composed.bdlru_backward),
         ("_causal_conv1d_backward", composed.causal_conv1d_backward),
     ):
-        autograd(f"recblr::{name}", **_of_composition(function))
+        _register_derivative_of(f"recblr::{name}", function)
         LIBRARY.impl(name, function, "FuncTorchBatchedDecomposition")
