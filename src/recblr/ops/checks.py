@@ -4,6 +4,8 @@ They read shapes, dtypes and devices only, so that they work without data and wi
 synchronisation.  Each failure is a ValueError of one sentence that names the argument.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -159,6 +161,7 @@ def scan_backward(
 
 
 def bdlru(
+    op: str,
     x: Tensor,
     gates: Tensor,
     decay: Tensor,
@@ -166,9 +169,8 @@ def bdlru(
     initial: Tensor | None,
     offsets: Tensor | None,
     scale: Tensor | None,
-) -> None:
-    """Check bdlru's arguments."""
-    op = "bdlru"
+) -> int:
+    """Check the arguments of bdlru; returns the number of sequences."""
     one_of(op, "x", x)
     sequences = time_axis(op, "x", x, offsets)
     channels = x.shape[-1]
@@ -182,13 +184,44 @@ def bdlru(
     dtype(op, "gates", gates, x.dtype, "x's dtype")
     dtype(op, "decay", decay, accumulation_dtype(x.dtype), "the accumulation dtype")
     one_of(op, "scale", scale)
+    return sequences
+
+
+def fused_bdlru(op: str, x: Tensor, *others: Tensor | None) -> int:
+    """Check the arguments of _bdlru, which takes scale in the accumulation dtype only."""
+    sequences = bdlru(op, x, *others)  # type: ignore[arg-type]
+    dtype(op, "scale", others[-1], accumulation_dtype(x.dtype), "the accumulation dtype")
+    return sequences
+
+
+def bdlru_backward(
+    grad: Tensor | None, grad_final: Tensor | None, x: Tensor, *others: Tensor | None, states: Tensor
+) -> int:
+    """Check the arguments of _bdlru_backward; returns the number of sequences."""
+    op = "_bdlru_backward"
+    sequences = fused_bdlru(op, x, *others)
+    same(op, "grad", grad, "x", x)
+    state(op, grad_final, (sequences, x.shape[-1]), x, "grad_final")
+    state(op, states, (states_in(x), x.shape[-1]), x, "states")
+    return sequences
+
+
+# What cpp/core/bdlru.h and causal_conv1d.h call kStateRows and kMaxWidth.
+STATE_ROWS = 32
+MAX_WIDTH = 64
+
+
+def states_in(x: Tensor) -> int:
+    """How many states _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
+    return (
+        math.prod(x.shape[:-1]) + STATE_ROWS - 1
+    ) // STATE_ROWS  # Size.numel() would make constants of sizes
 
 
 def causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
-) -> None:
-    """Check causal_conv1d's arguments."""
-    op = "causal_conv1d"
+    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
+) -> tuple[int, int, int]:
+    """Check the arguments of causal_conv1d; returns the shape of its state."""
     one_of(op, "x", x)
     sequences = time_axis(op, "x", x, offsets)
     channels = x.shape[-1]
@@ -196,8 +229,39 @@ def causal_conv1d(
         raise ValueError(
             f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
         )
+    past = sequences, weight.shape[1] - 1, channels
     shape(op, "bias", bias, (channels,))
-    state(op, initial, (sequences, weight.shape[1] - 1, channels), x)
+    state(op, initial, past, x)
     for name, tensor in (("weight", weight), ("bias", bias)):
         one_of(op, name, tensor)
         device(op, name, tensor, x.device)
+    return past
+
+
+def fused_causal_conv1d(
+    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
+) -> tuple[int, int, int]:
+    """Check the arguments of _causal_conv1d, which takes parameters in the accumulation dtype only."""
+    past = causal_conv1d(op, x, weight, bias, initial, offsets)
+    if weight.shape[1] > MAX_WIDTH:
+        raise ValueError(f"{op}: weight must have at most {MAX_WIDTH} taps, but has {weight.shape[1]}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        dtype(op, name, tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
+    return past
+
+
+def causal_conv1d_backward(
+    grad: Tensor | None,
+    grad_final: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial: Tensor | None,
+    offsets: Tensor | None,
+) -> tuple[int, int, int]:
+    """Check the arguments of _causal_conv1d_backward; returns the shape of its state."""
+    op = "_causal_conv1d_backward"
+    past = fused_causal_conv1d(op, x, weight, bias, initial, offsets)
+    same(op, "grad", grad, "x", x)
+    state(op, grad_final, past, x, "grad_final")
+    return past

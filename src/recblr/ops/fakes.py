@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from recblr.ops import checks, fused
+from recblr.ops import checks
 from recblr.ops.layout import empty_in_layout_of
 
 
@@ -37,15 +37,17 @@ def _bdlru(
     x: Tensor, gates: Tensor, decay: Tensor, z: Tensor | None, initial: Tensor | None, offsets: Tensor | None,
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    sequences = checks.time_axis("bdlru", "x", x, offsets)
-    return _rows(x), _state(x, sequences), fused.new_states(x)
+    sequences = checks.fused_bdlru("bdlru", x, gates, decay, z, initial, offsets, scale)
+    return _rows(x), _state(x, sequences), _state(x, checks.states_in(x))
 
 
 def _bdlru_backward(
     grad: Tensor | None, grad_final: Tensor | None, x: Tensor, gates: Tensor, decay: Tensor, z: Tensor | None,
     initial: Tensor | None, offsets: Tensor | None, scale: Tensor | None, states: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    sequences = checks.time_axis("_bdlru_backward", "x", x, offsets)
+    sequences = checks.bdlru_backward(
+        grad, grad_final, x, gates, decay, z, initial, offsets, scale, states=states
+    )
     return (
         _rows(x),
         _rows(gates),
@@ -59,23 +61,20 @@ def _bdlru_backward(
 def _causal_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor]:
-    return _rows(x), _past(x, weight, offsets)
+    past = checks.fused_causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
+    return _rows(x), weight.new_empty(past)
 
 
 def _causal_conv1d_backward(
     grad: Tensor | None, grad_final: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None,
     initial: Tensor | None, offsets: Tensor | None, silu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return _rows(x), _rows(weight), weight.new_empty(weight.shape[0]), _past(x, weight, offsets)
+    past = checks.causal_conv1d_backward(grad, grad_final, x, weight, bias, initial, offsets)
+    return _rows(x), _rows(weight), weight.new_empty(weight.shape[0]), weight.new_empty(past)
 
 
 def _rows(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-def _past(x: Tensor, weight: Tensor, offsets: Tensor | None) -> Tensor:
-    sequences = checks.time_axis("causal_conv1d", "x", x, offsets)
-    return weight.new_empty(sequences, weight.shape[1] - 1, weight.shape[0])
 
 
 def register() -> None:

@@ -4,7 +4,6 @@ The kernels are the internal operators _bdlru and _causal_conv1d, whose gradient
 these are taken of the composition (composed.py), which also serves where no kernel does.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +12,6 @@ from torch import Tensor
 
 from recblr.ops import checks, composed
 from recblr.ops.schemas import LIBRARY
-
-# What cpp/core/bdlru.h and causal_conv1d.h call kStateRows and kMaxWidth.
-STATE_ROWS = 32
-MAX_WIDTH = 64
 
 
 def bdlru(
@@ -29,7 +24,7 @@ def bdlru(
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`recblr.bdlru`."""
-    checks.bdlru(x, gates, decay, z, initial, offsets, scale)
+    checks.bdlru("bdlru", x, gates, decay, z, initial, offsets, scale)
     wide = None if scale is None else scale.to(decay.dtype)
     y, final, _ = torch.ops.recblr._bdlru(x, gates, decay, z, initial, offsets, wide)
     return y, final
@@ -45,7 +40,7 @@ def composed_bdlru(
     scale: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The same without a kernel."""
-    checks.bdlru(x, gates, decay, z, initial, offsets, scale)
+    checks.bdlru("bdlru", x, gates, decay, z, initial, offsets, scale)
     return composed.bdlru(x, gates, decay, z, initial, offsets, scale)
 
 
@@ -58,9 +53,9 @@ def causal_conv1d(
     silu: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`recblr.causal_conv1d`."""
-    if weight.dim() == 2 and weight.shape[1] > MAX_WIDTH:
+    if weight.dim() == 2 and weight.shape[1] > checks.MAX_WIDTH:
         return composed_causal_conv1d(x, weight, bias, initial, offsets, silu)
-    checks.causal_conv1d(x, weight, bias, initial, offsets)
+    checks.causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
     wide = checks.accumulation_dtype(x.dtype)
     wide_bias = None if bias is None else bias.to(wide)
     y, final = torch.ops.recblr._causal_conv1d(x, weight.to(wide), wide_bias, initial, offsets, silu)
@@ -76,34 +71,42 @@ def composed_causal_conv1d(
     silu: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The same without a kernel."""
-    checks.causal_conv1d(x, weight, bias, initial, offsets)
+    checks.causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
     if offsets is not None:
         checks.offsets_values_where_readable(offsets, x.shape[0])
     return composed.causal_conv1d(x, weight, bias, initial, offsets, silu)
 
 
-def new_states(x: Tensor) -> Tensor:
-    """Room for the states that _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
-    rows = (math.prod(x.shape[:-1]) + STATE_ROWS - 1) // STATE_ROWS  # Size.numel() would make constants of sizes
-    return x.new_empty(rows, x.shape[-1], dtype=checks.accumulation_dtype(x.dtype))
-
-
-def _reference_bdlru(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    y, final = composed.bdlru(*arguments)
-    return y.contiguous(), final, new_states(arguments[0]).zero_()
+def _reference_bdlru(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    checks.fused_bdlru("bdlru", x, *others)
+    y, final = composed.bdlru(x, *others)
+    return y.contiguous(), final, final.new_zeros(checks.states_in(x), x.shape[-1])
 
 
 def _reference_bdlru_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(gradient.contiguous() for gradient in composed.bdlru_backward(*arguments))
+    *inputs, states = arguments
+    checks.bdlru_backward(*inputs, states=states)
+    return tuple(gradient.contiguous() for gradient in composed.bdlru_backward(*inputs))
 
 
 def _reference_causal_conv1d(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *tensors, _ = arguments
+    checks.fused_causal_conv1d("causal_conv1d", *tensors)
+    _refuse_offsets("causal_conv1d", tensors[-1], tensors[0])
     y, final = composed.causal_conv1d(*arguments)
     return y.contiguous(), final
 
 
 def _reference_causal_conv1d_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, _ = arguments
+    checks.causal_conv1d_backward(*tensors)
+    _refuse_offsets("_causal_conv1d_backward", tensors[-1], tensors[2])
     return tuple(gradient.contiguous() for gradient in composed.causal_conv1d_backward(*arguments))
+
+
+def _refuse_offsets(op: str, offsets: Tensor | None, x: Tensor) -> None:
+    if offsets is not None:
+        checks.offsets_values(op, offsets, x.shape[0])
 
 
 def _save_bdlru(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -111,7 +114,9 @@ def _save_bdlru(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -
     ctx.set_materialize_grads(False)
 
 
-def _bdlru_gradient(ctx: Any, grad: Tensor | None, grad_final: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+def _bdlru_gradient(
+    ctx: Any, grad: Tensor | None, grad_final: Tensor | None, _: Any
+) -> tuple[Tensor | None, ...]:
     if grad is None and grad_final is None:
         return (None,) * 7
     *inputs, states = ctx.saved_tensors
@@ -154,7 +159,9 @@ def _register_derivative_of(operator: str, function: Callable[..., tuple[Tensor,
 
     def gradient(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         create_graph, saved = torch.is_grad_enabled(), iter(ctx.saved_tensors)
-        inputs = [next(saved) if is_tensor else o for is_tensor, o in zip(ctx.tensors, ctx.others, strict=True)]
+        inputs = [
+            next(saved) if is_tensor else o for is_tensor, o in zip(ctx.tensors, ctx.others, strict=True)
+        ]
         with torch.enable_grad():
             # Aliases, since arguments may depend on each other: gates on x, say.
             own = [_alias(value) if _is_floating(value) else value for value in inputs]
