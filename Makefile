@@ -52,7 +52,7 @@ cpp-test: $(VENV)/.dev
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build-tests.log \
 	  || { cat build-tests.log; exit 1; }
 	@rm -f build-tests.log
-	$(BIN)/cmake --build build/tests --target test_scan
+	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary
 	$(BIN)/ctest --test-dir build/tests --output-on-failure
 
 py-test: $(VENV)/.dev

@@ -1,0 +1,86 @@
+// The kernels' exp, expm1, sigmoid, softplus and roots against long double: the largest error found, in units in the last
+// place, must stay what it is.  Every float whose lowest 8 bits are some fixed ones is tried, of either sign.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "elementary_values.h"
+#include "isa_call.h"
+
+namespace recblr {
+void elementary(ElementaryFunction function, const float* in, float* out, std::int64_t count) {
+  RECBLR_CALL(elementary, function, in, out, count);
+}
+}  // namespace recblr
+
+namespace {
+
+using recblr::ElementaryFunction;
+
+struct Claim {
+  const char* name;
+  ElementaryFunction function;
+  long double (*exact)(long double);
+  float first, last;  // of the arguments
+  double units;       // the largest error, in units in the last place
+};
+
+const Claim kClaims[] = {
+    {"exp", ElementaryFunction::exp, [](long double x) { return std::exp(x); }, -86.9f, 86.9f, 1.1},
+    {"expm1", ElementaryFunction::expm1, [](long double x) { return std::expm1(x); }, -86.9f, 86.9f, 1.6},
+    {"sigmoid", ElementaryFunction::sigmoid, [](long double x) { return 1 / (1 + std::exp(-x)); }, -86.9f, 120.0f, 2.6},
+    {"softplus", ElementaryFunction::softplus, [](long double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }, -86.9f, 1e30f, 3.0},
+    {"sqrt", ElementaryFunction::root, [](long double x) { return std::sqrt(x); }, 2e-30f, 1.0f, 1.1},
+    {"1/sqrt", ElementaryFunction::inverse_root, [](long double x) { return 1 / std::sqrt(x); }, 2e-30f, 1.0f, 2.1},
+};
+
+std::vector<float> arguments(float first, float last) {
+  std::vector<float> values;
+  for (std::uint64_t bits = 0x5d; bits < (std::uint64_t{1} << 32); bits += 0x101) {
+    const auto low = static_cast<std::uint32_t>(bits);
+    float x;
+    std::memcpy(&x, &low, sizeof x);
+    if (x >= first && x <= last && std::fabs(x) > 1e-37f) values.push_back(x);
+  }
+  return values;
+}
+
+double units_off(float got, long double exact) {
+  int exponent;
+  std::frexp(exact, &exponent);
+  return static_cast<double>(std::fabs(got - exact) / std::ldexp(1.0L, exponent - 24));
+}
+
+}  // namespace
+
+int main() {
+  if (const char* error = recblr::isa_error()) {
+    std::printf("skipped: %s\n", error);
+    return 77;
+  }
+  int failures = 0;
+  for (const Claim& claim : kClaims) {
+    const std::vector<float> in = arguments(claim.first, claim.last);
+    std::vector<float> out(in.size());
+    recblr::elementary(claim.function, in.data(), out.data(), static_cast<std::int64_t>(in.size()));
+    double worst = 0;
+    float at = 0;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      const double off = units_off(out[i], claim.exact(in[i]));
+      if (!(off <= worst)) worst = off, at = in[i];
+    }
+    const bool holds = worst <= claim.units;
+    failures += !holds;
+    std::printf("%-8s on %s: %zu arguments, at most %.2f units in the last place off, at %.9g%s\n", claim.name,
+                recblr::isa_name(recblr::isa()), in.size(), worst, static_cast<double>(at), holds ? "" : ": MORE THAN CLAIMED");
+  }
+  // What is no number stays none, and what is beyond the bounds is bounded.
+  const float odd[] = {NAN, INFINITY, -INFINITY, 1000.0f, -1000.0f};
+  float sigmoids[5];
+  recblr::elementary(ElementaryFunction::sigmoid, odd, sigmoids, 5);
+  const bool fine = std::isnan(sigmoids[0]) && sigmoids[1] == 1 && sigmoids[2] >= 0 && sigmoids[2] < 1e-37f && sigmoids[3] == 1 &&
+                    sigmoids[4] == sigmoids[2];
+  if (!fine) std::printf("sigmoid of NaN, infinities and large numbers is wrong\n"), ++failures;
+  return failures ? 1 : 0;
+}
