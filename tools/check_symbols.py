@@ -1,7 +1,7 @@
 """Refuse object files of an instruction set that hold a function which the linker may take for another's.
 
-An inline function or template that is compiled outside of the instruction set's namespace becomes a weak symbol: of
-the copies for AVX-512 and for the baseline, the linker keeps either, and the package may crash elsewhere.
+An inline function or template that is compiled outside of the instruction set's namespace becomes a weak
+symbol: of the copies for AVX-512 and for the baseline, the linker keeps either, and the package may crash.
 Usage: python tools/check_symbols.py OBJECT...
 """
 

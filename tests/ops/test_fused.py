@@ -1,4 +1,4 @@
-"""The fused kernels on sequences longer than what they keep of one at a time, against the composition in float64.
+"""The fused kernels on sequences longer than what they keep at a time, against the composition in float64.
 
 tests/ops/test_bdlru.py and test_causal_conv1d.py compare short ones with the definition; here, states are
 stored and read again, sums run over several tasks, and vectors of channels are not full.

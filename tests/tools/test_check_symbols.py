@@ -16,9 +16,10 @@ COMPILER = shutil.which("c++")
 @pytest.mark.parametrize(
     ("code", "passes"),
     [
-        ("namespace isa { namespace { inline int f(int x) { return x + 1; } } int g(int x) { return f(x); } }", True),
-        ("inline int f(int x) { return x + 1; } namespace isa { int (*g())(int) { return f; } }", False),
-        ("template <class T> struct S { static T t; }; template <class T> T S<T>::t; int* g() { return &S<int>::t; }", False),
+        ("namespace { inline int f(int x) { return x + 1; } } int g(int x) { return f(x); }", True),
+        ("inline int f(int x) { return x + 1; } int (*g())(int) { return f; }", False),
+        ("template <class T> struct S { static T t; };"
+         "template <class T> T S<T>::t; int* g() { return &S<int>::t; }", False),
     ],
 )  # fmt: skip
 def test_a_function_that_two_instruction_sets_might_share_is_refused(

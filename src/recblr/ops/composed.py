@@ -14,7 +14,7 @@ from recblr.ops import checks
 from recblr.ops.autograd import scan_backward, scan_with_final
 from recblr.ops.segments import sequence_of_row
 
-# u below this is taken as this, and has no derivative: beta = sqrt(-expm1(-2u)) keeps a finite one at decay 0.
+# u below this is taken as this, and has no derivative: beta = sqrt(-expm1(-2u)) then keeps a finite one.
 MIN_U = 1e-30
 
 
@@ -164,8 +164,8 @@ def _past(x: Tensor, weight: Tensor, initial: Tensor | None, offsets: Tensor | N
 class _LaidOut:
     """Packed rows, each sequence behind the inputs from before it.
 
-    rows: all of them.  place, before, last: where x, the inputs before and the last inputs stand in them; first:
-    where the window of each row of x begins.
+    rows: all of them.  place, before, last: where x, the inputs before and the last inputs stand in them.
+    first: where the window of each row of x begins.
     """
 
     def __init__(self, x: Tensor, weight: Tensor, initial: Tensor | None, offsets: Tensor) -> None:

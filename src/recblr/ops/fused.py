@@ -1,7 +1,7 @@
-"""bdlru and causal_conv1d: checks, then one kernel forward and one backward; and their derivatives of every order.
+"""bdlru and causal_conv1d: checks, then one kernel forward and one backward, and derivatives of every order.
 
-The kernels are the internal operators _bdlru and _causal_conv1d, whose gradients are operators too.  Derivatives of
-these are taken of the composition (composed.py), which also serves where no kernel does.
+The kernels are the internal operators _bdlru and _causal_conv1d, whose gradients are operators too.
+Derivatives of these are taken of the composition (composed.py), which also serves where no kernel does.
 """
 
 from collections.abc import Callable, Sequence
