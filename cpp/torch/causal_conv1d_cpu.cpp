@@ -25,7 +25,7 @@ struct Arguments {
     if (weight.dim() != 2 || weight.size(1) < 1 || weight.size(1) > kMaxWidth)
       refuse(std::string(op) + ": weight must be (C, K) with K in 1.." + std::to_string(kMaxWidth) + ", but has shape " + shape(weight));
     width = weight.size(1);
-    past_shape.push_back(s.count), past_shape.push_back(width - 1), past_shape.push_back(s.channels);
+    past_shape = {s.count, width - 1, s.channels};
     const std::int32_t wide = accumulation_dtype(x.dtype());
     check_shape(op, "weight", weight, {s.channels, width}, wide);
     check_shape(op, "bias", bias, {s.channels}, wide);

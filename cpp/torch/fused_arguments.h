@@ -20,13 +20,12 @@ void with_real(const char* op, const Tensor& x, F&& f) {
   refuse(std::string(op) + ": x must be float32, float64, bfloat16 or float16, but is " + dtype_name(d));
 }
 
-inline std::vector<std::int64_t> dense_strides(const std::vector<std::int64_t>& sizes) {
-  std::vector<std::int64_t> strides(sizes.size(), 1);
-  for (std::size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * (sizes[i] > 0 ? sizes[i] : 1);
-  return strides;
-}
+// A new contiguous tensor of up to three axes.
 inline Tensor empty_dense(const std::vector<std::int64_t>& sizes, std::int32_t dtype, const Tensor& like) {
-  return Tensor::empty(static_cast<int>(sizes.size()), sizes.data(), dense_strides(sizes).data(), dtype, like);
+  const int dim = static_cast<int>(sizes.size());
+  std::int64_t strides[3] = {1, 1, 1};
+  for (int i = dim - 2; i >= 0; --i) strides[i] = strides[i + 1] * (sizes.data()[i + 1] > 0 ? sizes.data()[i + 1] : 1);
+  return Tensor::empty(dim, sizes.data(), strides, dtype, like);
 }
 inline std::vector<std::int64_t> sizes_of(const Tensor& t) { return {t.sizes(), t.sizes() + t.dim()}; }
 
