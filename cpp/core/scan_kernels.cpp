@@ -33,23 +33,23 @@ bool all_adjacent(const ScanSummary<T>& w) {
   return adjacent(w.a) && adjacent(w.x);
 }
 
-constexpr int kWide = Extent::kBlock, kNarrow = 8;
-
 template <typename T, typename Work>
 void units(const Work& w, std::int64_t begin, std::int64_t end) {
   [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
   const bool neighbours = all_adjacent(w);
   const std::int64_t blocks = w.extent.blocks();
-  for (std::int64_t unit = begin; unit < end; ++unit) {
-    const std::int64_t index = unit / blocks;
-    std::int64_t c = unit % blocks * Extent::kBlock;
-    const std::int64_t stop = c + Extent::kBlock < w.extent.channels ? c + Extent::kBlock : w.extent.channels;
+  for (std::int64_t unit = begin; unit < end;) {
+    const std::int64_t index = unit / blocks, after = (index + 1) * blocks < end ? (index + 1) * blocks : end;
+    std::int64_t c = (unit - index * blocks) * Extent::kBlock;
+    std::int64_t stop = (after - index * blocks) * Extent::kBlock;
+    stop = stop < w.extent.channels ? stop : w.extent.channels;
+    unit = after;
     if (neighbours) {
-      for (; c + kWide <= stop; c += kWide) Adjacent<kWide>::run(w, index, c);
-      for (; c + kNarrow <= stop; c += kNarrow) Adjacent<kNarrow>::run(w, index, c);
+      run_rows<T>(w, index, c, stop - c);
+      continue;
     }
     for (; c + kTile <= stop; c += kTile) Tiled::run(w, index, c);
-    for (; c < stop; ++c) Adjacent<1>::run(w, index, c);
+    for (; c < stop; ++c) Adjacent<1>::run(w, index, c, Fixed<1>());
   }
 }
 
