@@ -35,9 +35,16 @@ struct Fixed {
   static constexpr int value = W;
 };
 
-// Calls f(Fixed<W>, k) for blocks of W channels from channel k on that make up n channels.
+// Calls f(Fixed<W>, k) for blocks of W channels from channel k on that make up n channels.  Where time runs
+// down in memory the blocks do too: rows that are each read upwards are no stream.
 template <typename F>
-RECBLR_HD void in_blocks(std::int64_t n, const F& f) {
+RECBLR_HD void in_blocks(std::int64_t n, bool down, const F& f) {
+  if (down) {
+    for (; n % 8; --n) f(Fixed<1>(), n - 1);
+    if (n % 16) f(Fixed<8>(), n -= 8);
+    while (n) f(Fixed<16>(), n -= 16);
+    return;
+  }
   std::int64_t k = 0;
   for (; k + 64 <= n; k += 64) f(Fixed<64>(), k);
   for (; k + 16 <= n; k += 16) f(Fixed<16>(), k);
@@ -46,7 +53,7 @@ RECBLR_HD void in_blocks(std::int64_t n, const F& f) {
 }
 // One block: its states stay in registers from step to step.
 template <int W, typename F>
-RECBLR_HD void in_blocks(Fixed<W> width, const F& f) {
+RECBLR_HD void in_blocks(Fixed<W> width, bool, const F& f) {
   f(width, std::int64_t{0});
 }
 template <int W>
@@ -66,7 +73,7 @@ struct Adjacent {
     const auto a = forward_stream(w.a, walk, c), b = forward_stream(w.b, walk, c);
     const auto h = forward_stream(w.h, walk, c);
     for (std::int64_t t = 0; t < walk.length; ++t) {
-      in_blocks(n, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
         const ReadRow<W, T> ra(a.step(t) + k), rb(b.step(t) + k);
         WriteRow<W, T> rh(h.step(t) + k);
@@ -96,7 +103,7 @@ struct Adjacent {
     };
     const std::int64_t after_rows = walk.begins ? walk.length - 1 : walk.length;  // steps that follow a row of h
     for (std::int64_t t = 0; t < after_rows; ++t) {
-      in_blocks(n, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
         adjoint(width, k, t, ReadRow<decltype(width)::value, T>(h.step(t + 1) + k).at);
       });
     }
@@ -104,7 +111,7 @@ struct Adjacent {
     if (walk.length > 0) {
       A initial[kMost];
       load_state(w.initial, walk.sequence, c, number(n), initial);
-      in_blocks(n, [&](auto width, std::int64_t k) { adjoint(width, k, after_rows, initial + k); });
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) { adjoint(width, k, after_rows, initial + k); });
       // Without an initial state the factor's derivative is zero, whatever g is.
       if (!w.initial.data)
         for (std::int64_t k = 0; k < number(n); ++k) put(da.step(after_rows)[k], Constant<A>::zero());
@@ -122,7 +129,7 @@ struct Adjacent {
     const auto a = w.backward ? backward_stream(w.a, walk, c) : forward_stream(w.a, walk, c);
     const auto x = w.backward ? backward_stream(w.x, walk, c) : forward_stream(w.x, walk, c);
     for (std::int64_t t = 0; t < walk.length; ++t) {
-      in_blocks(n, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
         constexpr int W = decltype(width)::value;
         const ReadRow<W, T> ra(a.step(t) + k), rx(x.step(t) + k);
         summary_row<W>(ra.at, rx.at, w.backward, product + k, state + k);
