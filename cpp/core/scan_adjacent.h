@@ -62,6 +62,12 @@ constexpr std::int64_t number(Fixed<W>) {
 }
 constexpr std::int64_t number(std::int64_t n) { return n; }
 
+// Asks for W elements to be brought into the second cache.
+template <int W, typename T>
+RECBLR_HD void fetch(const T* at) {
+  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
+}
+
 // n channels from channel c on, kMost at most: a number, or a Fixed one.
 template <int kMost>
 struct Adjacent {
@@ -77,6 +83,7 @@ struct Adjacent {
         constexpr int W = decltype(width)::value;
         const ReadRow<W, T> ra(a.step(t) + k), rb(b.step(t) + k);
         WriteRow<W, T> rh(h.step(t) + k);
+        if (w.ahead) fetch<W>(a.step(t + w.ahead) + k), fetch<W>(b.step(t + w.ahead) + k);
         step_row<W>(ra.at, rb.at, rh.at, state + k);
         rh.done();
       });
@@ -97,6 +104,7 @@ struct Adjacent {
       constexpr int W = decltype(width)::value;
       const ReadRow<W, T> rdh(dh.step(t) + k), ra(a.step(t) + k);
       WriteRow<W, T> rda(da.step(t) + k), rdb(db.step(t) + k);
+      if (w.ahead) fetch<W>(dh.step(t + w.ahead) + k), fetch<W>(a.step(t + w.ahead) + k);
       adjoint_row<W>(rdh.at, ra.at, previous, rda.at, rdb.at, g + k, next_a + k);
       rda.done();
       rdb.done();
