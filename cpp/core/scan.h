@@ -45,7 +45,8 @@ struct Extent {
 
 // Elements are T.  initial is the state before each sequence or segment, final the one after each
 // sequence; both are (index, channel), their time stride is not read.  An absent initial means zeros, an
-// absent final is not written.  No output may overlap an input.
+// absent final is not written.  No output may overlap an input.  Where `ahead` is not 0, the inputs that many
+// steps later, which a summary reads next, are fetched into cache meanwhile: a hint, that may point anywhere.
 template <typename T>
 struct ScanForward {
   Extent extent;
@@ -53,6 +54,7 @@ struct ScanForward {
   View<const Accumulate<T>> initial;
   View<T> h;
   View<Accumulate<T>> final;
+  std::int64_t ahead = 0;
 };
 
 // From dh = dL/dh and the forward pass's a, h and initial: da, db, and dinitial (never absent).
@@ -65,6 +67,7 @@ struct ScanBackward {
   View<const Accumulate<T>> initial, dfinal;
   View<T> da, db;
   View<Accumulate<T>> dinitial;
+  std::int64_t ahead = 0;
 };
 
 // A stretch of time seen from outside: the state after it is product * state + from_zero.  Backward, the

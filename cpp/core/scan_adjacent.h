@@ -1,16 +1,19 @@
-// The scan where neighbouring channels are neighbours in memory: W of them at a time, serial in time.  The
-// loops over W have a constant count and touch nothing but rows, so that the compiler turns them into
-// vector code.  W = 1 takes any strides.
+// The scan where neighbouring channels are neighbours in memory: serial in time, whole rows at a time, so
+// that memory is read as one stream.  Read 64 channels wide, rows of 128 cost up to three times as much: the
+// processor fetches ahead along memory, not across it.
+//
+// A row's channels are worked on in blocks of a constant width, in loops that touch nothing but rows, so that
+// the compiler turns them into vector code.  A channel's bits do not depend on the block that it falls into.
 //
 // Included inside an instruction set's namespace (see recurrence.h).
 
 template <int W, typename A>
-RECBLR_HD void step_row(const A* __restrict a, const A* __restrict b, A* __restrict h, A (&state)[W]) {
+RECBLR_HD void step_row(const A* __restrict a, const A* __restrict b, A* __restrict h, A* __restrict state) {
   for (int k = 0; k < W; ++k) h[k] = state[k] = step(a[k], state[k], b[k]);
 }
 template <int W, typename A>
 RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const A* __restrict previous, A* __restrict da,
-                           A* __restrict db, A (&g)[W], A (&next_a)[W]) {
+                           A* __restrict db, A* __restrict g, A* __restrict next_a) {
   for (int k = 0; k < W; ++k) {
     db[k] = g[k] = step_adjoint(next_a[k], g[k], dh[k]);
     da[k] = factor_adjoint(g[k], previous[k]);
@@ -18,7 +21,7 @@ RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const 
   }
 }
 template <int W, typename A>
-RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A (&product)[W], A (&state)[W]) {
+RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A* __restrict product, A* __restrict state) {
   if (backward) {
     for (int k = 0; k < W; ++k) summarise_adjoint(a[k], x[k], product[k], state[k]);
   } else {
@@ -26,68 +29,140 @@ RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool ba
   }
 }
 
+// A number of channels that the compiler knows.
 template <int W>
+struct Fixed {
+  static constexpr int value = W;
+};
+
+// Calls f(Fixed<W>, k) for blocks of W channels from channel k on that make up n channels.  Where time runs
+// down in memory the blocks do too: rows that are each read upwards are no stream.
+template <typename F>
+RECBLR_HD void in_blocks(std::int64_t n, bool down, const F& f) {
+  if (down) {
+    for (; n % 8; --n) f(Fixed<1>(), n - 1);
+    if (n % 16) f(Fixed<8>(), n -= 8);
+    while (n) f(Fixed<16>(), n -= 16);
+    return;
+  }
+  std::int64_t k = 0;
+  for (; k + 64 <= n; k += 64) f(Fixed<64>(), k);
+  for (; k + 16 <= n; k += 16) f(Fixed<16>(), k);
+  for (; k + 8 <= n; k += 8) f(Fixed<8>(), k);
+  for (; k < n; ++k) f(Fixed<1>(), k);
+}
+// One block: its states stay in registers from step to step.
+template <int W, typename F>
+RECBLR_HD void in_blocks(Fixed<W> width, bool, const F& f) {
+  f(width, std::int64_t{0});
+}
+template <int W>
+constexpr std::int64_t number(Fixed<W>) {
+  return W;
+}
+constexpr std::int64_t number(std::int64_t n) { return n; }
+
+// Asks for W elements to be brought into the second cache.
+template <int W, typename T>
+RECBLR_HD void fetch(const T* at) {
+  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
+}
+
+// n channels from channel c on, kMost at most: a number, or a Fixed one.
+template <int kMost>
 struct Adjacent {
-  template <typename T>
-  static void run(const ScanForward<T>& w, std::int64_t index, std::int64_t c) {
+  template <typename T, typename N>
+  static void run(const ScanForward<T>& w, std::int64_t index, std::int64_t c, N n) {
     const Walk walk(w.extent, index);
-    Accumulate<T> state[W];
-    load_state(w.initial, index, c, state);
+    alignas(64) Accumulate<T> state[kMost];
+    load_state(w.initial, index, c, number(n), state);
     const auto a = forward_stream(w.a, walk, c), b = forward_stream(w.b, walk, c);
     const auto h = forward_stream(w.h, walk, c);
     for (std::int64_t t = 0; t < walk.length; ++t) {
-      const ReadRow<W, T> ra(a.step(t)), rb(b.step(t));
-      WriteRow<W, T> rh(h.step(t));
-      step_row(ra.at, rb.at, rh.at, state);
-      rh.done();
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+        constexpr int W = decltype(width)::value;
+        const ReadRow<W, T> ra(a.step(t) + k), rb(b.step(t) + k);
+        WriteRow<W, T> rh(h.step(t) + k);
+        if (w.ahead) fetch<W>(a.step(t + w.ahead) + k), fetch<W>(b.step(t + w.ahead) + k);
+        step_row<W>(ra.at, rb.at, rh.at, state + k);
+        rh.done();
+      });
     }
-    if (walk.ends) store_state(w.final, walk.sequence, c, state);
+    if (walk.ends) store_state(w.final, walk.sequence, c, number(n), state);
   }
 
-  template <typename T>
-  static void run(const ScanBackward<T>& w, std::int64_t index, std::int64_t c) {
+  template <typename T, typename N>
+  static void run(const ScanBackward<T>& w, std::int64_t index, std::int64_t c, N n) {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
-    A g[W], next_a[W];
-    load_state(w.dfinal, index, c, g);
-    for (int k = 0; k < W; ++k) next_a[k] = Constant<A>::one();
+    alignas(64) A g[kMost], next_a[kMost];
+    load_state(w.dfinal, index, c, number(n), g);
+    for (std::int64_t k = 0; k < number(n); ++k) next_a[k] = Constant<A>::one();
     const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
-    const auto adjoint = [&](std::int64_t t, const A* previous) __attribute__((always_inline)) {
-      const ReadRow<W, T> rdh(dh.step(t)), ra(a.step(t));
-      WriteRow<W, T> rda(da.step(t)), rdb(db.step(t));
-      adjoint_row(rdh.at, ra.at, previous, rda.at, rdb.at, g, next_a);
+    const auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
+      constexpr int W = decltype(width)::value;
+      const ReadRow<W, T> rdh(dh.step(t) + k), ra(a.step(t) + k);
+      WriteRow<W, T> rda(da.step(t) + k), rdb(db.step(t) + k);
+      if (w.ahead) fetch<W>(dh.step(t + w.ahead) + k), fetch<W>(a.step(t + w.ahead) + k);
+      adjoint_row<W>(rdh.at, ra.at, previous, rda.at, rdb.at, g + k, next_a + k);
       rda.done();
       rdb.done();
     };
     const std::int64_t after_rows = walk.begins ? walk.length - 1 : walk.length;  // steps that follow a row of h
-    for (std::int64_t t = 0; t < after_rows; ++t) adjoint(t, ReadRow<W, T>(h.step(t + 1)).at);
+    for (std::int64_t t = 0; t < after_rows; ++t) {
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+        adjoint(width, k, t, ReadRow<decltype(width)::value, T>(h.step(t + 1) + k).at);
+      });
+    }
     if (!walk.begins) return;
     if (walk.length > 0) {
-      A initial[W];
-      load_state(w.initial, walk.sequence, c, initial);
-      adjoint(after_rows, initial);
+      A initial[kMost];
+      load_state(w.initial, walk.sequence, c, number(n), initial);
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) { adjoint(width, k, after_rows, initial + k); });
       // Without an initial state the factor's derivative is zero, whatever g is.
       if (!w.initial.data)
-        for (int k = 0; k < W; ++k) put(da.step(after_rows)[k], Constant<A>::zero());
+        for (std::int64_t k = 0; k < number(n); ++k) put(da.step(after_rows)[k], Constant<A>::zero());
     }
-    for (int k = 0; k < W; ++k) g[k] = previous_adjoint(next_a[k], g[k]);
-    store_state(w.dinitial, walk.sequence, c, g);
+    for (std::int64_t k = 0; k < number(n); ++k) g[k] = previous_adjoint(next_a[k], g[k]);
+    store_state(w.dinitial, walk.sequence, c, number(n), g);
   }
 
-  template <typename T>
-  static void run(const ScanSummary<T>& w, std::int64_t index, std::int64_t c) {
+  template <typename T, typename N>
+  static void run(const ScanSummary<T>& w, std::int64_t index, std::int64_t c, N n) {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
-    A product[W], state[W];
-    for (int k = 0; k < W; ++k) product[k] = Constant<A>::one(), state[k] = Constant<A>::zero();
+    alignas(64) A product[kMost], state[kMost];
+    for (std::int64_t k = 0; k < number(n); ++k) product[k] = Constant<A>::one(), state[k] = Constant<A>::zero();
     const auto a = w.backward ? backward_stream(w.a, walk, c) : forward_stream(w.a, walk, c);
     const auto x = w.backward ? backward_stream(w.x, walk, c) : forward_stream(w.x, walk, c);
     for (std::int64_t t = 0; t < walk.length; ++t) {
-      const ReadRow<W, T> ra(a.step(t)), rx(x.step(t));
-      summary_row(ra.at, rx.at, w.backward, product, state);
+      in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) __attribute__((always_inline)) {
+        constexpr int W = decltype(width)::value;
+        const ReadRow<W, T> ra(a.step(t) + k), rx(x.step(t) + k);
+        summary_row<W>(ra.at, rx.at, w.backward, product + k, state + k);
+      });
     }
-    store_state(w.product, index, c, product);
-    store_state(w.from_zero, index, c, state);
+    store_state(w.product, index, c, number(n), product);
+    store_state(w.from_zero, index, c, number(n), state);
   }
 };
+
+// How many channels are walked together at most: their states take 4 KiB, which stay in the first cache.
+template <typename A>
+constexpr int kRowChannels = static_cast<int>(4096 / sizeof(A));
+
+// n channels from channel c on, any number of them.
+template <typename T, typename Work>
+void run_rows(const Work& w, std::int64_t index, std::int64_t c, std::int64_t n) {
+  constexpr int kMost = kRowChannels<Accumulate<T>>;
+  for (; n > kMost; c += kMost, n -= kMost) Adjacent<kMost>::run(w, index, c, std::int64_t{kMost});
+  switch (n) {
+    case 1: return Adjacent<1>::run(w, index, c, Fixed<1>());
+    case 8: return Adjacent<8>::run(w, index, c, Fixed<8>());
+    case 16: return Adjacent<16>::run(w, index, c, Fixed<16>());
+    case 32: return Adjacent<32>::run(w, index, c, Fixed<32>());
+    case 64: return Adjacent<64>::run(w, index, c, Fixed<64>());
+    default: return Adjacent<kMost>::run(w, index, c, n);
+  }
+}

@@ -33,23 +33,41 @@ bool all_adjacent(const ScanSummary<T>& w) {
   return adjacent(w.a) && adjacent(w.x);
 }
 
-constexpr int kWide = Extent::kBlock, kNarrow = 8;
+// Whether time runs down in memory, where that is laid out in the usual order.
+template <typename T>
+bool runs_down(const ScanForward<T>& w) {
+  return w.extent.reverse;
+}
+template <typename T>
+bool runs_down(const ScanBackward<T>& w) {
+  return !w.extent.reverse;
+}
+template <typename T>
+bool runs_down(const ScanSummary<T>& w) {
+  return w.extent.reverse != w.backward;
+}
 
+// The channels [c, stop) of one sequence or segment.
+template <typename T, typename Work>
+void channels(const Work& w, bool neighbours, std::int64_t index, std::int64_t c, std::int64_t stop) {
+  if (neighbours) return run_rows<T>(w, index, c, stop - c);
+  for (; c + kTile <= stop; c += kTile) Tiled::run(w, index, c);
+  for (; c < stop; ++c) Adjacent<1>::run(w, index, c, Fixed<1>());
+}
+
+// All blocks of a sequence that lie in the range are worked on at once, as whole rows, and sequences in the
+// order in which time runs through memory.
 template <typename T, typename Work>
 void units(const Work& w, std::int64_t begin, std::int64_t end) {
+  if (begin == end) return;
   [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
-  const bool neighbours = all_adjacent(w);
-  const std::int64_t blocks = w.extent.blocks();
-  for (std::int64_t unit = begin; unit < end; ++unit) {
-    const std::int64_t index = unit / blocks;
-    std::int64_t c = unit % blocks * Extent::kBlock;
-    const std::int64_t stop = c + Extent::kBlock < w.extent.channels ? c + Extent::kBlock : w.extent.channels;
-    if (neighbours) {
-      for (; c + kWide <= stop; c += kWide) Adjacent<kWide>::run(w, index, c);
-      for (; c + kNarrow <= stop; c += kNarrow) Adjacent<kNarrow>::run(w, index, c);
-    }
-    for (; c + kTile <= stop; c += kTile) Tiled::run(w, index, c);
-    for (; c < stop; ++c) Adjacent<1>::run(w, index, c);
+  const bool neighbours = all_adjacent(w), down = runs_down(w);
+  const std::int64_t blocks = w.extent.blocks(), first = begin / blocks, last = (end - 1) / blocks;
+  for (std::int64_t i = first; i <= last; ++i) {
+    const std::int64_t index = down ? last - (i - first) : i;
+    const std::int64_t c = index == first ? (begin - first * blocks) * Extent::kBlock : 0;
+    const std::int64_t stop = index == last ? (end - last * blocks) * Extent::kBlock : w.extent.channels;
+    channels<T>(w, neighbours, index, c, stop < w.extent.channels ? stop : w.extent.channels);
   }
 }
 

@@ -113,7 +113,7 @@ struct Tiled {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
     A state[kTile];
-    load_state(w.initial, index, c, state);
+    load_state(w.initial, index, c, kTile, state);
     const auto a = forward_stream(w.a, walk, c), b = forward_stream(w.b, walk, c);
     const auto h = forward_stream(w.h, walk, c);
     Tile<A> ta = {}, tb = {};
@@ -125,7 +125,7 @@ struct Tiled {
         for (int k = 0; k < kTile; ++k) tb.at[j][k] = state[k] = step(ta.at[j][k], state[k], tb.at[j][k]);
       store(h, t, steps, tb);
     }
-    if (walk.ends) store_state(w.final, walk.sequence, c, state);
+    if (walk.ends) store_state(w.final, walk.sequence, c, kTile, state);
   }
 
   template <typename T>
@@ -133,8 +133,8 @@ struct Tiled {
     using A = Accumulate<T>;
     const Walk walk(w.extent, index);
     A g[kTile], next_a[kTile], initial[kTile];
-    load_state(w.dfinal, index, c, g);
-    load_state(w.initial, walk.sequence, c, initial);
+    load_state(w.dfinal, index, c, kTile, g);
+    load_state(w.initial, walk.sequence, c, kTile, initial);
     for (int k = 0; k < kTile; ++k) next_a[k] = Constant<A>::one();
     const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
@@ -163,7 +163,7 @@ struct Tiled {
     }
     if (!walk.begins) return;
     for (int k = 0; k < kTile; ++k) g[k] = previous_adjoint(next_a[k], g[k]);
-    store_state(w.dinitial, walk.sequence, c, g);
+    store_state(w.dinitial, walk.sequence, c, kTile, g);
   }
 
   template <typename T>
@@ -188,8 +188,8 @@ struct Tiled {
         }
       }
     }
-    store_state(w.product, index, c, product);
-    store_state(w.from_zero, index, c, state);
+    store_state(w.product, index, c, kTile, product);
+    store_state(w.from_zero, index, c, kTile, state);
   }
 
  private:

@@ -4,7 +4,9 @@
 //
 // A long sequence is cut into segments.  A group of segments at a time is summarised (what each does to
 // whatever state comes in), the states are carried over the summaries, and every segment is scanned from
-// its state, while the group's inputs are still in cache: memory is read once.
+// its state, while the group's inputs are still in cache: memory is read once.  Threads meet once a group,
+// since the same call of `Parallel` scans one group and summarises the next.  Meanwhile the scan, which mostly
+// writes to memory, fetches what the summary is about to read.
 //
 // `Parallel` is called with (units, elements, f) and calls f(begin, end) for ranges that cover [0, units);
 // elements is about how many a unit holds.
@@ -22,20 +24,20 @@ class TimeSplit {
   TimeSplit(const Extent& e, std::int64_t element_size) {
     if (e.units() == 0 || e.units() >= kEnoughUnits) return;
     const std::int64_t row = std::min(e.channels, Extent::kBlock) * element_size;
-    const std::int64_t steps = std::max<std::int64_t>(kSegmentBytes / row, 1);
-    elements_ = steps * std::min(e.channels, Extent::kBlock);
+    steps_ = std::max<std::int64_t>(kSegmentBytes / row, 1);
+    elements_ = steps_ * std::min(e.channels, Extent::kBlock);
     std::int64_t longest = 0;
     for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, length(e, s));
-    if (longest < kMinSegments * steps) return;
+    if (longest < kMinSegments * steps_) return;
     // By time first, so that a group's segments depend on earlier groups and on each other in order.
-    for (std::int64_t done = 0; done == 0 || done < longest; done += steps) {
+    for (std::int64_t done = 0; done == 0 || done < longest; done += steps_) {
       for (std::int64_t s = 0; s < e.sequences; ++s) {
         const std::int64_t all = length(e, s);
         if (done > 0 && done >= all) continue;
         Segment part;
         part.plane = e.offsets ? 0 : s;
         part.sequence = s;
-        part.length = std::min(steps, all - done);
+        part.length = std::min(steps_, all - done);
         const std::int64_t first = e.offsets ? e.offsets[s] : 0;
         part.row = e.reverse ? first + all - done - part.length : first + done;
         part.begins = done == 0;
@@ -51,10 +53,14 @@ class TimeSplit {
   std::int64_t groups() const { return (count() + group_ - 1) / group_; }
   std::int64_t elements_per_unit() const { return elements_; }
 
-  // The extent that covers group g, in the order of time.
+  // About how many steps a segment lies before its counterpart in the next group.
+  std::int64_t ahead(const Extent& e) const { return group_ * steps_ / e.sequences; }
+
+  // The extent that covers group g, in the order of time; nothing where there is no such group.
   Extent of_group(Extent e, std::int64_t g) const {
-    e.segments = segments_.data() + g * group_;
-    e.segment_count = std::min(group_, count() - g * group_);
+    const bool exists = g >= 0 && g < groups();
+    e.segments = segments_.data() + (exists ? g * group_ : 0);
+    e.segment_count = exists ? std::min(group_, count() - g * group_) : 0;
     return e;
   }
 
@@ -70,7 +76,7 @@ class TimeSplit {
   }
 
   std::vector<Segment> segments_;
-  std::int64_t group_ = 0, elements_ = 0;
+  std::int64_t group_ = 0, elements_ = 0, steps_ = 0;
 };
 
 // The buffers that summaries and carried states lie in, and the two steps that use them.
@@ -81,7 +87,6 @@ class Carried {
  public:
   Carried(const Extent& e, const TimeSplit& split, const View<const A>& start)
       : channels_(e.channels),
-        elements_per_unit_(split.elements_per_unit()),
         state_(size(e.sequences)),
         product_(size(split.group())),
         from_zero_(size(split.group())),
@@ -92,24 +97,46 @@ class Carried {
         state_[static_cast<std::size_t>(s * channels_ + c)] = start.data[s * start.sequence + c * start.channel];
   }
 
-  // The state that comes into each segment of e, (segment, channel).
-  template <typename Parallel>
-  View<const A> over(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward, Parallel& parallel) {
-    const ScanSummary<T> summary{e, a, x, backward, rows(product_), rows(from_zero_)};
-    parallel(e.units(), elements_per_unit_, [&](std::int64_t begin, std::int64_t end) { scan_summary(summary, begin, end); });
-    const ScanCarry<A> carry{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)};
-    scan_carry(carry, 0, e.blocks());
-    return read(incoming_);
+  // What each segment of e does to a state, to be found by scan_summary.
+  ScanSummary<T> summary(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward) {
+    return {e, a, x, backward, rows(product_), rows(from_zero_)};
   }
+  // Carries the states over the summaries of e's segments.
+  void over(const Extent& e, bool backward) {
+    scan_carry(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)}, 0, e.blocks());
+  }
+  // The state that came into each segment that was last carried over, (segment, channel).
+  View<const A> incoming() const { return read(incoming_); }
 
  private:
   std::size_t size(std::int64_t count) const { return static_cast<std::size_t>(count * channels_); }
   View<A> rows(std::vector<A>& v) const { return {v.data(), channels_, 0, 1}; }
   View<const A> read(const std::vector<A>& v) const { return {v.data(), channels_, 0, 1}; }
 
-  std::int64_t channels_, elements_per_unit_;
+  std::int64_t channels_;
   std::vector<A> state_, product_, from_zero_, incoming_;
 };
+
+// Scans a split extent from its start, or backward from its end, at the states of `start`.
+// scan(extent, incoming, begin, end) does a range of units of one group from their incoming states.
+template <typename T, typename Parallel, typename Scan>
+void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, const View<const T>& x, bool backward,
+               const View<const Accumulate<T>>& start, const Parallel& parallel, const Scan& scan) {
+  Carried<T> carried(e, split, start);
+  const std::int64_t groups = split.groups();
+  const auto group = [&](std::int64_t n) { return split.of_group(e, backward ? groups - 1 - n : n); };
+  for (std::int64_t n = 0; n <= groups; ++n) {
+    const Extent now = group(n - 1), next = group(n);
+    const ScanSummary<T> summary = carried.summary(next, a, x, backward);
+    const auto both = [&](std::int64_t begin, std::int64_t end) {
+      const auto part = [&](const Extent& of, std::int64_t unit) { return std::min(unit, of.units()); };
+      scan(now, carried.incoming(), part(now, begin), part(now, end));
+      scan_summary(summary, part(next, begin), part(next, end));
+    };
+    parallel(std::max(now.units(), next.units()), 2 * split.elements_per_unit(), both);
+    carried.over(next, backward);
+  }
+}
 
 // Elements in a unit of an extent that is not split, on average.
 inline std::int64_t elements_per_unit(const Extent& e) {
@@ -127,14 +154,14 @@ void run(const ScanForward<T>& work, Parallel parallel) {
              [&](std::int64_t begin, std::int64_t end) { scan_forward(work, begin, end); });
     return;
   }
-  Carried<T> carried(e, split, work.initial);
-  for (std::int64_t g = 0; g < split.groups(); ++g) {
-    ScanForward<T> part = work;
-    part.extent = split.of_group(e, g);
-    part.initial = carried.over(part.extent, work.a, work.b, false, parallel);
-    parallel(part.extent.units(), split.elements_per_unit(),
-             [&](std::int64_t begin, std::int64_t end) { scan_forward(part, begin, end); });
-  }
+  run_split<T>(e, split, work.a, work.b, false, work.initial, parallel,
+               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+                 ScanForward<T> part = work;
+                 part.extent = group;
+                 part.initial = incoming;
+                 part.ahead = split.ahead(e);
+                 scan_forward(part, begin, end);
+               });
 }
 
 template <typename T, typename Parallel>
@@ -146,14 +173,14 @@ void run(const ScanBackward<T>& work, Parallel parallel) {
              [&](std::int64_t begin, std::int64_t end) { scan_backward(work, begin, end); });
     return;
   }
-  Carried<T> carried(e, split, work.dfinal);
-  for (std::int64_t g = split.groups() - 1; g >= 0; --g) {
-    ScanBackward<T> part = work;
-    part.extent = split.of_group(e, g);
-    part.dfinal = carried.over(part.extent, work.a, work.dh, true, parallel);
-    parallel(part.extent.units(), split.elements_per_unit(),
-             [&](std::int64_t begin, std::int64_t end) { scan_backward(part, begin, end); });
-  }
+  run_split<T>(e, split, work.a, work.dh, true, work.dfinal, parallel,
+               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+                 ScanBackward<T> part = work;
+                 part.extent = group;
+                 part.dfinal = incoming;
+                 part.ahead = split.ahead(e);
+                 scan_backward(part, begin, end);
+               });
 }
 
 }  // namespace recblr

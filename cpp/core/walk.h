@@ -42,17 +42,17 @@ Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
   return {s.at + (w.length - 1) * s.time, -s.time, s.channel};
 }
 
-// States of W channels from channel c on.  An absent view reads as zeros and ignores what is written.
-template <int W, typename T>
-void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, T (&state)[W]) {
-  for (int k = 0; k < W; ++k) state[k] = Constant<T>::zero();
+// States of n channels from channel c on.  An absent view reads as zeros and ignores what is written.
+template <typename T>
+void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t n, T* state) {
+  for (std::int64_t k = 0; k < n; ++k) state[k] = Constant<T>::zero();
   if (!v.data) return;
   const T* at = v.data + index * v.sequence + c * v.channel;
-  for (int k = 0; k < W; ++k) state[k] = at[k * v.channel];
+  for (std::int64_t k = 0; k < n; ++k) state[k] = at[k * v.channel];
 }
-template <int W, typename T>
-void store_state(const View<T>& v, std::int64_t index, std::int64_t c, const T (&state)[W]) {
+template <typename T>
+void store_state(const View<T>& v, std::int64_t index, std::int64_t c, std::int64_t n, const T* state) {
   if (!v.data) return;
   T* at = v.data + index * v.sequence + c * v.channel;
-  for (int k = 0; k < W; ++k) at[k * v.channel] = state[k];
+  for (std::int64_t k = 0; k < n; ++k) at[k * v.channel] = state[k];
 }

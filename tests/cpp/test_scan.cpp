@@ -131,14 +131,19 @@ void expect_close(const std::vector<T>& got, const std::vector<Exact>& want, dou
   }
 }
 
-// In two ranges, the later one first, as two threads might.
-struct Halves {
+// In `count` ranges, the last one first, as threads might; some begin and end amid a sequence's channels.
+struct Ranges {
+  std::int64_t count;
   template <typename F>
   void operator()(std::int64_t units, std::int64_t, const F& f) const {
-    f(units / 2, units);
-    f(0, units / 2);
+    for (std::int64_t i = count; i-- > 0;) f(i * units / count, (i + 1) * units / count);
   }
 };
+
+template <typename T>
+bool same_bits(const std::vector<T>& x, const std::vector<T>& y) {
+  return x.size() == y.size() && (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0);
+}
 
 template <typename T>
 void check(const Case& c, std::mt19937& random) {
@@ -174,7 +179,7 @@ void check(const Case& c, std::mt19937& random) {
   forward.a = p.view(p.a.data()), forward.b = p.view(p.b.data()), forward.h = p.view(got_h.data());
   forward.initial = c.states ? initial : none;
   forward.final = {got_final.data(), c.channels, 0, 1};
-  recblr::run(forward, Halves());
+  recblr::run(forward, Ranges{2});
   recblr::ScanBackward<T> backward;
   backward.extent = p.extent();
   backward.dh = p.view(p.dh.data()), backward.a = p.view(p.a.data());
@@ -182,8 +187,20 @@ void check(const Case& c, std::mt19937& random) {
   backward.initial = c.states ? initial : none, backward.dfinal = c.states ? dfinal : none;
   backward.da = p.view(got_da.data()), backward.db = p.view(got_db.data());
   backward.dinitial = {got_dinitial.data(), c.channels, 0, 1};
-  recblr::run(backward, Halves());
+  recblr::run(backward, Ranges{2});
   if (!recblr::TimeSplit(p.extent(), sizeof(T)).empty()) ++splits;
+  const auto h_of_two = got_h, da_of_two = got_da, db_of_two = got_db;
+  const auto final_of_two = got_final, dinitial_of_two = got_dinitial;
+  for (std::int64_t count : {1, 3, 7}) {
+    recblr::run(forward, Ranges{count});
+    recblr::run(backward, Ranges{count});
+    if (same_bits(got_h, h_of_two) && same_bits(got_da, da_of_two) && same_bits(got_db, db_of_two) &&
+        same_bits(got_final, final_of_two) && same_bits(got_dinitial, dinitial_of_two))
+      continue;
+    std::printf("%lld ranges give other bits than two (%lld x %lld x %lld)\n", static_cast<long long>(count),
+                static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(c.channels));
+    ++failures;
+  }
   expect_close(got_h, h, kTolerance<T>, "h", c);
   expect_close(got_final, final, kTolerance<A>, "final", c);
   expect_close(got_da, da, kTolerance<T>, "da", c);
@@ -215,6 +232,7 @@ int main() {
   }
   std::mt19937 random(1);
   int cases = check_all({0, 1, 3}, {0, 1, 2, 17}, {1, 7, 8, 9, 63, 64, 65, 130}, random);
+  cases += check_all({3}, {5}, {16, 24, 32, 127, 128, 129, 192, 255, 256, 257, 1100}, random);  // rows of several blocks
   if (splits) std::printf("a short sequence was split\n"), ++failures;
   cases += check_all({2}, {11000}, {3}, random);  // of float16 a segment has 2730 steps
   cases += check_all({2}, {1100}, {70}, random);

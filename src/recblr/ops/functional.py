@@ -2,9 +2,17 @@
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from recblr.ops import autograd, checks, fused
 from recblr.ops.refusals import value_errors
+
+
+def _unseen_by_autograd(*tensors: Tensor | None) -> bool:
+    """Whether nobody differentiates a call on these: autograd's part of it, in Python, may be left out."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or forward_ad._current_level >= 0:
+        return False  # traced whole; or left out already; or to be refused in autograd's words
+    return not torch.is_grad_enabled() or not any(x is not None and x.requires_grad for x in tensors)
 
 
 @value_errors
@@ -38,7 +46,13 @@ def scan(
     checks.tensors("scan", "a b initial offsets", a, b, initial, offsets, required=2)
     if autograd.transformed():
         return autograd.scan_with_final(a, b, initial, offsets, reverse)[0]
-    h: Tensor = torch.ops.recblr.scan(a, b, initial, offsets, reverse)
+    operator = torch.ops.recblr.scan.default
+    h: Tensor
+    if _unseen_by_autograd(a, b, initial):
+        with torch._C._AutoDispatchBelowAutograd():
+            h = operator(a, b, initial, offsets, reverse)
+    else:
+        h = operator(a, b, initial, offsets, reverse)
     return h
 
 
