@@ -15,6 +15,8 @@ SCHEMAS = (
     " Tensor? offsets=None, Tensor? scale=None) -> (Tensor y, Tensor final)",
     "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial=None,"
     " Tensor? offsets=None, bool silu=True) -> (Tensor y, Tensor final)",
+    "_softmax_gradient_(Tensor(a!) logits, Tensor targets) -> Tensor",
+    "_dropout(Tensor x, int seed, float p) -> Tensor",
 )
 
 

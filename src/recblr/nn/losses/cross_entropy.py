@@ -25,16 +25,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, rows, chunk):
             h, wanted = hidden[start : start + chunk], targets[start : start + chunk]
             logits = h @ weight.mT
-            logits.sub_(logits.amax(1, keepdim=True))
-            wanted_logits = logits.gather(1, wanted.unsqueeze(1))
-            exps = logits.exp_()
-            total = exps.sum(1, keepdim=True)
-            loss += (total.log() - wanted_logits).sum(dtype=torch.float64)
+            loss += torch.ops.recblr._softmax_gradient_(logits, wanted).sum(dtype=torch.float64)
             if d_hidden is not None and d_weight is not None:
-                # d_logits = exps / total - onehot; neither is spread over the catalogue.
-                part = torch.mm(exps, weight, out=d_hidden[start : start + chunk])
-                part.div_(total).sub_(weight[wanted])
-                d_weight.addmm_(exps.mT, h / total).index_add_(0, wanted, h, alpha=-1)
+                torch.mm(logits, weight, out=d_hidden[start : start + chunk])
+                d_weight.addmm_(logits.mT, h)
         if d_hidden is not None and d_weight is not None:
             ctx.save_for_backward(d_hidden.div_(max(rows, 1)), d_weight.div_(max(rows, 1)))
         return (loss / max(rows, 1)).to(hidden.dtype)
