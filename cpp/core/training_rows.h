@@ -20,14 +20,14 @@ struct SoftmaxGradient {
 };
 
 // y[i] = x[i] / (1 - p) with probability 1 - p, else 0: decided by (seed, i) alone, so that its derivative is the same
-// function of dy.  `kept` is (1 - p) * 2^32.  Units are blocks of kBlock elements.
+// function of dy.  `kept` is (1 - p) * 2^32, at most 2^32 - 1.  Units are blocks of kBlock elements.
 template <typename T>
 struct Dropout {
   const T* x;
   T* y;
   std::int64_t size;
   std::uint64_t seed;
-  std::uint64_t kept;
+  std::uint32_t kept;
   T scale;
 
   static constexpr std::int64_t kBlock = 1024;

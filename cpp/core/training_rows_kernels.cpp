@@ -90,10 +90,22 @@ RECBLR_HD std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) {
 // W pairs of elements, each decided by half of 64 bits: i by the lower, i + W by the upper.
 template <int W, typename T>
 RECBLR_HD void pairs(const Dropout<T>& w, const T* __restrict x, T* __restrict y, std::uint64_t stream) {
-  std::uint64_t bits[W];
-  for (int k = 0; k < W; ++k) bits[k] = random_bits(w.seed, stream + static_cast<std::uint64_t>(k));
-  for (int k = 0; k < W; ++k) y[k] = (bits[k] & 0xffffffffu) < w.kept ? x[k] * w.scale : T(0);
-  for (int k = 0; k < W; ++k) y[k + W] = (bits[k] >> 32) < w.kept ? x[k + W] * w.scale : T(0);
+  std::uint32_t lower[W], upper[W];
+  for (int k = 0; k < W; ++k) {
+    const std::uint64_t bits = random_bits(w.seed, stream + static_cast<std::uint64_t>(k));
+    lower[k] = static_cast<std::uint32_t>(bits);
+    upper[k] = static_cast<std::uint32_t>(bits >> 32);
+  }
+  const std::uint32_t kept = w.kept;
+  const T scale = w.scale;
+  for (int k = 0; k < W; ++k) {
+    const T scaled = x[k] * scale;
+    y[k] = lower[k] < kept ? scaled : T(0);
+  }
+  for (int k = 0; k < W; ++k) {
+    const T scaled = x[k + W] * scale;
+    y[k + W] = upper[k] < kept ? scaled : T(0);
+  }
 }
 
 template <typename T>

@@ -59,7 +59,7 @@ void dropout(StableIValue* stack, std::uint64_t, std::uint64_t) {
   with_real(op.c_str(), "x", x, [&](auto element) {
     using T = typename decltype(element)::type;
     const recblr::Dropout<T> work{x.data<T>(), y.data<T>(), x.numel(), static_cast<std::uint64_t>(seed),
-                                  static_cast<std::uint64_t>((1 - p) * 0x1p32 + 0.5), static_cast<T>(1 / (1 - p))};
+                                  static_cast<std::uint32_t>((1 - p) * 0xffffffffu + 0.5), static_cast<T>(1 / (1 - p))};
     ParallelFor()(work.units(), work.kBlock, [&](std::int64_t begin, std::int64_t end) { recblr::dropout(work, begin, end); });
   });
   stack[0] = y.release();
