@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.ops import native
 from recblr.ops.autograd import transformed
+from recblr.ops.training_rows import KERNEL_DTYPES
 
 
 class Dropout(nn.Dropout):
@@ -26,13 +28,14 @@ class Dropout(nn.Dropout):
 
 
 def _served(x: Tensor) -> bool:
-    """Whether the kernel has x's device and dtype, and the call is not being transformed or traced."""
+    """Whether the kernel has x's device and dtype, and the call is neither transformed nor traced."""
     return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and torch._C._dispatch_has_kernel_for_dispatch_key("recblr::_dropout", "CPU")
+        not torch.compiler.is_compiling()
         and not transformed()
-        and not torch.compiler.is_compiling()
+        and type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.dtype in KERNEL_DTYPES
+        and native.status["cpu"] == "native"
     )
 
 

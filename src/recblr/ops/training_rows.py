@@ -12,6 +12,8 @@ from torch import Tensor
 
 from recblr.ops.schemas import LIBRARY
 
+KERNEL_DTYPES = (torch.float32, torch.float64)
+
 
 def _softmax_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
     columns = targets.unsqueeze(1)
@@ -20,6 +22,13 @@ def _softmax_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
     total = logits.exp_().sum(1, keepdim=True)
     logits.div_(total).scatter_add_(1, columns, logits.new_full((), -1.0).expand_as(columns))
     return (total.log() - wanted).squeeze(1)
+
+
+def softmax_gradient_(logits: Tensor, targets: Tensor) -> Tensor:
+    """The operator, or on 16-bit logits, for which there is no kernel, the reference."""
+    function = torch.ops.recblr._softmax_gradient_ if logits.dtype in KERNEL_DTYPES else _softmax_gradient_
+    losses: Tensor = function(logits, targets)
+    return losses
 
 
 def register() -> None:
