@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from recblr.nn.dropout import Dropout
 from recblr.ops import native
@@ -93,6 +95,11 @@ def test_it_works_under_transformations_and_in_16_bits():
     assert torch.compile(layer, fullgraph=True, backend="aot_eager")(x).unique().numel() == 2
     assert torch.vmap(layer, randomness="different")(x).unique().numel() == 2
     assert torch.func.grad(lambda x: layer(x).sum())(x).unique().numel() == 2
+    assert make_fx(layer)(x)(x).unique().numel() == 2
+    with FakeTensorMode():
+        assert layer(torch.ones(5, 2)).shape == (5, 2)
+    exported = torch.export.export(layer, (x,)).module()
+    assert exported(x).unique().numel() == 2
     assert layer(x.bfloat16()).dtype == torch.bfloat16
     assert layer(torch.ones(3, device="meta")).shape == (3,)
 

@@ -32,6 +32,7 @@ def _served(x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and not transformed()
+        and not torch._C._len_torch_dispatch_stack()
         and type(x) is Tensor
         and x.device.type == "cpu"
         and x.dtype in KERNEL_DTYPES
