@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.nn.dropout import Dropout
+
 
 @dataclass(frozen=True)
 class Differences:
@@ -64,8 +66,8 @@ class FeedForward(nn.Module):
         self.w_1 = nn.Linear(width, 4 * width)
         self.w_2 = nn.Linear(4 * width, width)
         self.layer_norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
-        self.inner_dropout = nn.Dropout(dropout if differences.ffn_dropout else 0)
+        self.dropout = Dropout(dropout)
+        self.inner_dropout = Dropout(dropout if differences.ffn_dropout else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.w_2(self.inner_dropout(F.silu(self.w_1(x))))
@@ -79,7 +81,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.behavior_modeling = BehaviorModeling(width, expand, d_conv, differences)
         self.layer_norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.ffn = FeedForward(width, dropout, differences)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class ReleasedRecBLR(nn.Module):
         differences = differences or Differences()
         self.item_embedding = nn.Embedding(n_items, width, padding_idx=0)
         self.layer_norm = nn.LayerNorm(width, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.recurrent_layers = nn.ModuleList(
             RecurrentLayer(width, expand, d_conv, dropout, differences) for _ in range(layers)
         )

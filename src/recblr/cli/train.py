@@ -11,6 +11,7 @@ from rich.text import Text
 
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
+from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
 from recblr.cli.starting import starting
 from recblr.cli.stopping import Stopping
@@ -61,6 +62,7 @@ def train(
         from recblr.training.listener import Several
         from recblr.training.tensorboard import check_tensorboard
 
+    keep_freed_memory()
     console = plain_console()
     run = Run(out)
     continuing = resume and run.exists()

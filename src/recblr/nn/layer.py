@@ -10,6 +10,7 @@ from recblr.config.model import LambdaInit, RecBLRConfig
 from recblr.nn import checks
 from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
+from recblr.nn.dropout import Dropout
 from recblr.nn.padding import pack, unpack, valid_positions
 
 LAYER_NORM_EPS = 1e-12
@@ -97,7 +98,7 @@ class PositionwiseFeedForward(nn.Module):
         super().__init__()
         self.w_1 = nn.Linear(d_model, width)
         self.w_2 = nn.Linear(width, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.w_2(self.dropout(F.silu(self.w_1(x))))
@@ -161,7 +162,7 @@ class RecBLRLayer(nn.Module):
         self.layer_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.ffn = PositionwiseFeedForward(d_model, round(ffn_expand * d_model), ffn_dropout)
         self.ffn_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,

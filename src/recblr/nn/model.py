@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recblr.config.model import RecBLRConfig
 from recblr.nn import checks
+from recblr.nn.dropout import Dropout
 from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
 from recblr.nn.padding import pack, unpack, valid_positions
 
@@ -31,7 +32,7 @@ class RecBLR(nn.Module):
         self.num_items = num_items
         self.item_embedding = nn.Embedding(num_items, config.d_model)
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         # Typed as what it holds: mypy cannot see through ModuleList.
         self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
             RecBLRLayer(

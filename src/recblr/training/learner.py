@@ -30,6 +30,7 @@ class Learner:
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
         self.average = averaged(self.model, config.ema) if config.ema else None
+        self._weights = list(self.model.parameters())
 
     @property
     def kept(self) -> RecBLR:
@@ -53,7 +54,8 @@ class Learner:
             group["lr"] = learning_rate
         self.model.train()
         loss = self._loss(batch)
-        self.optimizer.zero_grad()
+        for weights in self._weights:  # as optimizer.zero_grad, which takes 0.2 ms a step
+            weights.grad = None
         loss.backward()
         if self._config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recblr.nn.losses import cross_entropy, linear_cross_entropy
+from recblr.ops import native
+from recblr.ops.training_rows import softmax_gradient_
 
 
 @settings(max_examples=40)
@@ -60,3 +62,75 @@ def test_without_gradients_none_are_computed():
         loss = linear_cross_entropy(hidden, weight, targets)
     torch.testing.assert_close(loss, F.cross_entropy(hidden @ weight.T, targets))
     assert not loss.requires_grad
+
+
+ROWS = st.tuples(
+    st.integers(0, 9), st.sampled_from([1, 2, 63, 64, 65, 128, 200]), st.sampled_from([0.1, 10.0, 1e4])
+)
+
+
+@settings(max_examples=60)
+@given(ROWS, st.sampled_from([torch.float32, torch.float64]), st.integers(0, 99))
+def test_rows_of_logits_become_their_gradients(shape, dtype, seed):
+    rows, catalogue, spread = shape
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, catalogue, dtype=dtype, generator=generator).mul_(spread)
+    targets = torch.randint(catalogue, (rows,), generator=generator)
+    exact = logits.double().requires_grad_()
+    expected = F.cross_entropy(exact, targets, reduction="none")
+    wanted = torch.autograd.grad(expected.sum(), exact)[0]
+    losses = softmax_gradient_(logits, targets)
+    assert losses.dtype == dtype
+    close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(losses, expected.detach().to(dtype), **close)
+    torch.testing.assert_close(logits, wanted.to(dtype), **close)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_logit_that_is_no_number_makes_the_loss_none(bad):
+    logits = torch.randn(1, 100)
+    logits[0, 70] = bad
+    assert not softmax_gradient_(logits, torch.tensor([3])).isfinite()
+
+
+def test_a_logit_of_minus_infinity_is_an_item_that_is_never_next():
+    logits = torch.zeros(1, 3)
+    logits[0, 1] = float("-inf")
+    losses = softmax_gradient_(logits, torch.tensor([0]))
+    torch.testing.assert_close(losses, torch.tensor([2.0]).log())
+    torch.testing.assert_close(logits, torch.tensor([[-0.5, 0.0, 0.5]]))
+
+
+def test_bits_of_the_rows_do_not_depend_on_threads():
+    random, targets = torch.randn(300, 700), torch.randint(700, (300,))
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            logits = random.clone()
+            results.append((softmax_gradient_(logits, targets), logits))
+    finally:
+        torch.set_num_threads(threads)
+    for losses, logits in results[1:]:
+        assert torch.equal(losses, results[0][0])
+        assert torch.equal(logits, results[0][1])
+
+
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.parametrize("target", [-1, 7])
+def test_a_target_outside_the_catalogue_is_named(target):
+    with pytest.raises(ValueError, match=f"targets must lie in 0..6, but one is {target}"):
+        linear_cross_entropy(torch.randn(1, 4), torch.randn(7, 4), torch.tensor([target]))
+
+
+def test_16_bits_work():
+    hidden, weight, targets = torch.randn(9, 4), torch.randn(7, 4), torch.randint(7, (9,))
+    loss = linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets)
+    torch.testing.assert_close(
+        loss.float(), F.cross_entropy(hidden @ weight.T, targets), rtol=0.05, atol=0.05
+    )
+
+
+def test_opcheck_passes():
+    arguments = torch.randn(5, 7), torch.randint(7, (5,))
+    torch.library.opcheck(torch.ops.recblr._softmax_gradient_.default, arguments)

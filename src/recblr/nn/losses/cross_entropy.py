@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time; a chunk of this size stays in a core's cache while it is turned into gradients.
-CHUNK_ELEMENTS = 2**20
-MIN_CHUNK_ROWS = 16
+from recblr.ops.refusals import value_errors
+from recblr.ops.training_rows import softmax_gradient_
+
+# Logits held at a time; few enough to stay in cache while they are turned into gradients, in rows enough that
+# adding up weight's gradient costs less than computing it.
+CHUNK_ELEMENTS = 2**19
+MIN_CHUNK_ROWS = 64
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -25,16 +29,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, rows, chunk):
             h, wanted = hidden[start : start + chunk], targets[start : start + chunk]
             logits = h @ weight.mT
-            logits.sub_(logits.amax(1, keepdim=True))
-            wanted_logits = logits.gather(1, wanted.unsqueeze(1))
-            exps = logits.exp_()
-            total = exps.sum(1, keepdim=True)
-            loss += (total.log() - wanted_logits).sum(dtype=torch.float64)
+            loss += softmax_gradient_(logits, wanted).sum(dtype=torch.float64)
             if d_hidden is not None and d_weight is not None:
-                # d_logits = exps / total - onehot; neither is spread over the catalogue.
-                part = torch.mm(exps, weight, out=d_hidden[start : start + chunk])
-                part.div_(total).sub_(weight[wanted])
-                d_weight.addmm_(exps.mT, h / total).index_add_(0, wanted, h, alpha=-1)
+                torch.mm(logits, weight, out=d_hidden[start : start + chunk])
+                d_weight.addmm_(logits.mT, h)
         if d_hidden is not None and d_weight is not None:
             ctx.save_for_backward(d_hidden.div_(max(rows, 1)), d_weight.div_(max(rows, 1)))
         return (loss / max(rows, 1)).to(hidden.dtype)
@@ -46,6 +44,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return d_hidden * grad, d_weight * grad, None
 
 
+@value_errors
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in memory bounded by a chunk.
 
@@ -61,7 +60,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         A scalar of hidden's dtype; 0 where N is 0.
 
     Raises:
-        RuntimeError: shapes that do not fit each other, or a target outside the catalogue, in torch's words.
+        ValueError: a target outside the catalogue (elsewhere than on a CPU, RuntimeError in torch's words).
+        RuntimeError: shapes that do not fit each other, in torch's words.
     """
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
     return loss

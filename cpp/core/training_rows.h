@@ -1,0 +1,42 @@
+// What a step of training does between its matrix products, on raw pointers: the cross entropy's rows of logits, and
+// dropout.
+//
+// Pure functions over a range of independent work, as in scan.h.
+#pragma once
+#include <cstdint>
+
+#include "elements.h"
+
+namespace recblr {
+
+// Rows of `catalogue` logits, one after another, become d(loss)/d(logits) = softmax - onehot(target), and losses their
+// -log softmax[target].  0 <= targets[row] < catalogue.  Units are rows.
+template <typename T>
+struct SoftmaxGradient {
+  T* logits;
+  const std::int64_t* targets;
+  T* losses;
+  std::int64_t catalogue;
+};
+
+// y[i] = x[i] / (1 - p) with probability 1 - p, else 0: decided by (seed, i) alone, so that its derivative is the same
+// function of dy.  `kept` is (1 - p) * 2^32, at most 2^32 - 1.  Units are blocks of kBlock elements.
+template <typename T>
+struct Dropout {
+  const T* x;
+  T* y;
+  std::int64_t size;
+  std::uint64_t seed;
+  std::uint32_t kept;
+  T scale;
+
+  static constexpr std::int64_t kBlock = 1024;
+  std::int64_t units() const { return (size + kBlock - 1) / kBlock; }
+};
+
+template <typename T>
+void softmax_gradient(const SoftmaxGradient<T>&, std::int64_t begin, std::int64_t end) noexcept;
+template <typename T>
+void dropout(const Dropout<T>&, std::int64_t begin, std::int64_t end) noexcept;
+
+}  // namespace recblr
