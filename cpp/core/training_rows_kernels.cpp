@@ -2,45 +2,50 @@
 // scan_kernels.cpp).
 #include "training_rows_isa.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
+#endif
+
 #define RECBLR_HD inline __attribute__((always_inline))
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
 #include "flush_denormals.h"
+#include "conversions.h"
+#include "lanes.h"
+#include "elementary.h"
 
-constexpr int kWide = 64;  // elements to a step: enough vectors that sums do not wait for each other
+constexpr int kVectors = 4;  // to a step: enough that sums do not wait for each other
 
-// exp(x), x <= 0, within 2 units in the last place; 0 below the smallest normal number, NaN for NaN.
-RECBLR_HD float exponential(float x) {
-  constexpr float kInverseLn2 = 0x1.715476p+0f, kLn2High = 0.693359375f, kLn2Low = -0x1.bd0106p-13f, kRound = 0x1.8p23f;
-  // x = n ln 2 + f.  Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits.
-  const float rounded = x * kInverseLn2 + kRound;
-  const float n = rounded - kRound;
-  const float f = (x - n * kLn2High) - n * kLn2Low;
-  std::uint32_t bits;
-  __builtin_memcpy(&bits, &rounded, sizeof bits);
-  bits = (bits << 23) + 0x3f800000u;
-  float power;  // 2^n
-  __builtin_memcpy(&power, &bits, sizeof power);
-  const float tail = (((0x1.6d9a84p-10f * f + 0x1.12290ep-7f) * f + 0x1.555486p-5f) * f + 0x1.5554aep-3f) * f + 0.5f;
-  const float e = ((f * f) * tail + f) * power + power;
-  return x < -87.0f ? 0.0f : e;
+// exp(x), x <= 0; 0 where that is below the smallest normal number.
+template <typename V>
+RECBLR_HD V decayed(V x) {
+  return x < -87.0f ? V{} : exponentials(x).exp;
 }
-RECBLR_HD double exponential(double x) { return __builtin_exp(x); }
+RECBLR_HD Doubles decayed(Doubles x) { return exponentials(x).exp; }
 RECBLR_HD float logarithm(float x) { return __builtin_logf(x); }
 RECBLR_HD double logarithm(double x) { return __builtin_log(x); }
 
 template <typename T>
-T largest(const T* __restrict row, std::int64_t n) {
+T largest(const T* row, std::int64_t n) {
+  constexpr std::int64_t kStep = kVectors * kLanes<T>;
   T most = row[0];
   std::int64_t i = 0;
-  if (n >= kWide) {
-    T lanes[kWide];
-    for (int k = 0; k < kWide; ++k) lanes[k] = row[k];
-    for (i = kWide; i + kWide <= n; i += kWide)
-      for (int k = 0; k < kWide; ++k) lanes[k] = lanes[k] < row[i + k] ? row[i + k] : lanes[k];
-    for (int k = 0; k < kWide; ++k) most = most < lanes[k] ? lanes[k] : most;
+  if (n >= kStep) {
+    Vector<T> lanes[kVectors];
+    for (int v = 0; v < kVectors; ++v) lanes[v] = load_lanes(row + v * kLanes<T>);
+    for (i = kStep; i + kStep <= n; i += kStep) {
+      for (int v = 0; v < kVectors; ++v) {
+        const Vector<T> x = load_lanes(row + i + v * kLanes<T>);
+        lanes[v] = lanes[v] < x ? x : lanes[v];
+      }
+    }
+    for (int v = 0; v < kVectors; ++v)
+      for (int k = 0; k < kLanes<T>; ++k) most = most < lanes[v][k] ? lanes[v][k] : most;
   }
   for (; i < n; ++i) most = most < row[i] ? row[i] : most;
   return most;
@@ -48,21 +53,27 @@ T largest(const T* __restrict row, std::int64_t n) {
 
 // row = exp(row - shift); returns its sum.
 template <typename T>
-T exponentiate(T* __restrict row, std::int64_t n, T shift) {
-  T lanes[kWide];
-  for (int k = 0; k < kWide; ++k) lanes[k] = 0;
+T exponentiate(T* row, std::int64_t n, T shift) {
+  constexpr std::int64_t kStep = kVectors * kLanes<T>;
+  Vector<T> lanes[kVectors] = {};
   std::int64_t i = 0;
-  for (; i + kWide <= n; i += kWide) {
-    for (int k = 0; k < kWide; ++k) {
-      const T e = exponential(row[i + k] - shift);
-      row[i + k] = e;
-      lanes[k] += e;
+  for (; i + kStep <= n; i += kStep) {
+    for (int v = 0; v < kVectors; ++v) {
+      const Vector<T> e = decayed(load_lanes(row + i + v * kLanes<T>) - shift);
+      store_lanes(row + i + v * kLanes<T>, e);
+      lanes[v] += e;
     }
   }
-  for (int k = 0; i < n; ++i, ++k) lanes[k] += row[i] = exponential(row[i] - shift);
-  for (int half = kWide / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; ++k) lanes[k] += lanes[k + half];
-  return lanes[0];
+  Vector<T> sums{};
+  for (int v = 0; v < kVectors; ++v) sums += lanes[v];
+  T sum = 0;
+  for (int k = 0; k < kLanes<T>; ++k) sum += sums[k];
+  for (; i < n; i += kLanes<T>) {
+    const std::int64_t count = n - i < kLanes<T> ? n - i : kLanes<T>;
+    store_lanes(row + i, decayed(load_lanes(row + i, count) - shift), count);
+    for (std::int64_t k = 0; k < count; ++k) sum += row[i + k];
+  }
+  return sum;
 }
 
 template <typename T>
