@@ -220,3 +220,17 @@ def test_nothing_to_do_takes_no_time_however_often_it_is_to_be_done() -> None:
     nothing = torch.empty(2**40, 0, 64)
     assert recblr.scan(nothing, nothing).shape == nothing.shape
     assert numpy_scan(nothing.numpy(), nothing.numpy()).shape == nothing.shape
+
+
+@pytest.mark.parametrize("wanting", ["a", "b", "initial"])
+def test_one_argument_that_wants_a_gradient_is_enough(wanting: str) -> None:
+    arguments = {"a": torch.rand(2, 3, 4), "b": torch.rand(2, 3, 4), "initial": torch.rand(2, 4)}
+    plain = recblr.scan(**arguments)
+    assert not plain.requires_grad
+    arguments[wanting].requires_grad_()
+    with torch.no_grad():
+        assert not recblr.scan(**arguments).requires_grad
+    h = recblr.scan(**arguments)
+    assert torch.equal(h, plain)
+    (gradient,) = torch.autograd.grad(h.sum(), arguments[wanting])
+    assert gradient.abs().sum() > 0

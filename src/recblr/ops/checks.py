@@ -31,7 +31,7 @@ def tensors(op: str, names: str, *values: Tensor | None, required: int) -> None:
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise TypeError(f"{op}: {names.split()[place]} must be a tensor, but is of the type {kind}")
-        if value.layout != torch.strided or value.is_nested:
+        if value.layout is not torch.strided or value.is_nested:
             raise ValueError(f"{op}: {names.split()[place]} must be dense, but is a sparse or nested tensor")
 
 

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from recblr.ops import autograd, checks, fused
 from recblr.ops.refusals import value_errors
@@ -10,8 +9,8 @@ from recblr.ops.refusals import value_errors
 
 def _unseen_by_autograd(*tensors: Tensor | None) -> bool:
     """Whether nobody differentiates a call on these: autograd's part of it, in Python, may be left out."""
-    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled() or forward_ad._current_level >= 0:
-        return False  # traced whole; or left out already; or to be refused in autograd's words
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return False  # traced whole, or left out already
     return not torch.is_grad_enabled() or not any(x is not None and x.requires_grad for x in tensors)
 
 
