@@ -1,4 +1,4 @@
-// How the fused kernels' work is cut: into runs of whole sequences with some 512 rows or more, times blocks of channels.
+// How the fused kernels' work is cut: into runs of whole sequences with some 128 rows or more, times blocks of channels.
 // It follows from shapes and offsets alone, so that sums over rows have one order whatever the number of threads.
 #pragma once
 #include <cstdint>
@@ -43,8 +43,8 @@ class Tasks {
   }
 
  private:
-  static constexpr std::int64_t kRows = 512;
-  static constexpr std::int64_t kEnough = 16;     // tasks that occupy the cores
+  static constexpr std::int64_t kRows = 128;
+  static constexpr std::int64_t kEnough = 8;      // tasks that occupy the cores
   static constexpr std::int64_t kNarrowest = 16;  // channels: a vector, a cache line of float32
   std::int64_t blocks() const { return (channels_ + block_ - 1) / block_; }
 
