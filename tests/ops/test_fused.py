@@ -144,3 +144,14 @@ def test_gradients_that_only_the_final_state_gives_reach_every_input() -> None:
     (alone,) = torch.autograd.grad(recblr.bdlru(**unit)[1].sum(), unit["x"])
     (wanted,) = torch.autograd.grad(composed.bdlru(*unit.values())[1].sum(), unit["x"])
     torch.testing.assert_close(alone, wanted)
+
+
+def test_where_a_sequence_is_cut_changes_no_bit() -> None:
+    unit = _unit("batched", torch.float32, full=True)
+    y, final = recblr.bdlru(**unit)
+    cut = {name: unit[name] for name in ("x", "gates", "z", "scale")}
+    for at in (1, 31, 32, 200):
+        first, state = recblr.bdlru(**{**unit, **{k: v[:, :at] for k, v in cut.items()}})
+        rest, last = recblr.bdlru(**{**unit, **{k: v[:, at:] for k, v in cut.items()}, "initial": state})
+        assert torch.equal(torch.cat([first, rest], 1), y)
+        assert torch.equal(last, final)
