@@ -1,7 +1,7 @@
 """Claim: fused bdlru is 12 times as fast as its composition around our own scan forward, 8 times both ways.
 
-The composition is what PyTorch offers without a kernel of its own: an operation for each gate, around the same
-scan.  causal_conv1d is shown beside its composition, and beside torch's grouped convolution, which takes
+The composition is what PyTorch offers without a kernel of its own: an operation a gate, around the same scan.
+causal_conv1d is shown beside its composition, and beside torch's grouped convolution, which takes
 channels first.  Beside all: the memory floor, torch.add's time for as many bytes as must be moved at least.
 Run: python benchmarks/fused.py [--out DIR]
 """
@@ -18,7 +18,7 @@ from recblr.ops import composed
 FORWARD, BOTH = 12, 8  # the claim, for bdlru
 TAPS = 4
 BDLRU, GATED, CONV = "bdlru", "bdlru with z", "causal_conv1d"
-# Least words an element: x, r, i, (z) -> y, and x, r, i, (z), dy -> dx, dr, di, (dz); x -> y, and x, dy -> dx.
+# Least words an element: x, r, i, (z) -> y, and with dy -> dx, dr, di, (dz); x -> y, and x, dy -> dx.
 WORDS = {BDLRU: (4, 7), GATED: (5, 9), CONV: (2, 3)}
 ADD_WORDS = 3
 

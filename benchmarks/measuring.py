@@ -1,4 +1,4 @@
-"""How every benchmark measures: contenders take turns, ratios are paired, and three processes tell the spread.
+"""How every benchmark measures: contenders take turns, ratios are paired, three processes tell the spread.
 
 A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio; but where
 a process's memory happens to lie stays with it for life, so that one process alone would look too certain.
