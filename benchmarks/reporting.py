@@ -1,0 +1,263 @@
+"""What every benchmark shows: figures in a table, and with --out a JSON file and a picture of the same."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import measuring
+from measuring import Result, Spread
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recblr.data.atomic import atomic_path
+from recblr.errors import InputError
+from recblr.evaluation.machine import describe_machine
+from recblr.info import commit
+
+ROOT = Path(__file__).parents[1]
+WIDTH = 130
+MILLISECONDS = 1e3, "ms"
+MICROSECONDS = 1e6, "µs"
+MEGABYTES = 1.0, "MB"
+COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Ours beside another, and how they compare; a value of None is a contender that did not run, and why.
+
+    bar: what the value is to reach, at least (or at most, as `at_most` says).  reached: where that is not
+    for the bar alone to say.
+    """
+
+    ours: str
+    beside: str
+    value: Spread | None
+    bar: float | None = None
+    at_most: bool = False
+    reached: bool | None = None
+    unit: tuple = MILLISECONDS
+    note: str = ""
+
+    def verdict(self):
+        """Whether the bar is reached; None where there is none."""
+        if self.bar is None or self.value is None:
+            return None
+        if self.reached is not None:
+            return self.reached
+        return self.value.median <= self.bar if self.at_most else self.value.median >= self.bar
+
+
+def main(doc, cases, measure, figures, draw=None, value="times as fast"):
+    """The command line of a benchmark.
+
+    doc: the module's docstring; its first paragraph is the claim.  cases(quick): dictionaries of labels.
+    measure(case, quick=): contender -> samples.  figures(result): what to make of a case's result.
+    draw(picture, results, figures): onto a matplotlib Figure; by default the figures that have a bar.
+    value: what the figures' value is.
+    """
+    if sys.argv[1:] == [measuring.MEASURE]:
+        measuring.measure_here(cases(False), measure)
+        return
+    name = Path(sys.argv[0]).stem
+    claim, _, rest = doc.partition("\n\n")
+    claim = " ".join(claim.split())
+    parser = argparse.ArgumentParser(
+        description=f"{claim}\n\n{rest}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help=f"write {name}.json and {name}.svg there")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
+    options = parser.parse_args()
+    if options.out:
+        _prepare(options.out)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)  # a file has room
+    load = os.getloadavg()
+    results = _measured(cases(options.quick), measure, options.quick)
+    shown = [figures(result) for result in results]
+    console.print(table(claim, results, shown, value))
+    if options.out:
+        document = {
+            "benchmark": name,
+            "claim": claim,
+            "command": f"python benchmarks/{name}.py" + (" --quick" if options.quick else ""),
+            "commit": _commit(),
+            "machine": describe_machine(),
+            "load_average": {"before": load, "after": os.getloadavg()},
+            "processes": 1 if options.quick else measuring.PROCESSES,
+            "value": value,
+            "results": [as_json(*each) for each in zip(results, shown, strict=True)],
+        }
+        with atomic_path(options.out / f"{name}.json") as draft:
+            draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _picture(options.out / f"{name}.svg", claim, draw or _draw_bars, results, shown, value)
+
+
+def _measured(cases, measure, quick):
+    with Progress(
+        TextColumn("measuring"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=len(cases) * measuring.PROCESSES)
+        return measuring.in_processes(cases, measure, quick, lambda: bar.advance(task))
+
+
+def table(claim, results, shown, value):
+    """Under each case a row a figure."""
+    result = Table("ours", "", "beside", "", value, "from … to", "to reach", title=claim, box=SIMPLE_HEAD)
+    result.columns[0].no_wrap = True
+    for column in (1, 3, 4):
+        result.columns[column].justify = "right"
+    for each, figures in zip(results, shown, strict=True):
+        result.add_section()
+        result.add_row(f"[bold]{_words(each.case)}[/]")
+        for figure in figures:
+            result.add_row(*_cells(each, figure))
+    return result
+
+
+def _words(case):
+    """A case in words."""
+    return ", ".join(
+        f"{value} thread" + "s" * (value != 1)
+        if label == "threads"
+        else f"{label} {value}"
+        if isinstance(value, int) or label == "under"
+        else value
+        for label, value in case.items()
+    )
+
+
+def _cells(result, figure):
+    factor, unit = figure.unit
+
+    def took(name):
+        return f"{_digits(factor * result.of(name).median)} {unit}" if result.has(name) else ""
+
+    texts = [f"  {figure.ours}", took(figure.ours), figure.beside, took(figure.beside)]
+    if figure.value is None:
+        return [*texts, "", figure.note]
+    v = figure.value
+    texts += [_digits(v.median), f"{_digits(v.low)} … {_digits(v.high)}"]
+    if figure.bar is None:
+        return texts
+    verdict = "[green]reached[/]" if figure.verdict() else "[red]not reached[/]"
+    return [*texts, f"{'≤' if figure.at_most else '≥'} {figure.bar:g} {verdict}"]
+
+
+def _digits(x):
+    """Three digits, or all before the point."""
+    return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
+
+
+def as_json(result: Result, figures):
+    """A case with what every contender took, and its figures."""
+    return {
+        "case": result.case,
+        "took": {name: asdict(result.of(name)) for name in result.processes[0]},
+        "figures": [
+            {
+                "ours": figure.ours,
+                "beside": figure.beside,
+                "value": figure.value and asdict(figure.value),
+                "bar": figure.bar,
+                "bar_is": "at most" if figure.at_most else "at least",
+                "reached": figure.verdict(),
+                "note": figure.note,
+            }
+            for figure in figures
+        ],
+    }
+
+
+def _prepare(folder):
+    """Refuse before minutes of measuring what could not be written after it."""
+    try:
+        import matplotlib  # noqa: F401
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except ModuleNotFoundError:
+        sys.exit("--out draws pictures, which takes matplotlib: pip install 'recblr[plot]'")
+    except (OSError, InputError) as error:
+        sys.exit(f"--out {folder} cannot be written to: {error}")
+
+
+def _commit():
+    """The commit of the sources around this file; where git does not tell, the native library's."""
+    told = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or commit()
+
+
+def _picture(path, claim, draw, results, shown, value):
+    import matplotlib
+
+    # Not pyplot, which would choose a window to draw in; and the same figures give the same bytes.
+    from matplotlib.figure import Figure as Picture
+
+    with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none", "font.size": 9}):
+        picture = Picture(figsize=(9, 4), layout="constrained")
+        picture.suptitle(claim, wrap=True)
+        draw(picture, results, shown, value)
+        for axes in picture.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        with atomic_path(path) as draft:
+            picture.savefig(draft, format="svg", metadata={"Date": None})
+
+
+def _draw_bars(picture, results, shown, value):
+    """A panel a direction, a row a shape, a colour for whatever else the figures with a bar differ in."""
+    panels, rows, series = {}, {}, {}
+    for result, figures in zip(results, shown, strict=True):
+        labels = dict(result.case)
+        panel, row = labels.pop("direction"), labels.pop("shape")
+        for figure in figures:
+            if figure.bar is not None and figure.value is not None:
+                key = f"{figure.ours}, {_words(labels)}" if labels else figure.ours
+                series.setdefault(key, COLOURS[len(series) % len(COLOURS)])
+                panels.setdefault(panel, []).append((rows.setdefault(row, len(rows)), key, figure))
+    picture.set_figheight(1.8 + 0.12 * len(rows) * (1 + len(series)))
+    offsets = {key: 0.7 * (i / max(1, len(series) - 1) - 0.5) for i, key in enumerate(series)}
+    for axes, (panel, points) in zip(
+        picture.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        for bar in {figure.bar for *_, figure in points}:
+            axes.axvline(bar, color="#222222", linewidth=0.8, linestyle=":")
+        for key, colour in series.items():
+            own = [(row, figure.value) for row, name, figure in points if name == key]
+            axes.errorbar(
+                [v.median for _, v in own],
+                [row + offsets[key] for row, _ in own],
+                xerr=[[v.median - v.low for _, v in own], [v.high - v.median for _, v in own]],
+                fmt="o",
+                markersize=4,
+                color=colour,
+                label=key,
+            )
+        axes.set(title=panel, xlabel=value, xlim=(0, None))
+    axes = picture.axes[0]
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
+    handles, names = axes.get_legend_handles_labels()
+    picture.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)

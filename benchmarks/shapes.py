@@ -1,0 +1,38 @@
+"""The shapes that the kernels' benchmarks share: recommenders' and language models', larger than a cache."""
+
+import torch
+
+BATCHED = ((256, 200, 128), (64, 1000, 128), (8, 4096, 256), (1, 65536, 64), (2048, 50, 128))
+PACKED = (51_200, 128)  # rows, channels
+LONGEST = 4096
+QUICK = (4, 20, 16)
+
+
+def shapes(quick=False):
+    """Every shape's name, batch x time x channels, or packed rows x channels."""
+    return [_name(shape) for shape in ((QUICK, QUICK[1:]) if quick else (*BATCHED, PACKED))]
+
+
+def _name(shape):
+    return ("packed " if len(shape) == 2 else "") + "×".join(map(str, shape))
+
+
+def is_packed(name):
+    return name.startswith("packed ")
+
+
+def dimensions(name):
+    """The tensor's shape of a name."""
+    return tuple(int(size) for size in name.removeprefix("packed ").split("×"))
+
+
+def offsets_of(name):
+    """None, or the offsets of sequences whose lengths follow a power law, as histories' do."""
+    if not is_packed(name):
+        return None
+    rows, _ = dimensions(name)
+    chance = torch.rand(rows, generator=torch.Generator().manual_seed(0))
+    lengths = (5 * chance ** (-1 / 1.2)).clamp(max=LONGEST).long()
+    ends = lengths.cumsum(0)
+    ends = torch.cat([ends[ends < rows], torch.tensor([rows])])
+    return torch.cat([torch.tensor([0]), ends])
