@@ -1,6 +1,7 @@
 """How every benchmark measures: contenders take turns, ratios are paired, three processes tell the spread.
 
-A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio; but where
+A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio;
+but where
 a process's memory happens to lie stays with it for life, so that one process alone would look too certain.
 """
 
@@ -66,7 +67,8 @@ class Result:
 def take_turns(calls, sets=((),), quick=False):
     """contender -> seconds of each round, for calls name -> function of one of the sets of arguments.
 
-    Each call gets another set than the one before it, so that none finds its arguments in the cache because its
+    Each call gets another set than the one before it, so that none finds its arguments in the cache
+    because its
     neighbour has just read them.
     """
     seconds = {name: [] for name in calls}

@@ -1,8 +1,10 @@
 """Claim: the scan is 4 times as fast as the best of its peers, or within 5 % of the memory floor.
 
 Peers: torch's associative_scan, eager and compiled; a Python loop over time, compiled; the torch reference of
-accelerated-scan; JAX's associative_scan, jitted.  Each gets the layout that it likes, all threads of the machine,
-and warm compilers.  The floor is torch.add's time for as many bytes as must be moved at the least.  Peers that
+accelerated-scan; JAX's associative_scan, jitted.  Each gets the layout that it likes, all threads of
+the machine,
+and warm compilers.  The floor is torch.add's time for as many bytes as must be moved at the least.
+Peers that
 are not installed are said to be missing: pip install accelerated-scan jax
 Run: python benchmarks/peers.py [--out DIR]
 """
@@ -60,7 +62,7 @@ def measure(case, quick):
     peers = [peer for peer in PEERS if not why_not(peer, case) and not (quick and peer in (COMPILED, LOOP))]
 
     def arguments():
-        return tuple(torch.rand(size).requires_grad_(both) for _ in range(2)) + (torch.rand(size),)
+        return (*tuple(torch.rand(size).requires_grad_(both) for _ in range(2)), torch.rand(size))
 
     sets = sets_beyond_cache(arguments, quick)
     calls = {"torch.add": add, "recblr": in_torch(torch.ops.recblr.scan, both)}

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
