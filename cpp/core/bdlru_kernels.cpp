@@ -4,15 +4,7 @@
 // It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels inside:
 // neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first cache.
 #include "bdlru_isa.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
-#endif
-
-#define RECBLR_HD inline __attribute__((always_inline))
+#include "kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {

@@ -1,15 +1,7 @@
 // The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
 #include "causal_conv1d_isa.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
-#endif
-
-#define RECBLR_HD inline __attribute__((always_inline))
+#include "kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
@@ -39,21 +31,24 @@ struct Inputs {
   }
 };
 
-// The convolution at step t before bias and SiLU, of channels where `load` reads.  width is a constant where it is common.
+// The same of channels from c on; where all lie in the sequence, where `load` reads.
 template <typename T, typename Load>
-RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c, Load load) {
-  const std::int64_t channels = inputs.in.extent.channels;
-  Vector<Accumulate<T>> sum{};
-  for (std::int64_t k = 0; k < width; ++k)
-    sum = multiply_add(load(inputs.in.taps + k * channels + c), load(inputs.x.step(t - inputs.past + k) + c), sum);
-  return sum;
-}
-// The same where some inputs lie before the sequence's first step.
-template <typename T>
-Vector<Accumulate<T>> input_at_edge(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end) {
+RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end, Load load) {
+  if (t >= 0) return load(inputs.x.step(t) + c);
   Vector<Accumulate<T>> v{};
   for (int k = 0; k < kLanes<Accumulate<T>> && c + k < end; ++k) v[k] = inputs.at(t, c + k);
   return v;
+}
+
+// The convolution at step t before SiLU.  width is a constant where it is common.
+template <typename T, typename Load>
+RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c, std::int64_t end,
+                                         Load load) {
+  const ConvInputs<T>& in = inputs.in;
+  Vector<Accumulate<T>> sum{};
+  for (std::int64_t k = 0; k < width; ++k)
+    sum = multiply_add(load(in.taps + k * in.extent.channels + c), input(inputs, t - inputs.past + k, c, end, load), sum);
+  return in.bias ? sum + load(in.bias + c) : sum;
 }
 
 template <int kWidth, typename T>
@@ -67,14 +62,7 @@ void forward(const ConvForward<T>& w, const Task& task) {
     for (std::int64_t t = 0; t < walk.length; ++t) {
       T* out = y.step(t);
       over_channels<A>(task.begin, task.end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
-        Vector<A> v{};
-        if (t >= past) {
-          v = convolve(inputs, width, t, c, load);
-        } else {
-          for (std::int64_t k = 0; k < width; ++k)
-            v = multiply_add(load(w.in.taps + k * channels + c), input_at_edge(inputs, t - past + k, c, task.end), v);
-        }
-        if (w.in.bias) v += load(w.in.bias + c);
+        const Vector<A> v = convolve(inputs, width, t, c, task.end, load);
         store(out + c, w.in.silu ? v * sigmoid(v) : v);
       });
     }
@@ -133,22 +121,15 @@ void backward(const ConvBackward<T>& w, const Task& task) {
       for (std::int64_t t = walk.length - 1; t >= 0; --t) {
         over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
           const std::int64_t at = c - begin;
-          V v{};
-          if (t >= past) {
-            v = convolve(inputs, width, t, c, load);
-          } else {
-            for (std::int64_t k = 0; k < width; ++k)
-              v = multiply_add(load(w.in.taps + k * channels + c), input_at_edge(inputs, t - past + k, c, end), v);
-          }
-          if (w.in.bias) v += load(w.in.bias + c);
           V d = load(dy.step(t) + c);
-          if (w.in.silu) d *= silu_slope(v, sigmoid(v));
+          if (w.in.silu) {
+            const V v = convolve(inputs, width, t, c, end, load);
+            d *= silu_slope(v, sigmoid(v));
+          }
           store_lanes(adjoint(t) + at, d);
           A* sums = strip.sums + at;
-          for (std::int64_t k = 0; k < width; ++k, sums += kStrip) {
-            const V input = t >= past ? load(inputs.x.step(t - past + k) + c) : input_at_edge(inputs, t - past + k, c, end);
-            store_lanes(sums, multiply_add(d, input, load_lanes(sums)));
-          }
+          for (std::int64_t k = 0; k < width; ++k, sums += kStrip)
+            store_lanes(sums, multiply_add(d, input(inputs, t - past + k, c, end, load), load_lanes(sums)));
           store_lanes(sums, load_lanes(sums) + d);
           V out{};
           for (std::int64_t k = 0; k < width; ++k)

@@ -2,8 +2,7 @@
 // everything below is in that namespace and no std template is used, so that no function compiled
 // for one instruction set can stand in for another's at link time.
 #include "scan_isa.h"
-
-#define RECBLR_HD inline __attribute__((always_inline))
+#include "kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {

@@ -1,15 +1,7 @@
 // The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).
 #include "training_rows_isa.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
-#endif
-
-#define RECBLR_HD inline __attribute__((always_inline))
+#include "kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {

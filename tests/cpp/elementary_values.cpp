@@ -3,14 +3,7 @@
 
 #include "elements.h"
 #include "elementary_values.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own <immintrin.h>
-#endif
-#define RECBLR_HD inline __attribute__((always_inline))
+#include "kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {

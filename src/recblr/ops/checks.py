@@ -213,9 +213,8 @@ MAX_WIDTH = 64
 
 def states_in(x: Tensor) -> int:
     """How many states _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
-    return (
-        math.prod(x.shape[:-1]) + STATE_ROWS - 1
-    ) // STATE_ROWS  # Size.numel() would make constants of sizes
+    rows = math.prod(x.shape[:-1])  # Size.numel() would make constants of sizes that are traced
+    return (rows + STATE_ROWS - 1) // STATE_ROWS
 
 
 def causal_conv1d(

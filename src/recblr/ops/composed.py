@@ -5,6 +5,7 @@ everything here is differentiable, to any order.  Arguments have been checked.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +29,9 @@ def bdlru(
     scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`recblr.bdlru`; scale in any floating dtype."""
-    wide = checks.accumulation_dtype(x.dtype)
-    r, i = gates.to(wide).sigmoid().chunk(2, dim=-1)
-    u = (_decay(decay, scale) * r).clamp(min=MIN_U)
-    h, final = scan_with_final(torch.exp(-u), _beta(u) * i * x.to(wide), initial, offsets, False)
-    y = h if z is None else h * F.silu(z.to(wide))
+    f = _factors(gates, decay, scale)
+    h, final = scan_with_final(f.alpha, f.beta * f.i * x.to(decay.dtype), initial, offsets, False)
+    y = h if z is None else h * F.silu(z.to(decay.dtype))
     return y.to(x.dtype), final
 
 
@@ -52,13 +51,9 @@ def bdlru_backward(
 
     With G the adjoint of h, v = i x and u = decay r scale: du = G (v alpha^2 / beta - alpha h[t-1]).
     """
-    wide = checks.accumulation_dtype(x.dtype)
-    r, i = gates.to(wide).sigmoid().chunk(2, dim=-1)
-    factor, wide_x = _decay(decay, scale), x.to(wide)
-    unbounded = factor * r
-    u = unbounded.clamp(min=MIN_U)
-    alpha, beta = torch.exp(-u), _beta(u)
-    h, _ = scan_with_final(alpha, beta * i * wide_x, initial, offsets, False)
+    wide = decay.dtype
+    f, wide_x = _factors(gates, decay, scale), x.to(wide)
+    h, _ = scan_with_final(f.alpha, f.beta * f.i * wide_x, initial, offsets, False)
 
     dh = torch.zeros_like(wide_x) if grad is None else grad.to(wide)
     dz = x.new_empty(0)
@@ -66,20 +61,31 @@ def bdlru_backward(
         before = z.to(wide)
         dz = (dh * h * _silu_slope(before)).to(z.dtype)
         dh = dh * F.silu(before)
-    dalpha, db, dinitial = scan_backward(dh, grad_final, alpha, h, initial, offsets, False)
-    du = torch.where(unbounded >= MIN_U, db * i * wide_x * (alpha**2 / beta) - dalpha * alpha, 0)
-    dgates = torch.cat([du * u * (1 - r), db * beta * wide_x * i * (1 - i)], -1)
-    dscale = x.new_empty(0, dtype=wide) if scale is None else (du * r * decay).sum(-1, keepdim=True)
-    ddecay = (du * r if scale is None else du * r * scale).flatten(0, -2).sum(0)
-    return (db * beta * i).to(x.dtype), dgates.to(gates.dtype), ddecay, dz, dinitial, dscale
+    dalpha, db, dinitial = scan_backward(dh, grad_final, f.alpha, h, initial, offsets, False)
+    du = torch.where(f.moves, db * f.i * wide_x * (f.alpha**2 / f.beta) - dalpha * f.alpha, 0)
+    dgates = torch.cat([du * f.u * (1 - f.r), db * f.beta * wide_x * f.i * (1 - f.i)], -1)
+    dscale = x.new_empty(0, dtype=wide) if scale is None else (du * f.r * decay).sum(-1, keepdim=True)
+    ddecay = (du * f.r if scale is None else du * f.r * scale).flatten(0, -2).sum(0)
+    return (db * f.beta * f.i).to(x.dtype), dgates.to(gates.dtype), ddecay, dz, dinitial, dscale
 
 
-def _decay(decay: Tensor, scale: Tensor | None) -> Tensor:
-    return decay if scale is None else decay * scale.to(decay.dtype)
+class _Factors(NamedTuple):
+    r: Tensor
+    i: Tensor
+    u: Tensor
+    moves: Tensor  # where u is not held at its bound
+    alpha: Tensor
+    beta: Tensor
 
 
-def _beta(u: Tensor) -> Tensor:
-    return torch.sqrt(-torch.expm1(-2 * u))  # from u: alpha has been rounded
+def _factors(gates: Tensor, decay: Tensor, scale: Tensor | None) -> _Factors:
+    """Eqs. 6-8 of arXiv 2406.12580, in decay's dtype."""
+    wide = decay.dtype
+    r, i = gates.to(wide).sigmoid().chunk(2, dim=-1)
+    unbounded = (decay if scale is None else decay * scale.to(wide)) * r
+    u = unbounded.clamp(min=MIN_U)
+    beta = torch.sqrt(-torch.expm1(-2 * u))  # from u: alpha has been rounded
+    return _Factors(r, i, u, unbounded >= MIN_U, torch.exp(-u), beta)
 
 
 def _silu_slope(x: Tensor) -> Tensor:

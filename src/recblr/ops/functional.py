@@ -139,8 +139,9 @@ def bdlru(
     """
     arguments = x, gates, decay, z, initial, offsets, scale
     checks.tensors("bdlru", "x gates decay z initial offsets scale", *arguments, required=3)
-    unit = fused.composed_bdlru if autograd.transformed() else torch.ops.recblr.bdlru
-    y, final = unit(*arguments)
+    if autograd.transformed():
+        return fused.bdlru(*arguments, kernel=False)
+    y, final = torch.ops.recblr.bdlru(*arguments)
     return y, final
 
 
@@ -174,6 +175,7 @@ def causal_conv1d(
     """
     arguments = x, weight, bias, initial, offsets
     checks.tensors("causal_conv1d", "x weight bias initial offsets", *arguments, required=2)
-    conv = fused.composed_causal_conv1d if autograd.transformed() else torch.ops.recblr.causal_conv1d
-    y, final = conv(*arguments, silu)
+    if autograd.transformed():
+        return fused.causal_conv1d(*arguments, silu, kernel=False)
+    y, final = torch.ops.recblr.causal_conv1d(*arguments, silu)
     return y, final

@@ -4,6 +4,7 @@ The kernels are the internal operators _bdlru and _causal_conv1d, whose gradient
 Derivatives of these are taken of the composition (composed.py), which also serves where no kernel does.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,26 +23,16 @@ def bdlru(
     initial: Tensor | None = None,
     offsets: Tensor | None = None,
     scale: Tensor | None = None,
+    *,
+    kernel: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`recblr.bdlru`."""
+    """See :func:`recblr.bdlru`.  Without the kernel, the composition computes."""
     checks.bdlru("bdlru", x, gates, decay, z, initial, offsets, scale)
+    if not kernel:
+        return composed.bdlru(x, gates, decay, z, initial, offsets, scale)
     wide = None if scale is None else scale.to(decay.dtype)
     y, final, _ = torch.ops.recblr._bdlru(x, gates, decay, z, initial, offsets, wide)
     return y, final
-
-
-def composed_bdlru(
-    x: Tensor,
-    gates: Tensor,
-    decay: Tensor,
-    z: Tensor | None = None,
-    initial: Tensor | None = None,
-    offsets: Tensor | None = None,
-    scale: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The same without a kernel."""
-    checks.bdlru("bdlru", x, gates, decay, z, initial, offsets, scale)
-    return composed.bdlru(x, gates, decay, z, initial, offsets, scale)
 
 
 def causal_conv1d(
@@ -51,30 +42,19 @@ def causal_conv1d(
     initial: Tensor | None = None,
     offsets: Tensor | None = None,
     silu: bool = True,
+    *,
+    kernel: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`recblr.causal_conv1d`."""
-    if weight.dim() == 2 and weight.shape[1] > checks.MAX_WIDTH:
-        return composed_causal_conv1d(x, weight, bias, initial, offsets, silu)
+    """See :func:`recblr.causal_conv1d`.  Without the kernel, or too wide for it, the composition computes."""
     checks.causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
+    if not kernel or weight.shape[1] > checks.MAX_WIDTH:
+        if offsets is not None:
+            checks.offsets_values_where_readable(offsets, x.shape[0])
+        return composed.causal_conv1d(x, weight, bias, initial, offsets, silu)
     wide = checks.accumulation_dtype(x.dtype)
     wide_bias = None if bias is None else bias.to(wide)
     y, final = torch.ops.recblr._causal_conv1d(x, weight.to(wide), wide_bias, initial, offsets, silu)
     return y, final
-
-
-def composed_causal_conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    initial: Tensor | None = None,
-    offsets: Tensor | None = None,
-    silu: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """The same without a kernel."""
-    checks.causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
-    if offsets is not None:
-        checks.offsets_values_where_readable(offsets, x.shape[0])
-    return composed.causal_conv1d(x, weight, bias, initial, offsets, silu)
 
 
 def _reference_bdlru(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,11 +176,9 @@ def _alias(x: Tensor) -> Tensor:
 
 def register() -> None:
     """Register the public operators, the reference of the internal ones, and the derivatives of all."""
-    for name, whole, parts in (
-        ("bdlru", bdlru, composed_bdlru),
-        ("causal_conv1d", causal_conv1d, composed_causal_conv1d),
-    ):
-        LIBRARY.impl(name, whole, "CompositeImplicitAutograd")
+    for operator in (bdlru, causal_conv1d):
+        name, parts = operator.__name__, functools.partial(operator, kernel=False)
+        LIBRARY.impl(name, operator, "CompositeImplicitAutograd")
         LIBRARY.impl(name, parts, "FuncTorchBatchedDecomposition")  # vmap would loop over calls otherwise
     for name, reference in (
         ("_bdlru", _reference_bdlru),
