@@ -1,6 +1,7 @@
 // Between the type that an element is stored in and the type that it is computed in.  Integer operations
 // and selects only, so that every instruction set's compiler turns loops of them into vector code, and
-// right while denormals are flushed: a float16's smallest values are normal numbers in float32.
+// right while denormals are flushed: a float16's smallest values are normal numbers in float32.  Rows of
+// float16 take the machine's own conversion where it has one.
 //
 // Included inside an instruction set's namespace (see recurrence.h).
 
@@ -51,3 +52,38 @@ RECBLR_HD void put(Float16& at, float x) {
   bits = magnitude > 0x7f800000 ? 0x7e00 : bits;
   at.bits = static_cast<std::uint16_t>(bits | sign);
 }
+
+// W neighbours at once.
+template <int W, typename T>
+RECBLR_HD void widen_row(const T* __restrict row, float* __restrict at) {
+  for (int k = 0; k < W; ++k) at[k] = widen(row[k]);
+}
+template <int W, typename T>
+RECBLR_HD void put_row(T* __restrict row, const float* __restrict at) {
+  for (int k = 0; k < W; ++k) put(row[k], at[k]);
+}
+#if defined(__F16C__)
+// It makes float16's denormals whatever the mode.
+template <int W>
+RECBLR_HD void widen_row(const Float16* __restrict row, float* __restrict at) {
+  int k = 0;
+  for (; k + 8 <= W; k += 8) {
+    __m128i halves;
+    __builtin_memcpy(&halves, row + k, sizeof halves);
+    const __m256 floats = _mm256_cvtph_ps(halves);
+    __builtin_memcpy(at + k, &floats, sizeof floats);
+  }
+  for (; k < W; ++k) at[k] = widen(row[k]);
+}
+template <int W>
+RECBLR_HD void put_row(Float16* __restrict row, const float* __restrict at) {
+  int k = 0;
+  for (; k + 8 <= W; k += 8) {
+    __m256 floats;
+    __builtin_memcpy(&floats, at + k, sizeof floats);
+    const __m128i halves = _mm256_cvtps_ph(floats, _MM_FROUND_TO_NEAREST_INT);
+    __builtin_memcpy(row + k, &halves, sizeof halves);
+  }
+  for (; k < W; ++k) put(row[k], at[k]);
+}
+#endif

@@ -97,21 +97,33 @@ RECBLR_HD Roots<Doubles> roots(Doubles x) {
   return {root, reciprocal(root)};
 }
 
-// Lanes from memory and into it, converted; of fewer than all lanes, the first `count`, and zeros behind them.
-template <typename T>
-RECBLR_HD Vector<Accumulate<T>> load_lanes(const T* __restrict at) {
-  Accumulate<T> x[kLanes<Accumulate<T>>];
-  for (int k = 0; k < kLanes<Accumulate<T>>; ++k) x[k] = widen(at[k]);
-  Vector<Accumulate<T>> v;
-  __builtin_memcpy(&v, x, sizeof v);
+// Lanes from memory and into it.
+RECBLR_HD Floats load_lanes(const float* at) {
+  Floats v;
+  __builtin_memcpy(&v, at, sizeof v);
+  return v;
+}
+RECBLR_HD Doubles load_lanes(const double* at) {
+  Doubles v;
+  __builtin_memcpy(&v, at, sizeof v);
   return v;
 }
 template <typename T>
-RECBLR_HD void store_lanes(T* __restrict at, Vector<Accumulate<T>> v) {
-  Accumulate<T> x[kLanes<Accumulate<T>>];
-  __builtin_memcpy(x, &v, sizeof v);
-  for (int k = 0; k < kLanes<Accumulate<T>>; ++k) put(at[k], x[k]);
+RECBLR_HD Floats load_lanes(const T* at) {  // of a 16-bit type
+  float x[kLanes<float>];
+  widen_row<kLanes<float>>(at, x);
+  return load_lanes(x);
 }
+RECBLR_HD void store_lanes(float* at, Floats v) { __builtin_memcpy(at, &v, sizeof v); }
+RECBLR_HD void store_lanes(double* at, Doubles v) { __builtin_memcpy(at, &v, sizeof v); }
+template <typename T>
+RECBLR_HD void store_lanes(T* at, Floats v) {
+  float x[kLanes<float>];
+  store_lanes(x, v);
+  put_row<kLanes<float>>(at, x);
+}
+
+// Of fewer than all lanes, the first `count`, and zeros behind them.
 template <typename T>
 RECBLR_HD Vector<Accumulate<T>> load_lanes(const T* at, std::int64_t count) {
   T x[kLanes<Accumulate<T>>] = {};
@@ -124,9 +136,3 @@ RECBLR_HD void store_lanes(T* at, Vector<Accumulate<T>> v, std::int64_t count) {
   store_lanes(x, v);
   for (std::int64_t k = 0; k < count; ++k) at[k] = x[k];
 }
-RECBLR_HD Floats load_lanes(const float* at) {
-  Floats v;
-  __builtin_memcpy(&v, at, sizeof v);
-  return v;
-}
-RECBLR_HD void store_lanes(float* at, Floats v) { __builtin_memcpy(at, &v, sizeof v); }

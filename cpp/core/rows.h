@@ -19,7 +19,7 @@ template <int W, typename T>
 struct ReadConverted {
   float at[W];
   explicit RECBLR_HD ReadConverted(const T* __restrict row) {
-    for (int k = 0; k < W; ++k) at[k] = widen(row[k]);
+    widen_row<W>(row, at);
   }
 };
 template <int W, typename T>
@@ -28,7 +28,7 @@ struct WriteConverted {
   float at[W];
   explicit RECBLR_HD WriteConverted(T* row) : row(row) {}
   RECBLR_HD void done() {
-    for (int k = 0; k < W; ++k) put(row[k], at[k]);
+    put_row<W>(row, at);
   }
 };
 
