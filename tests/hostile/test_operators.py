@@ -6,6 +6,7 @@ element does, so that AddressSanitizer (`make sanitize`) sees the first byte tha
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -96,6 +97,15 @@ def offset_tensors(draw: st.DrawFn, rows: int) -> Tensor:
 
 
 @st.composite
+def target_tensors(draw: st.DrawFn, rows: int, catalogue: int) -> Tensor:
+    """Targets of rows that are right, or beyond the catalogue, or of another shape or dtype."""
+    last = catalogue + 2 if rarely(draw, 9) else max(catalogue - 1, 0)
+    rows = draw(SIZES) if rarely(draw, 15) else rows
+    values = draw(st.lists(st.integers(-1 if rarely(draw, 9) else 0, last), min_size=rows, max_size=rows))
+    return torch.tensor(values, dtype=draw(st.sampled_from(INTEGERS)) if rarely(draw, 9) else torch.int64)
+
+
+@st.composite
 def calls(draw: st.DrawFn, operator: str) -> Call:
     """An operator's arguments: all of one kind, but for the ones that are not."""
     rank = draw(st.sampled_from((0, 1, 4) if rarely(draw, 15) else (2, 3)))
@@ -106,22 +116,32 @@ def calls(draw: st.DrawFn, operator: str) -> Call:
     packed = rank == 2 and draw(st.booleans())
     offsets = draw(offset_tensors(shape[0])) if packed else None
     sequences = max(offsets.numel() - 1, 0) if offsets is not None else shape[0] if rank == 3 else 1
-    convolution = operator == "causal_conv1d"
+    convolution = operator.strip("_").startswith("causal_conv1d")
     state = (sequences, max(taps - 1, 0), channels) if convolution else (sequences, channels)
     own = {"gates": (*leading, 2 * channels), "decay": (channels,), "scale": (*leading, 1), "initial": state,
-           "weight": (channels, taps), "bias": (channels,)}  # fmt: skip
+           "weight": (channels, taps), "bias": (channels,), "grad_final": state,
+           "states": (-(-math.prod(leading) // 32), channels)}  # fmt: skip
+    wide = {"initial", "decay", "grad_final", "states"}
+    if operator.startswith("_"):  # what the public operators have made wide
+        wide |= {"scale", "weight", "bias"}
     arguments = Call()
     for argument in getattr(torch.ops.recblr, operator).default._schema.arguments:
         name, kind = argument.name, str(argument.type)
         if kind == "bool":
             arguments[name] = draw(st.booleans())
+        elif kind == "int":
+            arguments[name] = draw(st.integers(-(2**63), 2**63 - 1))
+        elif kind == "float":
+            arguments[name] = draw(st.floats(0, 0.99) if draw(st.booleans()) else st.floats())
         elif name == "offsets":
             arguments[name] = offsets
+        elif name == "targets":
+            arguments[name] = draw(target_tensors(shape[0] if shape else 1, channels))
         elif kind == "Optional[Tensor]" and draw(st.booleans()):
             arguments[name] = None
         else:
             assert kind in ("Tensor", "Optional[Tensor]"), f"{operator} takes a {kind}: attack it, too"
-            right = accumulation(dtype) if name in ("initial", "decay") else dtype
+            right = accumulation(dtype) if name in wide else dtype
             other_shape, other_dtype = rarely(draw, 25), rarely(draw, 25)
             arguments[name] = draw(
                 tensors(
