@@ -1,10 +1,11 @@
-"""Runs the native code under AddressSanitizer and UndefinedBehaviorSanitizer; any report ends the run.
+"""Runs the native code under Address-, UndefinedBehavior- and ThreadSanitizer; any report ends the run.
 
     python tools/sanitize.py
 
 Builds the C++ tests and a copy of the package into build/sanitize, with the tools of the environment that
 runs this.  First proves that the sanitizers see what they must, by arrays that claim memory they do not have;
-then runs the C++ tests, the operators' tests, and the attacks of tests/hostile.
+then runs the C++ tests, the operators' tests, and the attacks of tests/hostile.  At last the fused kernels run
+on threads under ThreadSanitizer, which must first report a race that is made for it.
 """
 
 import os
@@ -48,18 +49,23 @@ def run(*command: str | Path, **variables: str) -> None:
         sys.exit(f"sanitize: {' '.join(map(str, command[:6]))} … failed")
 
 
-def build() -> None:
-    """Build the native code, and lay the package beside it."""
+def configure(build: Path, sanitizers: str) -> None:
+    """Prepare a build of the native code under these sanitizers."""
     options = {
         "CMAKE_BUILD_TYPE": "Debug",  # no link-time optimization
         "CMAKE_MAKE_PROGRAM": TOOLS / "ninja",
         "Python_EXECUTABLE": sys.executable,
-        "RECBLR_SANITIZE": "ON",
+        "RECBLR_SANITIZE": sanitizers,
         "RECBLR_TESTS": "ON",
         "pybind11_DIR": pybind11.get_cmake_dir(),
     }
     defines = [f"-D{name}={value}" for name, value in options.items()]
-    run(TOOLS / "cmake", "-S", ROOT, "-B", BUILD, "-G", "Ninja", "--log-level=WARNING", *defines)
+    run(TOOLS / "cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "--log-level=WARNING", *defines)
+
+
+def build() -> None:
+    """Build the native code, and lay the package beside it."""
+    configure(BUILD, "address,undefined")
     run(TOOLS / "cmake", "--build", BUILD)
     shutil.rmtree(SITE, ignore_errors=True)
     shutil.copytree(ROOT / "src", SITE, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -100,6 +106,21 @@ def prove(environment: dict[str, str]) -> None:
         print(f"reported, as it must be: {what}", flush=True)
 
 
+def threads() -> None:
+    """Run the kernels on threads under ThreadSanitizer."""
+    directory = ROOT / "build" / "sanitize-thread"
+    configure(directory, "thread")
+    run(TOOLS / "cmake", "--build", directory, "--target", "test_fused")
+    test = directory / "tests" / "cpp" / "test_fused"
+    raced = subprocess.run(
+        [test], env=os.environ | {"RECBLR_RACE": "1"}, capture_output=True, text=True, check=False
+    )
+    if "ThreadSanitizer: data race" not in raced.stderr:
+        sys.exit(f"sanitize: threads share their tasks, and nothing was reported:\n{raced.stderr}")
+    print("reported, as it must be: threads share their tasks", flush=True)
+    run(test)
+
+
 def main() -> None:
     build()
     environment = sanitized()
@@ -108,6 +129,7 @@ def main() -> None:
     # Neither pytest's capture nor its fault handler may stand between a report and whoever reads it.
     options = ("--capture=sys", "-p", "no:faulthandler", "-p", "no:cacheprovider")
     run(sys.executable, "-m", "pytest", *options, *TESTS, **environment)
+    threads()
 
 
 if __name__ == "__main__":
