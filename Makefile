@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test wheel matrix sanitize recbole clean
+.PHONY: demo test lint types cpp-test py-test isa-test wheel matrix sanitize recbole clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,7 +38,7 @@ demo: $(VENV)/.installed
 # The built-in data are small and dense in structure: a higher rate and less dropout than the defaults, which suit MovieLens.
 DEMO_OPTIONS := --epochs 20 --learning-rate 0.003 --dropout 0.1
 
-test: lint types cpp-test py-test
+test: lint types cpp-test py-test isa-test
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -57,6 +57,16 @@ cpp-test: $(VENV)/.dev
 
 py-test: $(VENV)/.dev
 	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+
+# What the kernels compute, under every instruction set that this machine has but the best, which py-test runs.
+ISA_TESTS := $(addprefix tests/,ops/test_scan.py ops/test_time_split.py ops/test_storage.py ops/test_bdlru.py \
+  ops/test_causal_conv1d.py ops/test_fused.py nn/losses nn/test_dropout.py)
+
+isa-test: $(VENV)/.dev
+	@set -e; for isa in $$($(BIN)/python -c "from recblr._core import build_info as b; \
+	  print(*(i for i in b()['isa_available'].split(', ') if i != b()['isa']))"); do \
+	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -q $(ISA_TESTS); \
+	done
 
 # RecBole's dependencies contradict ours in nothing, but hold NumPy and pandas back, and Python at 3.11.
 RECBOLE_VENV := .venv-recbole

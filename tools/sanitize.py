@@ -4,8 +4,8 @@
 
 Builds the C++ tests and a copy of the package into build/sanitize, with the tools of the environment that
 runs this.  First proves that the sanitizers see what they must, by arrays that claim memory they do not have;
-then runs the C++ tests, the operators' tests, and the attacks of tests/hostile.  At last the fused kernels run
-on threads under ThreadSanitizer, which must first report a race that is made for it.
+then runs the C++ tests, the operators' tests, and the attacks of tests/hostile.  At last the fused kernels
+run on threads under ThreadSanitizer, which must first report a race that is made for it.
 """
 
 import os
