@@ -2,7 +2,8 @@
 # make test      everything that CI runs: build, ruff, mypy, C++ tests, pytest
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
-# make sanitize  the C++ tests, the operators' tests and hostile input under AddressSanitizer and UBSan
+# make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
+# make bench-cycles  how many cycles an element the fused kernels take
 # make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
 # make clean     remove what these made
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test isa-test wheel matrix sanitize recbole clean
+.PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,6 +68,10 @@ isa-test: $(VENV)/.dev
 	  print(*(i for i in b()['isa_available'].split(', ') if i != b()['isa']))"); do \
 	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -q $(ISA_TESTS); \
 	done
+
+bench-cycles: cpp-test
+	@$(BIN)/cmake --build build/tests --target cycles
+	@for isa in x86-64-v4 x86-64-v3 baseline; do RECBLR_ISA=$$isa build/tests/tests/cpp/cycles; done
 
 # RecBole's dependencies contradict ours in nothing, but hold NumPy and pandas back, and Python at 3.11.
 RECBOLE_VENV := .venv-recbole

@@ -14,10 +14,14 @@ RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   constexpr float kBound = 87.0f;
   x = at_most(at_least(x, -kBound), kBound);
   // x = n ln 2 + f, |f| <= ln 2 / 2.  Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits.
-  constexpr float kInverseLn2 = 0x1.715476p+0f, kLn2High = 0.693359375f, kLn2Low = -0x1.bd0106p-13f, kRound = 0x1.8p23f;
+  constexpr float kInverseLn2 = 0x1.715476p+0f, kRound = 0x1.8p23f;
   const Floats rounded = x * kInverseLn2 + kRound;
   const Floats n = rounded - kRound;
-  const Floats f = (x - n * kLn2High) - n * kLn2Low;
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  const Floats f = x - n * 0x1.62e430p-1f;  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
+#else
+  const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
+#endif
   const Floats power = from_bits((bits(rounded) << 23) + 0x3f800000);  // 2^n
   // expm1(f): an even relative error of 2^-26 over |f| <= ln 2 / 2.
   const Floats tail = (((0x1.6d9a84p-10f * f + 0x1.12290ep-7f) * f + 0x1.555486p-5f) * f + 0x1.5554aep-3f) * f + 0.5f;
