@@ -55,6 +55,12 @@ RECBLR_HD Floats at_least(Floats x, float bound) { return (Floats)_mm_max_ps((__
 RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm_min_ps((__m128)all(bound), (__m128)x); }
 #endif
 
+#if defined(__AVX512F__)
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z); }
+#elif defined(__FMA__)
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z); }
+#endif
+
 // 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
 // as long as ten multiplications; an estimate of 14 bits and one step of Newton's method take four.
 template <typename V>
@@ -64,7 +70,7 @@ RECBLR_HD V reciprocal(V x) {
 #if defined(__AVX512F__)
 RECBLR_HD Floats reciprocal(Floats x) {
   const Floats r = (Floats)_mm512_rcp14_ps((__m512)x);
-  return r * (1.0f - x * r) + r;
+  return multiply_add(r, multiply_add(-x, r, all(1.0f)), r);
 }
 #endif
 
@@ -77,8 +83,8 @@ struct Roots {
 RECBLR_HD Roots<Floats> roots(Floats x) {
 #if defined(__AVX512F__)
   const Floats estimate = (Floats)_mm512_rsqrt14_ps((__m512)x);
-  const Floats root = x * estimate, rest = 0.5f - root * (0.5f * estimate);
-  return {root * rest + root, estimate * rest + estimate};
+  const Floats root = x * estimate, rest = multiply_add(-root, 0.5f * estimate, all(0.5f));
+  return {multiply_add(root, rest, root), multiply_add(estimate, rest, estimate)};
 #else
 #if defined(__AVX2__)
   const Floats root = (Floats)_mm256_sqrt_ps((__m256)x);
