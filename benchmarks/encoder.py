@@ -1,115 +1,147 @@
-"""Claim: RecBLR's encoder, forward and backward, is 1.5 times as fast as SASRec's at T = 1000, 5 times at 8192.
+"""Claim: RecBLR's encoder is 0.9 times as fast as SASRec's at T = 200, 1.5 times at 1000, 5 times at 8192.
 
-And at least 0.9 times at T = 200, with less memory from 1000 on.  Both encoders have the same width and depth;
-embedding and head, which they share, are left out.  SASRec's blocks are two-headed causal attention by torch's
-scaled_dot_product_attention and a feed-forward network of the model's width, as in the original; "SASRec, 4d" has
-one four times as wide, as RecBLR's is.  There is no dropout, with which torch's fast attention does not run on a
-CPU.  A batch has about as many events at every T.  The physical limit is arithmetic: FLOPs stand beside times.
+And from T = 1000 on it takes less memory.  Forward and backward, of what lies between embedding and head,
+which both share.  Both have the same width (64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d",
+whose feed-forward networks are four times as wide as the model, as RecBLR's are; those of "SASRec, FFN d" are
+as wide as the model, as in its original, which is so much less to do.  SASRec's attention is torch's
+scaled_dot_product_attention, in float32, without dropout.  A batch has about as many events at every T.  The physical limit is arithmetic: the ratio of their FLOPs stands beside that of their speeds.
 Run: python benchmarks/encoder.py [--out DIR]
 """
 
+from functools import partial
+
 import torch
-import torch.nn.functional as F
-from measuring import Result, added_memory, take_turns
-from reporting import COLOURS, Figure, main
+from measuring import added_memory, crossing, take_turns
+from reporting import COLOURS, MEGABYTES, Figure, main
+from sasrec import SASRec
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from recblr.config.model import RecBLRConfig
 from recblr.evaluation.machine import usable_cores
 from recblr.nn import RecBLRLayer
 
-WIDTH, DEPTH, HEADS, TAPS, EXPAND = 64, 2, 2, 4, 2
+CONFIG = RecBLRConfig()
+WIDTH, DEPTH = CONFIG.d_model, CONFIG.num_layers
 EVENTS = 8192  # a batch
-BARS = {200: 0.9, 1000: 1.5, 8192: 5.0}  # the claim
+LENGTHS = 50, 200, 500, 1000, 2000, 4096, 8192
+FASTER = {200: 0.9, 1000: 1.5, 8192: 5.0}  # the claim
 LESS_MEMORY_FROM = 1000
-OURS, PEERS = "RecBLR", ("SASRec", "SASRec, 4d")
-MEGABYTES, MEGAFLOPS, KILOEVENTS = (1, "MB"), (1e-6, "MFLOP/event"), (1e-3, "k events/s")
-# Operations an element and pass, a transcendental function counted as one: bdlru with its gate, and the convolution
-# with bias and SiLU; a backward pass computes each again, and its derivative.
-ELEMENTWISE = 16 + 2 * TAPS + 4
+OURS, PEER, NARROW = "RecBLR", "SASRec, FFN 4d", "SASRec, FFN d"
+ENCODERS = {
+    OURS: lambda steps: nn.Sequential(
+        *(RecBLRLayer(WIDTH, CONFIG.expand, CONFIG.d_conv) for _ in range(DEPTH))
+    ),
+    PEER: lambda steps: SASRec(steps, WIDTH, 4 * WIDTH, DEPTH),
+    NARROW: lambda steps: SASRec(steps, WIDTH, WIDTH, DEPTH),
+}
+MEMORY, FLOPS = "'s memory", "'s FLOPs"
+GIGAFLOPS = 1e-9, "GFLOP"
+# Operations an element of bdlru with its gate and of the convolution with bias and SiLU, exp and the like
+# counted as one; the backward pass computes each again, and its derivative.
+ELEMENTWISE = 16 + 2 * CONFIG.d_conv + 4
 FORWARD_AND_BACKWARD = 1 + 2
 
 
-class Attention(nn.Module):
-    """SASRec's block: attention and feed-forward network, each with residual and normalisation."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.qkv, self.output = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.w_1, self.w_2 = nn.Linear(WIDTH, inner), nn.Linear(inner, WIDTH)
-        self.norm, self.ffn_norm = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-        x = self.norm(x + self.output(attended))
-        return self.ffn_norm(x + self.w_2(F.relu(self.w_1(x))))
-
-
-class SASRec(nn.Module):
-    """Learned positions and blocks of attention."""
-
-    def __init__(self, steps, inner):
-        super().__init__()
-        self.positions = nn.Parameter(0.02 * torch.randn(steps, WIDTH))
-        self.blocks = nn.Sequential(*(Attention(inner) for _ in range(DEPTH)))
-
-    def forward(self, x):
-        return self.blocks(x + self.positions)
-
-
-def encoder(name, steps):
-    if name == OURS:
-        return nn.Sequential(*(RecBLRLayer(WIDTH, EXPAND, TAPS) for _ in range(DEPTH)))
-    return SASRec(steps, 4 * WIDTH if name == "SASRec, 4d" else WIDTH)
-
-
-def batch(steps):
-    return max(1, EVENTS // steps), steps, WIDTH
-
-
 def cases(quick):
-    lengths = (16, 32) if quick else (50, 200, 500, 1000, 2000, 4096, 8192)
-    return [{"T": steps, "threads": usable_cores()} for steps in lengths]
+    lengths, events = ((16, 32), 64) if quick else (LENGTHS, EVENTS)
+    return [{"B": max(1, events // steps), "T": steps, "threads": usable_cores()} for steps in lengths]
 
 
-def step(model, x):
+def arguments(rows, steps):
+    """An encoder's input and its output's gradient."""
+    return torch.randn(rows, steps, WIDTH, requires_grad=True), torch.randn(rows, steps, WIDTH)
+
+
+def step(model, x, grad):
     """Forward and backward, to the parameters and to the input, as below an embedding."""
-    model(x).sum().backward()
+    model(x).backward(grad)
+    model.zero_grad()
+    x.grad = None
 
 
 def measure(case, quick):
-    torch.set_num_threads(case["threads"])
+    rows, steps, threads = case.values()
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    steps = case["T"]
-    x = torch.randn(batch(steps), requires_grad=True)
-    models = {name: encoder(name, steps) for name in (OURS, *PEERS)}
-    samples = take_turns({name: lambda m=m: step(m, x) for name, m in models.items()}, quick=quick)
-    events = batch(steps)[0] * steps
+    x, grad = arguments(rows, steps)
+    models = {name: make(steps) for name, make in ENCODERS.items()}
+    samples = take_turns({name: partial(step, model, x, grad) for name, model in models.items()}, quick=quick)
     for name, model in models.items():
-        samples[f"{name}: events"] = [events / value for value in samples[name]]
-        samples[f"{name}: FLOPs"] = [operations(model, x) / events]
-        samples[f"{name}: memory"] = [added_memory(one_step, name, steps, case["threads"])]
+        samples[name + FLOPS] = [operations(model, x, grad)]
+        samples[name + MEMORY] = [added_memory(one_step, name, rows, steps, threads)]
     return samples
 
 
-def one_step(name, steps, threads):
+def one_step(name, rows, steps, threads):
     torch.set_num_threads(threads)
-    step(encoder(name, steps), torch.randn(batch(steps), requires_grad=True))
+    step(ENCODERS[name](steps), *arguments(rows, steps))
 
 
-def operations(model, x):
+def operations(model, x, grad):
     """FLOPs of a step: torch counts products of matrices; attention and our operators are counted here.
 
-    Attention multiplies the pairs of positions that causality leaves, twice forward (scores, values), and five
-    times backward, where the scores are computed anew.
+    Attention multiplies the pairs of positions that causality leaves, twice forward (scores, values), and
+    five times backward, where the scores are computed anew.
     """
     rows, steps, _ = x.shape
     with FlopCounterMode(display=False) as counter:
-        step(model, x)
+        step(model, x, grad)
     counts = counter.get_flop_counts()["Global"]
     products = sum(n for op, n in counts.items() if "attention" not in str(op))
     if isinstance(model, SASRec):
         pairs = rows * steps * (steps + 1) / 2
         return products + DEPTH * 2 * WIDTH * pairs * (2 + 5)
-    return products + DEPTH * rows * steps * EXPAND * WIDTH * ELEMENTWISE * FORWARD_AND_BACKWARD
+    inner = round(CONFIG.expand * WIDTH)
+    return products + DEPTH * rows * steps * inner * ELEMENTWISE * FORWARD_AND_BACKWARD
+
+
+def figures(result):
+    steps = result.case["T"]
+
+    def beside(peer, what="", **options):
+        return Figure(OURS + what, peer + what, result.times_faster(OURS + what, peer + what), **options)
+
+    return [
+        beside(PEER, bar=FASTER.get(steps)),
+        beside(NARROW),
+        beside(PEER, MEMORY, bar=1 if steps >= LESS_MEMORY_FROM else None, unit=MEGABYTES),
+        beside(NARROW, MEMORY, unit=MEGABYTES),
+        beside(PEER, FLOPS, unit=GIGAFLOPS),
+        beside(NARROW, FLOPS, unit=GIGAFLOPS),
+    ]
+
+
+def summary(results):
+    """From which length on RecBLR is ahead."""
+    lengths = [result.case["T"] for result in results]
+    for what, ahead in (("", "is the faster"), (MEMORY, "takes less memory")):
+        for peer in (PEER, NARROW):
+            ratios = [result.times_faster(OURS + what, peer + what).median for result in results]
+            yield f"beside {peer}, {OURS} {ahead} {crossing(lengths, ratios)}"
+
+
+def draw(picture, results, shown, value):
+    lengths = [result.case["T"] for result in results]
+    panels = {"": "times as fast", MEMORY: "times less memory"}
+    for axes, (what, title) in zip(picture.subplots(1, 2), panels.items(), strict=True):
+        for peer, colour in zip((PEER, NARROW), COLOURS, strict=False):
+            ratios = [result.times_faster(OURS + what, peer + what) for result in results]
+            low, middle, high = zip(*((v.low, v.median, v.high) for v in ratios), strict=True)
+            axes.plot(lengths, middle, "o-", markersize=4, color=colour, label=f"beside {peer}")
+            axes.fill_between(lengths, low, high, color=colour, alpha=0.2)
+            if not what:
+                flops = [result.times_faster(OURS + FLOPS, peer + FLOPS).median for result in results]
+                axes.plot(lengths, flops, ":", color=colour, label=f"{peer}: times the FLOPs")
+        axes.axhline(1, color="#222222", linewidth=0.8)
+        axes.set(title=title, xlabel="T, events of a history", xscale="log", yscale="log")
+        axes.set_xticks(lengths, lengths)
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter("{x:g}×")
+    if claimed := {steps: bar for steps, bar in FASTER.items() if steps in lengths}:
+        picture.axes[0].plot(*zip(*claimed.items(), strict=True), "k_", markersize=14, label="claimed")
+    picture.axes[0].legend(frameon=False)
+
+
+if __name__ == "__main__":
+    main(__doc__, cases, measure, figures, draw, summary=summary)

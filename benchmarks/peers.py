@@ -1,11 +1,9 @@
 """Claim: the scan is 4 times as fast as the best of its peers, or within 5 % of the memory floor.
 
 Peers: torch's associative_scan, eager and compiled; a Python loop over time, compiled; the torch reference of
-accelerated-scan; JAX's associative_scan, jitted.  Each gets the layout that it likes, all threads of
-the machine,
-and warm compilers.  The floor is torch.add's time for as many bytes as must be moved at the least.
-Peers that
-are not installed are said to be missing: pip install accelerated-scan jax
+accelerated-scan; JAX's associative_scan, jitted.  Each gets the layout that it likes, all threads of the
+machine, and warm compilers.  The floor is torch.add's time for as many bytes as must be moved at the least.
+Peers that are not installed are said to be missing: pip install accelerated-scan jax
 Run: python benchmarks/peers.py [--out DIR]
 """
 

@@ -54,13 +54,13 @@ class Figure:
         return self.value.median <= self.bar if self.at_most else self.value.median >= self.bar
 
 
-def main(doc, cases, measure, figures, draw=None, value="times as fast"):
+def main(doc, cases, measure, figures, draw=None, value="times as fast", summary=lambda results: ()):
     """The command line of a benchmark.
 
     doc: the module's docstring; its first paragraph is the claim.  cases(quick): dictionaries of labels.
     measure(case, quick=): contender -> samples.  figures(result): what to make of a case's result.
     draw(picture, results, figures): onto a matplotlib Figure; by default the figures that have a bar.
-    value: what the figures' value is.
+    value: what the figures' value is.  summary(results): sentences on all the cases together.
     """
     if sys.argv[1:] == [measuring.MEASURE]:
         measuring.measure_here(cases(False), measure)
@@ -83,6 +83,9 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast"):
     results = _measured(cases(options.quick), measure, options.quick)
     shown = [figures(result) for result in results]
     console.print(table(claim, results, shown, value))
+    sentences = list(summary(results))
+    for sentence in sentences:
+        console.print(sentence, highlight=False)
     if options.out:
         document = {
             "benchmark": name,
@@ -93,6 +96,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast"):
             "load_average": {"before": load, "after": os.getloadavg()},
             "processes": 1 if options.quick else measuring.PROCESSES,
             "value": value,
+            "summary": sentences,
             "results": [as_json(*each) for each in zip(results, shown, strict=True)],
         }
         with atomic_path(options.out / f"{name}.json") as draft:
@@ -118,7 +122,8 @@ def _measured(cases, measure, quick):
 def table(claim, results, shown, value):
     """Under each case a row a figure."""
     result = Table("ours", "", "beside", "", value, "from … to", "to reach", title=claim, box=SIMPLE_HEAD)
-    result.columns[0].no_wrap = True
+    for column in (0, 5, 6):
+        result.columns[column].no_wrap = True
     for column in (1, 3, 4):
         result.columns[column].justify = "right"
     for each, figures in zip(results, shown, strict=True):
@@ -154,7 +159,7 @@ def _cells(result, figure):
     texts += [_digits(v.median), f"{_digits(v.low)} … {_digits(v.high)}"]
     if figure.bar is None:
         return texts
-    verdict = "[green]reached[/]" if figure.verdict() else "[red]not reached[/]"
+    verdict = "[green]reached[/]" if figure.verdict() else "[red]missed[/]"
     return [*texts, f"{'≤' if figure.at_most else '≥'} {figure.bar:g} {verdict}"]
 
 
