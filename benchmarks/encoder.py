@@ -4,7 +4,8 @@ And from T = 1000 on it takes less memory.  Forward and backward, of what lies b
 which both share.  Both have the same width (64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d",
 whose feed-forward networks are four times as wide as the model, as RecBLR's are; those of "SASRec, FFN d" are
 as wide as the model, as in its original, which is so much less to do.  SASRec's attention is torch's
-scaled_dot_product_attention, in float32, without dropout.  A batch has about as many events at every T.  The physical limit is arithmetic: the ratio of their FLOPs stands beside that of their speeds.
+scaled_dot_product_attention, in float32, without dropout.  A batch has about as many events at every T.  The
+physical limit is arithmetic: the ratio of their FLOPs stands beside that of their speeds.
 Run: python benchmarks/encoder.py [--out DIR]
 """
 
@@ -69,7 +70,7 @@ def measure(case, quick):
     samples = take_turns({name: partial(step, model, x, grad) for name, model in models.items()}, quick=quick)
     for name, model in models.items():
         samples[name + FLOPS] = [operations(model, x, grad)]
-        samples[name + MEMORY] = [added_memory(one_step, name, rows, steps, threads)]
+        samples[name + MEMORY] = [added_memory(one_step, (name, rows, steps, threads), (name, 1, 2, threads))]
     return samples
 
 

@@ -140,15 +140,16 @@ def peak_memory():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def added_memory(function, *arguments):
-    """Megabytes that a call adds to the peak of a fresh process which has imported torch and recblr.
+def added_memory(function, arguments, warm_up):
+    """Megabytes that function(*arguments) adds to the peak of a fresh process.
 
-    `function` is one of the benchmark's own module, which the process imports.
+    That has called function(*warm_up) before, so that libraries are loaded and threads started.  `function`
+    is one of the benchmark's own module, which the process imports.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "recblr.nn"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_added_memory, args=(sender, function, arguments))
+    process = context.Process(target=_send_added_memory, args=(sender, function, arguments, warm_up))
     process.start()
     sender.close()
     try:
@@ -159,7 +160,8 @@ def added_memory(function, *arguments):
         process.join()
 
 
-def _send_added_memory(sender, function, arguments):
+def _send_added_memory(sender, function, arguments, warm_up):
+    function(*warm_up)
     before = peak_memory()
     function(*arguments)
     sender.send((peak_memory() - before) / 1e6)

@@ -21,7 +21,7 @@ from recblr.evaluation.machine import describe_machine
 from recblr.info import commit
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 130
+WIDTH = 150
 MILLISECONDS = 1e3, "ms"
 MICROSECONDS = 1e6, "µs"
 MEGABYTES = 1.0, "MB"
