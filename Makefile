@@ -4,6 +4,7 @@
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
 # make sanitize  the C++ tests, the operators' tests and hostile input under AddressSanitizer and UBSan
 # make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
+# make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
 # make clean     remove what these made
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test wheel matrix sanitize recbole clean
+.PHONY: demo test lint types cpp-test py-test wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -98,6 +99,14 @@ matrix: build/wheel/.built
 
 sanitize: $(VENV)/.dev
 	$(BIN)/python tools/sanitize.py
+
+# The peers, which nothing else needs.
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo

@@ -75,7 +75,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast", summary
     parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
     options = parser.parse_args()
     if options.out:
-        _prepare(options.out)
+        prepare(options.out)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)  # a file has room
@@ -188,7 +188,7 @@ def as_json(result: Result, figures):
     }
 
 
-def _prepare(folder):
+def prepare(folder):
     """Refuse before minutes of measuring what could not be written after it."""
     try:
         import matplotlib  # noqa: F401
@@ -238,7 +238,7 @@ def _draw_bars(picture, results, shown, value):
         panel, row = labels.pop("direction"), labels.pop("shape")
         for figure in figures:
             if figure.bar is not None and figure.value is not None:
-                key = f"{figure.ours}, {_words(labels)}" if labels else figure.ours
+                key = ", ".join(filter(None, (f"{figure.ours} beside {figure.beside}", _words(labels))))
                 series.setdefault(key, COLOURS[len(series) % len(COLOURS)])
                 panels.setdefault(panel, []).append((rows.setdefault(row, len(rows)), key, figure))
     picture.set_figheight(1.8 + 0.12 * len(rows) * (1 + len(series)))
@@ -264,4 +264,4 @@ def _draw_bars(picture, results, shown, value):
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     handles, names = axes.get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    picture.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
