@@ -1,8 +1,8 @@
 """Run every benchmark of kernels, encoder and training, each in its own process, and keep their results.
 
-About 15 minutes on two calm cores.  Each prints its table and writes NAME.json and NAME.svg; in the end a line
-each says how long it took and how many of its bars are reached.  One that fails does not stop the others, but
-makes the exit status 1; a bar that is missed is a result and no failure.
+About 15 minutes on two calm cores.  Each prints its table and writes NAME.json and NAME.svg; at the end a
+line each says how long it took and how many of its bars are reached.  One that fails does not stop the
+others, but makes the exit status 1; a bar that is missed is a result and no failure.
 Run: python benchmarks [--out DIR] [--data INTERACTIONS] [--quick]
 """
 

@@ -1,4 +1,4 @@
-"""The benchmarks' modules, which are programs and not a package, imported without a lasting place on the path.
+"""The benchmarks' modules, which are programs and no package, imported without a lasting place on the path.
 
 Their names, such as data, would come before those of the tests' own folders.
 """
@@ -15,6 +15,4 @@ BENCHMARKS = ROOT / "benchmarks"
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
-    measuring, reporting, encoder, shapes = map(
-        import_module, ("measuring", "reporting", "encoder", "shapes")
-    )
+    measuring, reporting, encoder = map(import_module, ("measuring", "reporting", "encoder"))
