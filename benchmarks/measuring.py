@@ -147,7 +147,7 @@ def added_memory(function, arguments, warm_up):
     is one of the benchmark's own module, which the process imports.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "recblr.nn"])
+    context.set_forkserver_preload(["torch", "recblr.nn", "reporting"])  # what every benchmark imports
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_added_memory, args=(sender, function, arguments, warm_up))
     process.start()
