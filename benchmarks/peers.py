@@ -22,8 +22,8 @@ from recblr.evaluation.machine import usable_cores
 TIMES, OF_FLOOR = 4, 0.95  # the claim
 # Words an element: a, b -> h; and with the gradients, a, h, dh -> da, db.
 WORDS = {"forward": 3, "both ways": 3 + 5}
-# torch.compile takes a graph of every step or of every level, anew in every process: 5 to 12 seconds a case up
-# to these lengths, and up to minutes beyond.
+# torch.compile takes a graph of every step or of every level, anew in every process: 5 to 12 seconds a case
+# up to these lengths, and up to minutes beyond.
 LONGEST_COMPILED = {"forward": 200, "both ways": 50}
 LONGEST_LOOP = 50
 ASSOCIATIVE, COMPILED, LOOP = "torch associative_scan", "torch associative_scan, compiled", "loop, compiled"
