@@ -5,6 +5,7 @@
 # make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
 # make bench-cycles  how many cycles an element the fused kernels take
 # make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
+# make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
 # make clean     remove what these made
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole clean
+.PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -113,6 +114,14 @@ matrix: build/wheel/.built
 
 sanitize: $(VENV)/.dev
 	$(BIN)/python tools/sanitize.py
+
+# The peers, which nothing else needs.
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo

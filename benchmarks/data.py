@@ -1,8 +1,8 @@
-"""Claim: ten million interactions are read, filtered, sorted, packed, split and cut into batches in under a
-minute and 4 GB, on two cores, whatever the format.
+"""Claim: ten million interactions become batches in under a minute and 4 GB, whatever the format, on 2 cores.
 
-Each format is measured in processes of its own, so that the peak of memory is that of one reading alone. The
-data are drawn: users and items as skewed as in a shop, ids as long as Amazon's, times in no order.
+They are read, filtered, sorted, packed, split and cut.  Each format is measured in processes of its own, so
+that the peak of memory is that of one reading alone.  The data are drawn: users and items as skewed as in a
+shop, ids as long as Amazon's, times in no order.
 Run: python benchmarks/data.py [OUT.json]
 """
 

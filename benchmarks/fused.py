@@ -42,16 +42,15 @@ def measure(case, quick):
     make, calls = (conv if case["operator"] == CONV else unit)(case["operator"], size, offsets)
 
     def arguments():
-        return tuple(x.requires_grad_(both) for x in make())
+        return (*(x.requires_grad_(both) for x in make()), torch.randn(size))
 
     def timed(call):
         def forward(*x):
             with torch.inference_mode():
-                return call(*x)
+                return call(*x[:-1])
 
         def both_ways(*x):
-            y = call(*x)
-            return torch.autograd.grad(y, x, torch.ones((), dtype=y.dtype).expand_as(y))
+            return torch.autograd.grad(call(*x[:-1]), x[:-1], x[-1])
 
         return both_ways if both else forward
 
@@ -77,7 +76,7 @@ def unit(operator, size, offsets):
         return (x, gates, decay, z) if operator == GATED else (x, gates, decay)
 
     def contender(function):
-        return lambda x, gates, decay, z=None: function(x, gates, decay, z, None, offsets)[0]
+        return lambda x, gates, decay, z=None: function(x, gates, decay, z, None, offsets, None)[0]
 
     return make, {"fused": contender(torch.ops.recblr.bdlru), "composed": contender(composed.bdlru)}
 
@@ -90,7 +89,7 @@ def conv(_, size, offsets):
         return torch.randn(size), torch.randn(channels, TAPS), torch.randn(channels)
 
     def contender(function):
-        return lambda x, weight, bias: function(x, weight, bias, None, offsets)[0]
+        return lambda x, weight, bias: function(x, weight, bias, None, offsets, True)[0]
 
     calls = {
         "fused": contender(torch.ops.recblr.causal_conv1d),

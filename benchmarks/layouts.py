@@ -1,87 +1,63 @@
 """Claim: the scan reads any layout where it lies; channel first takes about half of copying it, or less.
 
-Beside each layout: the same layout copied to channel last, scanned, and copied back; and torch.add over the
-same bytes, channel last, which is what memory allows.  Run: python benchmarks/layouts.py [OUT.json]
+Beside each layout: the same layout copied to channel last, scanned, and copied back; beside channel last:
+torch.add over the same bytes, which is what memory allows.  No layout is to be slower than copying it.
+Run: python benchmarks/layouts.py [--out DIR]
 """
 
-import json
-import sys
-from pathlib import Path
-from statistics import median
-from time import perf_counter
-
 import torch
-from rich.console import Console
-from rich.table import Table
+from measuring import take_turns
+from reporting import Figure, main
 
-import recblr
-from recblr.evaluation.machine import describe_machine
+SHAPES = (64, 1000, 128), (8, 4096, 256)  # batch × time × channels, beyond a core's caches
+QUICK = ((2, 20, 16),)
+DTYPES = "float32", "bfloat16", "float16", "complex64"
+LAST, FIRST = "channel last", "channel first"
+BARS = {FIRST: 1.8, "mixed": 1, "every other": 1}  # the claim, against copying
+COPIED, ADD = ", copied", "torch.add"
 
-SHAPES = ((64, 1000, 128), (8, 4096, 256))  # batch, time, channels: beyond a core's caches
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
-ROUNDS = 11
+
+def cases(quick):
+    return [
+        {"shape": "×".join(map(str, shape)), "direction": "forward", "dtype": dtype, "threads": 1}
+        for dtype in DTYPES
+        for shape in (QUICK if quick else SHAPES)
+    ]
 
 
 def layouts(a, b):
     """name -> (a, b) with the same values in another layout."""
     first = [x.mT.contiguous().mT for x in (a, b)]
     stepped = [torch.zeros(*x.shape[:-1], 2 * x.shape[-1], dtype=x.dtype)[..., ::2].copy_(x) for x in (a, b)]
-    return {"channel last": (a, b), "channel first": first, "mixed": (first[0], b), "every other": stepped}
+    return {LAST: (a, b), FIRST: first, "mixed": (first[0], b), "every other": stepped}
 
 
-def contenders(a, b):
-    """name -> a call to time."""
-    result = {"torch.add": lambda: torch.add(a, b)}
+def measure(case, quick):
+    torch.set_num_threads(case["threads"])
+    torch.manual_seed(0)
+    shape = tuple(map(int, case["shape"].split("×")))
+    a, b = (torch.rand(shape).to(getattr(torch, case["dtype"])) for _ in range(2))
+    scan = torch.ops.recblr.scan
+    calls = {ADD: lambda: torch.add(a, b)}
     for name, (x, y) in layouts(a, b).items():
-        result[name] = lambda x=x, y=y: recblr.scan(x, y)
-        if name != "channel last":
-            result[f"{name}, copied"] = lambda x=x, y=y: torch.empty_like(y).copy_(
-                recblr.scan(x.contiguous(), y.contiguous())
+        calls[name] = lambda x=x, y=y: scan(x, y)
+        if name != LAST:
+            calls[name + COPIED] = lambda x=x, y=y: torch.empty_like(y).copy_(
+                scan(x.contiguous(), y.contiguous())
             )
-    return result
+    with torch.inference_mode():
+        return take_turns(calls, quick=quick)
 
 
-def measure(shape, dtype):
-    """Seconds of each contender's rounds, interleaved so that a busy machine slows all alike."""
-    calls = contenders(torch.rand(shape).to(dtype), torch.rand(shape).to(dtype))
-    seconds = {name: [] for name in calls}
-    for _ in range(ROUNDS + 2):
-        for name, call in calls.items():
-            start = perf_counter()
-            call()
-            seconds[name].append(perf_counter() - start)
-    return {name: values[2:] for name, values in seconds.items()}
-
-
-def main():
-    torch.set_num_threads(1)
-    table = Table("batch x time x channels", "dtype", "layout", "ms", "times channel last's")
-    results = []
-    for shape in SHAPES:
-        for dtype in DTYPES:
-            seconds = measure(shape, dtype)
-            for name, values in seconds.items():
-                ratio = median(v / u for v, u in zip(values, seconds["channel last"], strict=True))
-                words = " x ".join(map(str, shape)), str(dtype).removeprefix("torch."), name
-                table.add_row(*words, f"{1e3 * median(values):.2f}", f"{ratio:.2f}")
-                results.append(
-                    {
-                        "shape": shape,
-                        "dtype": words[1],
-                        "layout": name,
-                        "seconds": median(values),
-                        "ratio": ratio,
-                    }
-                )
-    Console().print(table)
-    if len(sys.argv) > 1:
-        document = {
-            "command": "python benchmarks/layouts.py",
-            "machine": describe_machine(),
-            "results": results,
-        }
-        Path(sys.argv[1]).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def figures(result):
+    return [
+        Figure(LAST, ADD, result.times_faster(LAST, ADD)),
+        *(
+            Figure(name, name + COPIED, result.times_faster(name, name + COPIED), bar)
+            for name, bar in BARS.items()
+        ),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, cases, measure, figures)

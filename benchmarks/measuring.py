@@ -1,25 +1,26 @@
 """How every benchmark measures: contenders take turns, ratios are paired, three processes tell the spread.
 
-A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio;
-but where
-a process's memory happens to lie stays with it for life, so that one process alone would look too certain.
+A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio; but
+where a process's memory happens to lie stays with it for life, so that one process alone looks too certain.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import count, pairwise
 from pathlib import Path
-from statistics import median
+from statistics import linear_regression, median
 from time import perf_counter
 
 PROCESSES = 3
-WARM_UP = 2  # rounds that nobody counts: caches, allocator, compilers
 SECONDS = 0.5  # of turns for a case, in every process
 ROUNDS = 3, 60  # at least and at most
+WARM_UP = 1, 2  # and before these, which nobody counts: caches, allocator, compilers
 DEFAULT_CACHE = 32 << 20
 
 
@@ -67,26 +68,46 @@ class Result:
 def take_turns(calls, sets=((),), quick=False):
     """contender -> seconds of each round, for calls name -> function of one of the sets of arguments.
 
-    Each call gets another set than the one before it, so that none finds its arguments in the cache
-    because its
-    neighbour has just read them.
+    Each call gets another set than the one before it, so that none finds its arguments in the cache because
+    its neighbour has just read them.
     """
     seconds = {name: [] for name in calls}
-    turn, started = 0, None
-    least, most = (1, 1) if quick else ROUNDS
-    warm_up = 1 if quick else WARM_UP
-    for round_ in range(warm_up + most):
-        if round_ == warm_up:
-            started = perf_counter()
-        if round_ >= warm_up + least and perf_counter() - started > SECONDS:
-            break
-        for name, call in calls.items():
-            arguments = sets[turn % len(sets)]
-            turn += 1
-            start = perf_counter()
-            call(*arguments)
-            seconds[name].append(perf_counter() - start)
-    return {name: values[warm_up:] for name, values in seconds.items()}
+    turns = count()
+
+    def rounds(least, most):
+        started = perf_counter()
+        for round_ in range(most):
+            if round_ >= least and perf_counter() - started > SECONDS:
+                break
+            for name, call in calls.items():
+                arguments = sets[next(turns) % len(sets)]
+                start = perf_counter()
+                call(*arguments)
+                seconds[name].append(perf_counter() - start)
+
+    rounds(*((1, 1) if quick else WARM_UP))
+    for values in seconds.values():
+        values.clear()
+    rounds(*((1, 1) if quick else ROUNDS))
+    return seconds
+
+
+def crossing(sizes, ratios):
+    """In words, from which size on the ratio is above 1; between sizes it goes by a power of the size."""
+    points = list(zip(sizes, ratios, strict=True))
+    if ratios[-1] < 1:
+        return f"nowhere up to {sizes[-1]:,}"
+    for (size, ratio), (next_size, next_ratio) in reversed(list(pairwise(points))):
+        if ratio < 1:
+            share = math.log(1 / ratio) / math.log(next_ratio / ratio)
+            return f"from about {round(size * (next_size / size) ** share):,} on"
+    return f"from {sizes[0]:,} on, the least measured"
+
+
+def exponent(sizes, values):
+    """p of the power law size**p that fits the values best; linear growth has 1."""
+    x, y = [math.log(size) for size in sizes], [math.log(value) for value in values]
+    return linear_regression(x, y).slope
 
 
 def sets_beyond_cache(make, quick=False):
@@ -119,15 +140,16 @@ def peak_memory():
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def added_memory(function, *arguments):
-    """Megabytes that a call adds to the peak of a fresh process which has imported torch and recblr.
+def added_memory(function, arguments, warm_up):
+    """Megabytes that function(*arguments) adds to the peak of a fresh process.
 
-    `function` is one of the benchmark's own module, which the process imports.
+    That has called function(*warm_up) before, so that libraries are loaded and threads started.  `function`
+    is one of the benchmark's own module, which the process imports.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "recblr.nn"])
+    context.set_forkserver_preload(["torch", "recblr.nn", "reporting"])  # what every benchmark imports
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send_added_memory, args=(sender, function, arguments))
+    process = context.Process(target=_send_added_memory, args=(sender, function, arguments, warm_up))
     process.start()
     sender.close()
     try:
@@ -138,7 +160,8 @@ def added_memory(function, *arguments):
         process.join()
 
 
-def _send_added_memory(sender, function, arguments):
+def _send_added_memory(sender, function, arguments, warm_up):
+    function(*warm_up)
     before = peak_memory()
     function(*arguments)
     sender.send((peak_memory() - before) / 1e6)

@@ -1,9 +1,7 @@
-"""Claim: calling the scan costs at most 1 µs more than calling torch.add in inference mode, 5 µs under
-no_grad.
+"""Claim: calling the scan takes at most 1 µs more than torch.add in inference mode, and 5 µs under no_grad.
 
-One event of one history: T = 1, B = 1, 64 channels, where there is next to nothing to compute, as in
-serving one
-user at a time.  torch.ops.recblr.scan is the operator, recblr.scan the function that also names what is
+One event of one history: T = 1, B = 1, 64 channels, where there is next to nothing to compute, as in serving
+one user at a time.  torch.ops.recblr.scan is the operator, recblr.scan the function that also names what is
 wrong.
 Run: python benchmarks/overhead.py [--out DIR]
 """

@@ -21,7 +21,7 @@ from recblr.evaluation.machine import describe_machine
 from recblr.info import commit
 
 ROOT = Path(__file__).parents[1]
-WIDTH = 130
+WIDTH = 150
 MILLISECONDS = 1e3, "ms"
 MICROSECONDS = 1e6, "µs"
 MEGABYTES = 1.0, "MB"
@@ -54,13 +54,13 @@ class Figure:
         return self.value.median <= self.bar if self.at_most else self.value.median >= self.bar
 
 
-def main(doc, cases, measure, figures, draw=None, value="times as fast"):
+def main(doc, cases, measure, figures, draw=None, value="times as fast", summary=lambda results: ()):
     """The command line of a benchmark.
 
     doc: the module's docstring; its first paragraph is the claim.  cases(quick): dictionaries of labels.
     measure(case, quick=): contender -> samples.  figures(result): what to make of a case's result.
     draw(picture, results, figures): onto a matplotlib Figure; by default the figures that have a bar.
-    value: what the figures' value is.
+    value: what the figures' value is.  summary(results): sentences on all the cases together.
     """
     if sys.argv[1:] == [measuring.MEASURE]:
         measuring.measure_here(cases(False), measure)
@@ -75,7 +75,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast"):
     parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
     options = parser.parse_args()
     if options.out:
-        _prepare(options.out)
+        prepare(options.out)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)  # a file has room
@@ -83,6 +83,9 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast"):
     results = _measured(cases(options.quick), measure, options.quick)
     shown = [figures(result) for result in results]
     console.print(table(claim, results, shown, value))
+    sentences = list(summary(results))
+    for sentence in sentences:
+        console.print(sentence, highlight=False)
     if options.out:
         document = {
             "benchmark": name,
@@ -93,6 +96,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast"):
             "load_average": {"before": load, "after": os.getloadavg()},
             "processes": 1 if options.quick else measuring.PROCESSES,
             "value": value,
+            "summary": sentences,
             "results": [as_json(*each) for each in zip(results, shown, strict=True)],
         }
         with atomic_path(options.out / f"{name}.json") as draft:
@@ -118,7 +122,8 @@ def _measured(cases, measure, quick):
 def table(claim, results, shown, value):
     """Under each case a row a figure."""
     result = Table("ours", "", "beside", "", value, "from … to", "to reach", title=claim, box=SIMPLE_HEAD)
-    result.columns[0].no_wrap = True
+    for column in (0, 5, 6):
+        result.columns[column].no_wrap = True
     for column in (1, 3, 4):
         result.columns[column].justify = "right"
     for each, figures in zip(results, shown, strict=True):
@@ -154,7 +159,7 @@ def _cells(result, figure):
     texts += [_digits(v.median), f"{_digits(v.low)} … {_digits(v.high)}"]
     if figure.bar is None:
         return texts
-    verdict = "[green]reached[/]" if figure.verdict() else "[red]not reached[/]"
+    verdict = "[green]reached[/]" if figure.verdict() else "[red]missed[/]"
     return [*texts, f"{'≤' if figure.at_most else '≥'} {figure.bar:g} {verdict}"]
 
 
@@ -183,7 +188,7 @@ def as_json(result: Result, figures):
     }
 
 
-def _prepare(folder):
+def prepare(folder):
     """Refuse before minutes of measuring what could not be written after it."""
     try:
         import matplotlib  # noqa: F401
@@ -233,7 +238,7 @@ def _draw_bars(picture, results, shown, value):
         panel, row = labels.pop("direction"), labels.pop("shape")
         for figure in figures:
             if figure.bar is not None and figure.value is not None:
-                key = f"{figure.ours}, {_words(labels)}" if labels else figure.ours
+                key = ", ".join(filter(None, (f"{figure.ours} beside {figure.beside}", _words(labels))))
                 series.setdefault(key, COLOURS[len(series) % len(COLOURS)])
                 panels.setdefault(panel, []).append((rows.setdefault(row, len(rows)), key, figure))
     picture.set_figheight(1.8 + 0.12 * len(rows) * (1 + len(series)))
@@ -259,4 +264,4 @@ def _draw_bars(picture, results, shown, value):
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     handles, names = axes.get_legend_handles_labels()
-    picture.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    picture.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)

@@ -1,0 +1,68 @@
+"""Run every benchmark of kernels, encoder and training, each in its own process, and keep their results.
+
+About 15 minutes on two calm cores.  Each prints its table and writes NAME.json and NAME.svg; at the end a
+line each says how long it took and how many of its bars are reached.  One that fails does not stop the
+others, but makes the exit status 1; a bar that is missed is a result and no failure.
+Run: python benchmarks [--out DIR] [--data INTERACTIONS] [--quick]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+from reporting import ROOT, prepare
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+BENCHMARKS = "memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        "python benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument(
+        "--data", metavar="INTERACTIONS", type=Path, help="time an epoch of training on these too"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
+    options = parser.parse_args()
+    if options.data and not options.data.exists():
+        sys.exit(f"--data {options.data} does not exist")
+    prepare(options.out)
+    jobs = {name: ["--out", options.out, *["--quick"] * options.quick] for name in BENCHMARKS}
+    if options.data:
+        steps = ["--steps", "1"] if options.quick else []
+        jobs["epoch"] = [options.data, "--out", options.out / "epoch.json", *steps]
+    console = Console()
+    done = Table("benchmark", "seconds", "bars reached", box=SIMPLE_HEAD)
+    failed = []
+    for place, (name, arguments) in enumerate(jobs.items(), 1):
+        console.rule(f"{name}, {place} of {len(jobs)}")
+        started = perf_counter()
+        status = subprocess.run([sys.executable, HERE / f"{name}.py", *arguments], check=False).returncode
+        if status:
+            failed.append(name)
+        told = "failed" if status else reached(options.out / f"{name}.json")
+        done.add_row(name, f"{perf_counter() - started:.0f}", told)
+    console.print(done)
+    print(f"results are in {options.out}")
+    if failed:
+        sys.exit(f"failed, see above: {', '.join(failed)}")
+
+
+def reached(file):
+    """How many bars of a benchmark's results are reached."""
+    results = json.loads(file.read_text(encoding="utf-8")).get("results", [])
+    verdicts = [figure["reached"] for result in results for figure in result["figures"]]
+    verdicts = [verdict for verdict in verdicts if verdict is not None]
+    return f"{sum(verdicts)} of {len(verdicts)}" if verdicts else "no bars"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Claim: the time and the memory of scan and of bdlru grow linearly with T, with B, and with C.
+
+One of them grows, the others stay.  Times are of the forward pass and of both passes; memory is what making
+the arguments and both passes add to the peak of a fresh process, all results and gradients included.  Beside
+are torch.add on as many elements, which shows what steps are the caches' and not ours, and a tensor's size.
+Growth is linear where the exponent of the power law through the sizes that no cache holds is 0.9 to 1.1.
+Run: python benchmarks/scaling.py [--out DIR]
+"""
+
+from functools import partial
+
+import torch
+from measuring import added_memory, exponent, last_level_cache, take_turns
+from reporting import COLOURS, MEGABYTES, MICROSECONDS, Figure, main
+
+from recblr.evaluation.machine import usable_cores
+
+# Axis -> what stays, and how the axis grows, up to 2^26 and 2^24 elements a tensor.
+FIXED = {"T": {"B": 1, "C": 64}, "B": {"T": 64, "C": 64}, "C": {"B": 16, "T": 256}}
+SIZES = {"T": range(4, 21, 2), "B": range(0, 13, 2), "C": range(0, 13, 2)}
+QUICK_SIZES = dict.fromkeys(FIXED, (2, 4))
+LINEAR = 0.9, 1.1
+OPERATORS = "scan", "bdlru"
+BOTH, MEMORY = ", both ways", "'s memory"
+TIMES = {"": "-", BOTH: "--"}  # what is timed of an operator, and its line's style
+ADD, TENSOR = "torch.add", "a tensor"
+
+
+def cases(quick):
+    sizes = QUICK_SIZES if quick else SIZES
+    return [
+        {"which": f"{axis} grows", axis: 2**power, **FIXED[axis], "threads": usable_cores()}
+        for axis in FIXED
+        for power in sizes[axis]
+    ]
+
+
+def dimensions(case):
+    return case["B"], case["T"], case["C"]
+
+
+def arguments(operator, size):
+    """The operator's arguments, which take gradients, and the gradient of its result."""
+    *outer, channels = size
+    if operator == "scan":
+        inputs = torch.rand(size), torch.rand(size)
+    else:
+        inputs = torch.randn(size), torch.randn(*outer, 2 * channels), torch.rand(channels), torch.randn(size)
+    return [x.requires_grad_() for x in inputs], torch.randn(size)
+
+
+def forward(operator, inputs):
+    result = getattr(torch.ops.recblr, operator)(*inputs)
+    return result if operator == "scan" else result[0]
+
+
+def both_ways(operator, inputs, grad):
+    return torch.autograd.grad(forward(operator, inputs), inputs, grad)
+
+
+def measure(case, quick):
+    torch.set_num_threads(case["threads"])
+    torch.manual_seed(0)
+    size = dimensions(case)
+    calls = {}
+    for operator in OPERATORS:
+        inputs, grad = arguments(operator, size)
+        calls[operator] = without_gradient(forward, operator, inputs)
+        calls[operator + BOTH] = partial(both_ways, operator, inputs, grad)
+    calls[ADD] = without_gradient(torch.add, torch.rand(size), torch.rand(size))
+    samples = take_turns(calls, quick=quick)
+    for operator in OPERATORS:
+        call, small = ((operator, shape, case["threads"]) for shape in (size, (1, 2, 2)))
+        samples[operator + MEMORY] = [added_memory(one_call, call, small)]
+    return {**samples, TENSOR: [4 * torch.Size(size).numel() / 1e6]}
+
+
+def without_gradient(function, *arguments):
+    def call():
+        with torch.no_grad():
+            return function(*arguments)
+
+    return call
+
+
+def one_call(operator, size, threads):
+    torch.set_num_threads(threads)
+    both_ways(operator, *arguments(operator, size))
+
+
+def figures(result):
+    def beside(name, other, unit):
+        value = result.paired(lambda own, others: own / others, name, other)
+        return Figure(name, other, value, unit=unit)
+
+    return [
+        *(beside(name + what, ADD, MICROSECONDS) for name in OPERATORS for what in TIMES),
+        *(beside(name + MEMORY, TENSOR, MEGABYTES) for name in OPERATORS),
+    ]
+
+
+def along(results, axis):
+    return [result for result in results if result.case["which"] == f"{axis} grows"]
+
+
+def growth(results, axis, name):
+    """The sizes of the results along an axis, and the medians of what `name` took there."""
+    return [result.case[axis] for result in results], [result.of(name).median for result in results]
+
+
+def beyond_caches(results):
+    """The results along an axis that are too large for a cache; the last two at least."""
+    return [
+        result
+        for place, result in enumerate(results)
+        if place >= len(results) - 2 or 3e6 * result.of(TENSOR).median > last_level_cache()
+    ]
+
+
+def summary(results):
+    """What is linear, and what is not."""
+    for axis in FIXED:
+        for name in OPERATORS:
+            for what in (*TIMES, MEMORY):
+                sizes, values = growth(beyond_caches(along(results, axis)), axis, name + what)
+                yield f"{name}{what}: {in_words(axis, sizes, values)}"
+
+
+def in_words(axis, sizes, values):
+    power = exponent(sizes, values)
+    low, high = LINEAR
+    verdict = "less than linear" if power < low else "more than linear" if power > high else "linear"
+    return f"{verdict}, {axis}^{power:.2f} from {sizes[0]:,} to {sizes[-1]:,}"
+
+
+def draw(picture, results, shown, value):
+    picture.set_size_inches(10, 6.5)
+    panels = picture.subplots(2, len(FIXED), sharey="row", sharex="col")
+    for (time, memory), (axis, fixed) in zip(panels.T, FIXED.items(), strict=True):
+        own = along(results, axis)
+        line(time, *growth(own, axis, ADD), "-", COLOURS[-2], ADD)
+        for name, colour in zip(OPERATORS, COLOURS, strict=False):
+            for what, style in TIMES.items():
+                line(time, *growth(own, axis, name + what), style, colour, name + what)
+            line(memory, *growth(own, axis, name + MEMORY), "--", colour, name + BOTH)
+        for axes in (time, memory):
+            sizes, values = axes.lines[-1].get_data()
+            axes.plot(sizes, values[-1] * sizes / sizes[-1], ":", color=COLOURS[-1], label="linear")
+            axes.set_yscale("log")
+        time.set(title=f"{axis} grows, " + ", ".join(f"{name} = {size}" for name, size in fixed.items()))
+        memory.set(xlabel=axis)
+        memory.set_xscale("log", base=2)
+    panels[0][0].set_ylabel("seconds")
+    panels[1][0].set_ylabel("MB, both ways")
+    handles, names = panels[0][0].get_legend_handles_labels()
+    picture.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+
+
+def line(axes, sizes, values, style, colour, label):
+    axes.plot(sizes, values, style, color=colour, marker=".", label=label)
+
+
+if __name__ == "__main__":
+    main(__doc__, cases, measure, figures, draw, value="times as much", summary=summary)

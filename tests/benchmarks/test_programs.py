@@ -1,0 +1,69 @@
+"""Every benchmark runs, on tiny shapes, and leaves its results; no figure of these means anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.harness import BENCHMARKS
+
+NAMES = ("memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts")
+
+
+def one_core() -> None:
+    """Where two threads wait for each other beside other work, tiny shapes take seconds."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, BENCHMARKS, *map(str, arguments)],
+        preexec_fn=one_core,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path_factory.mktemp("benchmarks")
+    ended = run("--quick", "--out", folder)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_leaves_its_figures_and_a_picture(name: str, out: Path) -> None:
+    document = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    assert document["claim"].startswith("Claim: ")
+    assert document["results"]
+    for result in document["results"]:
+        assert result["figures"]
+        for figure in result["figures"]:
+            assert (figure["value"] is None) == bool(figure["note"])
+            if figure["value"]:
+                assert figure["ours"] in result["took"]
+                assert figure["beside"] in result["took"]
+    assert "</svg>" in (out / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def test_data_that_are_not_there_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    ended = run("--data", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert ended.returncode == 1
+    assert ended.stderr == f"--data {tmp_path / 'nowhere'} does not exist\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("*.py")), ids=lambda file: file.stem)
+def test_the_first_line_of_a_module_is_one_sentence(file: Path) -> None:
+    first, second = file.read_text(encoding="utf-8").splitlines()[:2]
+    assert first.startswith('"""')
+    assert first.rstrip('"').endswith(".")
+    assert not second or first.endswith('"""')
