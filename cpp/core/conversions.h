@@ -62,6 +62,25 @@ template <int W, typename T>
 RECBLR_HD void put_row(T* __restrict row, const float* __restrict at) {
   for (int k = 0; k < W; ++k) put(row[k], at[k]);
 }
+// Of rows this narrow, which they unroll, compilers make scalar code where the vectors are not spelled.
+constexpr int kUnrolled = 16;
+typedef std::uint32_t Words __attribute__((vector_size(4 * kUnrolled)));
+typedef std::uint16_t Halves __attribute__((vector_size(2 * kUnrolled)));
+template <>
+RECBLR_HD void widen_row<kUnrolled>(const Bfloat16* __restrict row, float* __restrict at) {
+  Halves halves;
+  __builtin_memcpy(&halves, row, sizeof halves);
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  __builtin_memcpy(at, &words, sizeof words);
+}
+template <>
+RECBLR_HD void put_row<kUnrolled>(Bfloat16* __restrict row, const float* __restrict at) {
+  Words bits;
+  __builtin_memcpy(&bits, at, sizeof bits);
+  const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, nan = bits >> 16 | 0x40;
+  const Halves halves = __builtin_convertvector((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded, Halves);
+  __builtin_memcpy(row, &halves, sizeof halves);
+}
 #if defined(__F16C__)
 // It makes float16's denormals whatever the mode.
 template <int W>
