@@ -25,7 +25,7 @@ bool is_contiguous(const Tensor& t) {
 
 // _softmax_gradient_(Tensor(a!) logits, Tensor targets) -> Tensor
 void softmax_gradient_(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const std::string op = "_softmax_gradient_";
+  const std::string op = "linear_cross_entropy";  // what people call
   const Tensor logits = Tensor::required(stack[0]), targets = Tensor::required(stack[1]);
   if (logits.dim() != 2 || !is_contiguous(logits)) refuse(op + ": logits must be a contiguous (N, V), but has shape " + shape(logits));
   const std::int64_t rows = logits.size(0), catalogue = logits.size(1);

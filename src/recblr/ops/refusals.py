@@ -24,7 +24,7 @@ def value_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except RuntimeError as error:
-            if not str(error).startswith(_SENTENCES):
+            if not str(error).startswith((*_SENTENCES, f"{function.__name__}: ")):
                 raise
             raise ValueError(str(error)) from None
 
