@@ -62,7 +62,7 @@ void causal_conv1d(StableIValue* stack, std::uint64_t, std::uint64_t) {
     using A = Accumulate<T>;
     const std::vector<A> taps = in.taps<A>();
     const ConvForward<T> work{in.inputs<T>(taps), view<T>(y), final.data<A>()};
-    over_tasks(Tasks(work.in.extent), [&](const Task& task) { conv_forward(work, task); });
+    over_tasks(Tasks(work.in.extent, true), [&](const Task& task) { conv_forward(work, task); });
   });
   stack[0] = y.release();
   stack[1] = final.release();
@@ -86,7 +86,7 @@ void causal_conv1d_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
     using A = Accumulate<T>;
     const std::vector<A> taps = in.taps<A>();
     const Extent e = extent(in.s, false);
-    const Tasks tasks(e);
+    const Tasks tasks(e, true);
     const std::int64_t channels = e.channels;
     std::vector<double> dtaps(static_cast<std::size_t>(tasks.runs() * in.width * channels));
     std::vector<double> dbiases(static_cast<std::size_t>(tasks.runs() * channels));
