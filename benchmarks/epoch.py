@@ -30,7 +30,7 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm")
 # Part -> what an operator's name begins with or holds; the first that fits counts.
 PARTS = {
     "matrix products": PRODUCTS,
-    "rows of the loss": ("recblr::_softmax_gradient_",),
+    "loss, its products included": ("recblr::_linear_cross_entropy", "_LinearCrossEntropy"),
     "dropout": ("recblr::_dropout", "_SeededDropout", "aten::bernoulli_"),
     "recurrence and convolution": ("recblr::", "scan_", "bdlru", "causal_conv1d"),
     "layer norm": ("layer_norm",),

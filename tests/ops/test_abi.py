@@ -12,7 +12,10 @@ from torch.utils.cpp_extension import include_paths
 from recblr.ops import native
 
 HEADER = Path(__file__).parents[2] / "cpp" / "torch" / "torch_abi.h"
-TORCH_HEADERS = "#include <torch/csrc/stable/c/shim.h>\n#include <torch/csrc/inductor/aoti_torch/c/shim.h>\n"
+TORCH_HEADERS = "".join(
+    f"#include <torch/csrc/{header}.h>\n"
+    for header in ("stable/c/shim", "inductor/aoti_torch/c/shim", "inductor/aoti_torch/generated/c_shim_cpu")
+)
 
 
 def _compiles(code: str, directory: Path) -> tuple[bool, str]:
