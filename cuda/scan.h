@@ -1,0 +1,19 @@
+// Launches the scan and its adjoint (cpp/core/scan.h) on a GPU.
+//
+// Three regimes, by how much work there is beside time's:
+//   1  scan_rows.cuh   a thread for some channels of a sequence, serial in time
+//   2  scan_warps.cuh  a block for some channels of a sequence: its warps share out time
+//   3  scan_split.cuh  time is shared out among blocks, in three launches
+#pragma once
+#include "launch.h"
+#include "../cpp/core/scan.h"
+
+namespace recblr::cuda {
+
+// Null, or what went wrong.  T is an element type (elements.h).  final and dinitial may be absent.
+template <typename T>
+const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&);
+template <typename T>
+const char* scan_backward(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);
+
+}  // namespace recblr::cuda
