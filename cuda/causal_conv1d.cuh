@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
   const Extent& e = w.in.extent;
   const int width = kWidth ? kWidth : static_cast<int>(w.in.width), past = width - 1;
   const Share<N> share(tiles, e);
-  if (share.begin >= share.end) return;
+  const int rows = share.rows();
+  if (rows == 0) return;
   Sequence sequence(e, share.begin);
   RowCursor<const T> ahead(w.in.x, e, sequence, share.begin, share.c);
   RowCursor<T> y(w.y, e, sequence, share.begin, share.c);
@@ -96,13 +97,16 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
     return at;
   };
   typename Shared::template Packs<1> ring(shared);
-  ring.begin(share.end - share.begin, fetch);
+  ring.begin(rows, fetch);
   const Taps<A, N, kWidth> taps(w.in.taps, w.in.bias, e.channels, share.c);
   typename Shared::Rows x(shared + Shared::template Packs<1>::kBytes, width);
   fill<N>(x, w.in, sequence, share.begin - sequence.start, here, share.c, past);
-  for (std::int64_t row = share.begin; row < share.end; ++row) {
-    if (row == sequence.stop) {
+  int stop = near(sequence.stop - share.begin);
+#pragma unroll kWindowTurn<kWidth>
+  for (int row = 0; row < rows; ++row) {  // counted from the tile's first
+    if (row == stop) {
       sequence.next(e);
+      stop = near(sequence.stop - share.begin);
       fill<N>(x, w.in, sequence, 0, here, share.c, past);
     }
     A v[N];
@@ -116,7 +120,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
     }
     store_narrow<N>(y.at(), v);
     y.next();
-    if (row + 1 == sequence.stop && w.final) {
+    if (row + 1 == stop && w.final) {
 #pragma unroll
       for (int k = 1; k < width; ++k) store_wide<N>(w.final + (sequence.index * past + k - 1) * e.channels + share.c, x(k));
     }
@@ -135,7 +139,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
   const int width = kWidth ? kWidth : static_cast<int>(w.in.width), past = width - 1;
   const Share<N> share(tiles, e);
   typename Shared::Sums sums(shared + Shared::sums(width), width);
-  if (share.begin < share.end) {
+  const int rows = share.rows();
+  if (rows > 0) {
     Sequence sequence(e, share.begin);
     RowCursor<const T> ahead_x(w.in.x, e, sequence, share.begin, share.c), ahead_dy(w.dy, e, sequence, share.begin, share.c);
     RowCursor<T> dx(w.dx, e, sequence, share.begin, share.c);
@@ -147,19 +152,21 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
       return at;
     };
     typename Shared::template Packs<2> ring(shared);
-    const std::int64_t reach = share.end + past, last = last_row(e);
-    ring.begin((reach < last ? reach : last) - share.begin, fetch);
+    const int reach = rows + past, last = near(last_row(e) - share.begin);
+    ring.begin(reach < last ? reach : last, fetch);
     const Taps<A, N, kWidth> taps(w.in.taps, w.in.bias, e.channels, share.c);
     typename Shared::Rows x(shared + Shared::inputs(), width), adjoint(shared + Shared::adjoints(width), width);
     const A zeros[N] = {};
     for (int k = 0; k < width; ++k) adjoint.push(zeros);
     fill<N>(x, w.in, sequence, share.begin - sequence.start, here, share.c, past);
 
+    // Rows are counted from the tile's first.
+    int start = near(sequence.start - share.begin), stop = near(sequence.stop - share.begin);
     // Writes the adjoint of the input `past` rows before the newest adjoint: row `row`, or where that is before the
     // sequence, of its initial state.  A sequence's last inputs are its final state: there, `lag` counts them.
-    const auto write = [&](std::int64_t row, int lag) {
-      const bool whole = sequence.start >= share.begin;  // the initial state belongs to the tile of the first row
-      if (row < (whole ? sequence.start - past : share.begin) || row >= share.end) return;
+    const auto write = [&](int row, int lag) {
+      // What precedes the tile is another's, but an initial state, which belongs to the tile of the first row.
+      if (row < (start < 0 ? 0 : start - past) || row >= rows) return;
       A out[N];
 #pragma unroll
       for (int n = 0; n < N; ++n) out[n] = 0;
@@ -175,22 +182,24 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
 #pragma unroll
         for (int n = 0; n < N; ++n) out[n] += more[n];
       }
-      if (row >= sequence.start) {
+      if (row >= start) {
         store_narrow<N>(dx.at(), out);
         dx.next();
       } else if (w.dinitial) {
-        store_wide<N>(w.dinitial + (sequence.index * past + row - sequence.start + past) * e.channels + share.c, out);
+        store_wide<N>(w.dinitial + (sequence.index * past + row - start + past) * e.channels + share.c, out);
       }
     };
-    for (std::int64_t row = share.begin;; ++row) {
-      if (row == sequence.stop) {
+#pragma unroll kWindowTurn<kWidth>
+    for (int row = 0; row <= reach; ++row) {
+      if (row == stop) {
 #pragma unroll 1
         for (int lag = 0; lag < past; ++lag) {  // no step follows
           adjoint.push(zeros);
           write(row - past + lag, lag);
         }
-        if (row >= share.end) break;
+        if (row >= rows) break;
         sequence.next(e);
+        start = row, stop = near(sequence.stop - share.begin);
         fill<N>(x, w.in, sequence, 0, here, share.c, past);
       }
       if (row >= reach) break;
@@ -210,7 +219,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
         for (int n = 0; n < N; ++n) d[n] *= silu_slope(v[n], sigmoid_for<T>(v[n]));
       }
       adjoint.push(d);
-      if (row < share.end) {  // behind it, the next tile's
+      if (row < rows) {  // behind it, the next tile's
 #pragma unroll
         for (int k = 0; k < width; ++k) {
           const A* input = x(k);

@@ -10,6 +10,12 @@ namespace recblr::cuda {
 RECBLR_HD std::int64_t first_row(const Extent& e) { return e.offsets ? e.offsets[0] : 0; }
 RECBLR_HD std::int64_t last_row(const Extent& e) { return e.offsets ? e.offsets[e.sequences] : e.sequences * e.length; }
 
+// A distance between rows, for a thread that takes few of them: what is far away is as good as farther.
+RECBLR_HD int near(std::int64_t distance) {
+  constexpr int kFar = 1 << 30;
+  return distance > kFar ? kFar : distance < -kFar ? -kFar : static_cast<int>(distance);
+}
+
 // A sequence that has rows, and which: [start, stop).
 struct Sequence {
   std::int64_t index, start, stop;
@@ -46,28 +52,26 @@ class RowCursor {
   RECBLR_HD RowCursor(const View<T>& v, const Extent& e, const Sequence& sequence, std::int64_t row, std::int64_t c) {
     const std::int64_t step = row - sequence.start;
     // The stride of an axis of one step is never taken and may be anything.
-    time_ = v.data && (e.offsets || e.length > 1) ? v.time : 0;
-    length_ = left_ = e.length, jump_ = 0;  // packed, memory has no seams
-    at_ = v.data + c;
-    if (e.offsets) {
-      at_ += row * time_;
-    } else {
-      at_ += sequence.index * v.sequence + step * time_;
-      left_ = e.length - step, jump_ = v.sequence - e.length * time_;
-    }
-    if (!v.data) at_ = nullptr, jump_ = 0;
+    time_ = seam_ = v.data && (e.offsets || e.length > 1) ? v.time : 0;
+    left_ = near(e.offsets ? e.length : e.length - step), length_ = near(e.length);
+    at_ = nullptr;
+    if (!v.data) return;
+    at_ = v.data + (e.offsets ? row * time_ : sequence.index * v.sequence + step * time_) + c;
+    if (!e.offsets) seam_ = v.sequence - (e.length - 1) * time_;  // packed, memory has none
   }
   // `back` rows earlier, in the same sequence.
   RECBLR_HD T* before(std::int64_t back) const { return at_ - back * time_; }
   RECBLR_HD T* at() const { return at_; }
   RECBLR_HD void next() {
-    at_ += time_;
-    if (--left_ == 0) at_ += jump_, left_ = length_;
+    const bool seam = --left_ == 0;
+    at_ += seam ? seam_ : time_;
+    if (seam) left_ = length_;
   }
 
  private:
   T* at_;
-  std::int64_t time_, jump_, length_, left_;
+  std::int64_t time_, seam_;  // from a sequence's last row to the next one's first
+  int length_, left_;
 };
 
 // What a thread takes of the tiles: the rows [begin, end), cut to those that belong to sequences, from channel c on.  A
@@ -75,6 +79,8 @@ class RowCursor {
 template <int N>
 struct Share {
   std::int64_t row_block, c, begin, end;
+
+  RECBLR_HD int rows() const { return begin < end ? static_cast<int>(end - begin) : 0; }
 
   RECBLR_HD Share(const Tiles& t, const Extent& e) {
     row_block = block_index() / t.groups;

@@ -22,6 +22,10 @@ RECBLR_HD void store_wide(A* at, const A* x) {
 // kWidth: the width, or 0 where it is known only to the launcher.
 template <int kWidth>
 constexpr int kWindowThreads = kWidth ? 128 : 32;
+// How often the loop over rows is unrolled: after as many rows, a window in registers is in the same ones again, and
+// nothing has been moved.
+template <int kWidth>
+constexpr int kWindowTurn = kWidth ? kWidth : 1;
 
 // The last `width` rows, (0) the oldest.
 template <typename A, int N, int kWidth>
