@@ -36,11 +36,12 @@ const char* with_kernel(const Work& w, const F& f) {
   return with_pack<T>(pack_of(w), [&](auto n) { return f(n, Number<4>()); });
 }
 
-// tile: rows of a tile, 0 for what suits the shape.
-std::int64_t rows_of(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
+// For packs of `pack` channels; tile: rows of a tile, 0 for what suits the shape.
+template <typename T>
 Tiles tiles_of(const Extent& e, int pack, int threads, std::int64_t tile) {
-  const std::int64_t rows = rows_of(e), packs = e.channels / pack;
-  return share_out(rows, packs, threads, tile ? tile : rows_in_tile(rows, packs));
+  const std::int64_t rows = e.offsets ? e.length : e.sequences * e.length;
+  const int widest = threads == kWindowThreads<0> ? 1 : channels_in_pack<T>(e);
+  return share_out(rows, e.channels, widest, pack, threads, tile ? tile : rows_in_tile(rows, e.channels / widest));
 }
 
 template <typename T>
@@ -60,7 +61,7 @@ const char* forward(ConvForward<T> w, const DeviceOffsets& offsets, const Launch
   if (const char* error = edges(e, w.y, w.in.initial, w.final, w.in.width - 1, to)) return error;
   return with_kernel<T>(w, [&](auto n, auto width) {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value, kThreads = kWindowThreads<kWidth>;
-    const Tiles tiles = tiles_of(e, N, kThreads, tile);
+    const Tiles tiles = tiles_of<T>(e, N, kThreads, tile);
     return launch(conv_forward_tiles<T, N, kWidth>, tiles.blocks(), kThreads, ConvShared<T, N, kWidth>::forward(w.in.width), to, w, tiles);
   });
 }
@@ -74,7 +75,7 @@ const char* backward(ConvBackward<T> w, const DeviceOffsets& offsets, const Laun
   if (const char* error = edges(e, w.dx, w.dfinal, w.dinitial, w.in.width - 1, to)) return error;
   return with_kernel<T>(w, [&](auto n, auto width) -> const char* {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value, kThreads = kWindowThreads<kWidth>;
-    const Tiles tiles = tiles_of(e, N, kThreads, tile);
+    const Tiles tiles = tiles_of<T>(e, N, kThreads, tile);
     const std::int64_t count = tiles.row_blocks(), split = w.in.width * e.channels, columns = split + e.channels;
     A* partial = nullptr;
     if (count > 0) {

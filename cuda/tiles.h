@@ -2,7 +2,7 @@
 // tiles, and channels into groups of packs.  A block takes a few neighbouring tiles of one group, a thread one pack of
 // channels of one tile.
 //
-// It follows from the shape alone, as bits of sums over tiles do.
+// Which rows share a block follows from the shape alone, and so do the bits of sums over them.
 #pragma once
 #include <cstdint>
 
@@ -18,21 +18,23 @@ struct Tiles {
 };
 
 // Rows of a tile: few enough for half a million threads, which occupy any GPU several times over; but at least 32, since
-// a tile reads a few rows of its neighbours' again, and no more than 256, which leave sums over tiles a hundredth of what
-// is read.
+// a tile reads a few rows of its neighbours' again, and no more than 256, at which sums over tiles are next to nothing
+// beside what is read.
 inline std::int64_t rows_in_tile(std::int64_t rows, std::int64_t packs) {
   constexpr std::int64_t kThreads = 1 << 19, kLeast = 32, kMost = 256;
   const std::int64_t even = rows / kThreads * packs + rows % kThreads * packs / kThreads;
   return even < kLeast ? kLeast : even > kMost ? kMost : even;
 }
 
-inline Tiles share_out(std::int64_t rows, std::int64_t packs, int threads, std::int64_t tile) {
+// Cuts `channels` into packs of `widest`, which is what fits the shape.  Where addresses or strides leave a kernel with
+// packs of `pack`, it takes more groups of as many packs: the same rows meet in the same sums.
+inline Tiles share_out(std::int64_t rows, std::int64_t channels, int widest, int pack, int threads, std::int64_t tile) {
   constexpr std::int64_t kLanes = 32;
+  const std::int64_t packs = channels / widest, groups = (packs + kLanes - 1) / kLanes;
   Tiles t;
   t.rows = rows, t.tile = tile;
-  t.groups = packs > 0 ? (packs + kLanes - 1) / kLanes : 0;
-  t.lanes = static_cast<int>(packs > 0 ? (packs + t.groups - 1) / t.groups : 1);
-  t.in_block = threads / t.lanes;
+  t.lanes = static_cast<int>((packs + groups - 1) / groups), t.in_block = threads / t.lanes;
+  t.groups = (channels / pack + t.lanes - 1) / t.lanes;
   return t;
 }
 

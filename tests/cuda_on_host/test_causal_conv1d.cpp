@@ -164,14 +164,54 @@ void check_case(const Case& c, std::mt19937& random) {
 // Whatever the shape, tiles must hold every row and every pack once, and not be so many that sums over them cost much.
 void check_tiles() {
   for (std::int64_t rows : {0LL, 1LL, 31LL, 33LL, 102400LL, 524288LL, 1LL << 33})
-    for (std::int64_t packs : {1LL, 16LL, 31LL, 33LL, 65LL, 384LL, 100000LL}) {
-      const std::int64_t tile = recblr::cuda::rows_in_tile(rows, packs);
-      const recblr::cuda::Tiles t = recblr::cuda::share_out(rows, packs, 128, tile);
-      const std::int64_t held = t.row_blocks() * t.tile * t.in_block;
-      const bool good = tile >= 32 && tile <= 256 && held >= rows && held - rows < t.tile * t.in_block && t.groups * t.lanes >= packs &&
-                        (t.groups - 1) * t.lanes < packs && t.lanes <= 32 && t.lanes * t.in_block <= 128 && t.lanes * t.in_block > 96;
-      if (!good) std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows), static_cast<long long>(packs)), ++failures;
-    }
+    for (std::int64_t channels : {1LL, 16LL, 31LL, 33LL, 65LL, 136LL, 384LL, 100000LL})
+      for (int widest : {1, 4, 8})
+        for (int pack : {1, 4, 8}) {
+          if (channels % widest || channels % pack || pack > widest) continue;
+          const std::int64_t packs = channels / pack, tile = recblr::cuda::rows_in_tile(rows, channels / widest);
+          const recblr::cuda::Tiles t = recblr::cuda::share_out(rows, channels, widest, pack, 128, tile);
+          const std::int64_t held = t.row_blocks() * t.tile * t.in_block;
+          const bool good = tile >= 32 && tile <= 256 && held >= rows && held - rows < t.tile * t.in_block &&
+                            t.groups * t.lanes >= packs && (t.groups - 1) * t.lanes < packs && t.lanes <= 32 &&
+                            t.lanes * t.in_block <= 128 && t.lanes * t.in_block > 96 &&
+                            t.in_block == recblr::cuda::share_out(rows, channels, widest, widest, 128, tile).in_block;
+          if (!good)
+            std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows), static_cast<long long>(packs)),
+                ++failures;
+        }
+}
+
+// Addresses and strides decide how many channels a thread takes, and must not move a bit.
+template <typename T>
+void check_layouts(std::mt19937& random) {
+  using A = Accumulate<T>;
+  constexpr std::int64_t kLength = 150, kChannels = 40, kWidth = 4;
+  Array<A> taps(1, kWidth, kChannels);
+  taps.draw(random, 1);
+  std::vector<double> values(2 * 2 * kLength * kChannels), first_sums;
+  std::uniform_real_distribution<double> value(-2, 2);
+  for (double& v : values) v = value(random);
+  std::vector<T> first_dx;
+  for (const Layout& layout : {Layout{}, Layout{false, 1, static_cast<std::int64_t>(8 / sizeof(T)), 0}, Layout{false, 1, 1, 0}, Layout{false, 1, 0, 1}}) {
+    Array<T> x(2, kLength, kChannels, layout), dy(2, kLength, kChannels, layout), dx(2, kLength, kChannels, layout);
+    const auto at = [](std::int64_t s, std::int64_t t, std::int64_t k) { return static_cast<std::size_t>(((s * kLength) + t) * kChannels + k); };
+    x.fill([&](auto s, auto t, auto k) { return Exact(values[at(s, t, k)]); });
+    dy.fill([&](auto s, auto t, auto k) { return Exact(values[at(2 + s, t, k)]); });
+    std::vector<double> sums(5 * kChannels);
+    ConvBackward<T> w{};
+    w.in.extent.sequences = 2, w.in.extent.length = kLength, w.in.extent.channels = kChannels;
+    w.in.x = x, w.in.width = kWidth, w.in.taps = taps.data(), w.in.silu = true;
+    w.dy = dy, w.dx = dx, w.dtaps = sums.data(), w.dbias = sums.data() + kWidth * kChannels;
+    Scratch scratch;
+    expect_launched(recblr::cuda::conv_backward(w, {}, scratch.launch()));
+    std::vector<T> dense;
+    for (std::int64_t s = 0; s < 2; ++s)
+      for (std::int64_t t = 0; t < kLength; ++t)
+        for (std::int64_t k = 0; k < kChannels; ++k) dense.push_back(dx.at(s, t, k));
+    if (first_sums.empty()) first_sums = sums, first_dx = dense;
+    if (std::memcmp(sums.data(), first_sums.data(), sums.size() * sizeof(double)) || std::memcmp(dense.data(), first_dx.data(), dense.size() * sizeof(T)))
+      std::printf("another layout gives other bits (%zu bytes)\n", sizeof(T)), ++failures;
+  }
 }
 
 }  // namespace
@@ -180,6 +220,8 @@ int main(int argc, char** argv) {
   std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
   const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {}, {false, 1, 4, 4}, {false, 1, 0, 3}};
   check_tiles();
+#define RECBLR_CHECK_LAYOUTS(T) check_layouts<T>(random);
+  RECBLR_REAL_TYPES(RECBLR_CHECK_LAYOUTS)
   int cases = 0;
   const auto check_types = [&](Case c) {
     const unsigned bits = static_cast<unsigned>(random());
