@@ -130,11 +130,11 @@ void check_case(const Case& c, std::mt19937& random) {
     const auto name = [&](const char* array) {
       std::snprintf(what, sizeof what,
                     "%s (%lld x %lld x %lld, width %lld, tile %lld, packed %d, silu %d, bias %d, initial %d, dfinal %d, dy %d, "
-                    "gap %lld, shift %lld, pad %lld, %zu bytes)",
+                    "gap %lld, shift %lld, pad %lld, rows %lld, %zu bytes)",
                     array, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(channels),
                     static_cast<long long>(width), static_cast<long long>(c.tile), c.packed, c.silu, c.bias, c.initial, c.dfinal, c.dy,
                     static_cast<long long>(c.layout.gap), static_cast<long long>(c.layout.shift), static_cast<long long>(c.layout.pad),
-                    sizeof(T));
+                    static_cast<long long>(c.layout.rows), sizeof(T));
       return what;
     };
     got_y.expect(wanted(y, length), kTolerance<T>, name("y"));
@@ -218,7 +218,7 @@ void check_layouts(std::mt19937& random) {
 
 int main(int argc, char** argv) {
   std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
-  const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {}, {false, 1, 4, 4}, {false, 1, 0, 3}};
+  const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {false, 1, 0, 0, 3}, {false, 1, 4, 4}, {false, 1, 0, 3, 1}};
   check_tiles();
 #define RECBLR_CHECK_LAYOUTS(T) check_layouts<T>(random);
   RECBLR_REAL_TYPES(RECBLR_CHECK_LAYOUTS)
