@@ -1,5 +1,9 @@
 // The causal convolution's kernels, run on the host, against sums in double precision: every element type, width and
 // argument, packed and padded, every kind of layout, tiles of all sizes, in three orders of threads.
+#include <sys/mman.h>
+
+#include <algorithm>
+
 #include "check.h"
 
 #include "../../cuda/causal_conv1d.cu"
@@ -214,6 +218,58 @@ void check_layouts(std::mt19937& random) {
   }
 }
 
+// Memory of which only what is touched exists.
+class Sparse {
+ public:
+  explicit Sparse(std::size_t bytes)
+      : bytes_(bytes), at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    if (at_ == MAP_FAILED) std::printf("no address space\n"), std::exit(1);
+  }
+  Sparse(const Sparse&) = delete;
+  Sparse& operator=(const Sparse&) = delete;
+  ~Sparse() { munmap(at_, bytes_); }
+  float* data() const { return static_cast<float*>(at_); }
+
+ private:
+  std::size_t bytes_;
+  void* at_;
+};
+
+// Rows further apart than 32 bits count are the same rows.
+void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
+  const std::int64_t sequences = 2, length = 70, channels = 4, apart = (std::int64_t{1} << 32) + 4;
+  const std::int64_t rows = sequences * length;
+  const auto bytes = static_cast<std::size_t>((rows - 1) * apart + channels) * sizeof(float);
+  const Sparse far_x(bytes), far_dy(bytes), far_y(bytes), far_dx(bytes);
+  Array<float> x(sequences, length, channels), dy(sequences, length, channels), y(sequences, length, channels),
+      dx(sequences, length, channels), taps(1, width, channels);
+  for (auto* a : {&x, &dy, &taps}) a->draw(random, 1);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::copy_n(x.data() + row * channels, channels, far_x.data() + row * apart);
+    std::copy_n(dy.data() + row * channels, channels, far_dy.data() + row * apart);
+  }
+  const Offsets ends({0, length, rows}, rows, true);
+  const recblr::cuda::DeviceOffsets device = packed ? recblr::cuda::DeviceOffsets(ends) : recblr::cuda::DeviceOffsets{};
+  const auto run = [&](float* x, float* dy, float* y, float* dx, std::int64_t time) {
+    std::vector<double> sums(static_cast<std::size_t>((width + 1) * channels));
+    ConvInputs<float> in{};
+    in.extent.sequences = sequences, in.extent.length = packed ? rows : length, in.extent.channels = channels;
+    in.x = {x, length * time, time, 1}, in.width = width, in.taps = taps.data();
+    const View<float> to_y{y, length * time, time, 1}, to_dx{dx, length * time, time, 1};
+    Scratch scratch;
+    expect_launched(recblr::cuda::conv_forward(ConvForward<float>{in, to_y, nullptr}, device, scratch.launch()));
+    expect_launched(recblr::cuda::conv_backward(
+        ConvBackward<float>{in, {dy, length * time, time, 1}, {}, to_dx, nullptr, sums.data(), sums.data() + width * channels}, device,
+        scratch.launch()));
+    return sums;
+  };
+  bool same = run(x.data(), dy.data(), y.data(), dx.data(), channels) == run(far_x.data(), far_dy.data(), far_y.data(), far_dx.data(), apart);
+  for (std::int64_t row = 0; row < rows; ++row)
+    same = same && std::equal(y.data() + row * channels, y.data() + (row + 1) * channels, far_y.data() + row * apart) &&
+           std::equal(dx.data() + row * channels, dx.data() + (row + 1) * channels, far_dx.data() + row * apart);
+  if (!same) std::printf("rows far apart in memory are mistaken for others\n"), ++failures;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -222,6 +278,8 @@ int main(int argc, char** argv) {
   check_tiles();
 #define RECBLR_CHECK_LAYOUTS(T) check_layouts<T>(random);
   RECBLR_REAL_TYPES(RECBLR_CHECK_LAYOUTS)
+  for (bool packed : {false, true})
+    for (std::int64_t width : {4, 3}) check_far_apart(packed, width, random);
   int cases = 0;
   const auto check_types = [&](Case c) {
     const unsigned bits = static_cast<unsigned>(random());
@@ -242,6 +300,7 @@ int main(int argc, char** argv) {
   check_types({2, 700, 8, 4, 0, false});
   check_types({5, 300, 40, 4, 0, true});
   check_types({700, 3, 8, 4, 0, true});
+  check_types({70000, 1, 1, 4, 0, false});  // more sequences than a grid's other axes hold
   std::printf("causal convolution on the host: %d cases, %lld launches, %d failures\n", cases,
               static_cast<long long>(cuda_on_host::machine.launches), failures);
   return failures ? 1 : 0;
