@@ -9,14 +9,17 @@
 
 namespace recblr::cuda {
 
-constexpr int kConvStages = 8;
+// As many steps ahead as it takes to have 48 KiB under way with the registers that 16 bytes of bfloat16 leave: three
+// blocks on a multiprocessor forward, two backward, which reads two arrays.
+template <int kArrays>
+constexpr int kConvStages = kArrays == 1 ? 10 : 8;
 
 // What a block keeps in shared memory.  Sums take the rings' place where they need any only at the end.
 template <typename T, int N, int kWidth>
 struct ConvShared {
   using A = Accumulate<T>;
   template <int kArrays>
-  using Packs = Ring<T, N, kArrays, kConvStages, kWindowThreads<kWidth>>;
+  using Packs = Ring<T, N, kArrays, kConvStages<kArrays>, kWindowThreads<kWidth>>;
   using Rows = Window<A, N, kWidth>;
   using Sums = TapSums<A, N, kWidth>;
 
