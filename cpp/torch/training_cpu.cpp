@@ -1,9 +1,8 @@
 // torch.ops.recblr._softmax_gradient_ and _dropout on a CPU, in float32 and float64 (see scan_cpu.cpp).
 #include <string>
 
-#include "arguments.h"
+#include "device_cpu.h"
 #include "training_rows.h"
-#include "views.h"
 
 namespace recblr::torch_abi {
 namespace {
