@@ -8,11 +8,15 @@
 # make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
 # make clean     remove what these made
 
+# Where there is nvcc, CUDA kernels are built for one architecture; wheels get them for all that are served.
+CUDA_ARCHITECTURES ?= 90
+ONE_ARCHITECTURE = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)
+ALL_ARCHITECTURES := -C cmake.define.RECBLR_CUDA_ARCHITECTURES=
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
-SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
+SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
 .PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
 
@@ -24,11 +28,11 @@ $(BIN)/python:
 # The package as a user gets it; built again when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
-	$(PIP) .
+	$(PIP) $(ONE_ARCHITECTURE) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(PIP) '.[dev]'
+	$(PIP) $(ONE_ARCHITECTURE) '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -50,7 +54,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 cpp-test: $(VENV)/.dev
-	$(BIN)/cmake -S . -B build/tests -G Ninja -DRECBLR_TESTS=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	$(BIN)/cmake -S . -B build/tests -G Ninja -DRECBLR_TESTS=ON -DRECBLR_CUDA=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build-tests.log \
 	  || { cat build-tests.log; exit 1; }
 	@rm -f build-tests.log
@@ -82,7 +86,7 @@ recbole:
 	@command -v $(RECBOLE_PYTHON) > /dev/null || \
 	  { echo "RecBole 1.2.1 runs on Python 3.11, which is not here: make recbole RECBOLE_PYTHON=/path/to/python3.11"; exit 1; }
 	$(RECBOLE_PYTHON) -m venv $(RECBOLE_VENV)
-	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt '.[recbole]' pytest hypothesis
+	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -C cmake.define.RECBLR_CUDA=OFF '.[recbole]' pytest hypothesis
 	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # or else the tests would only be skipped
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
 
@@ -96,7 +100,7 @@ EPOCH = SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=
 # torch's libraries are not put inside: whoever imports torch has them.
 build/wheel/.built: $(VENV)/.dev $(SOURCES)
 	@rm -rf build/wheel
-	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q --no-deps -w build/wheel .
+	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q $(ALL_ARCHITECTURES) --no-deps -w build/wheel .
 	$(EPOCH) PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libtorch.so -w build/wheel/repaired build/wheel/*.whl
 	$(BIN)/python tools/check_wheel.py build/wheel/repaired/*.whl
 	@touch $@
@@ -117,7 +121,7 @@ sanitize: $(VENV)/.dev
 
 # The peers, which nothing else needs.
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) '.[bench]'
+	$(PIP) $(ONE_ARCHITECTURE) '.[bench]'
 	@touch $@
 
 bench: $(VENV)/.bench

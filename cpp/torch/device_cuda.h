@@ -1,6 +1,7 @@
 // What the operators need of a CUDA device: its stream, scratch memory on it, and offsets that nobody has read, since
 // that would wait for the device.  device_cpu.h is its counterpart.
 #pragma once
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -38,6 +39,8 @@ class Cuda {
     RECBLR_OK(aoti_torch_get_current_cuda_stream(x.device_index(), &stream_));
     if (!offsets) return;
     offsets_ = {offsets.data<void>(), offsets.dtype() == aoti_torch_dtype_int64(), offsets.stride(0)};
+    if (reinterpret_cast<std::uintptr_t>(offsets_.data) % (offsets_.wide ? 8 : 4) != 0)
+      refuse(std::string(op) + ": offsets must be aligned to its elements; pass a copy");
   }
 
   Extent extent(const Sequences& s, bool reverse = false) const { return torch_abi::extent(s, reverse); }
@@ -51,7 +54,7 @@ class Cuda {
     const cuda::Launch how{stream_, x_.device_index(), forced_regime(), &Scratch::allocate, &scratch};
     const char* problem = launcher(work, offsets_, how);
     if (scratch.failure) std::rethrow_exception(scratch.failure);
-    if (problem) throw std::runtime_error(std::string(op_) + ": CUDA says: " + problem);
+    if (problem) throw std::runtime_error(std::string("CUDA could not run ") + op_ + ": " + problem);
   }
 
  private:
