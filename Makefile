@@ -1,5 +1,6 @@
 # make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
 # make test      everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make cuda-check  compile the CUDA kernels for one architecture, without a GPU; refuse those that spill registers
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
 # make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo test lint types cpp-test cuda-check py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,7 +45,7 @@ demo: $(VENV)/.installed
 # The built-in data are small and dense in structure: a higher rate and less dropout than the defaults, which suit MovieLens.
 DEMO_OPTIONS := --epochs 20 --learning-rate 0.003 --dropout 0.1
 
-test: lint types cpp-test py-test isa-test
+test: lint types cpp-test cuda-check py-test isa-test
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -60,6 +61,9 @@ cpp-test: $(VENV)/.dev
 	@rm -f build-tests.log
 	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary
 	$(BIN)/ctest --test-dir build/tests --output-on-failure
+
+cuda-check: $(VENV)/.dev
+	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)
 
 py-test: $(VENV)/.dev
 	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest

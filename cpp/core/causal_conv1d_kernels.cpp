@@ -59,20 +59,20 @@ void forward(const ConvForward<T>& w, const Task& task) {
     const Walk walk(w.in.extent, s);
     const Inputs<T> inputs(w.in, walk);
     const Stream<T> y = forward_stream(w.y, walk, 0);
-    for (std::int64_t t = 0; t < walk.length; ++t) {
+    for (std::int64_t t = task.from, stop = task.to < walk.length ? task.to : walk.length; t < stop; ++t) {
       T* out = y.step(t);
       over_channels<A>(task.begin, task.end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
         const Vector<A> v = convolve(inputs, width, t, c, task.end, load);
         store(out + c, w.in.silu ? v * sigmoid(v) : v);
       });
     }
-    for (std::int64_t lag = 0; lag < past; ++lag)
+    for (std::int64_t lag = 0; lag < past && task.to >= walk.length; ++lag)
       for (std::int64_t c = task.begin; c < task.end; ++c)
         w.final[(s * past + lag) * channels + c] = inputs.at(walk.length - past + lag, c);
   }
 }
 
-// Of the steps that follow, the adjoints before SiLU; and sums over some rows, before they enter long ones.
+// The last adjoints before SiLU, of width steps; and sums over some rows, before they enter long ones.
 template <typename A>
 struct Strip {
   static constexpr std::int64_t kMost = 128;
@@ -84,6 +84,7 @@ struct Strip {
   }
 };
 
+// Time runs forward here too: an input's adjoint is complete once the `past` steps that follow it are known.
 template <int kWidth, typename T>
 void backward(const ConvBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
@@ -117,37 +118,45 @@ void backward(const ConvBackward<T>& w, const Task& task) {
       const auto final_adjoint = [&](std::int64_t lag, std::int64_t c) {
         return w.dfinal.data ? w.dfinal.data[s * w.dfinal.sequence + lag * w.dfinal.time + c * w.dfinal.channel] : A(0);
       };
-      for (A& a : strip.adjoint) a = 0;
-      for (std::int64_t t = walk.length - 1; t >= 0; --t) {
-        over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
-          const std::int64_t at = c - begin;
-          V d = load(dy.step(t) + c);
-          if (w.in.silu) {
-            const V v = convolve(inputs, width, t, c, end, load);
-            d *= silu_slope(v, sigmoid(v));
-          }
-          store_lanes(adjoint(t) + at, d);
-          A* sums = strip.sums + at;
-          for (std::int64_t k = 0; k < width; ++k, sums += kStrip)
-            store_lanes(sums, multiply_add(d, input(inputs, t - past + k, c, end, load), load_lanes(sums)));
-          store_lanes(sums, load_lanes(sums) + d);
-          V out{};
-          for (std::int64_t k = 0; k < width; ++k)
-            out = multiply_add(load(w.in.taps + k * channels + c), load_lanes(adjoint(t + past - k) + at), out);
-          if (w.dfinal.data && t >= walk.length - past)
-            for (int k = 0; k < kLanes<A> && c + k < end; ++k) out[k] += final_adjoint(t - (walk.length - past), c + k);
-          store(dx.step(t) + c, out);
-        });
-        if (++in_sum == kRowsInSum) flush(), in_sum = 0;
-      }
-      // An input from before the first step is met by the steps [0, lag], and left over where the sequence is short.
-      for (std::int64_t lag = 0; lag < past; ++lag) {
-        for (std::int64_t c = begin; c < end; ++c) {
-          A sum = lag >= walk.length ? final_adjoint(lag - walk.length, c) : A(0);
-          for (std::int64_t k = 0; k <= lag; ++k)
-            if (lag - k < walk.length) sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
-          w.dinitial[(s * past + lag) * channels + c] = sum;
+      const std::int64_t to = task.to < walk.length ? task.to : walk.length;
+      for (std::int64_t t = task.from; t < to + past; ++t) {
+        if (t < walk.length) {
+          over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto) __attribute__((always_inline)) {
+            V d = load(dy.step(t) + c);
+            if (w.in.silu) {
+              const V v = convolve(inputs, width, t, c, end, load);
+              d *= silu_slope(v, sigmoid(v));
+            }
+            store_lanes(adjoint(t) + c - begin, d);
+            if (t >= to) return;  // the next task's
+            A* sums = strip.sums + c - begin;
+            for (std::int64_t k = 0; k < width; ++k, sums += kStrip)
+              store_lanes(sums, multiply_add(d, input(inputs, t - past + k, c, end, load), load_lanes(sums)));
+            store_lanes(sums, load_lanes(sums) + d);
+          });
+        } else {
+          for (std::int64_t k = 0; k < kStrip; ++k) adjoint(t)[k] = 0;
         }
+        const std::int64_t row = t - past;
+        if (row >= task.from) {
+          over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto store) __attribute__((always_inline)) {
+            V out{};
+            for (std::int64_t k = 0; k < width; ++k)
+              out = multiply_add(load(w.in.taps + k * channels + c), load_lanes(adjoint(t - k) + c - begin), out);
+            if (w.dfinal.data && row >= walk.length - past)
+              for (int k = 0; k < kLanes<A> && c + k < end; ++k) out[k] += final_adjoint(row - (walk.length - past), c + k);
+            store(dx.step(row) + c, out);
+          });
+        }
+        // An input from before the first step is met by the steps [0, lag], and left over where the sequence is short.
+        if (task.from == 0 && t == past - 1)
+          for (std::int64_t lag = 0; lag < past; ++lag)
+            for (std::int64_t c = begin; c < end; ++c) {
+              A sum = lag >= walk.length ? final_adjoint(lag - walk.length, c) : A(0);
+              for (std::int64_t k = 0; k <= lag; ++k) sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
+              w.dinitial[(s * past + lag) * channels + c] = sum;
+            }
+        if (t < to && ++in_sum == kRowsInSum) flush(), in_sum = 0;
       }
     }
     flush();

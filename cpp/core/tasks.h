@@ -1,55 +1,114 @@
-// How the fused kernels' work is cut: into runs of whole sequences with some 128 rows or more, times blocks of channels.
-// It follows from shapes and offsets alone, so that sums over rows have one order whatever the number of threads.
+// How the fused kernels' work is cut: into runs of rows, by shapes and offsets alone, so that sums over rows have one order
+// whatever the number of threads; and where threads want more than there are runs, into blocks of channels, which no sum
+// crosses.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "scan.h"
 
 namespace recblr {
 
-// Sequences [first, last), of channels [begin, end).
+// Sequences [first, last), of channels [begin, end).  Of a sequence that was cut, the steps [from, to).
 struct Task {
   std::int64_t index, first, last, begin, end;
+  std::int64_t from = 0, to = std::numeric_limits<std::int64_t>::max();
 };
 
 class Tasks {
  public:
-  explicit Tasks(const Extent& e) : channels_(e.channels) {
-    std::int64_t rows = 0;
-    firsts_.push_back(0);
+  // Runs are whole sequences, some 128 rows or more; with `cut`, longer sequences are cut into such runs too.
+  explicit Tasks(const Extent& e, bool cut = false) : channels_(e.channels) {
+    Run run{0, 0, 0, kToTheEnd, 0};
     for (std::int64_t s = 0; s < e.sequences; ++s) {
-      rows += e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
-      if (rows < kRows && s + 1 < e.sequences) continue;
-      firsts_.push_back(s + 1);
-      elements_ += rows * channels_;
-      rows = 0;
+      const std::int64_t length = e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
+      const std::int64_t pieces = std::min((length + kRows / 2) / kRows, kMostPieces);
+      if (cut && pieces > 1) {
+        if (run.last > run.first) runs_.push_back(run);
+        for (std::int64_t p = 0; p < pieces; ++p) {
+          const std::int64_t from = length / pieces * p, to = p + 1 < pieces ? from + length / pieces : length;
+          runs_.push_back({s, s + 1, from, to, to - from});
+        }
+        run = {s + 1, s + 1, 0, kToTheEnd, 0};
+        continue;
+      }
+      run.last = s + 1, run.rows += length;
+      if (run.rows < kRows) continue;
+      runs_.push_back(run);
+      run = {s + 1, s + 1, 0, kToTheEnd, 0};
     }
-    while (block_ > kNarrowest && runs() * blocks() < kEnough) block_ /= 2;
+    if (run.last > run.first) runs_.push_back(run);
   }
 
   // Keeps all channels of a run in one task, which then may add over them.
-  void join_channels() { block_ = channels_ > 0 ? channels_ : 1; }
+  void join_channels() {
+    joined_ = true;
+    block_ = std::max(channels_, kNarrowest);
+  }
 
-  std::int64_t runs() const { return static_cast<std::int64_t>(firsts_.size()) - 1; }
+  // Divides channels as far as so many threads need to share the work.  Not lightly: where cores write to
+  // neighbouring parts of a row, each fetches ahead what the other is about to write, and takes up to twice as long.
+  void divide_channels(std::int64_t threads) {
+    while (!joined_ && block_ > kNarrowest && static_cast<double>(heaviest(threads) * threads) > kUneven * static_cast<double>(rows() * blocks())) block_ /= 2;
+  }
+
+  std::int64_t runs() const { return static_cast<std::int64_t>(runs_.size()); }
   std::int64_t count() const { return runs() * blocks(); }
-  std::int64_t elements_per_task() const { return count() ? elements_ / count() : 0; }
+  std::int64_t elements() const { return rows() * channels_; }
 
   // Blocks of one run are neighbours, so that a thread that does them all reads whole rows.
   Task operator[](std::int64_t i) const {
-    const std::int64_t run = i / blocks(), begin = i % blocks() * block_, end = begin + block_;
-    const auto at = static_cast<std::size_t>(run);
-    return {run, firsts_[at], firsts_[at + 1], begin, end < channels_ ? end : channels_};
+    const std::int64_t index = i / blocks(), begin = i % blocks() * block_;
+    const Run& run = runs_[static_cast<std::size_t>(index)];
+    return {index, run.first, run.last, begin, std::min(begin + block_, channels_), run.from, run.to};
+  }
+
+  // The tasks of thread n of `threads` are [shares[n], shares[n + 1]): of about as many rows each, in the order of
+  // memory, as torch's own operators share out theirs, so that a core finds what it wrote itself.
+  std::vector<std::int64_t> shares(std::int64_t threads) const {
+    std::vector<std::int64_t> first(static_cast<std::size_t>(threads) + 1, count());
+    const std::int64_t total = rows() * blocks();
+    std::int64_t before = 0, next = 0;
+    for (std::int64_t i = 0; i < count(); ++i) {
+      const std::int64_t rows = runs_[static_cast<std::size_t>(i / blocks())].rows;
+      const std::int64_t thread = total > 0 ? (2 * before + rows) * threads / (2 * total) : 0;
+      while (next <= std::min(thread, threads - 1)) first[static_cast<std::size_t>(next++)] = i;
+      before += rows;
+    }
+    return first;
   }
 
  private:
-  static constexpr std::int64_t kRows = 128;
-  static constexpr std::int64_t kEnough = 8;      // tasks that occupy the cores
-  static constexpr std::int64_t kNarrowest = 16;  // channels: a vector, a cache line of float32
-  std::int64_t blocks() const { return (channels_ + block_ - 1) / block_; }
+  struct Run {
+    std::int64_t first, last, from, to, rows;
+  };
+  static constexpr std::int64_t kRows = 128, kMostPieces = 64, kToTheEnd = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t kWidest = 256, kNarrowest = 16;  // channels: 16 are a vector, a cache line of float32
+  static constexpr double kUneven = 1.5;                        // of the mean work, what one thread may have
 
-  std::int64_t channels_, block_ = 256, elements_ = 0;
-  std::vector<std::int64_t> firsts_;
+  std::int64_t blocks() const { return (channels_ + block_ - 1) / block_; }
+  std::int64_t rows() const {
+    std::int64_t sum = 0;
+    for (const Run& run : runs_) sum += run.rows;
+    return sum;
+  }
+  // Rows, each block's counted, of the thread that has most.
+  std::int64_t heaviest(std::int64_t threads) const {
+    const std::vector<std::int64_t> first = shares(threads);
+    std::int64_t most = 0;
+    for (std::size_t n = 0; n + 1 < first.size(); ++n) {
+      std::int64_t sum = 0;
+      for (std::int64_t i = first[n]; i < first[n + 1]; ++i) sum += runs_[static_cast<std::size_t>(i / blocks())].rows;
+      most = std::max(most, sum);
+    }
+    return most;
+  }
+
+  std::int64_t channels_, block_ = kWidest;
+  bool joined_ = false;
+  std::vector<Run> runs_;
 };
 
 }  // namespace recblr

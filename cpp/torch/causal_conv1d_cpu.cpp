@@ -9,12 +9,12 @@ struct ConvOnCpu : Cpu {
   using Cpu::Cpu;
   template <typename T>
   void forward(const ConvForward<T>& work) const {
-    over_tasks(Tasks(work.in.extent), [&](const Task& task) { conv_forward(work, task); });
+    over_tasks(Tasks(work.in.extent, true), [&](const Task& task) { conv_forward(work, task); });
   }
   template <typename T>
   void backward(ConvBackward<T> work, const Tensor& dweight, const Tensor& dbias) const {
     using A = Accumulate<T>;
-    const Tasks tasks(work.in.extent);
+    const Tasks tasks(work.in.extent, true);
     const std::int64_t channels = work.in.extent.channels, width = work.in.width;
     std::vector<double> dtaps(static_cast<std::size_t>(tasks.runs() * width * channels));
     std::vector<double> dbiases(static_cast<std::size_t>(tasks.runs() * channels));

@@ -1,5 +1,6 @@
 // What the fused operators' entry points share: views of their arguments, and sums over runs of sequences.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -45,11 +46,18 @@ inline void check_shape(const char* op, const char* name, const Tensor& t, const
   check_aligned(op, name, t);
 }
 
-// The tasks on torch's threads.  An element is some ten times the work that it is in a plain scan.
+// The tasks on torch's threads.
 template <typename F>
-void over_tasks(const Tasks& tasks, const F& f) {
-  ParallelFor()(tasks.count(), 10 * tasks.elements_per_task(), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) f(tasks[i]);
+void over_tasks(Tasks tasks, const F& f) {
+  // Enough elements a thread that waking it costs little.
+  constexpr std::int64_t kElementsPerThread = 4096;
+  std::uint32_t available = 1;
+  RECBLR_OK(torch_get_num_threads(&available));
+  const std::int64_t threads = std::max<std::int64_t>(1, std::min<std::int64_t>(available, tasks.elements() / kElementsPerThread));
+  tasks.divide_channels(threads);
+  const std::vector<std::int64_t> shares = tasks.shares(threads);
+  ParallelFor()(threads, kElementsPerThread * 10, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = shares[static_cast<std::size_t>(begin)]; i < shares[static_cast<std::size_t>(end)]; ++i) f(tasks[i]);
   });
 }
 

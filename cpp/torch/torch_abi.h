@@ -34,6 +34,7 @@ AOTITorchError aoti_torch_get_dtype(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, std::int32_t*);
 AOTITorchError torch_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelFunc, void* ctx);
+AOTITorchError torch_get_num_threads(std::uint32_t*);
 std::int32_t aoti_torch_device_type_cpu();
 std::int32_t aoti_torch_dtype_uint8();
 std::int32_t aoti_torch_dtype_float16();
