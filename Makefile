@@ -59,7 +59,7 @@ cpp-test: $(VENV)/.dev
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build-tests.log \
 	  || { cat build-tests.log; exit 1; }
 	@rm -f build-tests.log
-	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary
+	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary cuda_on_host
 	$(BIN)/ctest --test-dir build/tests --output-on-failure
 
 cuda-check: $(VENV)/.dev

@@ -1,29 +1,30 @@
-// What every launcher takes beside its work: where to launch it, and where scratch memory comes from.
+// What a CUDA launcher is told beside its work.
+//
+// Launchers take the CPU kernels' work structs (cpp/core) with device pointers in them.  They only enqueue: on the
+// stream that they are given, without waiting for it, and without memory of their own.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace recblr::cuda {
 
-// Packed sequences' offsets (S + 1), int64 where wide, else int32, `stride` elements apart, in device memory; null where
-// nothing is packed.  Extent::offsets is then null too, Extent::sequences S and Extent::length the number of rows N.
-// Nobody has checked the values: kernels clamp each to 0..N and to the one before it, and write zeros to the rows that
-// no sequence covers.
+// Offsets of packed sequences, on the device: their values are not known to the caller, and not trusted.  Kernels
+// bring them into 0 .. N and into order; rows that no sequence then covers get zeros.  The work's extent.offsets stays
+// null, extent.sequences is S and extent.length N, all rows.
 struct DeviceOffsets {
-  const void* data = nullptr;
-  bool wide = true;
+  const void* data = nullptr;  // (S + 1,); null: not packed
+  bool wide = true;            // int64, else int32
   std::int64_t stride = 1;
 };
 
-// stream is a cudaStream_t of `device`, which is the current one.  regime: 0 chooses by shape and device, 1 to 3 force.
-// allocate gives device memory, aligned to 256 bytes, that the caller frees on the stream after the launch; null where
-// there is none left.
 struct Launch {
-  void* stream;
-  int device;
-  int regime;
-  void* (*allocate)(void* context, std::size_t bytes);
-  void* context;
+  void* stream = nullptr;
+  int device = 0;
+  int regime = 0;  // 0: chosen from shape and device
+  // Scratch memory on the device, aligned to 256 bytes, which the caller frees after the launch, on the same stream;
+  // null where there is none.
+  void* (*allocate)(void* context, std::size_t bytes) = nullptr;
+  void* context = nullptr;
 };
 
 }  // namespace recblr::cuda

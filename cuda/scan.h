@@ -1,11 +1,16 @@
-// Launches the scan and its adjoint on a CUDA device.  Work is as on the CPU (cpp/core/scan.h), with device pointers.
+// Launches the scan and its adjoint (cpp/core/scan.h) on a GPU.
+//
+// Three regimes, by how much work there is beside time's:
+//   1  scan_rows.cuh   a thread for some channels of a sequence, serial in time
+//   2  scan_warps.cuh  a block for some channels of a sequence: its warps share out time
+//   3  scan_split.cuh  time is shared out among blocks, in three launches
 #pragma once
-#include "../cpp/core/scan.h"
 #include "launch.h"
+#include "../cpp/core/scan.h"
 
 namespace recblr::cuda {
 
-// Enqueue on the stream, and return null or CUDA's error as text.  T is an element type (elements.h).
+// Null, or what went wrong.  T is an element type (elements.h).  final and dinitial may be absent.
 template <typename T>
 const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&);
 template <typename T>

@@ -1,12 +1,14 @@
-// exp, expm1, sigmoid, SiLU and softplus.  In float32: short polynomials on vectors, wrong by a few units in the last
+// exp, expm1 and softplus, and what logistic.h makes of them.  In float32: short polynomials on vectors, wrong by a few units in the last
 // place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C library's, lane by lane.
 //
 // Included inside an instruction set's namespace, after lanes.h.
 
+// Declared first: what is included looks names up where it stands.
 template <typename V>
-struct Exponentials {
-  V exp, expm1;
-};
+struct Exponentials;
+RECBLR_HD Exponentials<Floats> exponentials(Floats x);
+RECBLR_HD Exponentials<Doubles> exponentials(Doubles x);
+#include "logistic.h"
 
 // exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
 // bound.
@@ -23,26 +25,13 @@ RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
 #endif
   const Floats power = from_bits((bits(rounded) << 23) + 0x3f800000);  // 2^n
-  // expm1(f): an even relative error of 2^-26 over |f| <= ln 2 / 2.
-  const Floats tail = (((0x1.6d9a84p-10f * f + 0x1.12290ep-7f) * f + 0x1.555486p-5f) * f + 0x1.5554aep-3f) * f + 0.5f;
-  const Floats p = (f * f) * tail + f;
+  const Floats p = expm1_near_zero(f);
   return {power * p + power, power * p + (power - 1.0f)};
 }
 RECBLR_HD Exponentials<Doubles> exponentials(Doubles x) {
   Exponentials<Doubles> e;
   for (int k = 0; k < kLanes<double>; ++k) e.exp[k] = __builtin_exp(x[k]), e.expm1[k] = __builtin_expm1(x[k]);
   return e;
-}
-
-template <typename V>
-RECBLR_HD V sigmoid(V x) {
-  return reciprocal(1 + exponentials(-x).exp);
-}
-
-// Its derivative, x sigmoid(x)' + sigmoid(x), from sigmoid(x).
-template <typename V>
-RECBLR_HD V silu_slope(V x, V sigmoid) {
-  return sigmoid * (x * (1 - sigmoid) + 1);
 }
 
 // log(1 + exp(x)).

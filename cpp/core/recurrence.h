@@ -6,7 +6,10 @@
 
 // x * y + z, rounded once wherever the machine can.  Said outright: left to the compiler, it is done
 // in one loop and not in its sibling, and the bits then depend on which kernel a memory layout gets.
-#if (defined(__FMA__) || defined(__ARM_FEATURE_FMA)) && !defined(__CUDA_ARCH__)
+#if defined(RECBLR_DEVICE)  // cuda/device.cuh
+RECBLR_HD float multiply_add(float x, float y, float z) { return __fmaf_rn(x, y, z); }
+RECBLR_HD double multiply_add(double x, double y, double z) { return __fma_rn(x, y, z); }
+#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 RECBLR_HD float multiply_add(float x, float y, float z) { return __builtin_fmaf(x, y, z); }
 RECBLR_HD double multiply_add(double x, double y, double z) { return __builtin_fma(x, y, z); }
 #endif

@@ -6,8 +6,8 @@
 namespace recblr {
 
 template <typename T>
-void softmax_gradient(const SoftmaxGradient<T>& work, std::int64_t begin, std::int64_t end) noexcept {
-  RECBLR_CALL(softmax_gradient, work, begin, end);
+void softmax_part(const SoftmaxPart<T>& work, std::int64_t begin, std::int64_t end) noexcept {
+  RECBLR_CALL(softmax_part, work, begin, end);
 }
 template <typename T>
 void dropout(const Dropout<T>& work, std::int64_t begin, std::int64_t end) noexcept {
@@ -15,7 +15,7 @@ void dropout(const Dropout<T>& work, std::int64_t begin, std::int64_t end) noexc
 }
 
 #define RECBLR_INSTANTIATE(T)                                                                       \
-  template void softmax_gradient(const SoftmaxGradient<T>&, std::int64_t, std::int64_t) noexcept;   \
+  template void softmax_part(const SoftmaxPart<T>&, std::int64_t, std::int64_t) noexcept;           \
   template void dropout(const Dropout<T>&, std::int64_t, std::int64_t) noexcept;
 RECBLR_INSTANTIATE(float)
 RECBLR_INSTANTIATE(double)

@@ -1,5 +1,4 @@
-// What a step of training does between its matrix products, on raw pointers: the cross entropy's rows of logits, and
-// dropout.
+// What a step of training does between its matrix products, on raw pointers: the cross entropy's logits, and dropout.
 //
 // Pure functions over a range of independent work, as in scan.h.
 #pragma once
@@ -9,14 +8,13 @@
 
 namespace recblr {
 
-// Rows of `catalogue` logits, one after another, become d(loss)/d(logits) = softmax - onehot(target), and losses their
-// -log softmax[target].  0 <= targets[row] < catalogue.  Units are rows.
+// Some columns of rows of logits, (rows, width) one after another, become exp(logit - most): of each row, `most` is the
+// largest of its logits and `total` the sum of what they became.  width is 1 or more.  Units are rows.
 template <typename T>
-struct SoftmaxGradient {
+struct SoftmaxPart {
   T* logits;
-  const std::int64_t* targets;
-  T* losses;
-  std::int64_t catalogue;
+  std::int64_t width;
+  T *most, *total;
 };
 
 // y[i] = x[i] / (1 - p) with probability 1 - p, else 0: decided by (seed, i) alone, so that its derivative is the same
@@ -35,7 +33,7 @@ struct Dropout {
 };
 
 template <typename T>
-void softmax_gradient(const SoftmaxGradient<T>&, std::int64_t begin, std::int64_t end) noexcept;
+void softmax_part(const SoftmaxPart<T>&, std::int64_t begin, std::int64_t end) noexcept;
 template <typename T>
 void dropout(const Dropout<T>&, std::int64_t begin, std::int64_t end) noexcept;
 

@@ -3,7 +3,7 @@
 #include "training_rows.h"
 
 #define RECBLR_DECLARE_ELEMENT(T)                                                          \
-  void softmax_gradient(const SoftmaxGradient<T>&, std::int64_t, std::int64_t) noexcept;   \
+  void softmax_part(const SoftmaxPart<T>&, std::int64_t, std::int64_t) noexcept;   \
   void dropout(const Dropout<T>&, std::int64_t, std::int64_t) noexcept;
 
 #define RECBLR_DECLARE_TRAINING_ROWS(isa) \

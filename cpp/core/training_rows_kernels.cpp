@@ -19,8 +19,6 @@ RECBLR_HD V decayed(V x) {
   return x < -87.0f ? V{} : exponentials(x).exp;
 }
 RECBLR_HD Doubles decayed(Doubles x) { return exponentials(x).exp; }
-RECBLR_HD float logarithm(float x) { return __builtin_logf(x); }
-RECBLR_HD double logarithm(double x) { return __builtin_log(x); }
 
 template <typename T>
 T largest(const T* row, std::int64_t n) {
@@ -69,16 +67,12 @@ T exponentiate(T* row, std::int64_t n, T shift) {
 }
 
 template <typename T>
-void rows(const SoftmaxGradient<T>& w, std::int64_t begin, std::int64_t end) {
+void rows(const SoftmaxPart<T>& w, std::int64_t begin, std::int64_t end) {
   [[maybe_unused]] const FlushDenormals<T> guard;
   for (std::int64_t r = begin; r < end; ++r) {
-    T* __restrict row = w.logits + r * w.catalogue;
-    const std::int64_t target = w.targets[r];
-    const T shift = largest(row, w.catalogue), wanted = row[target] - shift;
-    const T total = exponentiate(row, w.catalogue, shift), share = 1 / total;
-    for (std::int64_t i = 0; i < w.catalogue; ++i) row[i] *= share;
-    row[target] -= 1;
-    w.losses[r] = logarithm(total) - wanted;
+    T* row = w.logits + r * w.width;
+    const T most = w.most[r] = largest(row, w.width);
+    w.total[r] = exponentiate(row, w.width, most == -__builtin_huge_val() ? T(0) : most);
   }
 }
 
@@ -127,7 +121,7 @@ void blocks(const Dropout<T>& w, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 #define RECBLR_DEFINE_ELEMENT(T)                                                                                                  \
-  void softmax_gradient(const SoftmaxGradient<T>& w, std::int64_t begin, std::int64_t end) noexcept { rows<T>(w, begin, end); }   \
+  void softmax_part(const SoftmaxPart<T>& w, std::int64_t begin, std::int64_t end) noexcept { rows<T>(w, begin, end); }   \
   void dropout(const Dropout<T>& w, std::int64_t begin, std::int64_t end) noexcept { blocks<T>(w, begin, end); }
 
 RECBLR_DEFINE_ELEMENT(float)

@@ -1,6 +1,6 @@
 // Where the rows of one sequence, or of one segment of it, lie, and how to walk them in the order of time.
 //
-// Included inside an instruction set's namespace (see recurrence.h).
+// Included inside the including file's own namespace (see recurrence.h).
 
 struct Walk {
   std::int64_t plane, row, length;  // row: the first in time's order
@@ -8,7 +8,7 @@ struct Walk {
   std::int64_t sequence;
   bool begins, ends;
 
-  Walk(const Extent& e, std::int64_t index) : direction(e.reverse ? -1 : 1) {
+  RECBLR_HD Walk(const Extent& e, std::int64_t index) : direction(e.reverse ? -1 : 1) {
     if (e.segments) {
       const Segment& s = e.segments[index];
       plane = s.plane, row = s.row, length = s.length, sequence = s.sequence, begins = s.begins, ends = s.ends;
@@ -30,28 +30,28 @@ struct Stream {
   RECBLR_HD T* step(std::int64_t t) const { return at + t * time; }
 };
 template <typename T>
-Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
+RECBLR_HD Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
   if (w.length == 0) return {v.data, 0, v.channel};  // there is no first row to point to
   // The stride of an axis of one step is never taken and may be anything.
   const std::int64_t time = w.length > 1 || !w.begins ? w.direction * v.time : 0;
   return {v.data + w.plane * v.sequence + w.row * v.time + c * v.channel, time, v.channel};
 }
 template <typename T>
-Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
+RECBLR_HD Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
   const Stream<T> s = forward_stream(v, w, c);
   return {s.at + (w.length - 1) * s.time, -s.time, s.channel};
 }
 
 // States of n channels from channel c on.  An absent view reads as zeros and ignores what is written.
 template <typename T>
-void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t n, T* state) {
+RECBLR_HD void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t n, T* state) {
   for (std::int64_t k = 0; k < n; ++k) state[k] = Constant<T>::zero();
   if (!v.data) return;
   const T* at = v.data + index * v.sequence + c * v.channel;
   for (std::int64_t k = 0; k < n; ++k) state[k] = at[k * v.channel];
 }
 template <typename T>
-void store_state(const View<T>& v, std::int64_t index, std::int64_t c, std::int64_t n, const T* state) {
+RECBLR_HD void store_state(const View<T>& v, std::int64_t index, std::int64_t c, std::int64_t n, const T* state) {
   if (!v.data) return;
   T* at = v.data + index * v.sequence + c * v.channel;
   for (std::int64_t k = 0; k < n; ++k) at[k * v.channel] = state[k];

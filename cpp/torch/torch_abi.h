@@ -33,6 +33,9 @@ AOTITorchError aoti_torch_get_strides(AtenTensorHandle, std::int64_t**);
 AOTITorchError aoti_torch_get_dtype(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, std::int32_t*);
+AOTITorchError aoti_torch_create_tensor_from_blob(void* data, std::int64_t ndim, const std::int64_t* sizes, const std::int64_t* strides, std::int64_t storage_offset, std::int32_t dtype, std::int32_t device_type, std::int32_t device_index, AtenTensorHandle*);
+AOTITorchError aoti_torch_cpu_addmm_out(AtenTensorHandle out, AtenTensorHandle self, AtenTensorHandle a, AtenTensorHandle b, double beta, double alpha);
+AOTITorchError aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle a, AtenTensorHandle b);
 AOTITorchError torch_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelFunc, void* ctx);
 AOTITorchError torch_get_num_threads(std::uint32_t*);
 std::int32_t aoti_torch_device_type_cpu();
@@ -110,6 +113,17 @@ class Tensor {
     return Tensor(h);
   }
 
+  // A matrix over memory that stays another's.
+  static Tensor over(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, std::int64_t column_stride,
+                     const Tensor& like) {
+    const std::int64_t sizes[2] = {rows, columns}, strides[2] = {row_stride, column_stride};
+    AtenTensorHandle h;
+    RECBLR_OK(aoti_torch_create_tensor_from_blob(const_cast<void*>(data), 2, sizes, strides, 0, like.dtype_,
+                                                 like.get<std::int32_t>(aoti_torch_get_device_type),
+                                                 like.get<std::int32_t>(aoti_torch_get_device_index), &h));
+    return Tensor(h);
+  }
+
   explicit operator bool() const { return handle_ != nullptr; }
   int dim() const { return dim_; }
   std::int64_t size(int i) const { return sizes_[i]; }
@@ -130,6 +144,11 @@ class Tensor {
   }
   void zero() const { RECBLR_OK(aoti_torch_zero_(handle_)); }
   void copy_from(const Tensor& source) const { RECBLR_OK(aoti_torch_copy_(handle_, source.handle_, 0)); }
+  // out = a b, or out += a b, on this thread alone where it is one of torch's.
+  friend void multiply(const Tensor& out, const Tensor& a, const Tensor& b, bool add) {
+    RECBLR_OK(add ? aoti_torch_cpu_addmm_out(out.handle_, out.handle_, a.handle_, b.handle_, 1, 1)
+                  : aoti_torch_cpu_mm_out(out.handle_, a.handle_, b.handle_));
+  }
   StableIValue release() { return box(std::exchange(handle_, nullptr)); }
 
  private:

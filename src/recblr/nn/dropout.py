@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recblr.ops import native
 from recblr.ops.autograd import transformed
-from recblr.ops.training_rows import KERNEL_DTYPES
+from recblr.ops.training import KERNEL_DTYPES
 
 
 class Dropout(nn.Dropout):

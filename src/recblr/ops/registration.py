@@ -4,13 +4,13 @@ Apart from ``recblr.ops`` itself, whose import may fail for want of the native l
 again: PyTorch accepts a schema once.
 """
 
-from recblr.ops import autocast, autograd, fakes, fused, reference, schemas, training_rows, vmap
+from recblr.ops import autocast, autograd, fakes, fused, reference, schemas, training, vmap
 
 # Order matters only in that schemas come before whatever is registered for them.
 schemas.define()
 reference.register()
 fused.register()
-training_rows.register()
+training.register()
 fakes.register()
 autograd.register()
 autocast.register()

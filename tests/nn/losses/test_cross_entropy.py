@@ -1,34 +1,69 @@
 """The chunked cross entropy equals the plain one, in value and gradients, and never holds the logits."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recblr.nn.losses import cross_entropy, linear_cross_entropy
-from recblr.ops import native
-from recblr.ops.training_rows import softmax_gradient_
+from recblr.nn.losses import linear_cross_entropy
+from recblr.ops import native, training
+
+# Sizes of a catalogue: one block, several of unequal size, and with many rows several chunks of them.
+CATALOGUES = st.sampled_from([1, 2, 30, 255, 256, 700, 1023, 1024, 3001, 9000])
 
 
-@settings(max_examples=40)
-@given(
-    rows=st.integers(1, 40), catalogue=st.integers(1, 30), width=st.integers(1, 6),
-    chunk=st.integers(1, 200), spread=st.sampled_from([0.1, 1.0, 300.0]), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_value_and_gradients_equal_the_plain_loss(rows, catalogue, width, chunk, spread, seed):
+def _problem(rows, catalogue, width, spread, seed, dtype):
     generator = torch.Generator().manual_seed(seed)
-    hidden = torch.randn(rows, width, dtype=torch.float64, generator=generator).mul_(spread).requires_grad_()
-    weight = torch.randn(catalogue, width, dtype=torch.float64, generator=generator).requires_grad_()
-    targets = torch.randint(catalogue, (rows,), generator=generator)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross_entropy, "CHUNK_ELEMENTS", chunk)
-        patch.setattr(cross_entropy, "MIN_CHUNK_ROWS", 1)
-        ours = linear_cross_entropy(hidden, weight, targets)
-        got = torch.autograd.grad(2 * ours, (hidden, weight))
-    plain = F.cross_entropy(hidden @ weight.T, targets)
-    torch.testing.assert_close(ours, plain)
-    torch.testing.assert_close(got, torch.autograd.grad(2 * plain, (hidden, weight)))
+    hidden = torch.randn(rows, width, dtype=dtype, generator=generator).mul_(spread).requires_grad_()
+    weight = torch.randn(catalogue, width, dtype=dtype, generator=generator).requires_grad_()
+    return hidden, weight, torch.randint(catalogue, (rows,), generator=generator)
+
+
+def _loss_and_gradients(loss, hidden, weight, targets):
+    value = loss(hidden, weight, targets)
+    return value, *torch.autograd.grad(2 * value, (hidden, weight))
+
+
+def _plain(hidden, weight, targets):
+    return F.cross_entropy(hidden @ weight.T, targets)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 200), catalogue=CATALOGUES, width=st.integers(1, 20),
+    spread=st.sampled_from([0.1, 1.0, 300.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_value_and_gradients_equal_the_plain_loss(rows, catalogue, width, spread, seed):
+    problem = _problem(rows, catalogue, width, spread, seed, torch.float64)
+    got = _loss_and_gradients(linear_cross_entropy, *problem)
+    torch.testing.assert_close(got, _loss_and_gradients(_plain, *problem))
+
+
+@settings(max_examples=20)
+@given(CATALOGUES, st.sampled_from([0.1, 1.0, 30.0]), st.integers(0, 99))
+def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed):
+    problem = _problem(150, catalogue, 64, spread, seed, torch.float32)
+    exact = _loss_and_gradients(
+        _plain, *(x.detach().double().requires_grad_() for x in problem[:2]), problem[2]
+    )
+    for got, expected in zip(_loss_and_gradients(linear_cross_entropy, *problem), exact, strict=True):
+        scale = max(1e-2, float(expected.detach().abs().max()))
+        assert float((got.double() - expected).detach().abs().max()) <= 2e-5 * scale * max(1, spread)
+
+
+@pytest.mark.parametrize("catalogue", [7, 3001])
+def test_the_reference_computes_the_same(catalogue, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK_ELEMENTS", 1)
+    hidden, weight, targets = _problem(150, catalogue, 5, 1.0, 0, torch.float64)
+    arguments = hidden.detach(), weight.detach(), targets, True
+    torch.testing.assert_close(
+        training._reference(*arguments), torch.ops.recblr._linear_cross_entropy(*arguments)
+    )
 
 
 def test_no_rows_cost_nothing():
@@ -39,21 +74,33 @@ def test_no_rows_cost_nothing():
     assert not weight.grad.any()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
 def test_only_a_chunk_of_logits_exists_at_a_time():
-    largest = 0
+    peak = _added_memory("linear_cross_entropy(hidden, weight, targets).backward()")
+    assert peak < 4 * 4096 * 50_000 / 8
+    assert _added_memory("F.cross_entropy(hidden @ weight.T, targets).backward()") > 4 * 4096 * 50_000
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            nonlocal largest
-            out = function(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
-                largest = max(largest, out.numel())
-            return out
 
-    hidden, weight = torch.randn(4096, 4, requires_grad=True), torch.randn(5000, 4, requires_grad=True)
-    with Watch():
-        linear_cross_entropy(hidden, weight, torch.randint(5000, (4096,))).backward()
-    assert largest <= cross_entropy.CHUNK_ELEMENTS < 4096 * 5000
+def _added_memory(step):
+    """Bytes by which a process's peak rises in `step`."""
+    code = f"""
+import torch, torch.nn.functional as F
+from pathlib import Path
+from recblr.nn.losses import linear_cross_entropy
+
+def peak():  # not getrusage, which begins with the parent's
+    line = next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+hidden, weight = torch.randn(4096, 4, requires_grad=True), torch.randn(50_000, 4, requires_grad=True)
+targets = torch.randint(50_000, (4096,))
+linear_cross_entropy(hidden[:1], weight, targets[:1]).backward()
+before = peak()
+{step}
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
 
 
 def test_without_gradients_none_are_computed():
@@ -64,56 +111,40 @@ def test_without_gradients_none_are_computed():
     assert not loss.requires_grad
 
 
-ROWS = st.tuples(
-    st.integers(0, 9), st.sampled_from([1, 2, 63, 64, 65, 128, 200]), st.sampled_from([0.1, 10.0, 1e4])
-)
-
-
-@settings(max_examples=60)
-@given(ROWS, st.sampled_from([torch.float32, torch.float64]), st.integers(0, 99))
-def test_rows_of_logits_become_their_gradients(shape, dtype, seed):
-    rows, catalogue, spread = shape
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(rows, catalogue, dtype=dtype, generator=generator).mul_(spread)
-    targets = torch.randint(catalogue, (rows,), generator=generator)
-    exact = logits.double().requires_grad_()
-    expected = F.cross_entropy(exact, targets, reduction="none")
-    wanted = torch.autograd.grad(expected.sum(), exact)[0]
-    losses = softmax_gradient_(logits, targets)
-    assert losses.dtype == dtype
-    close = {"rtol": 1e-6, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(losses, expected.detach().to(dtype), **close)
-    torch.testing.assert_close(logits, wanted.to(dtype), **close)
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_logit_that_is_no_number_makes_the_loss_none(bad):
-    logits = torch.randn(1, 100)
-    logits[0, 70] = bad
-    assert not softmax_gradient_(logits, torch.tensor([3])).isfinite()
+@pytest.mark.parametrize("item", [0, 70, 2999])
+def test_a_logit_that_is_no_number_makes_the_loss_none(bad, item):
+    weight = torch.randn(3001, 4)
+    weight[item] = bad
+    assert not linear_cross_entropy(torch.ones(2, 4), weight, torch.tensor([3, 5])).isfinite()
 
 
-def test_a_logit_of_minus_infinity_is_an_item_that_is_never_next():
-    logits = torch.zeros(1, 3)
-    logits[0, 1] = float("-inf")
-    losses = softmax_gradient_(logits, torch.tensor([0]))
-    torch.testing.assert_close(losses, torch.tensor([2.0]).log())
-    torch.testing.assert_close(logits, torch.tensor([[-0.5, 0.0, 0.5]]))
+def test_items_of_a_score_of_minus_infinity_are_never_next():
+    """Whole blocks of them too."""
+    hidden, weight = torch.ones(2, 1, requires_grad=True), torch.zeros(3001, 1)
+    weight[5:] = float("-inf")
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 4]))
+    torch.testing.assert_close(loss, torch.tensor(5.0).log())
 
 
-def test_bits_of_the_rows_do_not_depend_on_threads():
-    random, targets = torch.randn(300, 700), torch.randint(700, (300,))
+def test_bits_do_not_depend_on_threads():
+    problem = _problem(300, 3001, 16, 1.0, 0, torch.float32)
     threads, results = torch.get_num_threads(), []
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            logits = random.clone()
-            results.append((softmax_gradient_(logits, targets), logits))
+            results.append(_loss_and_gradients(linear_cross_entropy, *problem))
     finally:
         torch.set_num_threads(threads)
-    for losses, logits in results[1:]:
-        assert torch.equal(losses, results[0][0])
-        assert torch.equal(logits, results[0][1])
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
+
+
+def test_strided_arguments_count_as_what_they_hold():
+    hidden, weight, targets = _problem(20, 300, 6, 1.0, 0, torch.float64)
+    expected = _loss_and_gradients(_plain, hidden, weight, targets)
+    strided = [x.detach().mT.contiguous().mT.requires_grad_() for x in (hidden, weight)]
+    torch.testing.assert_close(_loss_and_gradients(linear_cross_entropy, *strided, targets), expected)
 
 
 @pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
@@ -131,6 +162,26 @@ def test_16_bits_work():
     )
 
 
-def test_opcheck_passes():
-    arguments = torch.randn(5, 7), torch.randint(7, (5,))
-    torch.library.opcheck(torch.ops.recblr._softmax_gradient_.default, arguments)
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.parametrize(
+    ("hidden", "weight", "targets", "message"),
+    [
+        ((2, 4), (0, 4), (2,), r"weight must have an item at least, but has shape \(0, 4\)"),
+        (
+            (2, 4),
+            (7, 3),
+            (2,),
+            r"hidden must be \(N, D\) and weight \(V, D\), but have shapes \(2, 4\) and \(7, 3\)",
+        ),
+        ((2, 4), (7, 4), (3,), r"targets must have shape \(2,\), a target a row, but has \(3,\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(hidden, weight, targets, message):
+    with pytest.raises(ValueError, match=f"linear_cross_entropy: {message}"):
+        linear_cross_entropy(torch.randn(hidden), torch.randn(weight), torch.zeros(targets, dtype=torch.long))
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_opcheck_passes(gradients):
+    arguments = torch.randn(5, 3), torch.randn(7, 3), torch.randint(7, (5,)), gradients
+    torch.library.opcheck(torch.ops.recblr._linear_cross_entropy.default, arguments)

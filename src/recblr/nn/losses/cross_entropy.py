@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recblr.ops import training
 from recblr.ops.refusals import value_errors
-from recblr.ops.training_rows import softmax_gradient_
-
-# Logits held at a time; few enough to stay in cache while they are turned into gradients, in rows enough that
-# adding up weight's gradient costs less than computing it.
-CHUNK_ELEMENTS = 2**19
-MIN_CHUNK_ROWS = 64
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -20,22 +15,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        rows, catalogue = hidden.shape[0], weight.shape[0]
-        chunk = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // max(catalogue, 1))
         needs_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        d_hidden = torch.empty_like(hidden) if needs_grad else None
-        d_weight = torch.zeros_like(weight) if needs_grad else None
-        loss = hidden.new_zeros((), dtype=torch.float64)
-        for start in range(0, rows, chunk):
-            h, wanted = hidden[start : start + chunk], targets[start : start + chunk]
-            logits = h @ weight.mT
-            loss += softmax_gradient_(logits, wanted).sum(dtype=torch.float64)
-            if d_hidden is not None and d_weight is not None:
-                torch.mm(logits, weight, out=d_hidden[start : start + chunk])
-                d_weight.addmm_(logits.mT, h)
-        if d_hidden is not None and d_weight is not None:
-            ctx.save_for_backward(d_hidden.div_(max(rows, 1)), d_weight.div_(max(rows, 1)))
-        return (loss / max(rows, 1)).to(hidden.dtype)
+        loss, *gradients = training.linear_cross_entropy(hidden, weight, targets, needs_grad)
+        ctx.save_for_backward(*gradients)
+        return loss.to(hidden.dtype)
 
     @staticmethod
     @once_differentiable

@@ -1,0 +1,186 @@
+// torch.ops.recblr._linear_cross_entropy on a CPU, in float32 and float64 (see scan_cpu.cpp).
+//
+// The catalogue is divided into blocks of items, and a thread keeps to its own: a block's logits, its embeddings and their
+// gradient stay in one core's cache, and only what a row sums up over the catalogue goes from core to core.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "device_cpu.h"
+#include "training_arguments.h"
+#include "training_rows.h"
+
+namespace recblr::torch_abi {
+namespace {
+
+// Logits of all blocks that are held at a time, in rows enough that adding up weight's gradient costs less than
+// computing it.
+constexpr std::int64_t kLogits = 1 << 19, kFewestRows = 64;
+
+// Of a catalogue, by its size alone: sums over blocks have one order whatever the number of threads.
+std::int64_t block_count(std::int64_t catalogue) {
+  if (catalogue < 1024) return 1 + catalogue / 256;
+  return catalogue < 8192 ? 8 : catalogue < 32768 ? 16 : 32;
+}
+
+template <typename T>
+class LinearCrossEntropy {
+ public:
+  // hidden (rows, width) and weight (catalogue, width), contiguous; d_hidden and d_weight likewise, or null.
+  LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, T* d_hidden, T* d_weight)
+      : like_(hidden), rows_(hidden.size(0)), catalogue_(weight.size(0)), width_(weight.size(1)), blocks_(block_count(catalogue_)),
+        most_rows_(std::min(rows_, std::max(kFewestRows, kLogits / catalogue_))), hidden_(hidden.data<T>()), weight_(weight.data<T>()),
+        targets_(targets), d_hidden_(d_hidden), d_weight_(d_weight), logits_(scratch(most_rows_ * catalogue_)),
+        parts_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)), scaled_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)),
+        most_(static_cast<std::size_t>(blocks_ * most_rows_)), total_(most_.size()), wanted_(static_cast<std::size_t>(most_rows_)) {}
+
+  // The mean over rows of -log softmax(hidden weight^T)[target].
+  double operator()() {
+    double loss = 0;
+    for (std::int64_t start = 0; start < rows_; start += most_rows_) {
+      const Rows rows{start, std::min(most_rows_, rows_ - start)};
+      over_blocks(rows, [&](std::int64_t block) { forward(rows, block); });
+      for (std::int64_t r = 0; r < rows.count; ++r) loss += join(r);
+      if (!d_hidden_) continue;
+      over_blocks(rows, [&](std::int64_t block) { backward(rows, block); });
+      ParallelFor()(rows.count, blocks_ * width_, [&](std::int64_t begin, std::int64_t end) { add_parts(rows, begin, end); });
+    }
+    return loss / static_cast<double>(rows_);
+  }
+
+ private:
+  struct Rows {
+    std::int64_t start, count;
+  };
+
+  Tensor scratch(std::int64_t size) const {
+    const std::int64_t one = 1;
+    return Tensor::empty(1, &size, &one, like_.dtype(), like_);
+  }
+  template <typename F>
+  void over_blocks(const Rows& rows, const F& f) const {
+    ParallelFor()(blocks_, rows.count * catalogue_ / blocks_ * width_ / 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t block = begin; block < end; ++block) f(block);
+    });
+  }
+  std::int64_t first(std::int64_t block) const { return catalogue_ / blocks_ * block + std::min(block, catalogue_ % blocks_); }
+  std::int64_t items(std::int64_t block) const { return first(block + 1) - first(block); }
+  T* logits(std::int64_t block) const { return logits_.data<T>() + most_rows_ * first(block); }
+  T* of_block(const Tensor& t, std::int64_t block) const { return t.data<T>() + block * most_rows_ * width_; }
+  std::size_t at(std::int64_t block, std::int64_t r) const { return static_cast<std::size_t>(block * most_rows_ + r); }
+  Tensor matrix(const T* data, std::int64_t rows, std::int64_t columns) const { return Tensor::over(data, rows, columns, columns, 1, like_); }
+  Tensor transposed(const T* data, std::int64_t rows, std::int64_t columns) const { return Tensor::over(data, columns, rows, 1, columns, like_); }
+
+  // Calls f(row of the chunk, item of the block) for rows whose target is in the block.
+  template <typename F>
+  void over_targets(const Rows& rows, std::int64_t block, const F& f) const {
+    for (std::int64_t r = 0; r < rows.count; ++r) {
+      const std::int64_t item = targets_[rows.start + r] - first(block);
+      if (item >= 0 && item < items(block)) f(r, item);
+    }
+  }
+
+  void forward(const Rows& rows, std::int64_t block) {
+    const std::int64_t n = items(block);
+    multiply(matrix(logits(block), rows.count, n), matrix(hidden_ + rows.start * width_, rows.count, width_),
+             transposed(weight_ + first(block) * width_, n, width_), false);
+    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = logits(block)[r * n + item]; });
+    softmax_part(SoftmaxPart<T>{logits(block), n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
+  }
+
+  // A row's loss, from its blocks'.  total becomes what turns a block's exponentials into shares of the mean.
+  double join(std::int64_t r) {
+    T most = most_[at(0, r)], total = 0;
+    for (std::int64_t block = 1; block < blocks_; ++block) most = std::max(most, most_[at(block, r)]);
+    for (std::int64_t block = 0; block < blocks_; ++block) {
+      T& share = most_[at(block, r)];
+      share = share == most ? T(1) : std::exp(share - most);
+      total += total_[at(block, r)] * share;
+    }
+    for (std::int64_t block = 0; block < blocks_; ++block) total_[at(block, r)] = most_[at(block, r)] / (total * static_cast<T>(rows_));
+    return static_cast<double>(std::log(total) - (wanted_[static_cast<std::size_t>(r)] - most));
+  }
+
+  void backward(const Rows& rows, std::int64_t block) {
+    const std::int64_t n = items(block);
+    const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_, *share = &total_[at(block, 0)];
+    T *part = of_block(parts_, block), *scaled = of_block(scaled_, block), *d_weight = d_weight_ + first(block) * width_;
+    const T one = T(1) / static_cast<T>(rows_);
+    for (std::int64_t r = 0; r < rows.count; ++r)
+      for (std::int64_t k = 0; k < width_; ++k) scaled[r * width_ + k] = hidden[r * width_ + k] * share[r];
+    multiply(matrix(part, rows.count, width_), matrix(logits(block), rows.count, n), matrix(weight, n, width_), false);
+    multiply(matrix(d_weight, n, width_), transposed(logits(block), rows.count, n), matrix(scaled, rows.count, width_), rows.start > 0);
+    for (std::int64_t r = 0; r < rows.count; ++r)
+      for (std::int64_t k = 0; k < width_; ++k) part[r * width_ + k] *= share[r];
+    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) {
+      for (std::int64_t k = 0; k < width_; ++k) {
+        part[r * width_ + k] -= weight[item * width_ + k] * one;
+        d_weight[item * width_ + k] -= hidden[r * width_ + k] * one;
+      }
+    });
+  }
+
+  void add_parts(const Rows& rows, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = 0; block < blocks_; ++block) {
+      const T* part = of_block(parts_, block);
+      T* sum = d_hidden_ + rows.start * width_;
+      for (std::int64_t i = begin * width_; i < end * width_; ++i) sum[i] = block ? sum[i] + part[i] : part[i];
+    }
+  }
+
+  const Tensor& like_;
+  std::int64_t rows_, catalogue_, width_, blocks_, most_rows_;
+  const T *hidden_, *weight_;
+  const std::int64_t* targets_;
+  T *d_hidden_, *d_weight_;
+  Tensor logits_, parts_, scaled_;
+  std::vector<T> most_, total_, wanted_;
+};
+
+// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients)
+//   -> (Tensor loss, Tensor d_hidden, Tensor d_weight)
+void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const std::string op = "linear_cross_entropy";
+  const Tensor hidden = Tensor::required(stack[0]), weight = Tensor::required(stack[1]), targets = Tensor::required(stack[2]);
+  const bool gradients = unbox<bool>(stack[3]);
+  if (hidden.dim() != 2 || weight.dim() != 2 || hidden.size(1) != weight.size(1))
+    refuse(op + ": hidden must be (N, D) and weight (V, D), but have shapes " + shape(hidden) + " and " + shape(weight));
+  if (!is_contiguous(hidden) || !is_contiguous(weight)) refuse(op + ": hidden and weight must be contiguous");
+  if (hidden.dtype() != weight.dtype())
+    refuse(op + ": hidden and weight must have one dtype, but have " + dtype_name(hidden.dtype()) + " and " + dtype_name(weight.dtype()));
+  const std::int64_t rows = hidden.size(0), catalogue = weight.size(0);
+  if (targets.dim() != 1 || targets.size(0) != rows)
+    refuse(op + ": targets must have shape (" + std::to_string(rows) + ",), a target a row, but has " + shape(targets));
+  if (targets.dtype() != aoti_torch_dtype_int64()) refuse(op + ": targets must be int64, but is " + dtype_name(targets.dtype()));
+  if (rows > 0 && catalogue == 0) refuse(op + ": weight must have an item at least, but has shape " + shape(weight));
+  const std::vector<std::int64_t> wanted = read_offsets<std::int64_t>(targets);
+  for (const std::int64_t target : wanted)
+    if (target < 0 || target >= catalogue)
+      refuse(op + ": targets must lie in 0.." + std::to_string(catalogue - 1) + ", but one is " + std::to_string(target));
+
+  const std::int64_t none[2] = {0, 0}, one = 1;
+  Tensor loss = Tensor::empty(0, &one, &one, aoti_torch_dtype_float64(), hidden);
+  Tensor d_hidden = Tensor::empty(2, gradients ? hidden.sizes() : none, hidden.strides(), hidden.dtype(), hidden);
+  Tensor d_weight = Tensor::empty(2, gradients ? weight.sizes() : none, weight.strides(), weight.dtype(), weight);
+  with_float_or_double(op, "hidden", hidden, [&](auto element) {
+    using T = typename decltype(element)::type;
+    T *to_hidden = gradients ? d_hidden.data<T>() : nullptr, *to_weight = gradients ? d_weight.data<T>() : nullptr;
+    if (rows == 0)
+      for (std::int64_t i = 0; i < d_weight.numel(); ++i) to_weight[i] = 0;
+    *loss.data<double>() = rows == 0 ? 0 : LinearCrossEntropy<T>(hidden, weight, wanted.data(), to_hidden, to_weight)();
+  });
+  stack[0] = loss.release();
+  stack[1] = d_hidden.release();
+  stack[2] = d_weight.release();
+}
+
+[[maybe_unused]] const bool registered = [] {
+  TorchLibraryHandle cpu;  // lives as long as the process
+  RECBLR_OK(aoti_torch_library_init_impl("recblr", "CPU", "recblr/cpp/torch/linear_cross_entropy_cpu.cpp", 0, &cpu));
+  RECBLR_OK(torch_library_impl(cpu, "_linear_cross_entropy", &linear_cross_entropy, kVersion));
+  return true;
+}();
+
+}  // namespace
+}  // namespace recblr::torch_abi

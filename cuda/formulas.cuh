@@ -1,0 +1,31 @@
+// The formulas that CPU kernels use too, and what they ask of a device: conversions between the types that elements are
+// stored and computed in.
+#pragma once
+#include "device.cuh"
+#include "../cpp/core/scan.h"
+
+namespace recblr::cuda {
+
+#if defined(__CUDACC__)
+template <typename T>
+RECBLR_HD T widen(T x) {
+  return x;
+}
+RECBLR_HD float widen(Bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+RECBLR_HD float widen(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
+
+// Stores x as the nearest T, ties to even.
+template <typename T>
+RECBLR_HD void put(T& at, T x) {
+  at = x;
+}
+RECBLR_HD void put(Bfloat16& at, float x) { at.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+RECBLR_HD void put(Float16& at, float x) { at.bits = __half_as_ushort(__float2half_rn(x)); }
+#else
+#include "../cpp/core/conversions.h"
+#endif
+
+#include "../cpp/core/recurrence.h"
+#include "../cpp/core/walk.h"
+
+}  // namespace recblr::cuda

@@ -1,0 +1,160 @@
+// Memory in packs: a thread's neighbouring elements, read and written at once; and a ring of packs on their way from
+// memory, several steps of time ahead of their use.
+#pragma once
+#include "formulas.cuh"
+
+namespace recblr::cuda {
+
+// N elements in the type that they are stored in, aligned to all of them.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T at[N];
+};
+
+// As many machine words as B bytes take.
+template <int B>
+struct Word;
+#if defined(__CUDACC__)
+template <>
+struct Word<16> {
+  using type = uint4;
+};
+template <>
+struct Word<8> {
+  using type = uint2;
+};
+template <>
+struct Word<4> {
+  using type = unsigned;
+};
+template <>
+struct Word<2> {
+  using type = unsigned short;
+};
+#endif
+
+// `at` is aligned to the pack.  Of memory that nothing writes while the kernel runs.
+template <typename T, int N>
+RECBLR_HD Pack<T, N> load_pack(const T* at) {
+  Pack<T, N> pack;
+#if defined(__CUDACC__)
+  using W = typename Word<static_cast<int>(sizeof pack)>::type;
+  const W word = __ldg(reinterpret_cast<const W*>(at));
+  memcpy(&pack, &word, sizeof pack);
+#else
+  ::cuda_on_host::expect_aligned(at, sizeof pack);
+  std::memcpy(&pack, at, sizeof pack);
+#endif
+  return pack;
+}
+template <typename T, int N>
+RECBLR_HD void store_pack(T* at, const Pack<T, N>& pack) {
+#if defined(__CUDACC__)
+  using W = typename Word<static_cast<int>(sizeof pack)>::type;
+  W word;
+  memcpy(&word, &pack, sizeof pack);
+  *reinterpret_cast<W*>(at) = word;
+#else
+  ::cuda_on_host::expect_aligned(at, sizeof pack);
+  std::memcpy(at, &pack, sizeof pack);
+#endif
+}
+
+template <typename T, int N>
+RECBLR_HD void widen(const Pack<T, N>& pack, Accumulate<T>* x) {
+#pragma unroll
+  for (int k = 0; k < N; ++k) x[k] = widen(pack.at[k]);
+}
+template <int N, typename T>
+RECBLR_HD void store_narrow(T* at, const Accumulate<T>* x) {
+  Pack<T, N> pack;
+#pragma unroll
+  for (int k = 0; k < N; ++k) put(pack.at[k], x[k]);
+  store_pack(at, pack);
+}
+
+// Asynchronous copies into shared memory, of 4, 8 or 16 bytes; committed in groups, which arrive in order.  Where the
+// hardware has none (sm_75), and of 2 bytes, they are ordinary ones.
+template <int B>
+RECBLR_HD void copy_async(void* to, const void* from) {
+#if !defined(__CUDACC__)
+  if constexpr (B >= 4) return ::cuda_on_host::copy_async(to, from, B);
+  std::memcpy(to, from, B);
+#else
+#if __CUDA_ARCH__ >= 800
+  if constexpr (B >= 4) {
+    const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    if constexpr (B == 16)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+    else
+      asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(B) : "memory");
+    return;
+  }
+#endif
+  using W = typename Word<B>::type;
+  *static_cast<W*>(to) = __ldg(static_cast<const W*>(from));
+#endif
+}
+RECBLR_HD void copy_async_commit() {
+#if !defined(__CUDACC__)
+  ::cuda_on_host::copy_async_commit();
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int kPending>
+RECBLR_HD void copy_async_wait() {
+#if !defined(__CUDACC__)
+  ::cuda_on_host::copy_async_wait(kPending);
+#elif __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+// What a thread will read: packs of kArrays arrays a step, kStages - 1 steps ahead.  Each thread copies for itself alone,
+// so nobody waits for another.
+//
+//   ring.begin(length, fetch);                  fetch(step, array) is where a step's pack of an array lies
+//   for each step: ring.next(fetch); ring.get(array, x)
+template <typename T, int N, int kArrays, int kStages, int kThreads>
+class Ring {
+  using Element = Pack<T, N>;
+
+ public:
+  static constexpr std::size_t kBytes = sizeof(Element) * kArrays * kStages * kThreads;  // of a block's shared memory
+
+  RECBLR_HD explicit Ring(unsigned char* shared) : mine_(reinterpret_cast<Element*>(shared) + threadIdx.x) {}
+
+  template <typename Fetch>
+  RECBLR_HD void begin(std::int64_t length, const Fetch& fetch) {
+    length_ = length, fetched_ = 0, stage_ = kStages - 1;
+    for (int k = 0; k < kStages - 1; ++k) start(k, fetch);
+  }
+  // Goes to the next step.  The stage that is filled is that of the step before, whose packs are in registers by now.
+  template <typename Fetch>
+  RECBLR_HD void next(const Fetch& fetch) {
+    copy_async_wait<kStages - 2>();
+    start(stage_, fetch);
+    stage_ = stage_ + 1 == kStages ? 0 : stage_ + 1;
+  }
+  RECBLR_HD void get(int array, Accumulate<T>* x) const { widen(*at(stage_, array), x); }
+
+ private:
+  RECBLR_HD Element* at(int stage, int array) const { return mine_ + (stage * kArrays + array) * kThreads; }
+  template <typename Fetch>
+  RECBLR_HD void start(int stage, const Fetch& fetch) {
+    if (fetched_ < length_) {
+#pragma unroll
+      for (int k = 0; k < kArrays; ++k)
+        if (const T* from = fetch(fetched_, k)) copy_async<sizeof(Element)>(at(stage, k), from);
+    }
+    ++fetched_;
+    copy_async_commit();  // a group a step, if an empty one: groups are counted
+  }
+
+  Element* mine_;
+  std::int64_t length_, fetched_;
+  int stage_;
+};
+
+}  // namespace recblr::cuda

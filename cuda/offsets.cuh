@@ -1,0 +1,70 @@
+// Offsets on a device, whose values nobody has looked at: brought into bounds and order by one small kernel, so that
+// those that follow may trust them.
+#pragma once
+#include "formulas.cuh"
+
+namespace recblr::cuda {
+
+constexpr int kOffsetThreads = 256;
+
+// Of offset i, brought into 0 .. rows; where they are out of order, kernels see the largest up to there.
+struct RawOffsets {
+  DeviceOffsets from;
+  std::int64_t count, rows;
+  RECBLR_HD std::int64_t at(std::int64_t i) const {
+    const std::int64_t value = from.wide ? static_cast<const std::int64_t*>(from.data)[i * from.stride]
+                                         : static_cast<const std::int32_t*>(from.data)[i * from.stride];
+    return value < 0 ? 0 : value > rows ? rows : value;
+  }
+};
+
+struct OffsetMaxima {
+  std::int64_t at[kOffsetThreads];
+};
+
+// One block: each thread finds the largest of its share, then passes over it again from the largest before it.
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) order_offsets(const RawOffsets raw, std::int64_t* to) {
+  RECBLR_SHARED(OffsetMaxima, maxima);
+  const std::int64_t share = (raw.count + kThreads - 1) / kThreads;
+  const std::int64_t begin = threadIdx.x * share, end = begin + share < raw.count ? begin + share : raw.count;
+  std::int64_t largest = 0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t value = raw.at(i);
+    if (value > largest) largest = value;
+  }
+  maxima.at[threadIdx.x] = largest;
+  __syncthreads();
+  largest = 0;
+  for (unsigned k = 0; k < threadIdx.x; ++k)
+    if (maxima.at[k] > largest) largest = maxima.at[k];
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t value = raw.at(i);
+    if (value > largest) largest = value;
+    to[i] = largest;
+  }
+}
+
+// Makes extent.offsets what kernels may trust.  Nothing happens where nothing is packed.
+inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, const Launch& to) {
+  if (!offsets.data) return nullptr;
+  const std::int64_t count = extent.sequences + 1;
+  auto* trusted = static_cast<std::int64_t*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(std::int64_t)));
+  if (!trusted) return "out of memory on the device";
+  extent.offsets = trusted;
+  return launch(order_offsets<kOffsetThreads>, 1, kOffsetThreads, 0, to, RawOffsets{offsets, count, extent.length}, trusted);
+}
+
+// Zeros in the rows that no sequence covers, those before the first one and behind the last.  All threads of the grid
+// call it.
+template <typename T>
+RECBLR_HD void zero_uncovered(const Extent& e, const View<T>& v) {
+  if (!e.offsets || !v.data) return;
+  const std::int64_t before = e.offsets[0], behind = e.length - e.offsets[e.sequences], covered = e.length - before - behind;
+  for (std::int64_t i = thread_index(); i < (before + behind) * e.channels; i += thread_count()) {
+    const std::int64_t n = i / e.channels, row = n < before ? n : n + covered;
+    put(v.data[row * v.time + i % e.channels * v.channel], Accumulate<T>());
+  }
+}
+
+}  // namespace recblr::cuda

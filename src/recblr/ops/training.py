@@ -1,0 +1,63 @@
+"""Operators inside of training: the reference in PyTorch, and what they return without computing.
+
+``_linear_cross_entropy`` takes the loss of :func:`recblr.nn.losses.linear_cross_entropy`, in float64, and
+where asked its gradients by hidden and weight, else tensors of no elements.
+
+``_dropout`` decides about each element by (seed, its number) alone: with p fixed it is linear, and its
+derivative is itself.  It has no reference: random bits differ between devices in PyTorch too.
+"""
+
+import torch
+from torch import Tensor
+
+from recblr.ops.schemas import LIBRARY
+
+KERNEL_DTYPES = (torch.float32, torch.float64)
+# Logits that the reference holds at a time, in rows enough to be worth their products' calls.
+CHUNK_ELEMENTS = 2**19
+MIN_CHUNK_ROWS = 64
+
+
+def _reference(
+    hidden: Tensor, weight: Tensor, targets: Tensor, gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows, catalogue = hidden.shape[0], weight.shape[0]
+    chunk = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // max(catalogue, 1))
+    loss = hidden.new_zeros((), dtype=torch.float64)
+    d_hidden = torch.empty_like(hidden) if gradients else hidden.new_empty(0, 0)
+    d_weight = torch.zeros_like(weight) if gradients else weight.new_empty(0, 0)
+    for start in range(0, rows, chunk):
+        h, columns = hidden[start : start + chunk], targets[start : start + chunk].unsqueeze(1)
+        logits = h @ weight.mT
+        logits.sub_(logits.amax(1, keepdim=True))
+        wanted = logits.gather(1, columns)
+        total = logits.exp_().sum(1, keepdim=True)
+        loss += (total.log() - wanted).sum(dtype=torch.float64)
+        if gradients:
+            logits.div_(total).scatter_add_(1, columns, logits.new_full((), -1.0).expand_as(columns))
+            torch.mm(logits, weight, out=d_hidden[start : start + chunk])
+            d_weight.addmm_(logits.mT, h)
+    for total in (loss, d_hidden, d_weight):
+        total.div_(max(rows, 1))
+    return loss, d_hidden, d_weight
+
+
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, gradients: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator, or in 16 bits, for which there is no kernel, the reference."""
+    function = torch.ops.recblr._linear_cross_entropy if hidden.dtype in KERNEL_DTYPES else _reference
+    loss, d_hidden, d_weight = function(hidden.contiguous(), weight.contiguous(), targets, gradients)
+    return loss, d_hidden, d_weight
+
+
+def _fake(hidden: Tensor, weight: Tensor, targets: Tensor, gradients: bool) -> tuple[Tensor, Tensor, Tensor]:
+    like = torch.empty_like if gradients else (lambda x: x.new_empty(0, 0))
+    return hidden.new_empty((), dtype=torch.float64), like(hidden), like(weight)
+
+
+def register() -> None:
+    """Register reference and fakes."""
+    LIBRARY.impl("_linear_cross_entropy", _reference, "CompositeExplicitAutograd")
+    torch.library.register_fake("recblr::_linear_cross_entropy", _fake)
+    torch.library.register_fake("recblr::_dropout", lambda x, *_: torch.empty_like(x))

@@ -1,0 +1,207 @@
+// What the tests of kernels on the host share: numbers of every type, arrays laid out in every way, and comparison with
+// results in double precision.
+#pragma once
+#include <cmath>
+#include <complex>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <type_traits>
+#include <vector>
+
+#include "../../cpp/core/scan.h"
+#include "../../cuda/launch.h"
+#include "shim.h"
+
+namespace check {
+
+using recblr::Accumulate;
+using recblr::View;
+using Exact = std::complex<double>;
+
+inline int failures = 0;
+
+inline float bits_to_float(std::uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+inline Exact exact(float x) { return x; }
+inline Exact exact(double x) { return x; }
+inline Exact exact(recblr::Bfloat16 x) { return bits_to_float(std::uint32_t{x.bits} << 16); }
+inline Exact exact(recblr::Float16 x) {
+  const int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
+  const double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
+                           : exponent     ? std::ldexp(1024 + fraction, exponent - 25)
+                                          : std::ldexp(fraction, -24);
+  return x.bits & 0x8000 ? -magnitude : magnitude;
+}
+template <typename T>
+Exact exact(recblr::Complex<T> x) {
+  return {x.re, x.im};
+}
+
+// A number of type T near x; the 16-bit ones by cutting off, |x| < 16.
+template <typename T>
+struct Near {
+  static T to(Exact x) { return static_cast<T>(x.real()); }
+};
+template <>
+struct Near<recblr::Bfloat16> {
+  static recblr::Bfloat16 to(Exact x) {
+    const float f = static_cast<float>(x.real());
+    std::uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    return {static_cast<std::uint16_t>(bits >> 16)};
+  }
+};
+template <>
+struct Near<recblr::Float16> {
+  static recblr::Float16 to(Exact x) {
+    int exponent = 0;
+    const double fraction = std::frexp(std::fabs(x.real()), &exponent);  // 0.5 .. 1
+    const bool normal = exponent > -14;
+    const int bits = normal ? (exponent + 14) << 10 | (static_cast<int>(std::ldexp(fraction, 11)) & 1023)
+                            : static_cast<int>(std::ldexp(std::fabs(x.real()), 24));
+    return {static_cast<std::uint16_t>(bits | (x.real() < 0 ? 0x8000 : 0))};
+  }
+};
+template <typename T>
+struct Near<recblr::Complex<T>> {
+  static recblr::Complex<T> to(Exact x) { return {static_cast<T>(x.real()), static_cast<T>(x.imag())}; }
+};
+
+template <typename T>
+constexpr double kTolerance = sizeof(T) == 2                                                                    ? 1e-2
+                              : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11
+                                                                                                         : 3e-5;
+
+// How a (sequence, time, channel) array lies in memory, in elements.  `gap` lies between neighbours, `shift` before the
+// first element, which is otherwise aligned to 16 bytes.
+struct Layout {
+  bool channel_first = false;
+  std::int64_t gap = 1, shift = 0;
+  std::int64_t pad = 0;  // elements more than a row needs
+};
+
+// Such an array on the heap, exactly as large as it must be, full of NaN until it is filled.
+template <typename T>
+class Array {
+ public:
+  Array(std::int64_t sequences, std::int64_t length, std::int64_t channels, Layout l = {})
+      : sequences_(sequences), length_(length), channels_(channels) {
+    const std::int64_t inner = l.channel_first ? sequences * length : channels, outer = l.channel_first ? channels : sequences * length;
+    const std::int64_t row = l.gap * inner + l.pad;
+    time_ = l.channel_first ? l.gap : row, channel_ = l.channel_first ? row : l.gap;
+    const std::int64_t size = outer && inner ? l.shift + (outer - 1) * row + (inner - 1) * l.gap + 1 : l.shift;
+    bytes_ = static_cast<std::size_t>(size) * sizeof(T);
+    memory_.reset(std::malloc(bytes_));
+    std::memset(memory_.get(), 0xff, bytes_);
+    data_ = static_cast<T*>(memory_.get()) + l.shift;
+  }
+  T& at(std::int64_t s, std::int64_t t, std::int64_t c) const { return data_[(s * length_ + t) * time_ + c * channel_]; }
+  T* data() const { return data_; }
+  operator View<T>() const { return {data_, length_ * time_, time_, channel_}; }
+  operator View<const T>() const { return {data_, length_ * time_, time_, channel_}; }
+
+  template <typename F>  // f(s, t, c), a number
+  void fill(const F& f) {
+    for (std::int64_t s = 0; s < sequences_; ++s)
+      for (std::int64_t t = 0; t < length_; ++t)
+        for (std::int64_t c = 0; c < channels_; ++c) at(s, t, c) = Near<T>::to(f(s, t, c));
+  }
+  void draw(std::mt19937& random, double most) {
+    std::uniform_real_distribution<double> value(-most, most);
+    fill([&](auto, auto, auto) { return Exact{value(random), value(random)}; });
+  }
+  bool same_bits(const Array& other) const { return bytes_ == other.bytes_ && std::memcmp(memory_.get(), other.memory_.get(), bytes_) == 0; }
+
+  // want(s, t, c) is compared with every element; `what` names the array and the case.
+  template <typename F>
+  void expect(const F& want, double tolerance, const char* what) const {
+    for (std::int64_t s = 0; s < sequences_; ++s)
+      for (std::int64_t t = 0; t < length_; ++t)
+        for (std::int64_t c = 0; c < channels_; ++c) {
+          const Exact got = exact(at(s, t, c)), wanted = want(s, t, c);
+          if (std::abs(got - wanted) <= tolerance * (1 + std::abs(wanted))) continue;
+          std::printf("%s: at sequence %lld, time %lld, channel %lld it is %.9g, not %.9g\n", what, static_cast<long long>(s),
+                      static_cast<long long>(t), static_cast<long long>(c), got.real(), wanted.real());
+          ++failures;
+          return;
+        }
+  }
+
+ private:
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  std::int64_t sequences_, length_, channels_, time_, channel_;
+  std::size_t bytes_;
+  std::unique_ptr<void, Free> memory_;
+  T* data_;
+};
+
+// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() {
+    for (void* p : all_) std::free(p);
+  }
+  recblr::cuda::Launch launch(int regime = 0) {
+    recblr::cuda::Launch to;
+    to.regime = regime, to.context = this;
+    to.allocate = [](void* self, std::size_t bytes) {
+      void* memory = std::malloc(bytes);
+      std::memset(memory, 0xff, bytes);
+      static_cast<Scratch*>(self)->all_.push_back(memory);
+      return memory;
+    };
+    return to;
+  }
+
+ private:
+  std::vector<void*> all_;
+};
+
+// Offsets as a kernel sees them, of either width, and what they must be taken for: in bounds, in order.
+struct Offsets {
+  std::vector<std::int64_t> wide, trusted;
+  std::vector<std::int32_t> narrow;
+  bool use_wide;
+
+  Offsets(const std::vector<std::int64_t>& values, std::int64_t rows, bool use_wide) : use_wide(use_wide) {
+    std::int64_t largest = 0;
+    for (std::int64_t v : values) {
+      wide.push_back(v), wide.push_back(-7);  // every other one, to be skipped
+      narrow.push_back(static_cast<std::int32_t>(v)), narrow.push_back(-7);
+      largest = std::max(largest, std::min(v, rows));
+      trusted.push_back(largest);
+    }
+  }
+  operator recblr::cuda::DeviceOffsets() const {
+    return {use_wide ? static_cast<const void*>(wide.data()) : narrow.data(), use_wide, 2};
+  }
+};
+
+inline void expect_launched(const char* error) {
+  if (error) std::printf("not launched: %s\n", error), ++failures;
+}
+
+// Calls run() in each of the orders in which threads and blocks may run.
+template <typename F>
+void in_every_order(const F& run) {
+  using cuda_on_host::Order;
+  for (Order order : {Order::forward, Order::reverse, Order::shuffled}) {
+    cuda_on_host::machine.order = order;
+    run();
+  }
+}
+
+}  // namespace check

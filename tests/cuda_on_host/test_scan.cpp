@@ -1,0 +1,138 @@
+// The scan's kernels, run on the host, against a plain loop in double precision: every regime and element type, both
+// directions, packed and padded, with and without states, every kind of layout, in three orders of threads.
+#include "check.h"
+
+#include "../../cuda/scan.cu"
+
+namespace {
+
+using namespace check;
+using recblr::Extent;
+
+struct Case {
+  std::int64_t sequences, length, channels;
+  bool packed, reverse, states;
+  Layout layout;
+  int regime;
+};
+
+// Row numbers of a case's sequences; when packed, offsets that must be repaired now and then.
+std::vector<std::int64_t> draw_offsets(const Case& c, std::mt19937& random, std::int64_t& rows) {
+  std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length), coin(0, 3);
+  std::vector<std::int64_t> offsets{0};
+  for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
+  rows = offsets.back();
+  if (coin(random) || c.sequences == 0) return offsets;
+  rows += coin(random);  // behind the last sequence
+  offsets[0] = coin(random) - 1;
+  std::uniform_int_distribution<std::size_t> one(0, offsets.size() - 1);
+  offsets[one(random)] = std::uniform_int_distribution<std::int64_t>(-rows - 9, 2 * rows + 9)(random);
+  return offsets;
+}
+
+template <typename T>
+void check_case(const Case& c, std::mt19937& random) {
+  using A = Accumulate<T>;
+  std::int64_t rows = c.sequences * c.length;
+  std::vector<std::int64_t> first;
+  if (c.packed) first = draw_offsets(c, random, rows);
+  const Offsets offsets(first, rows, random() % 2);
+  const std::int64_t planes = c.packed ? 1 : c.sequences, length = c.packed ? rows : c.length;
+  const auto array = [&] { return Array<T>(planes, length, c.channels, c.layout); };
+  const auto state = [&] { return Array<A>(c.sequences, 1, c.channels); };
+  Array<T> a = array(), b = array(), dh = array(), h_in = array();
+  Array<A> initial = state(), dfinal = state();
+  for (auto* x : {&a, &b, &dh, &h_in}) x->draw(random, 0.9);
+  for (auto* x : {&initial, &dfinal}) x->draw(random, 0.9);
+
+  // The truth.  Rows that no sequence covers stay zero.
+  const std::int64_t width = c.channels;
+  const auto index = [&](std::int64_t row, std::int64_t k) { return static_cast<std::size_t>(row * width + k); };
+  std::vector<Exact> h(static_cast<std::size_t>(rows * width)), da = h, db = h;
+  std::vector<Exact> final(static_cast<std::size_t>(c.sequences * width)), dinitial = final;
+  for (std::int64_t s = 0; s < c.sequences; ++s) {
+    const auto at = static_cast<std::size_t>(s);
+    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length, end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
+    for (std::int64_t k = 0; k < width; ++k) {
+      const auto row = [&](std::int64_t t) { return c.reverse ? end - 1 - t : begin + t; };
+      const auto read = [&](const Array<T>& x, std::int64_t t) {
+        return exact(c.packed ? x.at(0, row(t), k) : x.at(s, row(t) - begin, k));
+      };
+      const Exact start = c.states ? exact(initial.at(s, 0, k)) : 0;
+      Exact value = start, carry = c.states ? exact(dfinal.at(s, 0, k)) : 0;
+      for (std::int64_t t = 0; t < end - begin; ++t) h[index(row(t), k)] = value = read(a, t) * value + read(b, t);
+      final[index(s, k)] = value;
+      for (std::int64_t t = end - begin - 1; t >= 0; --t) {
+        const Exact g = carry + read(dh, t);
+        db[index(row(t), k)] = g;
+        da[index(row(t), k)] = c.states || t > 0 ? g * std::conj(t > 0 ? read(h_in, t - 1) : start) : 0;
+        carry = std::conj(read(a, t)) * g;
+      }
+      dinitial[index(s, k)] = carry;
+    }
+  }
+  const auto wanted = [&](const std::vector<Exact>& v) {
+    return [&](std::int64_t s, std::int64_t t, std::int64_t k) { return v[index(s * length + t, k)]; };
+  };
+  const auto wanted_state = [&](const std::vector<Exact>& v) {
+    return [&](std::int64_t s, std::int64_t, std::int64_t k) { return v[index(s, k)]; };
+  };
+
+  Extent e;
+  e.sequences = c.sequences, e.length = length, e.channels = width, e.reverse = c.reverse;
+  const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
+  const View<const A> none;
+  std::vector<Array<T>> results;
+  in_every_order([&] {
+    Array<T> got_h = array(), got_da = array(), got_db = array();
+    Array<A> got_final = state(), got_dinitial = state();
+    Scratch scratch;
+    recblr::ScanForward<T> forward;
+    forward.extent = e, forward.a = a, forward.b = b, forward.h = got_h, forward.final = got_final;
+    forward.initial = c.states ? View<const A>(initial) : none;
+    expect_launched(recblr::cuda::scan_forward(forward, device, scratch.launch(c.regime)));
+    recblr::ScanBackward<T> backward;
+    backward.extent = e, backward.dh = dh, backward.a = a, backward.h = h_in;
+    backward.da = got_da, backward.db = got_db, backward.dinitial = got_dinitial;
+    backward.initial = c.states ? View<const A>(initial) : none, backward.dfinal = c.states ? View<const A>(dfinal) : none;
+    expect_launched(recblr::cuda::scan_backward(backward, device, scratch.launch(c.regime)));
+
+    char what[200];
+    const auto name = [&](const char* array) {
+      std::snprintf(what, sizeof what, "%s (regime %d, %lld x %lld x %lld, packed %d, reverse %d, states %d, channel first %d, gap %lld, shift %lld, %zu bytes)",
+                    array, c.regime, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(width),
+                    c.packed, c.reverse, c.states, c.layout.channel_first, static_cast<long long>(c.layout.gap),
+                    static_cast<long long>(c.layout.shift), sizeof(T));
+      return what;
+    };
+    got_h.expect(wanted(h), kTolerance<T>, name("h"));
+    got_final.expect(wanted_state(final), kTolerance<A>, name("final"));
+    got_da.expect(wanted(da), kTolerance<T>, name("da"));
+    got_db.expect(wanted(db), kTolerance<T>, name("db"));
+    got_dinitial.expect(wanted_state(dinitial), kTolerance<A>, name("dinitial"));
+    results.push_back(std::move(got_h)), results.push_back(std::move(got_da));
+  });
+  for (std::size_t i = 2; i < results.size(); ++i)
+    if (!results[i].same_bits(results[i % 2])) std::printf("another order of threads gives other bits\n"), ++failures;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
+  const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}};
+  int cases = 0;
+  for (int regime : {1})
+    for (std::int64_t sequences : {0, 1, 3})
+      for (std::int64_t length : {0, 1, 2, 9, 41})
+        for (std::int64_t channels : {1, 6, 8, 20, 64, 140})
+          for (int bits = 0; bits < 8; ++bits) {
+            const Layout& layout = layouts[random() % 6];
+            const Case c{sequences, length, channels, bool(bits & 1), bool(bits & 2), bool(bits & 4), layout, regime};
+#define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
+            RECBLR_ELEMENT_TYPES(RECBLR_CHECK)
+          }
+  std::printf("scan on the host: %d cases, %lld launches, %d failures\n", cases,
+              static_cast<long long>(cuda_on_host::machine.launches), failures);
+  return failures ? 1 : 0;
+}

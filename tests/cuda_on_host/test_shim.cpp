@@ -1,0 +1,109 @@
+// The shim itself: what it lets kernels do, and that it ends a program that does what a GPU would not forgive.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <functional>
+
+#include "check.h"
+
+#include "../../cuda/memory.cuh"
+
+namespace {
+
+using namespace check;
+using namespace recblr::cuda;
+
+const Launch kNowhere{};
+
+struct Sums {
+  float at[64];
+};
+
+void expect(bool holds, const char* what) {
+  if (!holds) std::printf("%s\n", what), ++failures;
+}
+
+// Each thread's sum with the neighbour of its number's other parity, through shared memory.
+template <bool kBarrier>
+void neighbours(const float* x, float* y) {
+  RECBLR_SHARED(Sums, shared);
+  shared.at[threadIdx.x] = x[thread_index()];
+  if (kBarrier) __syncthreads();
+  y[thread_index()] = shared.at[threadIdx.x] + shared.at[threadIdx.x ^ 1];
+}
+
+void warp_sum(const float* x, float* y) {
+  float sum = x[thread_index()];
+  for (int by = 16; by > 0; by /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, by);
+  const float before = __shfl_up_sync(0xffffffffu, sum, 1), after = __shfl_down_sync(0xffffffffu, before, 1);
+  y[thread_index()] = __shfl_sync(0xffffffffu, after, 7);
+}
+
+template <bool kWait>
+void copied(const float* x, float* y) {
+  RECBLR_SHARED_BYTES(shared);
+  float* mine = reinterpret_cast<float*>(shared) + threadIdx.x;
+  copy_async<4>(mine, x + thread_index());
+  copy_async_commit();
+  if (kWait) copy_async_wait<0>();
+  y[thread_index()] = *mine;
+}
+
+void diverging(float*) {
+  if (threadIdx.x != 5) __syncthreads();
+}
+void two_barriers(float*) {
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
+}
+void half_a_warp(float*) {
+  if (threadIdx.x % 32 < 16) __shfl_sync(0xffffffffu, 1.0f, 0);
+  __syncthreads();
+}
+void misaligned(float* y) { store_pack(y + 1, Pack<float, 4>{}); }
+
+// Whether f() ends the program.
+bool dies(const std::function<void()>& f) {
+  std::fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!std::freopen("/dev/null", "w", stderr)) _exit(2);
+    f();
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+}  // namespace
+
+int main() {
+  std::vector<float> x(128), y(128);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
+  const float *from = x.data();
+  float* to = y.data();
+  int wrong_without_barrier = 0, wrong_without_wait = 0;
+  in_every_order([&] {
+    launch(neighbours<true>, 2, 64, 0, kNowhere, from, to);
+    for (std::size_t i = 0; i < 128; ++i) expect(y[i] == x[i] + x[i ^ 1], "a neighbour's value is not there after a barrier");
+    launch(neighbours<false>, 2, 64, 0, kNowhere, from, to);
+    for (std::size_t i = 0; i < 128; ++i) wrong_without_barrier += !(y[i] == x[i] + x[i ^ 1]);
+    launch(warp_sum, 2, 64, 0, kNowhere, from, to);
+    for (std::size_t i = 0; i < 128; ++i) expect(y[i] == static_cast<float>(i / 32 * 1024 + 496), "a warp's sum is wrong");
+    launch(copied<true>, 2, 64, 64 * sizeof(float), kNowhere, from, to);
+    expect(x == y, "an asynchronous copy has not arrived");
+    launch(copied<false>, 2, 64, 64 * sizeof(float), kNowhere, from, to);
+    wrong_without_wait += !(x == y);
+  });
+  expect(wrong_without_barrier == 3 * 64, "half the threads must read NaN where a barrier is missing");
+  expect(wrong_without_wait == 2, "a copy that is not waited for must be missing, but in reverse order");
+  for (auto kernel : {diverging, two_barriers, half_a_warp, misaligned})
+    expect(dies([&] { launch(kernel, 1, 64, 0, kNowhere, to); }), "a kernel that must not pass does");
+  expect(!dies([&] { launch(neighbours<true>, 1, 64, 0, kNowhere, from, to); }), "a kernel that must pass dies");
+  std::printf("shim: %d failures\n", failures);
+  return failures ? 1 : 0;
+}
