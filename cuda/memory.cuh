@@ -60,6 +60,20 @@ RECBLR_HD void store_pack(T* at, const Pack<T, N>& pack) {
 #endif
 }
 
+// A pack in shared memory, read at once.
+template <typename T, int N>
+RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
+  Pack<T, N> pack;
+#if defined(__CUDACC__)
+  using W = typename Word<static_cast<int>(sizeof pack)>::type;
+  const W word = *reinterpret_cast<const W*>(at);
+  memcpy(&pack, &word, sizeof pack);
+#else
+  std::memcpy(&pack, at, sizeof pack);
+#endif
+  return pack;
+}
+
 template <typename T, int N>
 RECBLR_HD void widen(const Pack<T, N>& pack, Accumulate<T>* x) {
 #pragma unroll
@@ -138,6 +152,13 @@ class Ring {
     stage_ = stage_ + 1 == kStages ? 0 : stage_ + 1;
   }
   RECBLR_HD void get(int array, Accumulate<T>* x) const { widen(*at(stage_, array), x); }
+  // The step's packs of the first K arrays, as they are stored.
+  template <int K>
+  RECBLR_HD void get(Element (&packs)[K]) const {
+    static_assert(K <= kArrays, "a step has no more arrays");
+#pragma unroll
+    for (int k = 0; k < K; ++k) packs[k] = copy_of(at(stage_, k));
+  }
 
  private:
   RECBLR_HD Element* at(int stage, int array) const { return mine_ + (stage * kArrays + array) * kThreads; }

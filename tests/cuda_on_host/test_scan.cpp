@@ -122,9 +122,9 @@ int main(int argc, char** argv) {
   std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
   const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}};
   int cases = 0;
-  for (int regime : {1})
+  for (int regime : {1, 2, 3})
     for (std::int64_t sequences : {0, 1, 3})
-      for (std::int64_t length : {0, 1, 2, 9, 41})
+      for (std::int64_t length : {0, 1, 2, 9, 41, 139})
         for (std::int64_t channels : {1, 6, 8, 20, 64, 140})
           for (int bits = 0; bits < 8; ++bits) {
             const Layout& layout = layouts[random() % 6];
