@@ -53,7 +53,7 @@ RECBLR_HD void store_pack(T* at, const Pack<T, N>& pack) {
   using W = typename Word<static_cast<int>(sizeof pack)>::type;
   W word;
   memcpy(&word, &pack, sizeof pack);
-  *reinterpret_cast<W*>(at) = word;
+  __stwb(reinterpret_cast<W*>(at), word);  // says that memory is global, which the compiler may not see
 #else
   ::cuda_on_host::expect_aligned(at, sizeof pack);
   std::memcpy(at, &pack, sizeof pack);
@@ -72,6 +72,15 @@ RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
   std::memcpy(&pack, at, sizeof pack);
 #endif
   return pack;
+}
+
+// N states from registers to shared memory or back, in words of up to 16 bytes, to which they are aligned there.
+template <int N, typename A>
+RECBLR_HD void copy_states(const A* from, A* to) {
+  constexpr int kWord = N * sizeof(A) % 16 == 0 ? 16 : N * sizeof(A) % 8 == 0 ? 8 : 4, kOfWord = kWord / static_cast<int>(sizeof(A));
+  using Part = Pack<A, kOfWord>;
+#pragma unroll
+  for (int k = 0; k < N; k += kOfWord) *reinterpret_cast<Part*>(to + k) = *reinterpret_cast<const Part*>(from + k);
 }
 
 template <typename T, int N>

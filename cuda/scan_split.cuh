@@ -74,11 +74,11 @@ __global__ void __launch_bounds__(kCarryThreads) carry_states(const __grid_const
   for (std::int64_t n = 0;; ++n) {
     store_narrow<N>(w.incoming + place(n) * w.channels + c, state);
     if (n == count - 1) return;
-    A product[N], from_zero[N];
+    Pack<A, N> in[2];
     ring.next(fetch);
-    ring.get(0, product), ring.get(1, from_zero);
+    ring.get(in);
 #pragma unroll
-    for (int k = 0; k < N; ++k) state[k] = step_over(product[k], state[k], from_zero[k]);
+    for (int k = 0; k < N; ++k) state[k] = step_over(in[0].at[k], state[k], in[1].at[k]);
   }
 }
 

@@ -71,20 +71,19 @@ __global__ void __launch_bounds__(kWarpThreads) scan_warps(const __grid_constant
       ring.get(in[n]);
       if (first + n < length) Cell::summarise(in[n], product, from_zero);
     }
-#pragma unroll
-    for (int k = 0; k < N; ++k) {
-      summaries.product[turn][threadIdx.x][k] = product[k];
-      summaries.from_zero[turn][threadIdx.x][k] = from_zero[k];
-    }
+    copy_states<N>(product, summaries.product[turn][threadIdx.x]);
+    copy_states<N>(from_zero, summaries.from_zero[turn][threadIdx.x]);
     __syncthreads();
     A state[N] = {};
 #pragma unroll 4
     for (int n = 0; n < kWarpChunks; ++n) {
       const int other = n * kWarpPacks + static_cast<int>(threadIdx.x % kWarpPacks);
+      copy_states<N>(summaries.product[turn][other], product);
+      copy_states<N>(summaries.from_zero[turn][other], from_zero);
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         if (n == chunk) state[k] = carry[k];
-        carry[k] = step_over(summaries.product[turn][other][k], carry[k], summaries.from_zero[turn][other][k]);
+        carry[k] = step_over(product[k], carry[k], from_zero[k]);
       }
     }
     if (first >= length) continue;
