@@ -15,7 +15,7 @@ constexpr int kWarpChunks = kWarpThreads / kWarpPacks;         // of a tile
 constexpr int kChunkSteps = 4;
 constexpr int kTileSteps = kWarpChunks * kChunkSteps;
 
-// Stages for a chunk in registers' stead and the next one; fewer where a step has more arrays.
+// Deep enough that a chunk is under way while the one before is scanned; less where a step reads more.
 template <typename Cell>
 using WarpRing = Ring<typename Cell::Element, Cell::kChannels, Cell::kArrays, Cell::kArrays == 2 ? 8 : 6, kWarpThreads>;
 

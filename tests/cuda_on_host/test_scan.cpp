@@ -4,7 +4,7 @@
 
 #if defined(RECBLR_REDUCED)  // mutants.py
 #undef RECBLR_ELEMENT_TYPES
-#define RECBLR_ELEMENT_TYPES(macro) macro(float) macro(::recblr::Bfloat16)
+#define RECBLR_ELEMENT_TYPES(macro) macro(float)
 #endif
 #include "../../cuda/scan.cu"
 
@@ -13,7 +13,7 @@ namespace {
 using namespace check;
 using recblr::Extent;
 
-const Layout kLayouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}};
+const Layout kLayouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}, {false, 1, 0, 1}};
 
 struct Case {
   std::int64_t sequences, length, channels;
@@ -47,7 +47,7 @@ void check_case(const Case& c, std::mt19937& random) {
   const Offsets offsets(first, rows, random() % 2);
   const std::int64_t planes = c.packed ? 1 : c.sequences, length = c.packed ? rows : c.length;
   Layout own[7];  // of a, b, dh, h, and of the outputs h, da, db
-  for (Layout& l : own) l = c.mixed ? kLayouts[random() % 6] : c.layout;
+  for (Layout& l : own) l = c.mixed ? kLayouts[random() % 7] : c.layout;
   const auto array = [&](int n) { return Array<T>(planes, length, c.channels, own[n]); };
   const auto state = [&] { return Array<A>(c.sequences, 1, c.channels); };
   Array<T> a = array(0), b = array(1), dh = array(2), h_in = array(3);
@@ -133,7 +133,7 @@ void check_case(const Case& c, std::mt19937& random) {
 int main(int argc, char** argv) {
   std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
 #if defined(RECBLR_REDUCED)
-  const std::vector<std::int64_t> sequence_counts{1, 3}, lengths{0, 9, 139}, widths{1, 20, 40};
+  const std::vector<std::int64_t> sequence_counts{1, 3}, lengths{0, 9, 139}, widths{1, 20};
 #else
   const std::vector<std::int64_t> sequence_counts{0, 1, 3}, lengths{0, 1, 2, 9, 41, 139}, widths{1, 6, 8, 20, 64, 140};
 #endif
@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
       for (std::int64_t length : lengths)
         for (std::int64_t channels : widths)
           for (int bits = 0; bits < 8; ++bits) {
-            const Layout& layout = kLayouts[random() % 6];
+            const Layout& layout = kLayouts[random() % 7];
             const bool mixed = random() % 4 == 0, final = random() % 4 != 0;
             const Case c{sequences, length, channels, bool(bits & 1), bool(bits & 2), bool(bits & 4), layout, mixed, final, regime};
 #define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
