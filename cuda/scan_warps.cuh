@@ -9,7 +9,7 @@
 
 namespace recblr::cuda {
 
-constexpr int kWarpThreads = 128;
+constexpr int kWarpThreads = 128, kWarpBlocks = 3;  // blocks on a multiprocessor, for which registers must do
 constexpr int kWarpPacks = 8;                                  // side by side: 128 bytes of a row
 constexpr int kWarpChunks = kWarpThreads / kWarpPacks;         // of a tile
 constexpr int kChunkSteps = 4;
@@ -33,7 +33,7 @@ RECBLR_EVERYWHERE std::int64_t warp_blocks(const Extent& e, int pack) {
 }
 
 template <typename Cell>
-__global__ void __launch_bounds__(kWarpThreads) scan_warps(const __grid_constant__ typename Cell::Work w) {
+__global__ void __launch_bounds__(kWarpThreads, kWarpBlocks) scan_warps(const __grid_constant__ typename Cell::Work w) {
   using A = typename Cell::State;
   constexpr int N = Cell::kChannels;
   RECBLR_SHARED_BYTES(shared);
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kWarpThreads) scan_warps(const __grid_constant
     copy_states<N>(from_zero, summaries.from_zero[turn][threadIdx.x]);
     __syncthreads();
     A state[N] = {};
-#pragma unroll 4
+#pragma unroll 2
     for (int n = 0; n < kWarpChunks; ++n) {
       const int other = n * kWarpPacks + static_cast<int>(threadIdx.x % kWarpPacks);
       copy_states<N>(summaries.product[turn][other], product);

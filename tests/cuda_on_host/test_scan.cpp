@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
 #if defined(RECBLR_REDUCED)
   const std::vector<std::int64_t> sequence_counts{1, 3}, lengths{0, 9, 139}, widths{1, 20};
 #else
-  const std::vector<std::int64_t> sequence_counts{0, 1, 3}, lengths{0, 1, 2, 9, 41, 139}, widths{1, 6, 8, 20, 64, 140};
+  const std::vector<std::int64_t> sequence_counts{0, 1, 3}, lengths{0, 1, 2, 9, 41, 139}, widths{1, 6, 8, 20, 72};
 #endif
   int cases = 0;
   for (int regime : {1, 2, 3})
