@@ -2,6 +2,7 @@
 #include "bdlru.h"
 
 #include "bdlru_rows.cuh"
+#include "bdlru_split.cuh"
 #include "bdlru_warps.cuh"
 #include "packs.h"
 #include "sums.cuh"
@@ -97,6 +98,62 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   });
 }
 
+// A piece is long enough to be worth three launches, and there are some two thousand of pieces times blocks of channels: of
+// the shape alone, so that the same input gives the same bits on every device that splits it.
+std::int64_t piece_length(const Extent& e) {
+  constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
+  const std::int64_t length = all_rows(e) * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
+  return length > kLeast ? length : kLeast;
+}
+
+// The pieces of w's sequences, as e's segments, and where each sequence's begin.
+const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
+  const Cuts cuts{e, piece_length(e)};
+  const std::int64_t count = (all_rows(e) + cuts.length - 1) / cuts.length + e.sequences;
+  first = scratch<std::int64_t>(to, e.sequences + 1);
+  auto* pieces = scratch<Segment>(to, count);
+  if (!first || !pieces) return kNoMemory;
+  e.segments = pieces, e.segment_count = count;
+  if (const char* error = launch(number_pieces<kSplitThreads>, 1, kSplitThreads, 0, to, cuts, first)) return error;
+  return launch(list_pieces<kSplitThreads>, (count + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, cuts, first, pieces, count);
+}
+
+// Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
+template <bool backward, typename T>
+const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start, Accumulate<T>* last, const Launch& to,
+                  View<const Accumulate<T>>& incoming) {
+  using A = Accumulate<T>;
+  Extent& e = in.extent;
+  std::int64_t* first = nullptr;
+  if (const char* error = cut(e, to, first)) return error;
+  A *product = scratch<A>(to, e.segment_count * e.channels), *from_zero = scratch<A>(to, e.segment_count * e.channels);
+  if (!product || !from_zero) return kNoMemory;
+  incoming = {product, e.channels, 0, 1};
+  const char* error = with_pair<T>(pair_of_channels<T>(e, to, in.x, in.gates, in.z, dy), [&](auto n) {
+    constexpr int N = decltype(n)::value;
+    return launch(bdlru_split_summary<backward, T, N>, e.segment_count * channel_blocks(e, N), kSplitThreads,
+                  SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads, to, in, dy, product, from_zero);
+  });
+  if (error) return error;
+  return launch(bdlru_split_carry<backward, A>, (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, first,
+                e.sequences, e.channels, start, product, from_zero, last);
+}
+
+template <typename T>
+const char* pieces(BdlruForward<T> w, const Launch& to) {
+  View<const Accumulate<T>> incoming;
+  if (const char* error = split<false>(w.in, View<const T>{}, w.in.initial, w.final, to, incoming)) return error;
+  w.in.initial = incoming;
+  return warps(w, to);
+}
+template <typename T>
+const char* pieces(BdlruBackward<T> w, const Launch& to) {
+  View<const Accumulate<T>> incoming;
+  if (const char* error = split<true>(w.in, w.dy, w.dfinal, w.dinitial, to, incoming)) return error;
+  w.dfinal = incoming;
+  return warps(w, to, false);
+}
+
 template <typename Work>
 int regime_of(const Work& w, const DeviceOffsets& offsets, const Launch& to) {
   return to.regime ? to.regime : bdlru_regime(w.in.extent, offsets.data, multiprocessors(to));
@@ -104,10 +161,13 @@ int regime_of(const Work& w, const DeviceOffsets& offsets, const Launch& to) {
 
 }  // namespace
 
-int bdlru_regime(const Extent& e, bool /*packed*/, int multiprocessors) {
-  constexpr std::int64_t kBusy = 1024;  // channels of sequences that keep a multiprocessor's threads at work
+int bdlru_regime(const Extent& e, bool packed, int multiprocessors) {
+  constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
+  constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
   if (e.sequences * e.channels >= kBusy * multiprocessors) return 1;
-  return 2;
+  // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
+  const std::int64_t rows = packed ? e.length : e.sequences * e.length;
+  return e.sequences * channel_blocks(e, 1) < multiprocessors && rows >= kLong * e.sequences ? 3 : 2;
 }
 
 template <typename T>
@@ -116,7 +176,7 @@ const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offs
   if (w.in.extent.channels == 0) return nullptr;
   const int regime = regime_of(w, offsets, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
-  return regime == 1 ? rows(w, to) : warps(w, to);
+  return regime == 1 ? rows(w, to) : regime == 2 ? warps(w, to) : pieces(w, to);
 }
 
 template <typename T>
@@ -126,7 +186,7 @@ const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& of
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
   if (w.in.extent.channels == 0)
     return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, all_rows(w.in.extent), w.dscale, to) : nullptr;
-  return warps(w, to, regime == 1);
+  return regime == 3 ? pieces(w, to) : warps(w, to, regime == 1);
 }
 
 #define RECBLR_INSTANTIATE(T)                                                                        \
