@@ -1,12 +1,12 @@
-// Launches the causal convolution and its adjoint on a CUDA device.  Work is as on the CPU (cpp/core/causal_conv1d.h),
-// with device pointers; but dtaps and dbias get the sums over all rows, (K, C) and (C).
+// Launches the causal convolution and its adjoint (cpp/core/causal_conv1d.h) on a GPU.
 #pragma once
 #include "../cpp/core/causal_conv1d.h"
 #include "launch.h"
 
 namespace recblr::cuda {
 
-// Enqueue on the stream, and return null or CUDA's error as text.  T is float, double, Bfloat16 or Float16.
+// Null, or what went wrong.  T is float, double, Bfloat16 or Float16.  final, dinitial and dy may be absent; an absent
+// dy means zeros.  Other than on a CPU, dtaps (K, C) and dbias (C) get the sums over all rows.
 template <typename T>
 const char* conv_forward(const ConvForward<T>&, const DeviceOffsets&, const Launch&);
 template <typename T>

@@ -99,6 +99,9 @@ RECBLR_HD Exponentials<float> exponentials(float x) {
 }
 RECBLR_HD Exponentials<double> exponentials(double x) { return {::exp(x), ::expm1(x)}; }
 
+// The sigmoid for results that are stored in 16 bits: off by a relative 2^-21 and, exp's argument being rounded, |x| 2^-23.
+RECBLR_HD float brief_sigmoid(float x) { return reciprocal(1 + exp2_estimate(x * -0x1.715476p+0f)); }
+
 // The sigmoid where 11 bits will do, from one estimate instead of two: off by 2^-12 at most.
 RECBLR_HD float coarse_sigmoid(float x) { return multiply_add(0.5f, tanh_estimate(0.5f * x), 0.5f); }
 

@@ -86,6 +86,7 @@ struct Layout {
   bool channel_first = false;
   std::int64_t gap = 1, shift = 0;
   std::int64_t pad = 0;  // elements more than a row needs
+  std::int64_t rows = 0;  // between one sequence and the next
 };
 
 // Such an array on the heap, exactly as large as it must be, full of NaN until it is filled.
@@ -94,19 +95,21 @@ class Array {
  public:
   Array(std::int64_t sequences, std::int64_t length, std::int64_t channels, Layout l = {})
       : sequences_(sequences), length_(length), channels_(channels) {
-    const std::int64_t inner = l.channel_first ? sequences * length : channels, outer = l.channel_first ? channels : sequences * length;
+    const std::int64_t lines = sequences && length ? sequences * (length + l.rows) - l.rows : 0;
+    const std::int64_t inner = l.channel_first ? lines : channels, outer = l.channel_first ? channels : lines;
     const std::int64_t row = l.gap * inner + l.pad;
     time_ = l.channel_first ? l.gap : row, channel_ = l.channel_first ? row : l.gap;
+    plane_ = (length + l.rows) * time_;
     const std::int64_t size = outer && inner ? l.shift + (outer - 1) * row + (inner - 1) * l.gap + 1 : l.shift;
     bytes_ = static_cast<std::size_t>(size) * sizeof(T);
     memory_.reset(std::malloc(bytes_));
     std::memset(memory_.get(), 0xff, bytes_);
     data_ = static_cast<T*>(memory_.get()) + l.shift;
   }
-  T& at(std::int64_t s, std::int64_t t, std::int64_t c) const { return data_[(s * length_ + t) * time_ + c * channel_]; }
+  T& at(std::int64_t s, std::int64_t t, std::int64_t c) const { return data_[s * plane_ + t * time_ + c * channel_]; }
   T* data() const { return data_; }
-  operator View<T>() const { return {data_, length_ * time_, time_, channel_}; }
-  operator View<const T>() const { return {data_, length_ * time_, time_, channel_}; }
+  operator View<T>() const { return {data_, plane_, time_, channel_}; }
+  operator View<const T>() const { return {data_, plane_, time_, channel_}; }
 
   template <typename F>  // f(s, t, c), a number
   void fill(const F& f) {
@@ -139,7 +142,7 @@ class Array {
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };
-  std::int64_t sequences_, length_, channels_, time_, channel_;
+  std::int64_t sequences_, length_, channels_, plane_, time_, channel_;
   std::size_t bytes_;
   std::unique_ptr<void, Free> memory_;
   T* data_;

@@ -6,7 +6,8 @@
 //   - Shared memory is filled with NaN before each block, and exactly as large as asked for, so that AddressSanitizer
 //     sees what lies beyond it; so are fibers' stacks, which have a page without access below them.
 //   - Asynchronous copies leave NaN until they are waited for; in reverse order they are done at once instead, so that
-//     one into memory that is still being read shows.
+//     one into memory that is still being read shows; in shuffled order at the next barrier at the latest, so that one
+//     into memory that has come to hold something else shows.
 //   - Approximate functions are wrong by as much as the hardware's may be.
 //   - A vector load or store that is not aligned ends the program, as it would end a kernel.
 // x86-64 only; threads in multiples of 32.
@@ -307,6 +308,11 @@ inline void copy_async_wait(int pending) {
   me.copies.resize(kept);
 }
 
+inline void block_barrier(int place) {
+  wait(Waits::block, place);
+  if (machine.order == Order::shuffled) copy_async_wait(0);
+}
+
 // x, wrong by up to a relative `error`: at its bounds for half of all arguments, to either side.
 inline float approximate(double x, double error) {
   std::uint64_t bits;
@@ -319,7 +325,7 @@ inline float flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.
 
 }  // namespace cuda_on_host
 
-#define __syncthreads() ::cuda_on_host::wait(::cuda_on_host::Waits::block, __LINE__)
+#define __syncthreads() ::cuda_on_host::block_barrier(__LINE__)
 #define __syncwarp(...) ::cuda_on_host::wait(::cuda_on_host::Waits::warp, __LINE__)
 
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }

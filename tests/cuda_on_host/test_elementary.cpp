@@ -70,6 +70,10 @@ int main() {
     over<float>(20, [&](float x) { off = std::fmax(off, std::fabs(coarse_sigmoid(x) - 1 / (1 + std::exp(-static_cast<double>(x))))); });
     std::printf("coarse sigmoid               absolute error %.3g, at most %.3g\n", off, 0x1.01p-12);
     failures += !(off <= 0x1.01p-12);
+    Bound brief{"brief sigmoid", 2e-5};
+    over<float>(86, [&](float x) { brief.see(brief_sigmoid(x), 1 / (1 + std::exp(-static_cast<long double>(x)))); });
+    brief.report();
+    failures += brief_sigmoid(-INFINITY) != 0 || brief_sigmoid(INFINITY) != 1 || !std::isnan(brief_sigmoid(NAN));
   }
   return failures ? 1 : 0;
 }

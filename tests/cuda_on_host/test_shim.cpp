@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <functional>
 
@@ -50,6 +51,18 @@ void copied(const float* x, float* y) {
   y[thread_index()] = *mine;
 }
 
+// A copy that nobody waits for is under way while a neighbour writes to the same place.
+void abandoned(const float* x, float* y) {
+  RECBLR_SHARED_BYTES(shared);
+  float* all = reinterpret_cast<float*>(shared);
+  copy_async<4>(all + threadIdx.x, x + thread_index());
+  copy_async_commit();
+  __syncthreads();
+  all[threadIdx.x ^ 1] = -1;
+  __syncthreads();
+  y[thread_index()] = all[threadIdx.x];
+}
+
 void diverging(float*) {
   if (threadIdx.x != 5) __syncthreads();
 }
@@ -86,7 +99,7 @@ int main() {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
   const float *from = x.data();
   float* to = y.data();
-  int wrong_without_barrier = 0, wrong_without_wait = 0;
+  int wrong_without_barrier = 0, wrong_without_wait = 0, wrong_when_abandoned = 0;
   in_every_order([&] {
     launch(neighbours<true>, 2, 64, 0, kNowhere, from, to);
     for (std::size_t i = 0; i < 128; ++i) expect(y[i] == x[i] + x[i ^ 1], "a neighbour's value is not there after a barrier");
@@ -98,9 +111,12 @@ int main() {
     expect(x == y, "an asynchronous copy has not arrived");
     launch(copied<false>, 2, 64, 64 * sizeof(float), kNowhere, from, to);
     wrong_without_wait += !(x == y);
+    launch(abandoned, 2, 64, 64 * sizeof(float), kNowhere, from, to);
+    wrong_when_abandoned += std::count(y.begin(), y.end(), -1.0f) < 128;
   });
   expect(wrong_without_barrier == 3 * 64, "half the threads must read NaN where a barrier is missing");
   expect(wrong_without_wait == 2, "a copy that is not waited for must be missing, but in reverse order");
+  expect(wrong_when_abandoned == 1, "a copy that is not waited for must arrive late in one order");
   for (auto kernel : {diverging, two_barriers, half_a_warp, misaligned})
     expect(dies([&] { launch(kernel, 1, 64, 0, kNowhere, to); }), "a kernel that must not pass does");
   expect(!dies([&] { launch(neighbours<true>, 1, 64, 0, kNowhere, from, to); }), "a kernel that must pass dies");

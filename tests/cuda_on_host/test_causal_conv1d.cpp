@@ -1,0 +1,307 @@
+// The causal convolution's kernels, run on the host, against sums in double precision: every element type, width and
+// argument, packed and padded, every kind of layout, tiles of all sizes, in three orders of threads.
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "check.h"
+
+#include "../../cuda/causal_conv1d.cu"
+
+namespace {
+
+using namespace check;
+using recblr::ConvBackward;
+using recblr::ConvForward;
+using recblr::ConvInputs;
+using recblr::Extent;
+
+struct Case {
+  std::int64_t sequences, length, channels, width, tile;  // tile 0: as the launcher has it
+  bool packed;
+  bool silu = true, bias = true, initial = true, dfinal = true, dy = true, states = true;  // states: final and dinitial are asked for
+  Layout layout = {};
+};
+
+// Offsets of sequences of up to 2 * length rows, many of none; some out of bounds and out of order, some rows without a
+// sequence.
+std::vector<std::int64_t> draw_offsets(const Case& c, std::mt19937& random, std::int64_t& rows) {
+  std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length), coin(0, 3);
+  std::vector<std::int64_t> offsets{0};
+  for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
+  rows = offsets.back();
+  if (coin(random) > 1 && c.sequences > 0) return offsets;
+  const std::int64_t before = coin(random), behind = coin(random);
+  for (std::int64_t& at : offsets) at += before;
+  rows += before + behind;
+  if (coin(random) > 1) {
+    std::uniform_int_distribution<std::size_t> one(0, offsets.size() - 1);
+    offsets[one(random)] = std::uniform_int_distribution<std::int64_t>(-rows - 9, 2 * rows + 9)(random);
+  }
+  return offsets;
+}
+
+double sigmoid_of(double x) { return 1 / (1 + std::exp(-x)); }
+
+template <typename T>
+void check_case(const Case& c, std::mt19937& random) {
+  using A = Accumulate<T>;
+  const std::int64_t channels = c.channels, width = c.width, past = width - 1;
+  std::int64_t rows = c.sequences * c.length;
+  std::vector<std::int64_t> first;
+  if (c.packed) first = draw_offsets(c, random, rows);
+  const Offsets offsets(first, rows, random() % 2);
+  const std::int64_t planes = c.packed ? 1 : c.sequences, length = c.packed ? rows : c.length;
+  const auto array = [&] { return Array<T>(planes, length, channels, c.layout); };
+  const auto dense_states = [&] { return Array<A>(c.sequences, past, channels); };
+  Array<T> x = array(), dy = array();
+  const Layout anyhow[] = {{}, {true, 1, 0, 0}, {false, 2, 1, 3}};
+  Array<A> taps(1, width, channels), bias(1, 1, channels), initial(c.sequences, past, channels, anyhow[random() % 3]),
+      dfinal(c.sequences, past, channels, anyhow[random() % 3]);
+  x.draw(random, 2), dy.draw(random, 1), initial.draw(random, 2), dfinal.draw(random, 1), bias.draw(random, 1);
+  taps.draw(random, 2.0 / static_cast<double>(width));
+
+  // The truth.  Rows that no sequence covers stay zero.
+  const auto index = [&](std::int64_t row, std::int64_t k) { return static_cast<std::size_t>(row * channels + k); };
+  std::vector<double> y(static_cast<std::size_t>(rows * channels)), dx = y;
+  std::vector<double> final(static_cast<std::size_t>(c.sequences * past * channels)), dinitial = final;
+  std::vector<double> dtaps(static_cast<std::size_t>(width * channels)), dbias(static_cast<std::size_t>(channels));
+  std::vector<double> size(static_cast<std::size_t>(channels));  // of what dtaps and dbias sum up
+  for (std::int64_t s = 0; s < c.sequences; ++s) {
+    const auto at = static_cast<std::size_t>(s);
+    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length, end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
+    const std::int64_t n = end - begin;
+    for (std::int64_t k = 0; k < channels; ++k) {
+      const auto read = [&](const Array<T>& from, std::int64_t t) {
+        return (c.packed ? exact(from.at(0, begin + t, k)) : exact(from.at(s, t, k))).real();
+      };
+      // All inputs with the initial state in front, and their adjoints.
+      std::vector<double> inputs(static_cast<std::size_t>(past + n)), adjoints = inputs;
+      for (std::int64_t i = 0; i < past; ++i) inputs[static_cast<std::size_t>(i)] = c.initial ? exact(initial.at(s, i, k)).real() : 0;
+      for (std::int64_t t = 0; t < n; ++t) inputs[static_cast<std::size_t>(past + t)] = read(x, t);
+      for (std::int64_t i = 0; i < past; ++i) {
+        final[index(s * past + i, k)] = inputs[static_cast<std::size_t>(n + i)];
+        adjoints[static_cast<std::size_t>(n + i)] += c.dfinal ? exact(dfinal.at(s, i, k)).real() : 0;
+      }
+      for (std::int64_t t = 0; t < n; ++t) {
+        double v = c.bias ? exact(bias.at(0, 0, k)).real() : 0;
+        for (std::int64_t j = 0; j < width; ++j) v += exact(taps.at(0, j, k)).real() * inputs[static_cast<std::size_t>(t + j)];
+        y[index(begin + t, k)] = c.silu ? v * sigmoid_of(v) : v;
+        const double d = (c.dy ? read(dy, t) : 0) * (c.silu ? sigmoid_of(v) * (1 + v * (1 - sigmoid_of(v))) : 1);
+        for (std::int64_t j = 0; j < width; ++j) {
+          adjoints[static_cast<std::size_t>(t + j)] += d * exact(taps.at(0, j, k)).real();
+          dtaps[index(j, k)] += d * inputs[static_cast<std::size_t>(t + j)];
+        }
+        dbias[index(0, k)] += d;
+        size[index(0, k)] += std::fabs(d);
+      }
+      for (std::int64_t i = 0; i < past; ++i) dinitial[index(s * past + i, k)] = adjoints[static_cast<std::size_t>(i)];
+      for (std::int64_t t = 0; t < n; ++t) dx[index(begin + t, k)] = adjoints[static_cast<std::size_t>(past + t)];
+    }
+  }
+  const auto wanted = [&](const std::vector<double>& v, std::int64_t in_sequence) {
+    return [&v, in_sequence, &index](std::int64_t s, std::int64_t t, std::int64_t k) { return Exact(v[index(s * in_sequence + t, k)]); };
+  };
+
+  ConvInputs<T> in{};
+  in.extent.sequences = c.sequences, in.extent.length = length, in.extent.channels = channels;
+  in.x = x, in.width = width, in.taps = taps.data(), in.bias = c.bias ? bias.data() : nullptr, in.silu = c.silu;
+  if (c.initial) in.initial = initial;
+  const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
+  std::vector<Array<T>> results;
+  std::vector<std::vector<double>> sums;
+  in_every_order([&] {
+    Array<T> got_y = array(), got_dx = array();
+    Array<A> got_final = dense_states(), got_dinitial = dense_states();
+    std::vector<double> got(static_cast<std::size_t>((width + 1) * channels), NAN);
+    Scratch scratch;
+    ConvForward<T> forward{};
+    forward.in = in, forward.y = got_y, forward.final = c.states ? got_final.data() : nullptr;
+    ConvBackward<T> backward{};
+    backward.in = in, backward.dx = got_dx, backward.dinitial = c.states ? got_dinitial.data() : nullptr;
+    if (c.dy) backward.dy = dy;
+    if (c.dfinal) backward.dfinal = dfinal;
+    backward.dtaps = got.data(), backward.dbias = got.data() + width * channels;
+    if (c.tile) {
+      expect_launched(recblr::cuda::forward(forward, device, scratch.launch(), c.tile));
+      expect_launched(recblr::cuda::backward(backward, device, scratch.launch(), c.tile));
+    } else {
+      expect_launched(recblr::cuda::conv_forward(forward, device, scratch.launch()));
+      expect_launched(recblr::cuda::conv_backward(backward, device, scratch.launch()));
+    }
+
+    char what[300];
+    const auto name = [&](const char* array) {
+      std::snprintf(what, sizeof what,
+                    "%s (%lld x %lld x %lld, width %lld, tile %lld, packed %d, silu %d, bias %d, initial %d, dfinal %d, dy %d, "
+                    "gap %lld, shift %lld, pad %lld, rows %lld, %zu bytes)",
+                    array, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(channels),
+                    static_cast<long long>(width), static_cast<long long>(c.tile), c.packed, c.silu, c.bias, c.initial, c.dfinal, c.dy,
+                    static_cast<long long>(c.layout.gap), static_cast<long long>(c.layout.shift), static_cast<long long>(c.layout.pad),
+                    static_cast<long long>(c.layout.rows), sizeof(T));
+      return what;
+    };
+    got_y.expect(wanted(y, length), kTolerance<T>, name("y"));
+    got_dx.expect(wanted(dx, length), kTolerance<T>, name("dx"));
+    if (c.states) {
+      got_final.expect(wanted(final, past), kTolerance<A>, name("final"));
+      got_dinitial.expect(wanted(dinitial, past), kTolerance<A>, name("dinitial"));
+    }
+    for (std::int64_t j = 0; j <= width; ++j)
+      for (std::int64_t k = 0; k < channels; ++k) {
+        const double sum = got[index(j, k)], want = j < width ? dtaps[index(j, k)] : dbias[index(0, k)];
+        if (std::fabs(sum - want) <= kTolerance<A> * (1 + size[index(0, k)])) continue;
+        std::printf("%s: of tap %lld, channel %lld it is %.9g, not %.9g\n", name("a sum"), static_cast<long long>(j),
+                    static_cast<long long>(k), sum, want);
+        ++failures;
+        j = width;
+        break;
+      }
+    results.push_back(std::move(got_y)), results.push_back(std::move(got_dx)), sums.push_back(std::move(got));
+  });
+  bool same = true;
+  for (std::size_t i = 2; i < results.size(); ++i) same = same && results[i].same_bits(results[i % 2]);
+  for (const auto& s : sums) same = same && s.size() == sums[0].size() && (s.empty() || std::memcmp(s.data(), sums[0].data(), s.size() * sizeof(double)) == 0);
+  if (!same) std::printf("another order of threads gives other bits\n"), ++failures;
+}
+
+// Whatever the shape, tiles must hold every row and every pack once, and not be so many that sums over them cost much.
+void check_tiles() {
+  for (std::int64_t rows : {0LL, 1LL, 31LL, 33LL, 102400LL, 524288LL, 1LL << 33})
+    for (std::int64_t channels : {1LL, 16LL, 31LL, 33LL, 65LL, 136LL, 384LL, 100000LL})
+      for (int widest : {1, 4, 8})
+        for (int pack : {1, 4, 8}) {
+          if (channels % widest || channels % pack || pack > widest) continue;
+          const std::int64_t packs = channels / pack, tile = recblr::cuda::rows_in_tile(rows, channels / widest);
+          const recblr::cuda::Tiles t = recblr::cuda::share_out(rows, channels, widest, pack, 128, tile);
+          const std::int64_t held = t.row_blocks() * t.tile * t.in_block;
+          const bool good = tile >= 32 && tile <= 256 && held >= rows && held - rows < t.tile * t.in_block &&
+                            t.groups * t.lanes >= packs && (t.groups - 1) * t.lanes < packs && t.lanes <= 32 &&
+                            t.lanes * t.in_block <= 128 && t.lanes * t.in_block > 96 &&
+                            t.in_block == recblr::cuda::share_out(rows, channels, widest, widest, 128, tile).in_block;
+          if (!good)
+            std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows), static_cast<long long>(packs)),
+                ++failures;
+        }
+}
+
+// Addresses and strides decide how many channels a thread takes, and must not move a bit.
+template <typename T>
+void check_layouts(std::mt19937& random) {
+  using A = Accumulate<T>;
+  constexpr std::int64_t kLength = 150, kChannels = 40, kWidth = 4;
+  Array<A> taps(1, kWidth, kChannels);
+  taps.draw(random, 1);
+  std::vector<double> values(2 * 2 * kLength * kChannels), first_sums;
+  std::uniform_real_distribution<double> value(-2, 2);
+  for (double& v : values) v = value(random);
+  std::vector<T> first_dx;
+  for (const Layout& layout : {Layout{}, Layout{false, 1, static_cast<std::int64_t>(8 / sizeof(T)), 0}, Layout{false, 1, 1, 0}, Layout{false, 1, 0, 1}}) {
+    Array<T> x(2, kLength, kChannels, layout), dy(2, kLength, kChannels, layout), dx(2, kLength, kChannels, layout);
+    const auto at = [](std::int64_t s, std::int64_t t, std::int64_t k) { return static_cast<std::size_t>(((s * kLength) + t) * kChannels + k); };
+    x.fill([&](auto s, auto t, auto k) { return Exact(values[at(s, t, k)]); });
+    dy.fill([&](auto s, auto t, auto k) { return Exact(values[at(2 + s, t, k)]); });
+    std::vector<double> sums(5 * kChannels);
+    ConvBackward<T> w{};
+    w.in.extent.sequences = 2, w.in.extent.length = kLength, w.in.extent.channels = kChannels;
+    w.in.x = x, w.in.width = kWidth, w.in.taps = taps.data(), w.in.silu = true;
+    w.dy = dy, w.dx = dx, w.dtaps = sums.data(), w.dbias = sums.data() + kWidth * kChannels;
+    Scratch scratch;
+    expect_launched(recblr::cuda::conv_backward(w, {}, scratch.launch()));
+    std::vector<T> dense;
+    for (std::int64_t s = 0; s < 2; ++s)
+      for (std::int64_t t = 0; t < kLength; ++t)
+        for (std::int64_t k = 0; k < kChannels; ++k) dense.push_back(dx.at(s, t, k));
+    if (first_sums.empty()) first_sums = sums, first_dx = dense;
+    if (std::memcmp(sums.data(), first_sums.data(), sums.size() * sizeof(double)) || std::memcmp(dense.data(), first_dx.data(), dense.size() * sizeof(T)))
+      std::printf("another layout gives other bits (%zu bytes)\n", sizeof(T)), ++failures;
+  }
+}
+
+// Memory of which only what is touched exists.
+class Sparse {
+ public:
+  explicit Sparse(std::size_t bytes)
+      : bytes_(bytes), at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+    if (at_ == MAP_FAILED) std::printf("no address space\n"), std::exit(1);
+  }
+  Sparse(const Sparse&) = delete;
+  Sparse& operator=(const Sparse&) = delete;
+  ~Sparse() { munmap(at_, bytes_); }
+  float* data() const { return static_cast<float*>(at_); }
+
+ private:
+  std::size_t bytes_;
+  void* at_;
+};
+
+// Rows further apart than 32 bits count are the same rows.
+void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
+  const std::int64_t sequences = 2, length = 70, channels = 4, apart = (std::int64_t{1} << 32) + 4;
+  const std::int64_t rows = sequences * length;
+  const auto bytes = static_cast<std::size_t>((rows - 1) * apart + channels) * sizeof(float);
+  const Sparse far_x(bytes), far_dy(bytes), far_y(bytes), far_dx(bytes);
+  Array<float> x(sequences, length, channels), dy(sequences, length, channels), y(sequences, length, channels),
+      dx(sequences, length, channels), taps(1, width, channels);
+  for (auto* a : {&x, &dy, &taps}) a->draw(random, 1);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::copy_n(x.data() + row * channels, channels, far_x.data() + row * apart);
+    std::copy_n(dy.data() + row * channels, channels, far_dy.data() + row * apart);
+  }
+  const Offsets ends({0, length, rows}, rows, true);
+  const recblr::cuda::DeviceOffsets device = packed ? recblr::cuda::DeviceOffsets(ends) : recblr::cuda::DeviceOffsets{};
+  const auto run = [&](float* x, float* dy, float* y, float* dx, std::int64_t time) {
+    std::vector<double> sums(static_cast<std::size_t>((width + 1) * channels));
+    ConvInputs<float> in{};
+    in.extent.sequences = sequences, in.extent.length = packed ? rows : length, in.extent.channels = channels;
+    in.x = {x, length * time, time, 1}, in.width = width, in.taps = taps.data();
+    const View<float> to_y{y, length * time, time, 1}, to_dx{dx, length * time, time, 1};
+    Scratch scratch;
+    expect_launched(recblr::cuda::conv_forward(ConvForward<float>{in, to_y, nullptr}, device, scratch.launch()));
+    expect_launched(recblr::cuda::conv_backward(
+        ConvBackward<float>{in, {dy, length * time, time, 1}, {}, to_dx, nullptr, sums.data(), sums.data() + width * channels}, device,
+        scratch.launch()));
+    return sums;
+  };
+  bool same = run(x.data(), dy.data(), y.data(), dx.data(), channels) == run(far_x.data(), far_dy.data(), far_y.data(), far_dx.data(), apart);
+  for (std::int64_t row = 0; row < rows; ++row)
+    same = same && std::equal(y.data() + row * channels, y.data() + (row + 1) * channels, far_y.data() + row * apart) &&
+           std::equal(dx.data() + row * channels, dx.data() + (row + 1) * channels, far_dx.data() + row * apart);
+  if (!same) std::printf("rows far apart in memory are mistaken for others\n"), ++failures;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
+  const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {false, 1, 0, 0, 3}, {false, 1, 4, 4}, {false, 1, 0, 3, 1}};
+  check_tiles();
+#define RECBLR_CHECK_LAYOUTS(T) check_layouts<T>(random);
+  RECBLR_REAL_TYPES(RECBLR_CHECK_LAYOUTS)
+  for (bool packed : {false, true})
+    for (std::int64_t width : {4, 3}) check_far_apart(packed, width, random);
+  int cases = 0;
+  const auto check_types = [&](Case c) {
+    const unsigned bits = static_cast<unsigned>(random());
+    c.silu = bits & 1, c.bias = bits & 2, c.initial = bits & 4, c.dfinal = bits & 8, c.dy = bits & 0x30, c.states = bits & 0xc0;
+    c.layout = layouts[random() % 6];
+#define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
+    RECBLR_REAL_TYPES(RECBLR_CHECK)
+  };
+  for (std::int64_t width : {4, 4, 1, 2, 3, 7, 64})
+    for (bool packed : {false, true})
+      for (std::int64_t sequences : {0, 1, 5})
+        for (std::int64_t length : {0, 1, 2, 5, 41})
+          for (std::int64_t channels : {1, 8, 20, 136}) {
+            const std::int64_t tiles[] = {0, 1, 3, 16};
+            if (width == 64 && channels > 20) continue;
+            check_types({sequences, length, channels, width, tiles[random() % 4], packed});
+          }
+  check_types({2, 700, 8, 4, 0, false});
+  check_types({5, 300, 40, 4, 0, true});
+  check_types({700, 3, 8, 4, 0, true});
+  check_types({70000, 1, 1, 4, 0, false});  // more sequences than a grid's other axes hold
+  std::printf("causal convolution on the host: %d cases, %lld launches, %d failures\n", cases,
+              static_cast<long long>(cuda_on_host::machine.launches), failures);
+  return failures ? 1 : 0;
+}
