@@ -1,5 +1,6 @@
 # make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
 # make test      everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make cuda-check  compile the CUDA kernels for one architecture, without a GPU; refuse those that spill registers
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
 # make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
@@ -8,13 +9,17 @@
 # make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
 # make clean     remove what these made
 
+# Where there is nvcc, CUDA kernels are built for one architecture; wheels get them for all that are served.
+CUDA_ARCHITECTURES ?= 90
+ONE_ARCHITECTURE = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)
+ALL_ARCHITECTURES := -C cmake.define.RECBLR_CUDA_ARCHITECTURES=
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
-SOURCES := $(shell find cpp src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
+SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 
-.PHONY: demo test lint types cpp-test py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo test lint types cpp-test cuda-check py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,11 +29,11 @@ $(BIN)/python:
 # The package as a user gets it; built again when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
-	$(PIP) .
+	$(PIP) $(ONE_ARCHITECTURE) .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(PIP) '.[dev]'
+	$(PIP) $(ONE_ARCHITECTURE) '.[dev]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -40,7 +45,7 @@ demo: $(VENV)/.installed
 # The built-in data are small and dense in structure: a higher rate and less dropout than the defaults, which suit MovieLens.
 DEMO_OPTIONS := --epochs 20 --learning-rate 0.003 --dropout 0.1
 
-test: lint types cpp-test py-test isa-test
+test: lint types cpp-test cuda-check py-test isa-test
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -50,12 +55,15 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 cpp-test: $(VENV)/.dev
-	$(BIN)/cmake -S . -B build/tests -G Ninja -DRECBLR_TESTS=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	$(BIN)/cmake -S . -B build/tests -G Ninja -DRECBLR_TESTS=ON -DRECBLR_CUDA=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
 	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build-tests.log \
 	  || { cat build-tests.log; exit 1; }
 	@rm -f build-tests.log
 	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary cuda_on_host
 	$(BIN)/ctest --test-dir build/tests --output-on-failure
+
+cuda-check: $(VENV)/.dev
+	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)
 
 py-test: $(VENV)/.dev
 	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
@@ -82,7 +90,7 @@ recbole:
 	@command -v $(RECBOLE_PYTHON) > /dev/null || \
 	  { echo "RecBole 1.2.1 runs on Python 3.11, which is not here: make recbole RECBOLE_PYTHON=/path/to/python3.11"; exit 1; }
 	$(RECBOLE_PYTHON) -m venv $(RECBOLE_VENV)
-	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt '.[recbole]' pytest hypothesis
+	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -C cmake.define.RECBLR_CUDA=OFF '.[recbole]' pytest hypothesis
 	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # or else the tests would only be skipped
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
 
@@ -96,7 +104,7 @@ EPOCH = SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=
 # torch's libraries are not put inside: whoever imports torch has them.
 build/wheel/.built: $(VENV)/.dev $(SOURCES)
 	@rm -rf build/wheel
-	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q --no-deps -w build/wheel .
+	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q $(ALL_ARCHITECTURES) --no-deps -w build/wheel .
 	$(EPOCH) PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --exclude libtorch.so -w build/wheel/repaired build/wheel/*.whl
 	$(BIN)/python tools/check_wheel.py build/wheel/repaired/*.whl
 	@touch $@
@@ -117,7 +125,7 @@ sanitize: $(VENV)/.dev
 
 # The peers, which nothing else needs.
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) '.[bench]'
+	$(PIP) $(ONE_ARCHITECTURE) '.[bench]'
 	@touch $@
 
 bench: $(VENV)/.bench

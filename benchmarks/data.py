@@ -7,7 +7,6 @@ Run: python benchmarks/data.py [OUT.json]
 """
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from time import perf_counter
 
 import numpy as np
 import polars as pl
+from measuring import peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -62,7 +62,7 @@ def measure(path):
         "batches": batches,
         "tested_by_time": len(by_time.test.targets),
         "seconds": {"read": read - started, "split": split - read, "batches": done - split},
-        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "gigabytes": peak_memory() / 1e9,
     }
 
 

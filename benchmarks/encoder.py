@@ -4,7 +4,8 @@ And from T = 1000 on it takes less memory.  Forward and backward, of what lies b
 which both share.  Both have the same width (64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d",
 whose feed-forward networks are four times as wide as the model, as RecBLR's are; those of "SASRec, FFN d" are
 as wide as the model, as in its original, which is so much less to do.  SASRec's attention is torch's
-scaled_dot_product_attention, in float32, without dropout.  A batch has about as many events at every T.  The
+scaled_dot_product_attention, in float32, without dropout.  Freed memory is kept, as `recblr train` keeps it;
+page faults would make up a tenth of either's time.  A batch has about as many events at every T.  The
 physical limit is arithmetic: the ratio of their FLOPs stands beside that of their speeds.
 Run: python benchmarks/encoder.py [--out DIR]
 """
@@ -18,6 +19,7 @@ from sasrec import SASRec
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from recblr.cli.memory import keep_freed_memory
 from recblr.config.model import RecBLRConfig
 from recblr.evaluation.machine import usable_cores
 from recblr.nn import RecBLRLayer
@@ -63,6 +65,7 @@ def step(model, x, grad):
 
 def measure(case, quick):
     rows, steps, threads = case.values()
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     x, grad = arguments(rows, steps)

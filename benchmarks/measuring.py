@@ -110,11 +110,14 @@ def exponent(sizes, values):
     return linear_regression(x, y).slope
 
 
-def sets_beyond_cache(make, quick=False):
-    """So many sets of arguments (tuples of tensors) that the last-level cache cannot hold half of them."""
+def sets_beyond_cache(make, quick=False, cache=None):
+    """So many sets of arguments (tuples of tensors) that the last-level cache cannot hold half of them.
+
+    cache: its bytes, where it is not the processor's.
+    """
     first = make()
     size = sum(x.numel() * x.element_size() for x in first)
-    return [first] if quick else [first, *(make() for _ in range(2 * last_level_cache() // size))]
+    return [first] if quick else [first, *(make() for _ in range(2 * (cache or last_level_cache()) // size))]
 
 
 def last_level_cache():

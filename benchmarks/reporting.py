@@ -91,7 +91,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast", summary
             "benchmark": name,
             "claim": claim,
             "command": f"python benchmarks/{name}.py" + (" --quick" if options.quick else ""),
-            "commit": _commit(),
+            "commit": source_commit(),
             "machine": describe_machine(),
             "load_average": {"before": load, "after": os.getloadavg()},
             "processes": 1 if options.quick else measuring.PROCESSES,
@@ -101,7 +101,7 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast", summary
         }
         with atomic_path(options.out / f"{name}.json") as draft:
             draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _picture(options.out / f"{name}.svg", claim, draw or _draw_bars, results, shown, value)
+        draw_picture(options.out / f"{name}.svg", claim, draw or draw_bars, results, shown, value)
 
 
 def _measured(cases, measure, quick):
@@ -203,7 +203,7 @@ def prepare(folder):
         sys.exit(f"--out {folder} cannot be written to: {error}")
 
 
-def _commit():
+def source_commit():
     """The commit of the sources around this file; where git does not tell, the native library's."""
     told = subprocess.run(
         ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
@@ -214,7 +214,8 @@ def _commit():
     return told.stdout.strip() or commit()
 
 
-def _picture(path, claim, draw, results, shown, value):
+def draw_picture(path, claim, draw, results, shown, value):
+    """Write what draw(picture, results, shown, value) draws."""
     import matplotlib
 
     # Not pyplot, which would choose a window to draw in; and the same figures give the same bytes.
@@ -230,7 +231,7 @@ def _picture(path, claim, draw, results, shown, value):
             picture.savefig(draft, format="svg", metadata={"Date": None})
 
 
-def _draw_bars(picture, results, shown, value):
+def draw_bars(picture, results, shown, value):
     """A panel a direction, a row a shape, a colour for whatever else the figures with a bar differ in."""
     panels, rows, series = {}, {}, {}
     for result, figures in zip(results, shown, strict=True):

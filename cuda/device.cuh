@@ -30,6 +30,9 @@
 #define RECBLR_SHARED_BYTES(name) unsigned char* const name = ::cuda_on_host::shared_bytes()
 #endif
 
+// What launchers ask too.
+#define RECBLR_EVERYWHERE __host__ __device__ __forceinline__
+
 namespace recblr::cuda {
 
 #if defined(__CUDACC__)

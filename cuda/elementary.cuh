@@ -74,10 +74,11 @@ template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<float> exponentials(float x);
 RECBLR_HD Exponentials<double> exponentials(double x);
+RECBLR_HD float exponential(float x);
 #include "../cpp/core/logistic.h"
 
-// exp(x) and exp(x) - 1, each accurate on its own.  Beyond +-87 x counts as that, as on a CPU.
-RECBLR_HD Exponentials<float> exponentials(float x) {
+// exp(x).  Beyond +-87 x counts as that, as on a CPU.
+RECBLR_HD float exponential(float x) {
   constexpr float kBound = 87.0f;
   x = at_most(at_least(x, -kBound), kBound);
   // exp(x) = 2^(x log2 e); what rounding took from the product, and from log2 e, comes back as a factor.
@@ -85,9 +86,16 @@ RECBLR_HD Exponentials<float> exponentials(float x) {
   const float power = x * kLog2E;
   const float rest = multiply_add(x, kLog2ERest, multiply_add(x, kLog2E, -power));
   const float estimate = exp2_estimate(power);
-  const float exp = multiply_add(estimate, rest * kLn2, estimate);
-  const float magnitude = x < 0 ? -x : x;
-  return {exp, magnitude < 0.5f * kLn2 ? expm1_near_zero(x) : exp - 1};
+  return multiply_add(estimate, rest * kLn2, estimate);
+}
+
+// exp(x) and exp(x) - 1, each accurate on its own.  Near zero exp comes from the polynomial, too, which is better than
+// the estimate: the errors of factors near one add up over as many steps as a state lives.
+RECBLR_HD Exponentials<float> exponentials(float x) {
+  constexpr float kNear = 0x1.62e430p-2f;  // ln 2 / 2
+  const float exp = exponential(x), near_zero = expm1_near_zero(x);
+  const bool near = -kNear < x && x < kNear;
+  return {near ? 1 + near_zero : exp, near ? near_zero : exp - 1};
 }
 RECBLR_HD Exponentials<double> exponentials(double x) { return {::exp(x), ::expm1(x)}; }
 

@@ -53,11 +53,34 @@ RECBLR_HD void store_pack(T* at, const Pack<T, N>& pack) {
   using W = typename Word<static_cast<int>(sizeof pack)>::type;
   W word;
   memcpy(&word, &pack, sizeof pack);
-  *reinterpret_cast<W*>(at) = word;
+  __stwb(reinterpret_cast<W*>(at), word);  // says that memory is global, which the compiler may not see
 #else
   ::cuda_on_host::expect_aligned(at, sizeof pack);
   std::memcpy(at, &pack, sizeof pack);
 #endif
+}
+
+// A pack in shared memory, read at once.
+template <typename T, int N>
+RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
+  Pack<T, N> pack;
+#if defined(__CUDACC__)
+  using W = typename Word<static_cast<int>(sizeof pack)>::type;
+  const W word = *reinterpret_cast<const W*>(at);
+  memcpy(&pack, &word, sizeof pack);
+#else
+  std::memcpy(&pack, at, sizeof pack);
+#endif
+  return pack;
+}
+
+// N states from registers to shared memory or back, in words of up to 16 bytes, to which they are aligned there.
+template <int N, typename A>
+RECBLR_HD void copy_states(const A* from, A* to) {
+  constexpr int kWord = N * sizeof(A) % 16 == 0 ? 16 : N * sizeof(A) % 8 == 0 ? 8 : 4, kOfWord = kWord / static_cast<int>(sizeof(A));
+  using Part = Pack<A, kOfWord>;
+#pragma unroll
+  for (int k = 0; k < N; k += kOfWord) *reinterpret_cast<Part*>(to + k) = *reinterpret_cast<const Part*>(from + k);
 }
 
 template <typename T, int N>
@@ -138,6 +161,13 @@ class Ring {
     stage_ = stage_ + 1 == kStages ? 0 : stage_ + 1;
   }
   RECBLR_HD void get(int array, Accumulate<T>* x) const { widen(*at(stage_, array), x); }
+  // The step's packs of the first K arrays, as they are stored.
+  template <int K>
+  RECBLR_HD void get(Element (&packs)[K]) const {
+    static_assert(K <= kArrays, "a step has no more arrays");
+#pragma unroll
+    for (int k = 0; k < K; ++k) packs[k] = copy_of(at(stage_, k));
+  }
 
  private:
   RECBLR_HD Element* at(int stage, int array) const { return mine_ + (stage * kArrays + array) * kThreads; }

@@ -24,7 +24,7 @@ struct OffsetMaxima {
 
 // One block: each thread finds the largest of its share, then passes over it again from the largest before it.
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads) order_offsets(const RawOffsets raw, std::int64_t* to) {
+__global__ void __launch_bounds__(kThreads, 1) order_offsets(const RawOffsets raw, std::int64_t* to) {
   RECBLR_SHARED(OffsetMaxima, maxima);
   const std::int64_t share = (raw.count + kThreads - 1) / kThreads;
   const std::int64_t begin = threadIdx.x * share, end = begin + share < raw.count ? begin + share : raw.count;

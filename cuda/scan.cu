@@ -2,16 +2,12 @@
 #include "scan.h"
 
 #include "packs.h"
-#include "scan_rows.cuh"
+#include "regimes.h"
+#include "scan_split.cuh"
+#include "scan_warps.cuh"
 
 namespace recblr::cuda {
 namespace {
-
-// Of kernels with a thread for each pack of channels of each sequence; at least one, where there are rows to be zeroed.
-std::int64_t row_blocks(const Extent& e, int pack) {
-  const std::int64_t blocks = (e.sequences * (e.channels / pack) + kRowThreads - 1) / kRowThreads;
-  return blocks == 0 && e.offsets ? 1 : blocks;
-}
 
 template <typename T>
 int pack_of(const ScanForward<T>& w) {
@@ -22,41 +18,74 @@ int pack_of(const ScanBackward<T>& w) {
   return channels_in_pack<T>(w.extent, w.dh, w.a, w.h, w.da, w.db);
 }
 
-template <typename T>
-const char* rows(const ScanForward<T>& w, const Launch& to) {
-  return with_pack<T>(pack_of(w), [&](auto n) {
-    constexpr int N = decltype(n)::value;
-    return launch(scan_rows_forward<T, N>, row_blocks(w.extent, N), kRowThreads, ForwardRing<T, N>::kBytes, to, w);
-  });
+// A kernel needs a block, where there is a row that no sequence may cover.
+std::int64_t at_least_for_zeros(std::int64_t blocks, const Extent& e) { return blocks == 0 && e.offsets ? 1 : blocks; }
+
+template <typename Cell>
+const char* rows(const typename Cell::Work& w, const Launch& to) {
+  const Extent& e = w.extent;
+  const std::int64_t blocks = (e.sequences * (e.channels / Cell::kChannels) + kRowThreads - 1) / kRowThreads;
+  return launch(scan_rows<Cell>, at_least_for_zeros(blocks, e), kRowThreads, RowRing<Cell>::kBytes, to, w);
 }
+template <typename Cell>
+const char* warps(const typename Cell::Work& w, const Launch& to) {
+  const Extent& e = w.extent;
+  const std::int64_t blocks = e.sequences * warp_blocks(e, Cell::kChannels);
+  return launch(scan_warps<Cell>, at_least_for_zeros(blocks, e), kWarpThreads, kWarpBytes<Cell>, to, w);
+}
+
+// Complex numbers, which recommenders have no use for, are scanned by rows alone: half of all kernels otherwise.
 template <typename T>
-const char* rows(const ScanBackward<T>& w, const Launch& to) {
-  return with_pack<T>(pack_of(w), [&](auto n) {
-    constexpr int N = decltype(n)::value;
-    return launch(scan_rows_backward<T, N>, row_blocks(w.extent, N), kRowThreads, BackwardRing<T, N>::kBytes, to, w);
+constexpr bool kRowsAlone = false;
+template <typename T>
+constexpr bool kRowsAlone<Complex<T>> = true;
+
+template <template <typename, int> class Cell, typename T, typename Work>
+const char* run(Work work, const DeviceOffsets& offsets, const Launch& to) {
+  const int regime = chosen_regime(work, offsets, to);
+  const std::int64_t steps = segment_steps(WorkShape(work.extent, offsets.data, sizeof(T)));
+  if (const char* error = trust_offsets(work.extent, offsets, to)) return error;
+  return with_pack<T>(pack_of(work), [&](auto n) {
+    using C = Cell<T, decltype(n)::value>;
+    if constexpr (!kRowsAlone<T>) {
+      if (regime == kWarps) return warps<C>(work, to);
+      if (regime == kSplit) return scan_split<C>(work, steps, to);
+    }
+    return rows<C>(work, to);
   });
 }
 
-template <typename Work>
-const char* run(Work work, const DeviceOffsets& offsets, const Launch& to) {
-  if (const char* error = trust_offsets(work.extent, offsets, to)) return error;
-  return rows(work, to);
+template <typename T>
+int choose(const Extent& e, const DeviceOffsets& offsets, const Launch& to) {
+  if (kRowsAlone<T> || e.sequences == 0) return kRows;
+  return to.regime ? to.regime : chosen_regime(WorkShape(e, offsets.data, sizeof(T)), multiprocessors(to));
 }
 
 }  // namespace
 
 template <typename T>
+int chosen_regime(const ScanForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
+  return choose<T>(work.extent, offsets, to);
+}
+template <typename T>
+int chosen_regime(const ScanBackward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
+  return choose<T>(work.extent, offsets, to);
+}
+
+template <typename T>
 const char* scan_forward(const ScanForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
   if (!offsets.data && work.extent.length == 0 && !work.final.data) return nullptr;  // however many sequences
-  return run(work, offsets, to);
+  return run<ScanCell, T>(work, offsets, to);
 }
 template <typename T>
 const char* scan_backward(const ScanBackward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
-  return run(work, offsets, to);
+  return run<AdjointCell, T>(work, offsets, to);
 }
 
 #define RECBLR_INSTANTIATE(T)                                                                        \
-  template const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&);   \
+  template int chosen_regime(const ScanForward<T>&, const DeviceOffsets&, const Launch&);            \
+  template int chosen_regime(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);           \
+  template const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&);     \
   template const char* scan_backward(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);
 RECBLR_ELEMENT_TYPES(RECBLR_INSTANTIATE)
 

@@ -4,11 +4,19 @@
 //   1  scan_rows.cuh   a thread for some channels of a sequence, serial in time
 //   2  scan_warps.cuh  a block for some channels of a sequence: its warps share out time
 //   3  scan_split.cuh  time is shared out among blocks, in three launches
+// Each adds up in an order of its own, which depends on nothing but shape and type.
 #pragma once
 #include "launch.h"
 #include "../cpp/core/scan.h"
 
 namespace recblr::cuda {
+
+// The regime that such a launch takes: to.regime where that is not 0, else by shape and device (regimes.h).  Complex
+// numbers have the first alone.
+template <typename T>
+int chosen_regime(const ScanForward<T>&, const DeviceOffsets&, const Launch& to);
+template <typename T>
+int chosen_regime(const ScanBackward<T>&, const DeviceOffsets&, const Launch& to);
 
 // Null, or what went wrong.  T is an element type (elements.h).  final and dinitial may be absent.
 template <typename T>

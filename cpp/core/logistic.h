@@ -16,9 +16,15 @@ RECBLR_HD V expm1_near_zero(V f) {
   return (f * f) * tail + f;
 }
 
+// exp(x) alone.
+template <typename V>
+RECBLR_HD V exponential(V x) {
+  return exponentials(x).exp;
+}
+
 template <typename V>
 RECBLR_HD V sigmoid(V x) {
-  return reciprocal(1 + exponentials(-x).exp);
+  return reciprocal(1 + exponential(-x));
 }
 
 // SiLU's derivative, x sigmoid(x)' + sigmoid(x), from sigmoid(x).

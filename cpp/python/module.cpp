@@ -182,6 +182,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     info["commit"] = RECBLR_COMMIT;
     info["compiler"] = RECBLR_COMPILER;
     info["torch_abi"] = RECBLR_TORCH_ABI;
+    info["cuda"] = RECBLR_CUDA;
+    info["cuda_architectures"] = RECBLR_CUDA_ARCHITECTURES;
     info["isa"] = recblr::isa_name(recblr::isa());
     info["isa_available"] = recblr::isa_available();
     return info;

@@ -1,12 +1,9 @@
 // What the operators have in common on every device: checks of arguments, shapes and layouts.
 #pragma once
 #include <cstdint>
-#include <cstring>
 #include <string>
-#include <vector>
 
 #include "elements.h"
-#include "offsets.h"
 #include "torch_abi.h"
 
 namespace recblr::torch_abi {
@@ -54,8 +51,7 @@ bool with_element(std::int32_t d, F&& f) {
 
 // A tensor of shape (B, T, C), or of (rows, C) with offsets, as sequences x time x channels.
 struct Sequences {
-  std::int64_t count = 1, length = 0, channels = 0;
-  std::vector<std::int64_t> offsets;  // empty unless packed; checked
+  std::int64_t count = 1, length = 0, channels = 0;  // length: of each; where packed, of all
 };
 
 // Memory that came from elsewhere, a buffer say, may lie between elements.
@@ -85,42 +81,32 @@ inline void check_dtype(const char* op, const char* name, const Tensor& t) {
   check_aligned(op, name, t);
 }
 
-template <typename Int>
-std::vector<std::int64_t> read_offsets(const Tensor& offsets) {
-  std::vector<std::int64_t> values(static_cast<std::size_t>(offsets.size(0)));
-  const char* data = offsets.data<char>();  // aligned or not
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    Int value;
-    std::memcpy(&value, data + static_cast<std::int64_t>(i * sizeof value) * offsets.stride(0), sizeof value);
-    values[i] = value;
-  }
-  return values;
+inline std::string device_name(const Tensor& t) {
+  return t.device_type() == aoti_torch_device_type_cpu() ? "cpu" : "cuda:" + std::to_string(t.device_index());
 }
 
-// Shapes and offsets of `x`; offsets are read, so they must lie in host memory.
+// The dispatcher does not: it asks the device whose turn is first.
+inline void check_device(const char* op, const char* name, const Tensor& t, const Tensor& x) {
+  if (t && (t.device_type() != x.device_type() || t.device_index() != x.device_index()))
+    refuse(std::string(op) + ": " + name + " must be on " + device_name(x) + ", but is on " + device_name(t));
+}
+
+// Shapes and dtypes of `x` and its offsets, whose values are for each device to read.
 inline Sequences sequences(const char* op, const char* name, const Tensor& x, const Tensor& offsets) {
   Sequences s;
   const std::string who = std::string(op) + ": ";
   if (!offsets) {
     if (x.dim() != 2 && x.dim() != 3) refuse(who + name + " must be (B, T, C), or (T, C), but has shape " + shape(x));
     s.count = x.dim() == 3 ? x.size(0) : 1;
-    s.length = x.size(x.dim() - 2);
-    s.channels = x.size(x.dim() - 1);
-    return s;
-  }
-  if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
-  if (offsets.dim() != 1 || offsets.size(0) < 1) refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
-  if (offsets.dtype() == aoti_torch_dtype_int64()) {
-    s.offsets = read_offsets<std::int64_t>(offsets);
-  } else if (offsets.dtype() == aoti_torch_dtype_int32()) {
-    s.offsets = read_offsets<std::int32_t>(offsets);
   } else {
-    refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
+    if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
+    if (offsets.dim() != 1 || offsets.size(0) < 1) refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
+    if (offsets.dtype() != aoti_torch_dtype_int64() && offsets.dtype() != aoti_torch_dtype_int32())
+      refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
+    s.count = offsets.size(0) - 1;
   }
-  const std::string problem = offsets_problem(s.offsets.data(), s.offsets.size(), x.size(0));
-  if (!problem.empty()) refuse(who + problem);
-  s.count = static_cast<std::int64_t>(s.offsets.size()) - 1;
-  s.channels = x.size(1);
+  s.length = x.size(x.dim() - 2);
+  s.channels = x.size(x.dim() - 1);
   return s;
 }
 
@@ -140,6 +126,14 @@ inline Tensor empty_state(const Sequences& s, std::int32_t dtype, const Tensor& 
   const std::int64_t sizes[2] = {s.count, s.channels};
   const std::int64_t strides[2] = {s.channels > 0 ? s.channels : 1, 1};
   return Tensor::empty(2, sizes, strides, accumulation_dtype(dtype), like);
+}
+
+// A new row of zeros, which stands for every row of a cotangent that is absent.
+inline Tensor zero_row(const Sequences& s, const Tensor& like) {
+  const std::int64_t stride = 1;
+  Tensor row = Tensor::empty(1, &s.channels, &stride, like.dtype(), like);
+  row.zero();
+  return row;
 }
 
 // True where the elements fill memory without gap or overlap; ops/layout.py says the same for fakes.

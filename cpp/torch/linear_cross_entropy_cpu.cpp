@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "device_cpu.h"
 #include "training_arguments.h"
 #include "training_rows.h"
 

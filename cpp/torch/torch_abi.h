@@ -25,6 +25,7 @@ AOTITorchError torch_library_impl(TorchLibraryHandle, const char* name, void (*)
 AOTITorchError aoti_torch_delete_tensor_object(AtenTensorHandle);
 AOTITorchError aoti_torch_empty_strided(std::int64_t ndim, const std::int64_t* sizes, const std::int64_t* strides, std::int32_t dtype, std::int32_t device_type, std::int32_t device_index, AtenTensorHandle*);
 AOTITorchError aoti_torch_copy_(AtenTensorHandle self, AtenTensorHandle src, std::int32_t non_blocking);
+AOTITorchError aoti_torch_zero_(AtenTensorHandle);
 AOTITorchError aoti_torch_get_data_ptr(AtenTensorHandle, void**);
 AOTITorchError aoti_torch_get_dim(AtenTensorHandle, std::int64_t*);
 AOTITorchError aoti_torch_get_sizes(AtenTensorHandle, std::int64_t**);
@@ -37,6 +38,8 @@ AOTITorchError aoti_torch_cpu_addmm_out(AtenTensorHandle out, AtenTensorHandle s
 AOTITorchError aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle a, AtenTensorHandle b);
 AOTITorchError torch_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelFunc, void* ctx);
 AOTITorchError torch_get_num_threads(std::uint32_t*);
+std::int32_t aoti_torch_device_type_cpu();
+std::int32_t aoti_torch_dtype_uint8();
 std::int32_t aoti_torch_dtype_float16();
 std::int32_t aoti_torch_dtype_bfloat16();
 std::int32_t aoti_torch_dtype_float32();
@@ -106,8 +109,7 @@ class Tensor {
   }
   static Tensor empty(int dim, const std::int64_t* sizes, const std::int64_t* strides, std::int32_t dtype, const Tensor& on) {
     AtenTensorHandle h;
-    RECBLR_OK(aoti_torch_empty_strided(dim, sizes, strides, dtype, on.get<std::int32_t>(aoti_torch_get_device_type),
-                                       on.get<std::int32_t>(aoti_torch_get_device_index), &h));
+    RECBLR_OK(aoti_torch_empty_strided(dim, sizes, strides, dtype, on.device_type(), on.device_index(), &h));
     return Tensor(h);
   }
 
@@ -134,10 +136,13 @@ class Tensor {
     for (int i = 0; i < dim_; ++i) n *= sizes_[i];
     return n;
   }
+  std::int32_t device_type() const { return get<std::int32_t>(aoti_torch_get_device_type); }
+  std::int32_t device_index() const { return get<std::int32_t>(aoti_torch_get_device_index); }
   template <typename T>
   T* data() const {
     return static_cast<T*>(get<void*>(aoti_torch_get_data_ptr));
   }
+  void zero() const { RECBLR_OK(aoti_torch_zero_(handle_)); }
   void copy_from(const Tensor& source) const { RECBLR_OK(aoti_torch_copy_(handle_, source.handle_, 0)); }
   // out = a b, or out += a b, on this thread alone where it is one of torch's.
   friend void multiply(const Tensor& out, const Tensor& a, const Tensor& b, bool add) {

@@ -28,12 +28,17 @@ View<T> state_view(const Tensor& t) {
   return v;
 }
 
+// One row (C) as every row of an array.
+template <typename T>
+View<T> every_row(const Tensor& row) {
+  return {row.data<std::remove_const_t<T>>(), 0, 0, 1};
+}
+
 inline Extent extent(const Sequences& s, bool reverse) {
   Extent e;
   e.sequences = s.count;
   e.length = s.length;
   e.channels = s.channels;
-  e.offsets = s.offsets.empty() ? nullptr : s.offsets.data();
   e.reverse = reverse;
   return e;
 }

@@ -33,10 +33,44 @@ def _native() -> list[tuple[str, str]]:
         ("built from", f"commit {info['commit'] or 'unknown'} with {info['compiler']}"),
         ("instruction set", f"{info['isa']}; this machine has {info['isa_available']} (RECBLR_ISA chooses)"),
         ("torch ABI", f"any torch from {info['torch_abi']} on"),
+        ("CUDA kernels", _cuda_kernels(info["cuda"], info["cuda_architectures"])),
     ]
     if info["ops"] is None:
         return [*rows, ("operators", "not registered: torch is not installed")]
-    return rows + [(f"operators on {device}", served) for device, served in info["ops"].items()]
+    rows += [(f"operators on {device}", served) for device, served in info["ops"].items()]
+    return rows + _gpus(info["cuda_architectures"])
+
+
+def _cuda_kernels(version: str, architectures: str) -> str:
+    if not version:
+        return "not built; building with RECBLR_CUDA=ON tells what they lack"
+    return f"built by CUDA {version} for architectures {architectures}"
+
+
+def _gpus(architectures: str) -> list[tuple[str, str]]:
+    import torch
+
+    rows = []
+    for index in range(torch.cuda.device_count()):
+        name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+        misses = architectures and not runs_on(architectures, capability)
+        lacks = "; no kernels are built for it: RECBLR_CUDA_ARCHITECTURES chooses" if misses else ""
+        rows.append((f"GPU {index}", f"{name}, architecture {capability[0]}{capability[1]}{lacks}"))
+    return rows
+
+
+def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
+    """Whether kernels built for these, as CMake names them, run on a GPU of this capability."""
+    for built in architectures.split():
+        digits, _, kind = built.partition("-")
+        if not digits.isdecimal():  # native, all: as CMake found
+            return True
+        major, minor = divmod(int(digits), 10)
+        if kind != "virtual" and major == capability[0] and minor <= capability[1]:
+            return True
+        if kind != "real" and (major, minor) <= capability:  # from PTX
+            return True
+    return False
 
 
 def table() -> Table:

@@ -15,7 +15,8 @@ def commit() -> str | None:
 def build_info() -> dict[str, Any]:
     """Facts about this build, as plain values.
 
-    Keys: ``version``, ``commit``, ``compiler``, ``torch_abi`` (the oldest torch served), ``isa`` and
+    Keys: ``version``, ``commit``, ``compiler``, ``torch_abi`` (the oldest torch served), ``cuda`` (the
+    version that compiled the CUDA kernels, or empty) and ``cuda_architectures``, ``isa`` and
     ``isa_available`` (see RECBLR_ISA), and ``ops``: for each device "native" or "reference (why)".
     ``ops`` is None where torch is not installed.
     """

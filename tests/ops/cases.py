@@ -1,6 +1,6 @@
 """Arguments of the operators as Hypothesis strategies: shapes, dtypes, memory layouts and extreme values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -49,10 +49,25 @@ def in_layout(x: Tensor, layout: str) -> Tensor:
 
 
 def array(x: Tensor | None) -> Any:
-    """x in float64 or complex128 NumPy, or None."""
+    """x, from any device, in float64 or complex128 NumPy, or None."""
     if x is None:
         return None
-    return x.detach().to(torch.complex128 if x.is_complex() else torch.float64).resolve_conj().numpy()
+    return x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64).resolve_conj().numpy()
+
+
+def on(device: str, x: Tensor) -> Tensor:
+    """x on a device, in the memory layout that it has, gaps and all."""
+    if device == "cpu":
+        return x
+    memory = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage()).to(device)
+    return memory.as_strided(x.shape, x.stride(), x.storage_offset())
+
+
+def record_on(device: str, record: Any) -> Any:
+    """A dataclass of arguments with its tensors on a device."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    moved = {name: on(device, value) for name, value in values.items() if isinstance(value, Tensor)}
+    return replace(record, **moved)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops import reference
-from ops.cases import DTYPES, HALF, LAYOUTS, accumulation, array, in_layout, sequences, shapes
+from ops.cases import DTYPES, HALF, LAYOUTS, accumulation, array, in_layout, on, record_on, sequences, shapes
 from ops.reference import Array
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -78,8 +78,8 @@ def _tolerance(dtype: torch.dtype) -> dict[str, Any]:
 
 @settings(deadline=None, max_examples=150)
 @given(units())
-def test_bdlru_is_the_published_unit(unit: Unit) -> None:
-    y, final = unit.run()
+def test_bdlru_is_the_published_unit(device: str, unit: Unit) -> None:
+    y, final = record_on(device, unit).run()
     wanted_y, wanted_final = unit.expected()
     assert (y.dtype, y.shape) == (unit.x.dtype, unit.x.shape)
     assert final.dtype == accumulation(unit.x.dtype)
@@ -89,14 +89,18 @@ def test_bdlru_is_the_published_unit(unit: Unit) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(units(dtypes=(torch.float32,)), st.integers(0, 99))
-def test_float32_gradients_are_those_in_float64(unit: Unit, seed: int) -> None:
+def test_float32_gradients_are_those_in_float64(device: str, unit: Unit, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    weights = torch.rand(unit.x.shape, generator=random), torch.rand(unit.run()[1].shape, generator=random)
+    shapes = unit.x.shape, unit.run()[1].shape
+    weights = [on(device, torch.rand(shape, generator=random)) for shape in shapes]
+    unit = record_on(device, unit)
 
     def gradients(dtype: torch.dtype) -> list[Tensor]:
         inputs = {k: v.detach().to(dtype).requires_grad_() for k, v in unit.differentiable().items()}
         outputs = replace(unit, **inputs).run()
-        total = sum(((t * w).sum() for t, w in zip(outputs, weights, strict=True)), torch.zeros(()))
+        total = sum(
+            ((t * w).sum() for t, w in zip(outputs, weights, strict=True)), torch.zeros((), device=device)
+        )
         return list(torch.autograd.grad(total, list(inputs.values()), materialize_grads=True))
 
     for got, wanted in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
@@ -124,8 +128,8 @@ def _small(packed: bool, full: bool) -> Unit:
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_derivatives_are_exact(packed: bool, full: bool) -> None:
-    unit = _small(packed, full)
+def test_derivatives_are_exact(device: str, packed: bool, full: bool) -> None:
+    unit = record_on(device, _small(packed, full))
     inputs = unit.differentiable()
 
     def run(*values: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,9 +162,10 @@ def test_a_sequence_may_be_split_anywhere_and_its_state_passed_on(unit: Unit, da
 
 @settings(deadline=None, max_examples=60)
 @given(units())
-def test_packed_sequences_are_as_if_alone(unit: Unit) -> None:
+def test_packed_sequences_are_as_if_alone(device: str, unit: Unit) -> None:
     if unit.offsets is None:
         return
+    unit = record_on(device, unit)
     y, final = unit.run()
     for s, (start, stop) in enumerate(
         zip(unit.offsets[:-1].tolist(), unit.offsets[1:].tolist(), strict=True)
@@ -176,9 +181,9 @@ def test_packed_sequences_are_as_if_alone(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize("u", [1e-7, 1e-6, 1e-5])
-def test_beta_keeps_its_accuracy_where_alpha_rounds_to_one(u: float) -> None:
+def test_beta_keeps_its_accuracy_where_alpha_rounds_to_one(device: str, u: float) -> None:
     decay = torch.tensor([2 * u])  # sigmoid(0) = 1/2, for both gates
-    y, _ = recblr.bdlru(torch.ones(1, 1, 1), torch.zeros(1, 1, 2), decay)
+    y, _ = recblr.bdlru(*(on(device, x) for x in (torch.ones(1, 1, 1), torch.zeros(1, 1, 2), decay)))
     exact = np.sqrt(-np.expm1(-2 * float(decay) * 0.5)) / 2
     assert abs(float(y) - exact) < 1e-5 * exact
     naive = np.sqrt(1 - np.float32(np.exp(-np.float32(u))) ** 2) / 2
@@ -186,21 +191,21 @@ def test_beta_keeps_its_accuracy_where_alpha_rounds_to_one(u: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_decay_zero_keeps_the_state_and_finite_gradients(dtype: torch.dtype) -> None:
-    x = torch.randn(2, 5, 3, dtype=dtype, requires_grad=True)
-    gates = torch.randn(2, 5, 6, dtype=dtype, requires_grad=True)
-    decay = torch.zeros(3, dtype=dtype, requires_grad=True)
-    initial = torch.randn(2, 3, dtype=dtype, requires_grad=True)
+def test_decay_zero_keeps_the_state_and_finite_gradients(device: str, dtype: torch.dtype) -> None:
+    like = {"dtype": dtype, "device": device, "requires_grad": True}
+    x, gates = torch.randn(2, 5, 3, **like), torch.randn(2, 5, 6, **like)
+    decay, initial = torch.zeros(3, **like), torch.randn(2, 3, **like)
     y, final = recblr.bdlru(x, gates, decay, initial=initial)
     torch.testing.assert_close(final, initial)
     gradients = torch.autograd.grad(y.sum() + final.sum(), (x, gates, decay, initial))
     assert all(g.isfinite().all() for g in gradients)
 
 
-def test_extreme_gates_stay_finite() -> None:
-    gates = torch.tensor([-200.0, 200.0]).repeat(4).reshape(1, 1, 8).requires_grad_()
-    decay = torch.tensor([0.0, 1e-30, 1.0, 200.0], requires_grad=True)
-    y, final = recblr.bdlru(torch.ones(1, 1, 4), gates, decay, initial=torch.ones(1, 4))
+def test_extreme_gates_stay_finite(device: str) -> None:
+    gates = torch.tensor([-200.0, 200.0], device=device).repeat(4).reshape(1, 1, 8).requires_grad_()
+    decay = torch.tensor([0.0, 1e-30, 1.0, 200.0], device=device, requires_grad=True)
+    one = torch.ones(1, 4, device=device)
+    y, final = recblr.bdlru(one.unsqueeze(1), gates, decay, initial=one)
     y.sum().backward()
     assert all(t is not None and t.isfinite().all() for t in (y, final, gates.grad, decay.grad))
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops import reference
-from ops.cases import DTYPES, HALF, LAYOUTS, accumulation, array, in_layout, sequences, shapes
+from ops.cases import DTYPES, HALF, LAYOUTS, accumulation, array, in_layout, on, record_on, sequences, shapes
 from ops.reference import Array
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -67,8 +67,8 @@ def convolutions(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES) -> C
 
 @settings(deadline=None, max_examples=200)
 @given(convolutions())
-def test_causal_conv1d_is_the_loop(convolution: Convolution) -> None:
-    y, final = convolution.run()
+def test_causal_conv1d_is_the_loop(device: str, convolution: Convolution) -> None:
+    y, final = record_on(device, convolution).run()
     wanted_y, wanted_final = convolution.expected()
     x = convolution.x
     assert (y.dtype, y.shape) == (x.dtype, x.shape)
@@ -81,15 +81,18 @@ def test_causal_conv1d_is_the_loop(convolution: Convolution) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(convolutions(dtypes=(torch.float32,)), st.integers(0, 99))
-def test_float32_gradients_are_those_in_float64(convolution: Convolution, seed: int) -> None:
+def test_float32_gradients_are_those_in_float64(device: str, convolution: Convolution, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    weights = [torch.rand(t.shape, generator=random) for t in convolution.run()]
+    weights = [on(device, torch.rand(t.shape, generator=random)) for t in convolution.run()]
+    convolution = record_on(device, convolution)
 
     def gradients(dtype: torch.dtype) -> list[Tensor]:
         values = convolution.differentiable()
         inputs: dict[str, Any] = {k: v.detach().to(dtype).requires_grad_() for k, v in values.items()}
         outputs = replace(convolution, **inputs).run()
-        total = sum(((t * w).sum() for t, w in zip(outputs, weights, strict=True)), torch.zeros(()))
+        total = sum(
+            ((t * w).sum() for t, w in zip(outputs, weights, strict=True)), torch.zeros((), device=device)
+        )
         return list(torch.autograd.grad(total, list(inputs.values()), materialize_grads=True))
 
     for got, wanted in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
@@ -99,13 +102,13 @@ def test_float32_gradients_are_those_in_float64(convolution: Convolution, seed: 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("width", [1, 3])
 @pytest.mark.parametrize("silu", [False, True])
-def test_derivatives_are_exact(packed: bool, width: int, silu: bool) -> None:
+def test_derivatives_are_exact(device: str, packed: bool, width: int, silu: bool) -> None:
     random = torch.Generator().manual_seed(0)
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(size, generator=random, dtype=torch.float64, requires_grad=True)
+        return on(device, torch.randn(size, generator=random, dtype=torch.float64)).requires_grad_()
 
-    offsets = torch.tensor([0, 3, 3, 4]) if packed else None
+    offsets = torch.tensor([0, 3, 3, 4], device=device) if packed else None
     inputs = [
         normal(4, 2) if packed else normal(3, 2, 2),
         normal(2, width),

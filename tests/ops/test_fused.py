@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from ops.cases import DTYPES, HALF, accumulation
+from ops.cases import DTYPES, HALF, accumulation, on
 from torch import Tensor
 
 import recblr
@@ -63,6 +63,10 @@ def _conv(kind: str, dtype: torch.dtype, full: bool) -> Arguments:
     }
 
 
+def _on(device: str, given: Arguments) -> Arguments:
+    return {name: on(device, x) if isinstance(x, Tensor) else x for name, x in given.items()}
+
+
 def _values_and_gradients(
     function: Callable[..., tuple[Tensor, Tensor]], given: Arguments, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
@@ -75,7 +79,7 @@ def _values_and_gradients(
     }
     y, final = function(*inputs.values())
     random = torch.Generator().manual_seed(3)
-    weights = [torch.randn(value.shape, generator=random).to(value.dtype) for value in (y, final)]
+    weights = [torch.randn(value.shape, generator=random).to(value) for value in (y, final)]
     wanted = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.requires_grad}
     gradients = torch.autograd.grad([y, final], list(wanted.values()), weights)
     return {"y": y, "final": final, **dict(zip(wanted, gradients, strict=True))}
@@ -100,19 +104,19 @@ def _assert_like_the_composition(
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bdlru_and_its_gradients_are_those_of_the_composition(
-    dtype: torch.dtype, kind: str, full: bool
+    device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
-    _assert_like_the_composition(recblr.bdlru, composed.bdlru, _unit(kind, dtype, full), dtype)
+    _assert_like_the_composition(recblr.bdlru, composed.bdlru, _on(device, _unit(kind, dtype, full)), dtype)
 
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_causal_conv1d_and_its_gradients_are_those_of_the_composition(
-    dtype: torch.dtype, kind: str, full: bool
+    device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
     _assert_like_the_composition(
-        recblr.causal_conv1d, composed.causal_conv1d, _conv(kind, dtype, full), dtype
+        recblr.causal_conv1d, composed.causal_conv1d, _on(device, _conv(kind, dtype, full)), dtype
     )
 
 

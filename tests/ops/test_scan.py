@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.cases import DTYPES, SCANNED, Case, accumulation, assert_close, cases, in_layout
+from ops.cases import DTYPES, SCANNED, Case, accumulation, assert_close, cases, in_layout, on, record_on
 from ops.reference import differentiable_recurrence, recurrence, rows_of_sequences
 from torch import Tensor
 
@@ -23,8 +23,9 @@ def test_the_native_kernels_serve() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(cases())
-def test_scan_is_the_recurrence(case: Case) -> None:
+def test_scan_is_the_recurrence(device: str, case: Case) -> None:
     expected, magnitude = recurrence(*case.arrays), recurrence(*case.magnitudes)
+    case = record_on(device, case)
     before = [x.clone() for x in (case.a, case.b)]
 
     h, final = recblr.scan_with_final(*case.args)
@@ -54,7 +55,8 @@ def test_numpy_arrays_give_the_same_bits(case: Case) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(cases())
-def test_the_final_state_is_the_last_row_or_the_initial_state(case: Case) -> None:
+def test_the_final_state_is_the_last_row_or_the_initial_state(device: str, case: Case) -> None:
+    case = record_on(device, case)
     h, final = recblr.scan_with_final(*case.args)
     for s, rows in enumerate(rows_of_sequences(h.shape, case.boundaries)):
         if rows:
@@ -110,17 +112,20 @@ def _gradients(
     st.sampled_from(("h", "final", "both")),
     st.integers(0, 99),
 )
-def test_gradients_are_those_of_the_recurrence(case: Case, layout: str, used: str, seed: int) -> None:
+def test_gradients_are_those_of_the_recurrence(
+    device: str, case: Case, layout: str, used: str, seed: int
+) -> None:
     random = torch.Generator().manual_seed(seed)
-    inputs = [x.detach().requires_grad_() for x in (case.a, case.b, case.initial) if x is not None]
+    there = record_on(device, case)
+    inputs = [x.detach().requires_grad_() for x in (there.a, there.b, there.initial) if x is not None]
     initial = inputs[2] if case.initial is not None else None
-    h, final = recblr.scan_with_final(inputs[0], inputs[1], initial, case.offsets, case.reverse)
+    h, final = recblr.scan_with_final(inputs[0], inputs[1], initial, there.offsets, case.reverse)
     grad = in_layout(torch.rand(h.shape, generator=random).sub(0.5).to(h.dtype), layout)
     grad_final = torch.rand(final.shape, generator=random).sub(0.5).to(final.dtype)
     given_grad, given_final = (grad if used != "final" else None), (grad_final if used != "h" else None)
 
     outputs = [out for out, g in ((h, given_grad), (final, given_final)) if g is not None]
-    cotangents = [g for g in (given_grad, given_final) if g is not None]
+    cotangents = [on(device, g) for g in (given_grad, given_final) if g is not None]
     got = torch.autograd.grad(outputs, inputs, cotangents)
 
     wanted, magnitudes = (_gradients(case, given_grad, given_final, absolute) for absolute in (False, True))
@@ -128,7 +133,7 @@ def test_gradients_are_those_of_the_recurrence(case: Case, layout: str, used: st
         assert (g.dtype, g.shape) == (x.dtype, x.shape)
         assert_close(g, w.resolve_conj().numpy(), m.numpy(), case.b.dtype, 2 * case.steps)
     if used == "h":
-        alone = recblr.scan(inputs[0], inputs[1], initial, case.offsets, case.reverse)
+        alone = recblr.scan(inputs[0], inputs[1], initial, there.offsets, case.reverse)
         for g, same in zip(got, torch.autograd.grad(alone, inputs, cotangents), strict=True):
             assert torch.equal(g, same)
 

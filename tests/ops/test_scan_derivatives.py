@@ -14,23 +14,23 @@ COMBINATIONS = list(itertools.product((False, True), ("batched", "packed", "sing
 
 
 def _arguments(
-    kind: str, with_initial: bool, dtype: torch.dtype = torch.float64
+    kind: str, with_initial: bool, dtype: torch.dtype = torch.float64, device: str = "cpu"
 ) -> tuple[list[Tensor], Tensor | None]:
     random = torch.Generator().manual_seed(1)
     shape = {"batched": (2, 3, 2), "packed": (4, 2), "single": (3, 2)}[kind]
-    offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32) if kind == "packed" else None
+    offsets = torch.tensor([0, 1, 1, 4], dtype=torch.int32, device=device) if kind == "packed" else None
     sequences = {"batched": 2, "packed": 3, "single": 1}[kind]
     sizes = [shape, shape, (sequences, 2)][: 3 if with_initial else 2]
     tensors = [(torch.rand(size, generator=random, dtype=dtype) - 0.5) * 2 for size in sizes]
-    return [x.requires_grad_() for x in tensors], offsets
+    return [x.to(device).requires_grad_() for x in tensors], offsets
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize(("with_initial", "kind", "reverse"), COMBINATIONS)
 def test_first_and_second_derivatives_are_exact(
-    with_initial: bool, kind: str, reverse: bool, dtype: torch.dtype
+    device: str, with_initial: bool, kind: str, reverse: bool, dtype: torch.dtype
 ) -> None:
-    inputs, offsets = _arguments(kind, with_initial, dtype)
+    inputs, offsets = _arguments(kind, with_initial, dtype, device)
 
     def scan(a: Tensor, b: Tensor, initial: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return recblr.scan_with_final(a, b, initial, offsets, reverse)

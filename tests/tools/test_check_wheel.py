@@ -105,6 +105,13 @@ def test_a_wheel_as_it_should_be_passes(
     assert "WRONG" not in said
 
 
+def test_a_wheel_may_hold_cuda_kernels_and_then_more(good: Files, library: Compile, tmp_path: Path) -> None:
+    kernels = {"recblr/librecblr_ops_cuda.so": library("static int one = 1;", torch=True)}
+    assert _wrong(_wheel(tmp_path, good | kernels | {"recblr/data.py": _noise(9 << 20)})) == []
+    (said,) = _wrong(_wheel(tmp_path, good | {"recblr/librecblr_ops_cuda.so": library("int one = 1;")}))[1:]
+    assert said.startswith("recblr/librecblr_ops_cuda.so needs ")
+
+
 def _without(files: Files, *words: str) -> Files:
     return {name: content for name, content in files.items() if not any(word in name for word in words)}
 

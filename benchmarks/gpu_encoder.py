@@ -1,0 +1,79 @@
+"""RecBLR's encoder beside SASRec's on a GPU, from 200 to 8192 events: tokens a second and memory.
+
+Forward and backward in bfloat16 by autocast, so that SASRec has flash attention; as in benchmarks/encoder.py
+otherwise.  Run by benchmarks/gpu.py.
+"""
+
+import json
+
+import gpu_timing
+import torch
+from encoder import ENCODERS, OURS, PEER, WIDTH
+from measuring import Result
+from reporting import Figure
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+TOKENS = 1 << 17  # a batch
+LENGTHS = 200, 500, 1000, 2000, 4096, 8192
+MEMORY = "'s memory"
+
+
+def cases(quick):
+    lengths, tokens = ((32,), 64) if quick else (LENGTHS, TOKENS)
+    return [{"B": max(1, tokens // steps), "T": steps} for steps in lengths]
+
+
+def measure(case):
+    """Seconds a step and megabytes at the peak, and contender -> why it did not run."""
+    torch.manual_seed(0)
+    size = case["B"], case["T"], WIDTH
+    x, grad = torch.randn(size, device="cuda", requires_grad=True), torch.randn(size, device="cuda")
+
+    def step(model):
+        def call():
+            with torch.autocast("cuda", torch.bfloat16), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+                y = model(x)
+            y.backward(grad)
+            model.zero_grad(set_to_none=True)
+
+        return call
+
+    steps = {name: step(make(case["T"]).cuda()) for name, make in ENCODERS.items()}
+    samples, failed = gpu_timing.take_turns(steps, [()])
+    for name in list(samples):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        steps[name]()
+        samples[name + MEMORY] = [(torch.cuda.max_memory_allocated() - before) / 1e6]
+    return samples, failed
+
+
+def figures(result, failed):
+    """Ours beside SASRec with as wide feed-forward networks."""
+    if not result.has(OURS) or not result.has(PEER):
+        return [
+            Figure(OURS, PEER, None, note="; ".join(f"{k}: {v}" for k, v in failed.items()) or "did not run")
+        ]
+    return [
+        Figure(OURS, PEER, result.times_faster(OURS, PEER)),
+        Figure(
+            OURS + MEMORY, PEER + MEMORY, result.times_faster(OURS + MEMORY, PEER + MEMORY), unit=(1.0, "MB")
+        ),
+    ]
+
+
+def tokens_per_second(result):
+    """contender -> tokens a second."""
+    tokens = result.case["B"] * result.case["T"]
+    return {name: tokens / result.of(name).median for name in ENCODERS if result.has(name)}
+
+
+def main(out, quick):
+    """Measure every length, a line of JSON each."""
+    with out.open("w", encoding="utf-8") as lines:
+        for case in cases(quick):
+            samples, failed = measure(case)
+            record = {"case": case, "samples": samples, "failed": failed}
+            record["tokens_per_second"] = tokens_per_second(Result(case, [samples]))
+            print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)

@@ -1,0 +1,61 @@
+"""How the GPU's benchmarks measure: by CUDA events, when warm, on arguments that no cache still holds."""
+
+from itertools import count
+from statistics import median
+from time import perf_counter
+
+import torch
+from measuring import sets_beyond_cache
+
+SECONDS = 0.25  # of turns for a case
+ROUNDS = 5, 40  # at least and at most
+WARM_UP = 3
+AHEAD = 2_000_000  # cycles, about a millisecond, that the GPU idles while the host enqueues a call
+COPIED = 1 << 30  # bytes
+
+
+def sets(make, quick=False):
+    """So many sets of arguments that the second-level cache cannot hold half of them."""
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    return sets_beyond_cache(make, quick, cache)
+
+
+def take_turns(calls, arguments, quick=False):
+    """contender -> seconds on the GPU of each round, and contender -> why it does not run."""
+    samples, failed, turns = {}, {}, count()
+    for name, call in list(calls.items()):
+        try:
+            for _ in range(1 if quick else WARM_UP):
+                call(*arguments[next(turns) % len(arguments)])
+            torch.cuda.synchronize()
+            samples[name] = []
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+            torch.cuda.empty_cache()
+    least, most = (1, 1) if quick else ROUNDS
+    started = perf_counter()
+    for round_ in range(most):
+        if round_ >= least and perf_counter() - started > SECONDS * max(1, len(samples)):
+            break
+        for name in samples:
+            samples[name].append(_seconds(calls[name], arguments[next(turns) % len(arguments)]))
+    return samples, failed
+
+
+def _seconds(call, arguments):
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(AHEAD)  # so that no gap between launches counts
+    start.record()
+    result = call(*arguments)
+    end.record()
+    end.synchronize()
+    del result
+    return start.elapsed_time(end) / 1e3
+
+
+def copy_bandwidth():
+    """Bytes a second, read and written, of a copy within the GPU's memory: the median of rounds."""
+    source = torch.empty(COPIED // 4, dtype=torch.float32, device="cuda").normal_()
+    target = torch.empty_like(source)
+    samples, _ = take_turns({"copy": lambda: target.copy_(source)}, [()])
+    return 2 * COPIED / median(samples["copy"])

@@ -1,0 +1,73 @@
+# Finds what compiles the CUDA kernels and says for which architectures; nothing here needs a GPU, or torch.
+#
+# Sets RECBLR_CUDA_VERSION, empty where the kernels are not built, RECBLR_CUDA_BUILT_FOR and RECBLR_CUDA_SOURCES.
+set(RECBLR_CUDA_VERSION "")
+set(RECBLR_CUDA_BUILT_FOR "")
+set(RECBLR_CUDA_SOURCES)
+set(RECBLR_NVCC_AT_LEAST 12.0)          # C++17 and architecture 90
+set(RECBLR_NVCC_AT_LEAST_BLACKWELL 12.8)  # architectures 100 and 120
+
+if(NOT RECBLR_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "RECBLR_CUDA is '${RECBLR_CUDA}'; it must be AUTO, ON or OFF")
+endif()
+if(RECBLR_CUDA STREQUAL "OFF")
+  return()
+endif()
+
+# Where RECBLR_CUDA=ON, ends here with what is wrong; where AUTO, builds without.
+macro(recblr_without_cuda problem)
+  if(RECBLR_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "RECBLR_CUDA=ON, but ${problem}; or build without CUDA kernels: RECBLR_CUDA=OFF")
+  endif()
+  message(STATUS "CUDA kernels: not built, as ${problem}")
+  return()
+endmacro()
+
+if(NOT CMAKE_SYSTEM_NAME STREQUAL Linux)
+  recblr_without_cuda("they are served on Linux only")
+endif()
+if(RECBLR_SANITIZE)
+  recblr_without_cuda("RECBLR_SANITIZE is for the host's code: set one of them only")
+endif()
+foreach(operator scan bdlru causal_conv1d)
+  if(EXISTS ${CMAKE_SOURCE_DIR}/cuda/${operator}.cu)
+    list(APPEND RECBLR_CUDA_SOURCES cuda/${operator}.cu cpp/torch/${operator}_cuda.cpp)
+  endif()
+endforeach()
+if(NOT RECBLR_CUDA_SOURCES)
+  message(STATUS "CUDA kernels: there are none in cuda/")
+  return()
+endif()
+
+set(CMAKE_CUDA_STANDARD 17)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+set(CMAKE_CUDA_ARCHITECTURES OFF)  # until the compiler's version is known
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  recblr_without_cuda("no nvcc was found that works with ${CMAKE_CXX_COMPILER}: set CUDACXX to one, of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
+endif()
+enable_language(CUDA)
+if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST)
+  recblr_without_cuda("${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_CUDA_COMPILER_VERSION}: set CUDACXX to one of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
+endif()
+
+set(architectures ${RECBLR_CUDA_ARCHITECTURES})
+if(NOT architectures)
+  # Without -real the last one's PTX is kept too, from which drivers compile for what comes after it.
+  set(architectures 75-real 80-real 86-real 89-real)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST_BLACKWELL)
+    list(APPEND architectures 90)
+  else()
+    list(APPEND architectures 90-real 100-real 120)
+  endif()
+elseif(architectures MATCHES "(^|;)1[0-9][0-9]" AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST_BLACKWELL)
+  recblr_without_cuda("RECBLR_CUDA_ARCHITECTURES=${RECBLR_CUDA_ARCHITECTURES} takes CUDA ${RECBLR_NVCC_AT_LEAST_BLACKWELL}, and ${CMAKE_CUDA_COMPILER} is of ${CMAKE_CUDA_COMPILER_VERSION}: choose others, or set CUDACXX")
+endif()
+set(CMAKE_CUDA_ARCHITECTURES ${architectures})
+list(JOIN architectures " " RECBLR_CUDA_BUILT_FOR)
+string(REGEX MATCH "^[0-9]+\\.[0-9]+" RECBLR_CUDA_VERSION ${CMAKE_CUDA_COMPILER_VERSION})
+message(STATUS "CUDA kernels: built by CUDA ${RECBLR_CUDA_VERSION} for architectures ${RECBLR_CUDA_BUILT_FOR}")

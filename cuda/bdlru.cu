@@ -1,0 +1,197 @@
+// Chooses how the unit is shared out on a GPU, from its shape and the number of multiprocessors, and launches it.
+#include "bdlru.h"
+
+#include "bdlru_rows.cuh"
+#include "bdlru_split.cuh"
+#include "bdlru_warps.cuh"
+#include "packs.h"
+#include "sums.cuh"
+
+namespace recblr::cuda {
+namespace {
+
+constexpr const char* kNoMemory = "out of memory on the device";
+
+// Shared memory that a block can have.
+#if defined(__CUDACC__)
+std::size_t most_shared(const Launch& to) {
+  int bytes = 0;
+  return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, to.device) == cudaSuccess
+             ? static_cast<std::size_t>(bytes) : kSharedUnasked;
+}
+#else
+std::size_t most_shared(const Launch&) { return 227 * 1024; }
+#endif
+
+std::int64_t all_rows(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
+
+template <typename T>
+T* scratch(const Launch& to, std::int64_t count) {
+  return static_cast<T*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(T)));
+}
+
+std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kWarpThreads * n - 1) / (kWarpThreads * n); }
+
+// Blocks of kernels that take `blocks` for their work; at least one, where there are rows to be zeroed.
+std::int64_t at_least_one(const Extent& e, std::int64_t blocks) { return blocks == 0 && e.offsets ? 1 : blocks; }
+
+template <typename T>
+const char* rows(const BdlruForward<T>& w, const Launch& to) {
+  const Extent& e = w.in.extent;
+  return with_pack<T>(channels_in_pack<T>(e, w.in.x, w.in.gates, w.in.z, w.y), [&](auto n) {
+    constexpr int N = decltype(n)::value;
+    const std::int64_t blocks = (e.sequences * (e.channels / N) + kUnitThreads - 1) / kUnitThreads;
+    return launch(bdlru_rows_forward<T, N>, at_least_one(e, blocks), kUnitThreads, UnitRing<T, N>::kBytes, to, w);
+  });
+}
+
+// Channels a thread where warps share out time: two where that leaves blocks enough.  Single elements of 16 bits cannot be
+// copied asynchronously: two of them wherever they lie together.
+template <typename T, typename... Views>
+int pair_of_channels(const Extent& e, const Launch& to, const Views&... views) {
+  if (sizeof(T) == 8 || e.channels % 2 != 0 || !(packs_fit(e, views, 2) && ...)) return 1;
+  return sizeof(T) == 2 || e.stretches() * channel_blocks(e, 2) >= 2 * multiprocessors(to) ? 2 : 1;
+}
+template <typename T, typename F>
+auto with_pair(int n, const F& f) {
+  if constexpr (sizeof(T) < 8) {
+    if (n == 2) return f(Number<2>());
+  }
+  return f(Number<1>());
+}
+
+// As many warps as there are for a block, by `stretches`; fewer where shared memory is short.
+template <typename T, int N, typename Bytes>
+int threads_for(const Launch& to, bool one_stretch, const Bytes& bytes) {
+  int warps = one_stretch ? kStretchWarps<T, N> : kMostWarps;
+  while (warps > kStretchWarps<T, N> && bytes(warps * kWarpThreads) > most_shared(to)) warps -= kStretchWarps<T, N>;
+  return warps * kWarpThreads;
+}
+
+template <typename T>
+const char* warps(const BdlruForward<T>& w, const Launch& to) {
+  const Extent& e = w.in.extent;
+  return with_pair<T>(pair_of_channels<T>(e, to, w.in.x, w.in.gates, w.in.z, w.y), [&](auto n) {
+    constexpr int N = decltype(n)::value;
+    const int threads = threads_for<T, N>(to, false, forward_bytes<T, N>);
+    return launch(bdlru_warps_forward<T, N>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads, forward_bytes<T, N>(threads), to, w);
+  });
+}
+
+template <typename T>
+const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch) {
+  const Extent& e = w.in.extent;
+  return with_pair<T>(pair_of_channels<T>(e, to, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz), [&](auto n) -> const char* {
+    constexpr int N = decltype(n)::value;
+    const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = all_rows(e);
+    BdlruBackward<T> parts = w;
+    parts.ddecay = scratch<double>(to, stretches * e.channels);
+    double* dscale = w.dscale ? scratch<double>(to, blocks * all) : nullptr;
+    if (!parts.ddecay || (w.dscale && !dscale)) return kNoMemory;
+    const int threads = threads_for<T, N>(to, one_stretch, backward_bytes<T, N>);
+    if (const char* error = launch(bdlru_warps_backward<T, N>, at_least_one(e, stretches * blocks), threads, backward_bytes<T, N>(threads),
+                                   to, parts, dscale, all))
+      return error;
+    if (w.dscale)
+      if (const char* error = sum_rows(dscale, blocks, all, w.dscale, to)) return error;
+    return sum_rows(parts.ddecay, stretches, e.channels, w.ddecay, to);
+  });
+}
+
+// A piece is long enough to be worth three launches, and there are some two thousand of pieces times blocks of channels: of
+// the shape alone, so that the same input gives the same bits on every device that splits it.
+std::int64_t piece_length(const Extent& e) {
+  constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
+  const std::int64_t length = all_rows(e) * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
+  return length > kLeast ? length : kLeast;
+}
+
+// The pieces of w's sequences, as e's segments, and where each sequence's begin.
+const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
+  const Cuts cuts{e, piece_length(e)};
+  const std::int64_t count = (all_rows(e) + cuts.length - 1) / cuts.length + e.sequences;
+  first = scratch<std::int64_t>(to, e.sequences + 1);
+  auto* pieces = scratch<Segment>(to, count);
+  if (!first || !pieces) return kNoMemory;
+  e.segments = pieces, e.segment_count = count;
+  if (const char* error = launch(number_pieces<kSplitThreads>, 1, kSplitThreads, 0, to, cuts, first)) return error;
+  return launch(list_pieces<kSplitThreads>, (count + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, cuts, first, pieces, count);
+}
+
+// Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
+template <bool backward, typename T>
+const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start, Accumulate<T>* last, const Launch& to,
+                  View<const Accumulate<T>>& incoming) {
+  using A = Accumulate<T>;
+  Extent& e = in.extent;
+  std::int64_t* first = nullptr;
+  if (const char* error = cut(e, to, first)) return error;
+  A *product = scratch<A>(to, e.segment_count * e.channels), *from_zero = scratch<A>(to, e.segment_count * e.channels);
+  if (!product || !from_zero) return kNoMemory;
+  incoming = {product, e.channels, 0, 1};
+  const char* error = with_pair<T>(pair_of_channels<T>(e, to, in.x, in.gates, in.z, dy), [&](auto n) {
+    constexpr int N = decltype(n)::value;
+    return launch(bdlru_split_summary<backward, T, N>, e.segment_count * channel_blocks(e, N), kSplitThreads,
+                  SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads, to, in, dy, product, from_zero);
+  });
+  if (error) return error;
+  return launch(bdlru_split_carry<backward, A>, (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, first,
+                e.sequences, e.channels, start, product, from_zero, last);
+}
+
+template <typename T>
+const char* pieces(BdlruForward<T> w, const Launch& to) {
+  View<const Accumulate<T>> incoming;
+  if (const char* error = split<false>(w.in, View<const T>{}, w.in.initial, w.final, to, incoming)) return error;
+  w.in.initial = incoming;
+  return warps(w, to);
+}
+template <typename T>
+const char* pieces(BdlruBackward<T> w, const Launch& to) {
+  View<const Accumulate<T>> incoming;
+  if (const char* error = split<true>(w.in, w.dy, w.dfinal, w.dinitial, to, incoming)) return error;
+  w.dfinal = incoming;
+  return warps(w, to, false);
+}
+
+template <typename Work>
+int regime_of(const Work& w, const DeviceOffsets& offsets, const Launch& to) {
+  return to.regime ? to.regime : bdlru_regime(w.in.extent, offsets.data, multiprocessors(to));
+}
+
+}  // namespace
+
+int bdlru_regime(const Extent& e, bool packed, int multiprocessors) {
+  constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
+  constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
+  if (e.sequences * e.channels >= kBusy * multiprocessors) return 1;
+  // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
+  const std::int64_t rows = packed ? e.length : e.sequences * e.length;
+  return e.sequences * channel_blocks(e, 1) < multiprocessors && rows >= kLong * e.sequences ? 3 : 2;
+}
+
+template <typename T>
+const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
+  BdlruForward<T> w = work;
+  if (w.in.extent.channels == 0) return nullptr;
+  const int regime = regime_of(w, offsets, to);
+  if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
+  return regime == 1 ? rows(w, to) : regime == 2 ? warps(w, to) : pieces(w, to);
+}
+
+template <typename T>
+const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
+  BdlruBackward<T> w = work;
+  const int regime = regime_of(w, offsets, to);
+  if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
+  if (w.in.extent.channels == 0)
+    return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, all_rows(w.in.extent), w.dscale, to) : nullptr;
+  return regime == 3 ? pieces(w, to) : warps(w, to, regime == 1);
+}
+
+#define RECBLR_INSTANTIATE(T)                                                                        \
+  template const char* bdlru_forward(const BdlruForward<T>&, const DeviceOffsets&, const Launch&); \
+  template const char* bdlru_backward(const BdlruBackward<T>&, const DeviceOffsets&, const Launch&);
+RECBLR_REAL_TYPES(RECBLR_INSTANTIATE)
+
+}  // namespace recblr::cuda

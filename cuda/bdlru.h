@@ -1,0 +1,24 @@
+// Launches the behavior-dependent unit and its adjoint (cpp/core/bdlru.h) on a GPU.
+//
+// Three regimes, by how much work there is beside time's:
+//   1  bdlru_rows.cuh   a thread for some channels of a sequence, serial in time; backward, a block for them, a stretch of
+//                       kStateRows rows at once
+//   2  bdlru_warps.cuh  a block for some channels of a sequence: its warps share out time
+//   3  bdlru_split.cuh  time is shared out among blocks, in three launches
+#pragma once
+#include "../cpp/core/bdlru.h"
+#include "launch.h"
+
+namespace recblr::cuda {
+
+// Null, or what went wrong.  T is float, double, Bfloat16 or Float16.  An absent dy means zeros; ddecay gets the sums
+// over all rows, (C).
+template <typename T>
+const char* bdlru_forward(const BdlruForward<T>&, const DeviceOffsets&, const Launch&);
+template <typename T>
+const char* bdlru_backward(const BdlruBackward<T>&, const DeviceOffsets&, const Launch&);
+
+// The regime that a launch gets which does not ask for one.  `packed`: extent.length is that of all sequences together.
+int bdlru_regime(const Extent&, bool packed, int multiprocessors);
+
+}  // namespace recblr::cuda

@@ -1,0 +1,126 @@
+"""Breaks the CUDA kernels in small ways, one at a time in a copy, and asks the tests on the host to notice.
+
+    mutants.py COMPILER [--only FILE]
+
+Fails where a mutant passes its test, no longer applies, or does not compile; and where a test fails as it is.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = ("-std=c++17", "-O0", "-w", "-ffp-contract=fast", "-DRECBLR_REDUCED")
+SECONDS = 60  # a mutant that runs for so long is found too
+
+
+class Mutant(NamedTuple):
+    what: str
+    file: str  # in cuda/
+    old: str  # found there once
+    new: str
+    test: str = "scan"
+
+
+WARPS, SPLIT, SEGMENTS, ROWS = "scan_warps.cuh", "scan_split.cuh", "segments.cuh", "scan_rows.cuh"
+CELLS, OFFSETS, MEMORY, LIMITS = "scan_cells.cuh", "offsets.cuh", "memory.cuh", "scan_limits"
+OVER = "step_over(product[k], carry[k], from_zero[k])"
+OVER_ALL = "multiply_add(product[k], carry[k], from_zero[k])"
+INDEX = "static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x"
+NEXT = "stage_ + 1 == kStages ? 0 : stage_ + 1,"
+TILES = "(walk.length + kTileSteps - 1) / kTileSteps"
+START = "start(stage_, fetch);\n    stage_ = "
+
+MUTANTS = [
+    Mutant("no barrier", WARPS, "    __syncthreads();\n", ""),
+    Mutant("one buffer for all tiles", WARPS, "turn ^= 1", "turn ^= 0"),
+    Mutant("product and result swapped", WARPS, OVER, "step_over(from_zero[k], carry[k], product[k])"),
+    Mutant("zero times an overflowing product", WARPS, OVER, OVER_ALL, LIMITS),
+    Mutant("state of the chunk before", WARPS, "if (n == chunk)", "if (n + 1 == chunk)"),
+    Mutant("tail a step short", WARPS, "first + n < length) cell.run", "first + n + 1 < length) cell.run"),
+    Mutant("last tile not fetched", WARPS, TILES, "walk.length / kTileSteps"),
+    Mutant("final from another chunk", WARPS, "kChunkSteps < length", "kChunkSteps <= length"),
+    Mutant("idle packs at work", WARPS, "length = idle ? 0 : walk.length", "length = walk.length"),
+    Mutant("state not carried", SPLIT, "step_over(in[0].at[k], state[k], in[1].at[k])", "in[1].at[k]"),
+    Mutant("carried in the other direction", SPLIT, "w.against ? first", "!w.against ? first"),
+    Mutant("initial state forgotten", SPLIT, "load_state(w.start, s,", "load_state(View<const A>{}, s,"),
+    Mutant("segments from the wrong end", SEGMENTS, "cut.reverse ? first", "!cut.reverse ? first"),
+    Mutant("last segment too long", SEGMENTS, "rows - done < cut.steps ? rows - done :", ""),
+    Mutant("no segment for a remainder", SEGMENTS, "(rows + steps - 1) / steps : 1", "rows / steps : 1"),
+    Mutant("no reset at a sequence's start", SEGMENTS, "offsets ? s + offsets[s] / steps", "offsets ? s"),
+    Mutant("every segment begins", SEGMENTS, "part.begins = n == 0", "part.begins = true"),
+    Mutant("offsets beyond the rows", OFFSETS, "value > rows ? rows : value", "value"),
+    Mutant("offsets out of order", OFFSETS, "to[i] = largest", "to[i] = value"),
+    Mutant("uncovered rows not zeroed", OFFSETS, "n < before ? n : n + covered", "n"),
+    Mutant("copies not waited for", MEMORY, "copy_async_wait<kStages - 2>", "copy_async_wait<kStages - 1>"),
+    Mutant("last step not fetched", MEMORY, "if (fetched_ < length_)", "if (fetched_ + 1 < length_)"),
+    Mutant("fills the stage being read", MEMORY, START, START.replace("stage_,", NEXT)),
+    Mutant("state of the same step", CELLS, "h_.step(t + 1)", "h_.step(t)"),
+    Mutant("initial in every segment", CELLS, "walk.begins ? walk.length - 1 : -1", "walk.length - 1"),
+    Mutant("initial of one sequence for all", ROWS, "starts(w), index,", "starts(w), 0,"),
+    Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
+    Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
+    Mutant("32-bit index", "device.cuh", INDEX, "blockIdx.x * blockDim.x + threadIdx.x", LIMITS),
+]  # fmt: skip
+
+
+def outcome(compiler: str, folder: Path, test: str) -> str:
+    """'passes', 'fails' or 'does not compile', in a copy of the tree."""
+    source, program = folder / "tests/cuda_on_host" / f"test_{test}.cpp", folder / test
+    command = [compiler, *OPTIONS, f"-I{source.parent}", str(source), "-o", str(program)]
+    if subprocess.run(command, capture_output=True).returncode:
+        return "does not compile"
+    try:
+        status = subprocess.run([str(program)], capture_output=True, timeout=SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return "fails"
+    return "fails" if status else "passes"
+
+
+def copied(folder: Path) -> Path:
+    for part in ("cpp/core", "cuda", "tests/cuda_on_host"):
+        shutil.copytree(ROOT / part, folder / part)
+    return folder
+
+
+def complaint(compiler: str, mutant: Mutant) -> str | None:
+    with tempfile.TemporaryDirectory() as name:
+        path = copied(Path(name)) / "cuda" / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            return f"applies {text.count(mutant.old)} times"
+        path.write_text(text.replace(mutant.old, mutant.new))
+        found = outcome(compiler, Path(name), mutant.test)
+        return None if found == "fails" else found
+
+
+def unbroken(compiler: str, test: str) -> str | None:
+    with tempfile.TemporaryDirectory() as name:
+        found = outcome(compiler, copied(Path(name)), test)
+        return None if found == "passes" else found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("compiler")
+    parser.add_argument("--only", metavar="FILE", help="mutants of one file in cuda/")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTANTS if arguments.only in (None, m.file)]
+    tests = sorted({m.test for m in chosen})
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        whole = pool.map(lambda test: unbroken(arguments.compiler, test), tests)
+        broken = pool.map(lambda mutant: complaint(arguments.compiler, mutant), chosen)
+        bad = [f"{test}, as it is: {c}" for test, c in zip(tests, whole, strict=True) if c]
+        bad += [f"{m.file}, {m.what}: {c}" for m, c in zip(chosen, broken, strict=True) if c]
+    print("\n".join([*bad, f"{len(chosen)} mutants, {len(bad)} complaints"]))
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Which library serves CUDA tensors, and why none does: by torch's build, the driver, and what was built."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from recblr import _core, doctor
+from recblr.ops import native
+
+Machine = Callable[..., None]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with this driver, torch and build of recblr, where libraries load by name alone."""
+    loaded: list[str] = []
+    monkeypatch.setattr(native, "status", {})
+    monkeypatch.delenv(native.REQUIRE, raising=False)
+
+    def is_one(driver: int, torch_cuda: str | None, built: str, loads: str | None = None) -> None:
+        def driver_version() -> int:
+            if driver < 0:
+                raise RuntimeError("the driver says no")
+            return driver
+
+        def load(name: str, key: str) -> str | None:
+            loaded.append(name)
+            return loads if name == native.CUDA else None
+
+        info = {**_core.build_info(), "cuda": built}
+        monkeypatch.setattr(torch.version, "cuda", torch_cuda)
+        monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", driver_version, raising=False)
+        monkeypatch.setattr(_core, "build_info", lambda: info)
+        monkeypatch.setattr(native, "_load", load)
+        loaded.clear()
+
+    is_one.loaded = loaded  # type: ignore[attr-defined]
+    return is_one
+
+
+def _load() -> list[str]:
+    """The warnings of loading."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        native.load()
+    return [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize(
+    ("built", "driver"), [("13.0", 13000), ("13.2", 13000), ("12.8", 13010), ("12.8", 12040)]
+)
+def test_kernels_load_where_the_driver_serves_their_major_version(
+    machine: Machine, built: str, driver: int
+) -> None:
+    machine(driver, "12.8", built)
+    assert _load() == []
+    assert native.status == {"cpu": "native", "cuda": "native"}
+    assert machine.loaded == [native.CPU, native.CUDA]  # type: ignore[attr-defined]
+
+
+def test_an_older_driver_is_told_which_one_it_takes(machine: Machine) -> None:
+    machine(12040, "12.8", "13.0")
+    (said,) = _load()
+    needs = "the kernels are of CUDA 13.0 and need an NVIDIA driver 580 or later"
+    why = f"{needs}; this machine's serves CUDA up to 12.4"
+    assert native.status["cuda"] == f"reference ({why})"
+    assert why in said
+    assert said.endswith("the slower PyTorch reference serves on GPUs.")
+    assert native.CUDA not in machine.loaded  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("driver", "torch_cuda", "why"),
+    [
+        (13000, None, f"torch {torch.__version__} is built without CUDA"),
+        (0, "12.8", "no NVIDIA driver is found"),
+        (-1, "12.8", "no NVIDIA driver is found"),
+    ],
+)
+def test_where_there_can_be_no_gpu_nothing_is_loaded_nor_missed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, driver: int, torch_cuda: str | None, why: str
+) -> None:
+    machine(driver, torch_cuda, "13.0")
+    monkeypatch.setenv(native.REQUIRE, "1")
+    assert _load() == []
+    assert native.status == {"cpu": "native", "cuda": f"reference ({why})"}
+    assert machine.loaded == [native.CPU]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("built", "loads", "why"),
+    [("", None, "this build has no CUDA kernels"), ("13.0", "it cannot be loaded", "it cannot be loaded")],
+)
+def test_where_there_is_a_driver_missing_kernels_are_a_warning_or_where_required_an_error(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, built: str, loads: str | None, why: str
+) -> None:
+    machine(13000, "13.0", built, loads)
+    (said,) = _load()
+    assert why in said
+    assert native.status["cuda"].startswith(f"reference ({why}")
+    monkeypatch.setenv(native.REQUIRE, "1")
+    with pytest.raises(RuntimeError, match=f"RECBLR_REQUIRE_NATIVE=1, but {why}"):
+        native.load()
+
+
+def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_core, "__file__", str(tmp_path / "_core.so"))
+    assert str(native._load(native.CUDA, "CUDA")).startswith("librecblr_ops_cuda.so is not installed")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "runs"),
+    [
+        ("90", (9, 0), True),
+        ("90-real", (9, 0), True),
+        ("90-real", (10, 0), False),
+        ("90", (10, 0), True),
+        ("80-real", (8, 6), True),
+        ("86-real", (8, 0), False),
+        ("90-virtual", (8, 9), False),
+        ("90-virtual", (12, 0), True),
+        ("75-real 80-real 86-real 89-real 90-real 100-real 120", (10, 3), True),
+        ("75-real 80-real 86-real 89-real 90-real 100-real 120", (7, 0), False),
+        ("75-real 80-real 86-real 89-real 90-real 100-real 120", (12, 1), True),
+        ("native", (7, 5), True),
+    ],
+)
+def test_the_doctor_knows_which_gpus_kernels_run_on(
+    architectures: str, capability: tuple[int, int], runs: bool
+) -> None:
+    assert doctor.runs_on(architectures, capability) is runs

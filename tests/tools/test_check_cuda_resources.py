@@ -1,0 +1,123 @@
+"""tools/check_cuda_resources.py reads what ptxas says, and refuses hot kernels that go through memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import check_cuda_resources as resources
+import pytest
+from check_cuda_resources import MULTIPROCESSORS, Kernel
+
+SAID = """ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function '_Z4scanIfEvPT_' for 'sm_90'
+ptxas info    : Function properties for _Z4scanIfEvPT_
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 16384 bytes smem, 400 bytes cmem[0]
+ptxas info    : Compile time = 2.404 ms
+ptxas info    : Compiling entry function '_Z4scanIdEvPT_' for 'sm_90'
+ptxas info    : Function properties for _Z4scanIdEvPT_
+    64 bytes stack frame, 48 bytes spill stores, 52 bytes spill loads
+ptxas info    : Function properties for __internal_slow_path
+    8 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 255 registers, used 0 barriers, 64 bytes cumulative stack size
+"""
+HOT = Kernel("scan<float>", 40, 0, 0, 0, 16384, 256)
+PTX = """
+.visible .entry _Z4scanIfEvPT_(
+	.param .u64 _Z4scanIfEvPT__param_0
+)
+.maxntid 128, 2, 1
+{
+	ret;
+}
+.visible .entry _Z4scanIdEvPT_(
+	.param .u64 p
+)
+{
+	ret;
+}
+"""
+
+
+def test_every_kernel_is_read_with_what_it_uses() -> None:
+    assert resources.parse(SAID) == [
+        Kernel("_Z4scanIfEvPT_", 40, 0, 0, 0, 16384),
+        Kernel("_Z4scanIdEvPT_", 255, 64, 48, 52, 0),
+    ]
+
+
+@pytest.mark.parametrize("lost", ["bytes stack frame", "Used"])
+def test_what_ptxas_leaves_out_is_an_error_and_not_a_kernel_without_spills(lost: str) -> None:
+    rest = "\n".join(line for line in SAID.splitlines() if lost not in line)
+    with pytest.raises(ValueError, match="ptxas did not say"):
+        resources.parse(rest)
+
+
+def test_the_threads_of_a_block_are_those_of_the_launch_bounds() -> None:
+    assert resources.threads_of(PTX) == {"_Z4scanIfEvPT_": 256}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "share"),
+    [
+        (replace(HOT, registers=32, shared=0), 1.0),
+        (replace(HOT, registers=40, shared=0), 48 / 64),  # 6 blocks of 8 warps have their registers
+        (replace(HOT, registers=255, shared=0), 8 / 64),
+        (replace(HOT, registers=32, shared=48 << 10), 32 / 64),  # 4 blocks have their shared memory
+        (replace(HOT, registers=16, shared=0, threads=32), 32 / 64),  # 32 blocks are the most
+    ],
+)
+def test_occupancy_follows_from_the_scarcest_resource(kernel: Kernel, share: float) -> None:
+    assert kernel.occupancy(MULTIPROCESSORS[90]) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    "change", [{"stack": 16}, {"spill_stores": 4}, {"spill_loads": 4}], ids=lambda change: next(iter(change))
+)
+def test_a_hot_kernel_that_goes_through_memory_is_refused_and_a_cold_one_is_not(
+    change: dict[str, int],
+) -> None:
+    bad = replace(HOT, **change)
+    table, wrong = resources.report([bad, replace(bad, name="scan<double>")], 90)
+    (said,) = wrong
+    assert said.startswith("scan<float> has ")
+    assert str(next(iter(change.values()))) in said
+    assert table.count("bytes of") == 2
+    assert resources.report([HOT], 90)[1] == []
+
+
+def test_without_nvcc_it_says_that_nothing_was_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resources, "find_nvcc", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["check_cuda_resources.py"])
+    assert resources.main() == 0
+    assert "there is no nvcc here" in capsys.readouterr().out
+
+
+SPILLING = """
+template <typename T> __global__ void __launch_bounds__(256) spills(T* data, int n) {
+  T own[64];
+  for (int i = 0; i < 64; ++i) own[i] = data[i];
+  for (int i = 0; i < n; ++i) own[data[i] > 0 ? i % 64 : 0] += data[i];
+  for (int i = 0; i < 64; ++i) data[i] = own[i];
+}
+template __global__ void spills<float>(float*, int);
+"""
+
+
+@pytest.mark.skipif(resources.find_nvcc() is None or shutil.which("c++filt") is None, reason="needs nvcc")
+def test_a_kernel_that_keeps_a_stack_is_found_by_compiling_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "spills.cu", tmp_path / "out.json"
+    source.write_text(SPILLING)
+    monkeypatch.setattr(sys, "argv", ["check_cuda_resources.py", "--out", str(out), str(source)])
+    assert resources.main() == 1
+    assert "spills<float> has 256 bytes of stack" in capsys.readouterr().err
+    (kernel,) = json.loads(out.read_text())["kernels"]
+    assert (kernel["name"], kernel["threads"], kernel["hot"]) == ("spills<float>", 256, True)
