@@ -60,7 +60,7 @@ cpp-test: $(VENV)/.dev
 	  || { cat build-tests.log; exit 1; }
 	@rm -f build-tests.log
 	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary cuda_on_host
-	$(BIN)/ctest --test-dir build/tests --output-on-failure
+	$(BIN)/ctest --test-dir build/tests --output-on-failure -j $$(nproc)
 
 cuda-check: $(VENV)/.dev
 	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)

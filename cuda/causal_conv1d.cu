@@ -3,7 +3,7 @@
 
 #include "causal_conv1d.cuh"
 #include "packs.h"
-#include "partial_sums.cuh"
+#include "sums.cuh"
 
 namespace recblr::cuda {
 namespace {
@@ -85,8 +85,7 @@ const char* backward(ConvBackward<T> w, const DeviceOffsets& offsets, const Laun
       if (const char* error = launch(conv_backward_tiles<T, N, kWidth>, tiles.blocks(), kThreads, shared, to, w, tiles, partial))
         return error;
     }
-    return launch(add_partials<A>, (columns + kSumColumns - 1) / kSumColumns, kSumThreads, 0, to, static_cast<const A*>(partial), count,
-                  columns, split, w.dtaps, w.dbias);
+    return sum_rows(static_cast<const A*>(partial), count, columns, w.dtaps, split, w.dbias, to);
   });
 }
 

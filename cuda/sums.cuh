@@ -1,4 +1,5 @@
-// Sums over an array's rows, in an order that its shape alone decides: of every kSumRows rows, then of those sums.
+// The second stage of sums over rows: blocks leave partial sums in scratch memory, one row after another; these are added
+// in an order that their number alone decides, of every kSumRows rows first, then of those sums.
 #pragma once
 #include "device.cuh"
 
@@ -7,30 +8,36 @@ namespace recblr::cuda {
 constexpr int kSumThreads = 128;
 constexpr std::int64_t kSumRows = 32;
 
-// parts (count, width); of its rows [32 n, 32 n + 32), the sum is row n of sums (groups, width).
-template <typename To>
-__global__ void __launch_bounds__(kSumThreads) add_rows(const double* parts, std::int64_t count, std::int64_t width, std::int64_t groups, To* sums) {
+// parts (count, width); of its rows [32 n, 32 n + 32), the sum is row n of sums (groups, width).  Columns from `split` on
+// go to `rest` instead, where there is one group.
+template <typename From, typename To>
+__global__ void __launch_bounds__(kSumThreads)
+    add_rows(const From* parts, std::int64_t count, std::int64_t width, std::int64_t groups, To* sums, std::int64_t split, To* rest) {
   if (thread_index() >= groups * width) return;
   const std::int64_t first = thread_index() / width * kSumRows, column = thread_index() % width;
   const std::int64_t end = first + kSumRows < count ? first + kSumRows : count;
   double sum = 0;
 #pragma unroll 8
-  for (std::int64_t row = first; row < end; ++row) sum += parts[row * width + column];
-  sums[thread_index()] = static_cast<To>(sum);
+  for (std::int64_t row = first; row < end; ++row) sum += static_cast<double>(parts[row * width + column]);
+  (column < split ? sums[thread_index()] : rest[column - split]) = static_cast<To>(sum);
 }
 
-// sums (width): of all rows of parts (count, width).
+// Of all rows of parts (count, width): the sums of its columns up to `split` to sums, of the others to rest.
+template <typename From, typename To>
+const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, To* sums, std::int64_t split, To* rest, const Launch& to) {
+  const std::int64_t groups = count > kSumRows ? (count + kSumRows - 1) / kSumRows : 1;
+  const std::int64_t blocks = (groups * width + kSumThreads - 1) / kSumThreads;
+  if (groups == 1) return launch(add_rows<From, To>, blocks, kSumThreads, 0, to, parts, count, width, groups, sums, split, rest);
+  auto* next = static_cast<double*>(to.allocate(to.context, static_cast<std::size_t>(groups * width) * sizeof(double)));
+  if (!next) return "out of memory on the device";
+  double* const none = nullptr;
+  if (const char* error = launch(add_rows<From, double>, blocks, kSumThreads, 0, to, parts, count, width, groups, next, width, none))
+    return error;
+  return sum_rows(static_cast<const double*>(next), groups, width, sums, split, rest, to);
+}
 template <typename To>
 const char* sum_rows(const double* parts, std::int64_t count, std::int64_t width, To* sums, const Launch& to) {
-  const auto blocks = [&](std::int64_t groups) { return (groups * width + kSumThreads - 1) / kSumThreads; };
-  while (count > kSumRows) {
-    const std::int64_t groups = (count + kSumRows - 1) / kSumRows;
-    auto* next = static_cast<double*>(to.allocate(to.context, static_cast<std::size_t>(groups * width) * sizeof(double)));
-    if (!next) return "out of memory on the device";
-    if (const char* error = launch(add_rows<double>, blocks(groups), kSumThreads, 0, to, parts, count, width, groups, next)) return error;
-    parts = next, count = groups;
-  }
-  return launch(add_rows<To>, blocks(1), kSumThreads, 0, to, parts, count, width, std::int64_t{1}, sums);
+  return sum_rows(parts, count, width, sums, width, static_cast<To*>(nullptr), to);
 }
 
 }  // namespace recblr::cuda

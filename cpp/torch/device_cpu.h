@@ -1,5 +1,7 @@
-// What the operators need of a CPU: offsets that have been read and checked.  device_cuda.h is its counterpart.
+// What the operators need of a CPU: offsets that have been read and checked, its threads, sums over runs.  device_cuda.h is
+// its counterpart.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -7,6 +9,7 @@
 
 #include "arguments.h"
 #include "offsets.h"
+#include "tasks.h"
 #include "views.h"
 
 namespace recblr::torch_abi {
@@ -42,5 +45,30 @@ class Cpu {
  private:
   std::vector<std::int64_t> offsets_;
 };
+
+// The tasks on torch's threads.
+template <typename F>
+void over_tasks(Tasks tasks, const F& f) {
+  // Enough elements a thread that waking it costs little.
+  constexpr std::int64_t kElementsPerThread = 4096;
+  std::uint32_t available = 1;
+  RECBLR_OK(torch_get_num_threads(&available));
+  const std::int64_t threads = std::max<std::int64_t>(1, std::min<std::int64_t>(available, tasks.elements() / kElementsPerThread));
+  tasks.divide_channels(threads);
+  const std::vector<std::int64_t> shares = tasks.shares(threads);
+  ParallelFor()(threads, kElementsPerThread * 10, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = shares[static_cast<std::size_t>(begin)]; i < shares[static_cast<std::size_t>(end)]; ++i) f(tasks[i]);
+  });
+}
+
+// The sum over runs of parts (runs, count), in their order, into out.
+template <typename A>
+void add_runs(const std::vector<double>& parts, std::int64_t runs, std::int64_t count, A* out) {
+  std::vector<double> sum(static_cast<std::size_t>(count));
+  const double* part = parts.data();
+  for (std::int64_t run = 0; run < runs; ++run)
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += *part++;
+  for (std::size_t i = 0; i < sum.size(); ++i) out[i] = static_cast<A>(sum[i]);
+}
 
 }  // namespace recblr::torch_abi

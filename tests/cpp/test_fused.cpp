@@ -11,37 +11,15 @@
 #include "bdlru.h"
 #include "causal_conv1d.h"
 #include "isa.h"
+#include "numbers.h"
 
 namespace {
 
 using namespace recblr;
+using recblr_test::exact;
+using recblr_test::Near;
 
 int failures = 0;
-
-template <typename T>
-double number(T x) {
-  if constexpr (sizeof(T) > 2) {
-    return static_cast<double>(x);
-  } else {  // test values are multiples of 1/4 below 4: exact in either 16-bit type
-    const bool bfloat = std::is_same_v<T, Bfloat16>;
-    const int fraction_bits = bfloat ? 7 : 10, bias = bfloat ? 127 : 15;
-    const int exponent = (x.bits & 0x7fff) >> fraction_bits, fraction = x.bits & ((1 << fraction_bits) - 1);
-    const double magnitude = exponent ? std::ldexp(1 + std::ldexp(fraction, -fraction_bits), exponent - bias) : 0;
-    return x.bits & 0x8000 ? -magnitude : magnitude;
-  }
-}
-template <typename T>
-T quarter(int n) {
-  if constexpr (sizeof(T) > 2) {
-    return static_cast<T>(n) / 4;
-  } else {
-    if (n == 0) return {0};
-    const bool bfloat = std::is_same_v<T, Bfloat16>;
-    const int fraction_bits = bfloat ? 7 : 10, bias = bfloat ? 127 : 15, top = std::ilogb(std::abs(n));
-    const int bits = ((top - 2 + bias) << fraction_bits) | ((std::abs(n) << (fraction_bits - top)) & ((1 << fraction_bits) - 1));
-    return {static_cast<std::uint16_t>(bits | (n < 0 ? 0x8000 : 0))};
-  }
-}
 
 // Runs every task, on so many threads; more than one take turns from the last.  Where RECBLR_RACE is set, every thread
 // runs every task, for ThreadSanitizer to prove that it sees what it must.
@@ -67,7 +45,7 @@ struct Problem {
   Problem(std::vector<std::int64_t> ends, std::int64_t channels, std::mt19937& random) : rows(ends.back()), channels(channels), offsets(ends) {
     std::uniform_int_distribution<int> any(-12, 12);
     const auto draw = [&](auto& v, std::int64_t n) {
-      for (std::int64_t i = 0; i < n; ++i) v.push_back(quarter<std::decay_t<decltype(v[0])>>(any(random)));
+      for (std::int64_t i = 0; i < n; ++i) v.push_back(Near<std::decay_t<decltype(v[0])>>::to(any(random) / 4.0));  // exact in 16 bits
     };
     draw(x, rows * channels), draw(gates, 2 * rows * channels), draw(z, rows * channels), draw(dy, rows * channels);
     draw(decay, channels), draw(scale, rows), draw(taps, width * channels), draw(bias, channels);
@@ -149,7 +127,7 @@ void check(const std::vector<std::int64_t>& offsets, std::int64_t channels, std:
     for (std::int64_t c = 0; c < channels; ++c) {
       double h = 0;
       for (std::int64_t row = offsets[s]; row < offsets[s + 1]; ++row) {
-        const auto at = [&](const std::vector<T>& v, std::int64_t i) { return number(v[static_cast<std::size_t>(i)]); };
+        const auto at = [&](const std::vector<T>& v, std::int64_t i) { return exact(v[static_cast<std::size_t>(i)]).real(); };
         const double r = at(p.gates, 2 * row * channels + c), i = at(p.gates, (2 * row + 1) * channels + c);
         const double u = static_cast<double>(p.decay[static_cast<std::size_t>(c)]) * sigmoid(r) * static_cast<double>(p.scale[static_cast<std::size_t>(row)]);
         h = std::exp(-u) * h + std::sqrt(-std::expm1(-2 * u)) * sigmoid(i) * at(p.x, row * channels + c);

