@@ -30,7 +30,7 @@ T* scratch(const Launch& to, std::int64_t count) {
   return static_cast<T*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(T)));
 }
 
-std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kWarpThreads * n - 1) / (kWarpThreads * n); }
+std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 
 // Blocks of kernels that take `blocks` for their work; at least one, where there are rows to be zeroed.
 std::int64_t at_least_one(const Extent& e, std::int64_t blocks) { return blocks == 0 && e.offsets ? 1 : blocks; }
@@ -60,12 +60,12 @@ auto with_pair(int n, const F& f) {
   return f(Number<1>());
 }
 
-// As many warps as there are for a block, by `stretches`; fewer where shared memory is short.
-template <typename T, int N, typename Bytes>
-int threads_for(const Launch& to, bool one_stretch, const Bytes& bytes) {
-  int warps = one_stretch ? kStretchWarps<T, N> : kMostWarps;
-  while (warps > kStretchWarps<T, N> && bytes(warps * kWarpThreads) > most_shared(to)) warps -= kStretchWarps<T, N>;
-  return warps * kWarpThreads;
+// A block's threads: `most` warps, or as many stretches of them as there is shared memory for.
+template <typename Share>
+int threads_for(const Launch& to, int stretch, int most) {
+  constexpr std::size_t kFixed = 512;  // bytes of shared memory that do not depend on the warps
+  while (most > stretch && static_cast<std::size_t>(most) * sizeof(Share) + kFixed > most_shared(to)) most -= stretch;
+  return most * kLanes;
 }
 
 template <typename T>
@@ -73,8 +73,8 @@ const char* warps(const BdlruForward<T>& w, const Launch& to) {
   const Extent& e = w.in.extent;
   return with_pair<T>(pair_of_channels<T>(e, to, w.in.x, w.in.gates, w.in.z, w.y), [&](auto n) {
     constexpr int N = decltype(n)::value;
-    const int threads = threads_for<T, N>(to, false, forward_bytes<T, N>);
-    return launch(bdlru_warps_forward<T, N>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads, forward_bytes<T, N>(threads), to, w);
+    const int threads = threads_for<ForwardShare<T, N>>(to, kStretchWarps<T, N>, kMostWarps);
+    return launch(bdlru_warps_forward<T, N>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads, threads / kLanes * sizeof(ForwardShare<T, N>), to, w);
   });
 }
 
@@ -88,9 +88,9 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
     parts.ddecay = scratch<double>(to, stretches * e.channels);
     double* dscale = w.dscale ? scratch<double>(to, blocks * all) : nullptr;
     if (!parts.ddecay || (w.dscale && !dscale)) return kNoMemory;
-    const int threads = threads_for<T, N>(to, one_stretch, backward_bytes<T, N>);
-    if (const char* error = launch(bdlru_warps_backward<T, N>, at_least_one(e, stretches * blocks), threads, backward_bytes<T, N>(threads),
-                                   to, parts, dscale, all))
+    const int threads = threads_for<BackwardShare<T, N>>(to, kStretchWarps<T, N>, one_stretch ? kStretchWarps<T, N> : kMostWarps);
+    if (const char* error = launch(bdlru_warps_backward<T, N>, at_least_one(e, stretches * blocks), threads,
+                                   threads / kLanes * sizeof(BackwardShare<T, N>), to, parts, dscale, all))
       return error;
     if (w.dscale)
       if (const char* error = sum_rows(dscale, blocks, all, w.dscale, to)) return error;

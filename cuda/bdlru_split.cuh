@@ -86,11 +86,13 @@ __global__ void __launch_bounds__(kSplitThreads)
   const std::int64_t share = (walk.length + me.warps - 1) / me.warps, begin = me.warp * share;
   const std::int64_t end = begin + share < walk.length ? begin + share : walk.length, count = me.live && begin < end ? end - begin : 0;
   const auto row = [&](std::int64_t step) { return backward ? end - 1 - step : begin + step; };
+  const Rows<T> inputs(in, walk, me.c);
+  const Stream<const T> adds = forward_stream(dy, walk, me.c);
   const auto fetch = [&](std::int64_t step, int array) -> const T* {
     const std::int64_t t = row(step);
-    if (array == 0) return Line<const T>(in.gates, walk, t, me.c).at;
-    if (backward) return Line<const T>(array == 1 ? dy : in.z, walk, t, me.c).at;
-    return array == 1 ? Line<const T>(in.x, walk, t, me.c).at : Line<const T>(in.gates, walk, t, me.c).at + in.extent.channels;
+    if (array == 0) return inputs.r.step(t);
+    if (backward) return array == 1 ? adds.step(t) : inputs.z.step(t);
+    return array == 1 ? inputs.x.step(t) : inputs.i.step(t);
   };
   A decay[N];
   load_decay<N>(in.decay, me.c, decay);
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(kSplitThreads)
   ring.begin(count, fetch);
   for (std::int64_t n = 0; n < count; ++n) {
     A r[N], x[N] = {}, i[N] = {};
-    const A scale = row_scale(in.scale, walk, row(n));
+    const A scale = inputs.scale_at(row(n));
     ring.next(fetch);
     ring.get(0, r);
     if (!backward || dy.data) ring.get(1, x);
@@ -120,7 +122,7 @@ __global__ void __launch_bounds__(kSplitThreads)
   Summary<A, N> all;
   all.clear();
   for (int q = 0; q < me.warps; ++q) {
-    const Summary<A, N> part = summaries.at[(backward ? me.warps - 1 - q : q) * kWarpThreads + threadIdx.x];
+    const Summary<A, N> part = summaries.at[(backward ? me.warps - 1 - q : q) * kLanes + threadIdx.x];
     part.move(all.from_zero);
 #pragma unroll
     for (int k = 0; k < N; ++k) all.product[k] = multiply(all.product[k], part.product[k]);

@@ -12,7 +12,7 @@
 
 namespace recblr::cuda {
 
-constexpr int kMostWarps = 16, kWarpThreads = 32;
+constexpr int kMostWarps = 16, kLanes = 32;
 
 // A thread's rows of a tile: eight numbers of each kind fit into registers.
 template <typename T, int N>
@@ -35,133 +35,160 @@ struct alignas(2 * N * sizeof(A)) Summary {
   }
 };
 
-// A thread's packs of the next tile, on their way into shared memory.
 template <typename T, int N>
-class Slots {
-  using Element = Pack<T, N>;
-
- public:
-  static std::size_t bytes(int count, int threads) { return sizeof(Element) * static_cast<std::size_t>(count * threads); }
-  RECBLR_HD explicit Slots(unsigned char* shared) : mine_(reinterpret_cast<Element*>(shared) + threadIdx.x) {}
-  RECBLR_HD void start(int slot, const T* from) { copy_async<sizeof(Element)>(mine_ + slot * blockDim.x, from); }
-  // Zeros where nothing was started.
-  RECBLR_HD void take(int slot, bool started, Accumulate<T>* x) const {
+RECBLR_HD void start_copy(Pack<T, N>& to, const T* from) {
+  copy_async<sizeof to>(&to, from);
+}
+// Zeros where no copy was started.
+template <typename T, int N>
+RECBLR_HD void take(const Pack<T, N>& from, bool started, Accumulate<T>* x) {
 #pragma unroll
-    for (int k = 0; k < N; ++k) x[k] = 0;
-    if (started) widen(mine_[slot * blockDim.x], x);
-  }
+  for (int k = 0; k < N; ++k) x[k] = 0;
+  if (started) widen(from, x);
+}
 
- private:
-  Element* mine_;
+// A warp's shared memory, by lanes: the next tile's inputs, on their way; what its rows do to states.
+template <typename T, int N>
+struct ForwardShare {
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes];
+  Summary<Accumulate<T>, N> summaries[2][kLanes];
+};
+// Backward, also what registers have no room for.
+template <typename T, int N>
+struct BackwardShare {
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes],
+      dy[kTileRows<T, N>][kLanes];
+  Summary<Accumulate<T>, N> forward[kLanes], backward[kLanes];
+  Pack<Accumulate<T>, N> to_i[kTileRows<T, N>][kLanes];
+  double ddecay[N][kLanes];
 };
 
-// Row after row of an array, from step t of a walk on.  Channels are neighbours.
+// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of all arrays would
+// leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
 template <typename T>
-struct Line {
+struct Base {
   T* at;
   std::int64_t time;
-  RECBLR_HD Line(const View<T>& v, const Walk& walk, std::int64_t t, std::int64_t c)
-      : at(v.data ? v.data + walk.plane * v.sequence + (walk.row + t) * v.time + c : nullptr), time(v.time) {}
-  RECBLR_HD void next() {
-    if (at) at += time;
+  RECBLR_HD void set(const View<T>& v, const Walk& walk, std::int64_t c) {
+    at = v.data ? v.data + walk.plane * v.sequence + walk.row * v.time + c * v.channel : nullptr, time = v.time;
   }
-  RECBLR_HD void back() { at -= time; }
+  RECBLR_HD T* step(std::int64_t t, int c) const { return at + t * time + c; }
 };
-
-template <typename A>
-RECBLR_HD A row_scale(const View<const A>& scale, const Walk& walk, std::int64_t t) {
-  return scale.data ? *Line<const A>(scale, walk, t, 0).at : A(1);
-}
+template <typename T>
+struct ForwardBases {
+  Base<const T> x, gates, z;
+  Base<const Accumulate<T>> scale;
+  Base<T> y;
+};
+template <typename T>
+struct BackwardBases {
+  Base<const T> x, gates, z, dy;
+  Base<const Accumulate<T>> scale;
+  Base<T> dx, dgates, dz;
+  std::int64_t row, length, sequence, index, block;
+  bool begins;
+};
 
 // Which thread of which block's work this is.
 template <typename T, int N>
 struct Place {
   std::int64_t channel_blocks, index, block, c;  // index: of the sequence or segment; c: the first of N channels
-  int warps, warp;
-  bool live;  // has channels
+  int warps, warp, lane;  // lane: the first of N channels among the block's
+  bool live;              // has channels
   RECBLR_HD explicit Place(const Extent& e)
-      : channel_blocks((e.channels + kWarpThreads * N - 1) / (kWarpThreads * N)), index(block_index() / channel_blocks),
-        block(block_index() % channel_blocks), warps(static_cast<int>(blockDim.x) / kWarpThreads),
-        warp(static_cast<int>(threadIdx.x) / kWarpThreads) {
-    c = (block * kWarpThreads + threadIdx.x % kWarpThreads) * N;
-    live = c < e.channels;
-    if (!live) c = 0;
+      : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)), index(block_index() / channel_blocks),
+        block(block_index() % channel_blocks), warps(static_cast<int>(blockDim.x) / kLanes),
+        warp(static_cast<int>(threadIdx.x) / kLanes) {
+    lane = static_cast<int>(threadIdx.x % kLanes) * N;
+    live = first_channel() + lane < e.channels;
+    if (!live) lane = 0;
+    c = first_channel() + lane;
   }
+  RECBLR_HD std::int64_t first_channel() const { return block * kLanes * N; }
   RECBLR_HD std::int64_t rows() const { return static_cast<std::int64_t>(warps) * kTileRows<T, N>; }  // of a tile
 };
 
-template <typename T, int N>
-std::size_t forward_bytes(int threads) {
-  return Slots<T, N>::bytes(4 * kTileRows<T, N>, threads) + 2 * sizeof(Summary<Accumulate<T>, N>) * static_cast<std::size_t>(threads);
-}
-template <typename T, int N>
-std::size_t backward_bytes(int threads) {
-  return Slots<T, N>::bytes(5 * kTileRows<T, N>, threads) + 2 * sizeof(Summary<Accumulate<T>, N>) * static_cast<std::size_t>(threads);
-}
+// Which of a thread's rows are the sequence's: [first, last).
+template <int kRows>
+struct Span {
+  int first, last;
+  RECBLR_HD Span(std::int64_t t, std::int64_t length)
+      : first(t < -kRows ? kRows : t < 0 ? static_cast<int>(-t) : 0),
+        last(t > length ? 0 : length - t < kRows ? static_cast<int>(length - t) : kRows) {}
+  RECBLR_HD bool has(int j) const { return j >= first && j < last; }
+  RECBLR_HD bool some() const { return first < last; }
+};
 
 // in.initial is that of each sequence, or segment.
 template <typename T, int N>
-__global__ void __launch_bounds__(kMostWarps * kWarpThreads) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
+__global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;
   constexpr int kRows = kTileRows<T, N>;
   RECBLR_SHARED_BYTES(shared);
+  RECBLR_SHARED(ForwardBases<T>, base);
   const Extent& e = w.in.extent;
   zero_uncovered(e, w.y);
   const Place<T, N> me(e);
   if (me.index >= (e.segments ? e.segment_count : e.sequences)) return;
   const Walk walk(e, me.index);
   if (walk.sequence < 0) return;
-  const bool gated = w.in.z.data;
-  const std::int64_t row = first_row(e, walk);
-  const auto there = [&](std::int64_t t) { return t >= 0 && t < walk.length; };
+  if (threadIdx.x == 0)
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0), base.y.set(w.y, walk, me.first_channel());
+  __syncthreads();
+  const bool gated = w.in.z.data, scaled = w.in.scale.data;
+  const std::int64_t row = first_row(e, walk), lead = row % kStateRows;
 
-  Slots<T, N> slots(shared);
-  auto* summaries = reinterpret_cast<Summary<A, N>*>(shared + sizeof(Pack<T, N>) * 4 * kRows * blockDim.x) + threadIdx.x % kWarpThreads;
+  auto* all = reinterpret_cast<ForwardShare<T, N>*>(shared);
+  ForwardShare<T, N>& mine = all[me.warp];
+  const auto lane = threadIdx.x % kLanes;
   const auto start = [&](std::int64_t first) {
-    Line<const T> x(w.in.x, walk, first, me.c), r(w.in.gates, walk, first, me.c), z(w.in.z, walk, first, me.c);
+    const Span<kRows> span(first, walk.length);
+    if (me.live && span.some()) {
+      const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
-    for (int j = 0; j < kRows; ++j, x.next(), r.next(), z.next()) {
-      if (!me.live || !there(first + j)) continue;
-      slots.start(4 * j, x.at), slots.start(4 * j + 1, r.at), slots.start(4 * j + 2, r.at + e.channels);
-      if (gated) slots.start(4 * j + 3, z.at);
+      for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
+        if (span.has(j)) start_copy(mine.x[j][lane], x), start_copy(mine.r[j][lane], r), start_copy(mine.i[j][lane], r + e.channels);
+      if (gated) {
+        const T* z = base.z.step(first, me.lane);
+#pragma unroll
+        for (int j = 0; j < kRows; ++j, z += base.z.time)
+          if (span.has(j)) start_copy(mine.z[j][lane], z);
+      }
     }
     copy_async_commit();
   };
 
-  const auto scale_at = [&](std::int64_t t) { return there(t) ? row_scale(w.in.scale, walk, t) : A(0); };
-
   A decay[N], state[N];
   load_decay<N>(w.in.decay, me.c, decay);
   load_state(w.in.initial, me.index, me.c, N, state);
-  int other = static_cast<int>(blockDim.x);
-  const std::int64_t lead = row % kStateRows;
+  int side = 0;  // which summaries: the next tile's go elsewhere, and those after them come behind its barrier
   std::int64_t t = me.warp * kRows - lead;
   start(t);
   for (std::int64_t tile = -lead; tile < walk.length; tile += me.rows(), t += me.rows()) {
-    const bool some = t > -kRows && t < walk.length;
+    const Span<kRows> span(t, walk.length);
     A alpha[kRows][N], input[kRows][N], silu[kRows][N];  // h = alpha h + input, y = h silu
-    Summary<A, N> mine;
-    mine.clear();
+    Summary<A, N> summary;
+    summary.clear();
     copy_async_wait<0>();
-    if (some) {
+    if (span.some()) {
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
-        const bool started = me.live && there(t + j);
-        const A scale = scale_at(t + j);
+        if (!span.has(j)) continue;
+        const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
         A x[N], r[N], i[N], z[N];
-        slots.take(4 * j, started, x), slots.take(4 * j + 1, started, r), slots.take(4 * j + 2, started, i);
-        slots.take(4 * j + 3, started && gated, z);
+        take(mine.x[j][lane], me.live, x), take(mine.r[j][lane], me.live, r), take(mine.i[j][lane], me.live, i);
+        take(mine.z[j][lane], me.live && gated, z);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
           const Factors<A> f = factors(r[k], decay[k] * scale);
           alpha[j][k] = f.alpha, input[j][k] = f.beta * (gate<T>(i[k]) * x[k]);
           silu[j][k] = gated ? z[k] * gate<T>(z[k]) : A(1);
-          summarise(alpha[j][k], input[j][k], mine.product[k], mine.from_zero[k]);
+          summarise(alpha[j][k], input[j][k], summary.product[k], summary.from_zero[k]);
         }
       }
     }
     start(t + me.rows());
-    summaries[me.warp * kWarpThreads] = mine;
+    mine.summaries[side][lane] = summary;
     __syncthreads();
     A h[N] = {};
     for (int q = 0; q < me.warps; ++q) {
@@ -169,16 +196,14 @@ __global__ void __launch_bounds__(kMostWarps * kWarpThreads) bdlru_warps_forward
 #pragma unroll
         for (int k = 0; k < N; ++k) h[k] = state[k];
       }
-      summaries[q * kWarpThreads].move(state);
+      all[q].summaries[side][lane].move(state);
     }
-    // The next tile's summaries go elsewhere, and those after them come behind its barrier.
-    summaries += other;
-    other = -other;
-    if (!some || !me.live) continue;
-    Line<T> y(w.y, walk, t, me.c);
+    side ^= 1;
+    if (!span.some() || !me.live) continue;
+    T* y = base.y.step(t, me.lane);
 #pragma unroll
-    for (int j = 0; j < kRows; ++j, y.next()) {
-      if (!there(t + j)) continue;
+    for (int j = 0; j < kRows; ++j, y += base.y.time) {
+      if (!span.has(j)) continue;
       if ((row + t + j) % kStateRows == 0) {
         A* keep = w.states + (row + t + j) / kStateRows * e.channels + me.c;
 #pragma unroll
@@ -187,7 +212,7 @@ __global__ void __launch_bounds__(kMostWarps * kWarpThreads) bdlru_warps_forward
       A out[N];
 #pragma unroll
       for (int k = 0; k < N; ++k) h[k] = step(alpha[j][k], h[k], input[j][k]), out[k] = h[k] * silu[j][k];
-      store_narrow<N>(y.at, out);
+      store_narrow<N>(y, out);
     }
   }
   if (me.warp != 0 || !me.live || !walk.ends) return;
@@ -198,11 +223,12 @@ __global__ void __launch_bounds__(kMostWarps * kWarpThreads) bdlru_warps_forward
 // dfinal is that of each sequence, or segment; initial, states and dinitial are the sequence's.  w.ddecay is here
 // (stretches, C), and dscale, absent where scale is, (blocks of channels, rows): to be summed.
 template <typename T, int N>
-__global__ void __launch_bounds__(kMostWarps * kWarpThreads)
+__global__ void __launch_bounds__(kMostWarps * kLanes)
     bdlru_warps_backward(const __grid_constant__ BdlruBackward<T> w, double* dscale, std::int64_t rows) {
   using A = Accumulate<T>;
   constexpr int kRows = kTileRows<T, N>, kStretch = kStretchWarps<T, N>;
   RECBLR_SHARED_BYTES(shared);
+  RECBLR_SHARED(BackwardBases<T>, base);
   const Extent& e = w.in.extent;
   const Place<T, N> me(e);
   Extent wide = e;
@@ -213,121 +239,134 @@ __global__ void __launch_bounds__(kMostWarps * kWarpThreads)
   zero_uncovered(wide, View<double>{dscale, 0, 1, rows});
   if (me.index >= (e.segments ? e.segment_count : e.sequences)) return;
   const Walk walk(e, me.index);
-  double* ddecay = w.ddecay + me.index * e.channels + me.c;
   if (walk.sequence < 0) {
     if (me.live && me.warp == 0)
-      for (int k = 0; k < N; ++k) ddecay[k] = 0;
+      for (int k = 0; k < N; ++k) w.ddecay[me.index * e.channels + me.c + k] = 0;
     return;
   }
-  const bool gated = w.in.z.data, given = w.dy.data;
-  const std::int64_t row = first_row(e, walk), lead = row % kStateRows;
-  const auto there = [&](std::int64_t t) { return t >= 0 && t < walk.length; };
+  if (threadIdx.x == 0) {
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.dy.set(w.dy, walk, me.first_channel());
+    base.dx.set(w.dx, walk, me.first_channel()), base.dgates.set(w.dgates, walk, me.first_channel()), base.dz.set(w.dz, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0);
+    base.row = first_row(e, walk), base.length = walk.length, base.sequence = walk.sequence, base.begins = walk.begins;
+    base.index = me.index, base.block = me.block;
+  }
+  __syncthreads();
+  const bool gated = w.in.z.data, given = w.dy.data, scaled = w.in.scale.data;
 
-  Slots<T, N> slots(shared);
-  auto* forward = reinterpret_cast<Summary<A, N>*>(shared + sizeof(Pack<T, N>) * 5 * kRows * blockDim.x) + threadIdx.x % kWarpThreads;
-  auto* backward = forward + blockDim.x;
-  // Of a tile whose rows begin at `first`: what is needed at once, and what is once the states are known.
-  const auto start = [&](std::int64_t first, bool late) {
-    if (late) {
-      Line<const T> z(w.in.z, walk, first, me.c), dy(w.dy, walk, first, me.c);
+  auto* all = reinterpret_cast<BackwardShare<T, N>*>(shared);
+  BackwardShare<T, N>& mine = all[me.warp];
+  const auto lane = threadIdx.x % kLanes;
+  // Of a tile where this warp's rows begin at `first`: what is needed at once, and what is once the states are known.
+  const auto start = [&](std::int64_t first) {
+    const Span<kRows> span(first, base.length);
+    if (me.live && span.some()) {
+      const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, z.next(), dy.next()) {
-        if (!me.live || !there(first + j)) continue;
-        if (gated) slots.start(5 * j + 3, z.at);
-        if (given) slots.start(5 * j + 4, dy.at);
-      }
-    } else {
-      Line<const T> x(w.in.x, walk, first, me.c), r(w.in.gates, walk, first, me.c);
-#pragma unroll
-      for (int j = 0; j < kRows; ++j, x.next(), r.next()) {
-        if (!me.live || !there(first + j)) continue;
-        slots.start(5 * j, x.at), slots.start(5 * j + 1, r.at), slots.start(5 * j + 2, r.at + e.channels);
-      }
+      for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
+        if (span.has(j)) start_copy(mine.x[j][lane], x), start_copy(mine.r[j][lane], r), start_copy(mine.i[j][lane], r + e.channels);
     }
     copy_async_commit();
   };
-  const auto scale_at = [&](std::int64_t t) { return there(t) ? row_scale(w.in.scale, walk, t) : A(0); };
-
-  A decay[N], carried[N];  // dL/dh of the last step before the tiles that are done
-  double sum[N];
-  load_decay<N>(w.in.decay, me.c, decay);
-  load_state(w.dfinal, me.index, me.c, N, carried);
+  const auto start_late = [&](std::int64_t first) {
+    const Span<kRows> span(first, base.length);
+    const auto from = [&](const Base<const T>& array, Pack<T, N>(*to)[kLanes]) {
+      const T* at = array.step(first, me.lane);
 #pragma unroll
-  for (int k = 0; k < N; ++k) sum[k] = 0;
-  std::int64_t tile = (walk.length + lead - 1) / me.rows() * me.rows() - lead;
-  start(tile + me.warp * kRows, false), start(tile + me.warp * kRows, true);
-  for (; tile >= -lead; tile -= me.rows()) {
-    const std::int64_t t = tile + me.warp * kRows, stretch = tile + me.warp / kStretch * kStateRows;
-    const bool some = t > -kRows && t < walk.length;
+      for (int j = 0; j < kRows; ++j, at += array.time)
+        if (span.has(j)) start_copy(to[j][lane], at);
+    };
+    if (me.live && span.some() && gated) from(base.z, mine.z);
+    if (me.live && span.some() && given) from(base.dy, mine.dy);
+    copy_async_commit();
+  };
+
+  A carried[N];  // dL/dh of the last step before the tiles that are done
+  load_state(w.dfinal, base.index, me.c, N, carried);
+#pragma unroll
+  for (int k = 0; k < N; ++k) mine.ddecay[k][lane] = 0;
+  const int lead = static_cast<int>(base.row % kStateRows);
+  std::int64_t t = (base.length + lead - 1) / me.rows() * me.rows() - lead + me.warp * kRows;
+  start(t), start_late(t);
+  for (; t + base.row % kStateRows >= static_cast<unsigned>(me.warp * kRows); t -= me.rows()) {
+    const Span<kRows> span(t, base.length);
     // The state before the stretch.
     A h[N];
 #pragma unroll
     for (int k = 0; k < N; ++k) h[k] = 0;
-    if (some && stretch <= 0 && walk.begins) {
-      load_state(w.in.initial, walk.sequence, me.c, N, h);
-    } else if (some) {
-      const A* kept = w.states + (row + stretch) / kStateRows * e.channels + me.c;
+    if (span.some()) {
+      const std::int64_t stretch = (base.row + t) / kStateRows;
+      if (stretch * kStateRows <= base.row && base.begins) {
+        load_state(w.in.initial, base.sequence, me.c, N, h);
+      } else {
+        const A* kept = w.states + stretch * e.channels + me.c;
 #pragma unroll
-      for (int k = 0; k < N; ++k) h[k] = kept[k];
+        for (int k = 0; k < N; ++k) h[k] = kept[k];
+      }
     }
     // to_x, to_i: what dL/dh is multiplied by to give dx and di.  through_beta: of dL/du, the part that needs no state.
-    A alpha[kRows][N], input[kRows][N], to_x[kRows][N], to_i[kRows][N], through_beta[kRows][N], r[kRows][N];
-    Summary<A, N> mine;
-    mine.clear();
+    A alpha[kRows][N], input[kRows][N], to_x[kRows][N], through_beta[kRows][N], r[kRows][N];
+    Summary<A, N> summary;
+    summary.clear();
     copy_async_wait<1>();
-    if (some) {
+    if (span.some()) {
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
-        const bool started = me.live && there(t + j);
-        const A scale = scale_at(t + j);
+        if (!span.has(j)) continue;
+        const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
         A x[N], i[N];
-        slots.take(5 * j, started, x), slots.take(5 * j + 1, started, r[j]), slots.take(5 * j + 2, started, i);
+        Pack<A, N> to_i;
+        take(mine.x[j][lane], me.live, x), take(mine.r[j][lane], me.live, r[j]), take(mine.i[j][lane], me.live, i);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-          const Factors<A> f = factors(r[j][k], decay[k] * scale);
+          const Factors<A> f = factors(r[j][k], w.in.decay[me.c + k] * scale);
           const A open = gate<T>(i[k]), product = open * x[k];
-          alpha[j][k] = f.alpha, input[j][k] = f.beta * product, r[j][k] = f.r;
-          to_x[j][k] = f.beta * open, to_i[j][k] = input[j][k] * (1 - open);
+          alpha[j][k] = f.alpha, input[j][k] = f.beta * product, r[j][k] = where_u_counts(f.u, f.r);
+          to_x[j][k] = f.beta * open, to_i.at[k] = input[j][k] * (1 - open);
           through_beta[j][k] = product * (f.alpha * f.alpha * f.inverse_beta);
-          summarise(alpha[j][k], input[j][k], mine.product[k], mine.from_zero[k]);
+          summarise(alpha[j][k], input[j][k], summary.product[k], summary.from_zero[k]);
         }
+        mine.to_i[j][lane] = to_i;
       }
     }
-    start(t - me.rows(), false);
-    forward[me.warp * kWarpThreads] = mine;
+    start(t - me.rows());
+    mine.forward[lane] = summary;
     __syncthreads();
-    for (int q = me.warp / kStretch * kStretch; q < me.warp; ++q) forward[q * kWarpThreads].move(h);
+    for (int q = me.warp / kStretch * kStretch; q < me.warp; ++q) all[q].forward[lane].move(h);
     A to_u[kRows][N], dh[kRows][N];
     copy_async_wait<1>();
-    if (some) {
-      Line<T> dz(w.dz, walk, t, me.c);
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, dz.next()) {
-        const bool started = me.live && there(t + j);
-        const A scale = scale_at(t + j);
-        A z[N], dzt[N];
-        slots.take(5 * j + 3, started && gated, z), slots.take(5 * j + 4, started && given, dh[j]);
+    for (int k = 0; k < N; ++k) summary.from_zero[k] = 0;
+    if (span.some()) {
+      T* dz = gated ? base.dz.step(t, me.lane) : nullptr;
+#pragma unroll
+      for (int j = 0; j < kRows; ++j, dz += base.dz.time) {
+        if (!span.has(j)) continue;
+        take(mine.dy[j][lane], me.live && given, dh[j]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-          to_u[j][k] = u_adjoint(A(1), h[k], through_beta[j][k], alpha[j][k], A(1), decay[k] * scale * r[j][k]);
+          to_u[j][k] = u_slope(h[k], through_beta[j][k], alpha[j][k]);
           h[k] = step(alpha[j][k], h[k], input[j][k]);
-          if (gated) {
-            const A open = gate<T>(z[k]);
-            dzt[k] = dh[j][k] * h[k] * silu_slope(z[k], open);
-            dh[j][k] *= z[k] * open;
-          }
         }
-        if (gated && started) store_narrow<N>(dz.at, dzt);
+        if (!gated) continue;
+        A z[N], dzt[N];
+        take(mine.z[j][lane], me.live, z);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+          const A open = gate<T>(z[k]);
+          dzt[k] = dh[j][k] * h[k] * silu_slope(z[k], open);
+          dh[j][k] *= z[k] * open;
+        }
+        if (me.live) store_narrow<N>(dz, dzt);
       }
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        mine.from_zero[k] = 0;
+      for (int j = kRows - 1; j >= 0; --j) {
+        if (!span.has(j)) continue;
 #pragma unroll
-        for (int j = kRows - 1; j >= 0; --j) mine.from_zero[k] = previous_adjoint(alpha[j][k], mine.from_zero[k] + dh[j][k]);
+        for (int k = 0; k < N; ++k) summary.from_zero[k] = previous_adjoint(alpha[j][k], summary.from_zero[k] + dh[j][k]);
       }
     }
-    start(t - me.rows(), true);
-    backward[me.warp * kWarpThreads] = mine;
+    start_late(t - me.rows());
+    mine.backward[lane] = summary;
     __syncthreads();
     A after[N] = {};
     for (int q = me.warps - 1; q >= 0; --q) {
@@ -335,58 +374,43 @@ __global__ void __launch_bounds__(kMostWarps * kWarpThreads)
 #pragma unroll
         for (int k = 0; k < N; ++k) after[k] = carried[k];
       }
-      backward[q * kWarpThreads].move(carried);
+      all[q].backward[lane].move(carried);
     }
-    A row_sum[kRows], tile_sum[N];
+    if (!span.some()) continue;
+    A tile_sum[N] = {};
+    T *dx = base.dx.step(t + kRows - 1, me.lane), *dr = base.dgates.step(t + kRows - 1, me.lane);
 #pragma unroll
-    for (int j = 0; j < kRows; ++j) row_sum[j] = 0;
-    if (some) {
+    for (int j = kRows - 1; j >= 0; --j, dx -= base.dx.time, dr -= base.dgates.time) {
+      if (!span.has(j)) continue;
+      const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
+      const Pack<A, N> to_i = mine.to_i[j][lane];
+      A dxt[N], drt[N], dit[N], row_sum = 0;
 #pragma unroll
-      for (int k = 0; k < N; ++k) tile_sum[k] = 0;
-      Line<T> dx(w.dx, walk, t + kRows - 1, me.c), dr(w.dgates, walk, t + kRows - 1, me.c);
-#pragma unroll
-      for (int j = kRows - 1; j >= 0; --j, dx.back(), dr.back()) {
-        const A scale = scale_at(t + j);
-        A dxt[N], drt[N], dit[N];
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-          const A g = dh[j][k] + after[k];
-          after[k] = previous_adjoint(alpha[j][k], g);
-          const A du_r = g * to_u[j][k] * r[j][k];  // times decay: by scale; times scale: by decay
-          dxt[k] = g * to_x[j][k], dit[k] = g * to_i[j][k], drt[k] = du_r * (decay[k] * scale) * (1 - r[j][k]);
-          tile_sum[k] += du_r * scale, row_sum[j] += du_r * decay[k];
-        }
-        if (!me.live || !there(t + j)) continue;
-        store_narrow<N>(dx.at, dxt), store_narrow<N>(dr.at, drt), store_narrow<N>(dr.at + e.channels, dit);
+      for (int k = 0; k < N; ++k) {
+        const A g = dh[j][k] + after[k];
+        after[k] = previous_adjoint(alpha[j][k], g);
+        const A du_r = g * to_u[j][k] * r[j][k];  // times decay: by scale; times scale: by decay
+        dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k], drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
+        tile_sum[k] += du_r * scale, row_sum += du_r * w.in.decay[me.c + k];
       }
-#pragma unroll
-      for (int k = 0; k < N; ++k) sum[k] += static_cast<double>(tile_sum[k]);
+      if (me.live) store_narrow<N>(dx, dxt), store_narrow<N>(dr, drt), store_narrow<N>(dr + e.channels, dit);
+      if (!scaled) continue;
+      if (!me.live) row_sum = 0;
+      for (int by = kLanes / 2; by > 0; by /= 2) row_sum += __shfl_xor_sync(0xffffffffu, row_sum, by);
+      if (threadIdx.x % kLanes == 0) dscale[base.block * rows + base.row + t + j] = static_cast<double>(row_sum);
     }
-    if (dscale && some) {
 #pragma unroll
-      for (int j = 0; j < kRows; ++j) {
-        A total = me.live ? row_sum[j] : A(0);
-        for (int by = kWarpThreads / 2; by > 0; by /= 2) total += __shfl_xor_sync(0xffffffffu, total, by);
-        if (threadIdx.x % kWarpThreads == 0 && there(t + j)) dscale[me.block * rows + row + t + j] = static_cast<double>(total);
-      }
-    }
+    for (int k = 0; k < N; ++k) mine.ddecay[k][lane] += static_cast<double>(tile_sum[k]);
   }
   // The block's sums, in the order of its warps.
-  struct Sum {
-    double at[N];
-  };
-  __syncthreads();
-  auto* sums = reinterpret_cast<Sum*>(forward - threadIdx.x % kWarpThreads) + threadIdx.x % kWarpThreads;
-#pragma unroll
-  for (int k = 0; k < N; ++k) sums[me.warp * kWarpThreads].at[k] = sum[k];
   __syncthreads();
   if (me.warp != 0 || !me.live) return;
 #pragma unroll
   for (int k = 0; k < N; ++k) {
     double total = 0;
-    for (int q = 0; q < me.warps; ++q) total += sums[q * kWarpThreads].at[k];
-    ddecay[k] = total;
-    if (walk.begins) w.dinitial[walk.sequence * e.channels + me.c + k] = carried[k];
+    for (int q = 0; q < me.warps; ++q) total += all[q].ddecay[k][lane];
+    w.ddecay[base.index * e.channels + me.c + k] = total;
+    if (base.begins) w.dinitial[base.sequence * e.channels + me.c + k] = carried[k];
   }
 }
 

@@ -24,9 +24,20 @@ RECBLR_HD Factors<V> factors(V r_before, V decay_scale) {
   return f;
 }
 
-// dL/du from G, the adjoint of h[t]: through alpha, and through beta, whose derivative is alpha^2 / beta.
+// Of numbers that dL/du is multiplied by, or itself: d, where u counts.
+template <typename V>
+RECBLR_HD V where_u_counts(V u, V d) {
+  return u < V{} + kMinU ? V{} : d;
+}
+
+// dh/du, through alpha and through beta, whose derivative is alpha^2 / beta; through_beta is that times beta's factor.
+template <typename V>
+RECBLR_HD V u_slope(V previous, V through_beta, V alpha) {
+  return through_beta - alpha * previous;
+}
+
+// dL/du from G, the adjoint of h[t].
 template <typename V>
 RECBLR_HD V u_adjoint(V g, V previous, V input, V alpha, V beta_slope, V u) {
-  const V du = g * (input * beta_slope - alpha * previous);
-  return u < V{} + kMinU ? V{} : du;
+  return where_u_counts(u, g * u_slope(previous, input * beta_slope, alpha));
 }
