@@ -79,8 +79,9 @@ RECBLR_HD void convolve(const Rows& x, const Factors& taps, int width, A* sum) {
   for (int n = 0; n < N; ++n) sum[n] += taps.bias(n);
 }
 
+// Three blocks on a multiprocessor, said outright: for sm_75 ptxas would aim at four, and spill.
 template <typename T, int N, int kWidth>
-__global__ void __launch_bounds__(kWindowThreads<kWidth>)
+__global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
     conv_forward_tiles(const __grid_constant__ ConvForward<T> w, const __grid_constant__ Tiles tiles) {
   using A = Accumulate<T>;
   using Shared = ConvShared<T, N, kWidth>;
