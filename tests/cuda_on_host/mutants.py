@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 
 WARPS, SPLIT, SEGMENTS, ROWS = "scan_warps.cuh", "scan_split.cuh", "segments.cuh", "scan_rows.cuh"
 CELLS, OFFSETS, MEMORY, LIMITS = "scan_cells.cuh", "offsets.cuh", "memory.cuh", "scan_limits"
-CONV = "causal_conv1d.cuh"
+CONV, OF_CONV = "causal_conv1d.cuh", "causal_conv1d"
 OVER = "step_over(product[k], carry[k], from_zero[k])"
 OVER_ALL = "multiply_add(product[k], carry[k], from_zero[k])"
 INDEX = "static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x"
@@ -68,22 +68,23 @@ MUTANTS = [
     Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
     Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
     Mutant("32-bit index", "device.cuh", INDEX, "blockIdx.x * blockDim.x + threadIdx.x", LIMITS),
-    Mutant("sums into a ring in use", CONV, "  if (kWidth) __syncthreads();\n", "", "causal_conv1d"),
-    Mutant("sums read too early", CONV, "sums(width));\n  __syncthreads();", "sums(width));", "causal_conv1d"),
-    Mutant("copies arrive among sums", CONV, "    copy_async_wait<0>();", "", "causal_conv1d"),
-    Mutant("sums of the next tile", CONV, "if (row < rows) {", "if (true) {", "causal_conv1d"),
-    Mutant("a row short behind a tile", CONV, "reach = rows + past,", "reach = rows + past / 2,", "causal_conv1d"),
-    Mutant("last inputs forgotten", CONV, "lag = 0; lag < past;", "lag = 0; lag + 1 < past;", "causal_conv1d"),
-    Mutant("final a row early", CONV, "if (row + 1 == stop", "if (row + 2 == stop", "causal_conv1d"),
-    Mutant("initial a row late", CONV, "if (back <= step)", "if (back < step)", "causal_conv1d"),
-    Mutant("no adjoint of final", CONV, "lag >= 0 && w.dfinal", "lag > 0 && w.dfinal", "causal_conv1d"),
-    Mutant("empty sequences passed by", "causal_conv1d.cu", "!e.offsets && e.length > 0", "true", "causal_conv1d"),
-    Mutant("no seam between sequences", "rows.cuh", "seam ? seam_ : time_", "time_", "causal_conv1d"),
-    Mutant("another sequence's row", "rows.cuh", "high - low > 1", "high - low > 2", "causal_conv1d"),
-    Mutant("tile of uncovered rows", "rows.cuh", "    if (end > last) end = last;\n", "", "causal_conv1d"),
-    Mutant("window not turned", "window.cuh", "row : row - width_", "row : 0", "causal_conv1d"),
-    Mutant("a part of a sum lost", "sums.cuh", "row < end; ++row", "row + 1 < end; ++row", "causal_conv1d"),
-    Mutant("sums shared out by packs", "tiles.h", "channels / widest, groups", "channels / pack, groups", "causal_conv1d"),
+    Mutant("sums into a ring in use", CONV, "  if (kWidth) __syncthreads();\n", "", OF_CONV),
+    Mutant("sums read too early", CONV, "sums(width));\n  __syncthreads();", "sums(width));", OF_CONV),
+    Mutant("copies arrive among sums", CONV, "    copy_async_wait<0>();", "", OF_CONV),
+    Mutant("sums of the next tile", CONV, "if (row < rows) {", "if (true) {", OF_CONV),
+    Mutant("a row short behind a tile", CONV, "reach = rows + past,", "reach = rows + past / 2,", OF_CONV),
+    Mutant("last inputs forgotten", CONV, "lag = 0; lag < past;", "lag = 0; lag + 1 < past;", OF_CONV),
+    Mutant("final a row early", CONV, "if (row + 1 == stop", "if (row + 2 == stop", OF_CONV),
+    Mutant("initial a row late", CONV, "if (back <= step)", "if (back < step)", OF_CONV),
+    Mutant("no adjoint of final", CONV, "lag >= 0 && w.dfinal", "lag > 0 && w.dfinal", OF_CONV),
+    Mutant("empty sequences passed by", "causal_conv1d.cu", "!e.offsets && e.length > 0", "true", OF_CONV),
+    Mutant("no seam between sequences", "rows.cuh", "seam ? seam_ : time_", "time_", OF_CONV),
+    Mutant("another sequence's row", "rows.cuh", "high - low > 1", "high - low > 2", OF_CONV),
+    Mutant("tile of uncovered rows", "rows.cuh", "    if (end > last) end = last;\n", "", OF_CONV),
+    Mutant("window not turned", "window.cuh", "row : row - width_", "row : 0", OF_CONV),
+    Mutant("a part of a sum lost", "sums.cuh", "row < end; ++row", "row + 1 < end; ++row", OF_CONV),
+    Mutant("sums shared out by packs", "tiles.h", "channels / widest, groups", "channels / pack, groups",
+           OF_CONV),
 ]  # fmt: skip
 
 
