@@ -32,9 +32,11 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	$(PIP) $(ONE_ARCHITECTURE) .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
+# At once with what development needs: compiling it a second time would take as long as the first.
+$(VENV)/.dev: $(BIN)/python $(SOURCES)
+	@echo "installing recblr and its dependencies into $(VENV) …"
 	$(PIP) $(ONE_ARCHITECTURE) '.[dev]'
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
 	@rm -rf demo && mkdir demo
