@@ -102,7 +102,7 @@ def outcome(compiler: str, folder: Path, test: str) -> str:
 
 
 def copied(folder: Path) -> Path:
-    for part in ("cpp/core", "cuda", "tests/cuda_on_host"):
+    for part in ("cpp/core", "cuda", "tests/cpp", "tests/cuda_on_host"):
         shutil.copytree(ROOT / part, folder / part)
     return folder
 
