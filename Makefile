@@ -26,10 +26,10 @@ $(BIN)/python:
 	  { echo "recblr needs Python 3.11 or later, and $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package as a user gets it; built again when a source changes.
+# The package without CUDA kernels, which `recblr train` does not use yet; built again when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
-	$(PIP) $(ONE_ARCHITECTURE) .
+	$(PIP) -C cmake.define.RECBLR_CUDA=OFF .
 	@touch $@
 
 # At once with what development needs: compiling it a second time would take as long as the first.

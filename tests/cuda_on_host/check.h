@@ -28,6 +28,20 @@ using recblr_test::exact;
 using recblr_test::Exact;
 using recblr_test::Near;
 
+// Where sequences begin and end; now and then offsets that must be repaired.  rows: of the array.
+inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random, std::int64_t& rows) {
+  std::uniform_int_distribution<std::int64_t> length(0, 2 * average), coin(0, 3);
+  std::vector<std::int64_t> offsets{0};
+  for (std::int64_t s = 0; s < sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
+  rows = offsets.back();
+  if (coin(random) || sequences == 0) return offsets;
+  rows += coin(random);  // behind the last sequence
+  offsets[0] = coin(random) - 1;
+  std::uniform_int_distribution<std::size_t> one(0, offsets.size() - 1);
+  offsets[one(random)] = std::uniform_int_distribution<std::int64_t>(-rows - 9, 2 * rows + 9)(random);
+  return offsets;
+}
+
 template <typename T>
 constexpr double kTolerance = sizeof(T) == 2                                                                    ? 1e-2
                               : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11

@@ -24,26 +24,12 @@ struct Case {
   int regime;
 };
 
-// Row numbers of a case's sequences; when packed, offsets that must be repaired now and then.
-std::vector<std::int64_t> draw_offsets(const Case& c, std::mt19937& random, std::int64_t& rows) {
-  std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length), coin(0, 3);
-  std::vector<std::int64_t> offsets{0};
-  for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
-  rows = offsets.back();
-  if (coin(random) || c.sequences == 0) return offsets;
-  rows += coin(random);  // behind the last sequence
-  offsets[0] = coin(random) - 1;
-  std::uniform_int_distribution<std::size_t> one(0, offsets.size() - 1);
-  offsets[one(random)] = std::uniform_int_distribution<std::int64_t>(-rows - 9, 2 * rows + 9)(random);
-  return offsets;
-}
-
 template <typename T>
 void check_case(const Case& c, std::mt19937& random) {
   using A = Accumulate<T>;
   std::int64_t rows = c.sequences * c.length;
   std::vector<std::int64_t> first;
-  if (c.packed) first = draw_offsets(c, random, rows);
+  if (c.packed) first = draw_offsets(c.sequences, c.length, random, rows);
   const Offsets offsets(first, rows, random() % 2);
   const std::int64_t planes = c.packed ? 1 : c.sequences, length = c.packed ? rows : c.length;
   Layout own[7];  // of a, b, dh, h, and of the outputs h, da, db

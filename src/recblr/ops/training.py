@@ -46,7 +46,8 @@ def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, targets: Tensor, gradients: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator, or in 16 bits, for which there is no kernel, the reference."""
-    function = torch.ops.recblr._linear_cross_entropy if hidden.dtype in KERNEL_DTYPES else _reference
+    in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)
+    function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
     loss, d_hidden, d_weight = function(hidden.contiguous(), weight.contiguous(), targets, gradients)
     return loss, d_hidden, d_weight
 

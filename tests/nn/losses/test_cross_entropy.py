@@ -182,6 +182,23 @@ def test_shapes_that_do_not_fit_are_named(hidden, weight, targets, message):
         linear_cross_entropy(torch.randn(hidden), torch.randn(weight), torch.zeros(targets, dtype=torch.long))
 
 
+def test_what_is_no_tensor_is_named():
+    with pytest.raises(TypeError, match="targets must be a tensor, but is of the type list"):
+        linear_cross_entropy(torch.randn(2, 4), torch.randn(7, 4), [0, 1])
+
+
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+def test_dtypes_that_do_not_fit_are_named():
+    with pytest.raises(
+        ValueError, match="hidden and weight must have one dtype, but have another dtype and float32"
+    ):
+        linear_cross_entropy(
+            torch.ones(2, 4, dtype=torch.int8), torch.randn(7, 4), torch.zeros(2, dtype=torch.long)
+        )
+    with pytest.raises(ValueError, match="targets must be int64, but is float32"):
+        linear_cross_entropy(torch.ones(2, 4), torch.randn(7, 4), torch.zeros(2))
+
+
 @pytest.mark.parametrize("gradients", [True, False])
 def test_opcheck_passes(gradients):
     arguments = torch.randn(5, 3), torch.randn(7, 3), torch.randint(7, (5,)), gradients

@@ -43,8 +43,12 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
         A scalar of hidden's dtype; 0 where N is 0.
 
     Raises:
-        ValueError: a target outside the catalogue (elsewhere than on a CPU, RuntimeError in torch's words).
-        RuntimeError: shapes that do not fit each other, in torch's words.
+        ValueError: a target outside the catalogue, or a shape or dtype that does not fit (in 16 bits and
+            elsewhere than on a CPU, RuntimeError in torch's words).
+        TypeError: an argument is no tensor.
     """
+    for name, value in (("hidden", hidden), ("weight", weight), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, but is of the type {type(value).__name__}")
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
     return loss
