@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "device_cpu.h"
+#include "seen_items.h"
 #include "training_arguments.h"
 #include "training_rows.h"
 
@@ -24,16 +25,25 @@ std::int64_t block_count(std::int64_t catalogue) {
   return catalogue < 8192 ? 8 : catalogue < 32768 ? 16 : 32;
 }
 
+// What is added to the scores of items that a row's user already has; nobody has any where there are no histories.
+template <typename T>
+struct RepeatBias {
+  T value = 0;
+  const Histories* histories = nullptr;
+};
+
 template <typename T>
 class LinearCrossEntropy {
  public:
   // hidden (rows, width) and weight (catalogue, width), contiguous; d_hidden and d_weight likewise, or null.
-  LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, T* d_hidden, T* d_weight)
+  LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, RepeatBias<T> repeats, T* d_hidden,
+                     T* d_weight)
       : like_(hidden), rows_(hidden.size(0)), catalogue_(weight.size(0)), width_(weight.size(1)), blocks_(block_count(catalogue_)),
         most_rows_(std::min(rows_, std::max(kFewestRows, kLogits / catalogue_))), hidden_(hidden.data<T>()), weight_(weight.data<T>()),
-        targets_(targets), d_hidden_(d_hidden), d_weight_(d_weight), logits_(scratch(most_rows_ * catalogue_)),
+        targets_(targets), repeats_(repeats), d_hidden_(d_hidden), d_weight_(d_weight), logits_(scratch(most_rows_ * catalogue_)),
         parts_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)), scaled_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)),
-        most_(static_cast<std::size_t>(blocks_ * most_rows_)), total_(most_.size()), wanted_(static_cast<std::size_t>(most_rows_)) {}
+        most_(static_cast<std::size_t>(blocks_ * most_rows_)), total_(most_.size()), wanted_(static_cast<std::size_t>(most_rows_)),
+        d_bias_(static_cast<std::size_t>(blocks_)) {}
 
   // The mean over rows of -log softmax(hidden weight^T)[target].
   double operator()() {
@@ -47,6 +57,12 @@ class LinearCrossEntropy {
       ParallelFor()(rows.count, blocks_ * width_, [&](std::int64_t begin, std::int64_t end) { add_parts(rows, begin, end); });
     }
     return loss / static_cast<double>(rows_);
+  }
+  // After that, the gradient by the bias.
+  T d_bias() const {
+    double sum = 0;
+    for (const double part : d_bias_) sum += part;
+    return static_cast<T>(sum);
   }
 
  private:
@@ -81,10 +97,24 @@ class LinearCrossEntropy {
     }
   }
 
+  // Calls f(row of the chunk, the items of the block that its user has).
+  template <typename F>
+  void over_seen(const Rows& rows, std::int64_t block, const F& f) const {
+    if (!repeats_.histories) return;
+    SeenItems seen(*repeats_.histories, first(block), items(block));
+    for (std::int64_t r = 0; r < rows.count; ++r) {
+      seen.go_to(rows.start + r);
+      f(r, seen);
+    }
+  }
+
   void forward(const Rows& rows, std::int64_t block) {
     const std::int64_t n = items(block);
     multiply(matrix(logits(block), rows.count, n), matrix(hidden_ + rows.start * width_, rows.count, width_),
              transposed(weight_ + first(block) * width_, n, width_), false);
+    over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
+      for (const std::int64_t item : seen.items()) logits(block)[r * n + item] += repeats_.value;
+    });
     over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = logits(block)[r * n + item]; });
     softmax_part(SoftmaxPart<T>{logits(block), n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
   }
@@ -107,6 +137,13 @@ class LinearCrossEntropy {
     const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_, *share = &total_[at(block, 0)];
     T *part = of_block(parts_, block), *scaled = of_block(scaled_, block), *d_weight = d_weight_ + first(block) * width_;
     const T one = T(1) / static_cast<T>(rows_);
+    over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
+      T sum = 0;
+      for (const std::int64_t item : seen.items()) sum += logits(block)[r * n + item];
+      const std::int64_t target = targets_[rows.start + r] - first(block);
+      const bool repeated = target >= 0 && target < n && seen.has(target);
+      d_bias_[static_cast<std::size_t>(block)] += sum * share[r] - (repeated ? one : T(0));
+    });
     for (std::int64_t r = 0; r < rows.count; ++r)
       for (std::int64_t k = 0; k < width_; ++k) scaled[r * width_ + k] = hidden[r * width_ + k] * share[r];
     multiply(matrix(part, rows.count, width_), matrix(logits(block), rows.count, n), matrix(weight, n, width_), false);
@@ -133,13 +170,44 @@ class LinearCrossEntropy {
   std::int64_t rows_, catalogue_, width_, blocks_, most_rows_;
   const T *hidden_, *weight_;
   const std::int64_t* targets_;
+  RepeatBias<T> repeats_;
   T *d_hidden_, *d_weight_;
   Tensor logits_, parts_, scaled_;
   std::vector<T> most_, total_, wanted_;
+  std::vector<double> d_bias_;
 };
 
-// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients)
-//   -> (Tensor loss, Tensor d_hidden, Tensor d_weight)
+std::vector<std::int64_t> read_integers(const std::string& op, const char* name, const Tensor& t) {
+  if (t.dim() != 1 || t.dtype() != aoti_torch_dtype_int64())
+    refuse(op + ": " + name + " must be int64 of one dimension, but is " + dtype_name(t.dtype()) + " of shape " + shape(t));
+  return read_offsets<std::int64_t>(t);
+}
+
+// Row r's user has the items of its history up to the event rows[r]; without rows, of every event a row.
+Histories read_histories(const std::string& op, const Tensor& items, const Tensor& offsets, const Tensor& rows, std::int64_t count) {
+  if (!items || !offsets) refuse(op + ": repeat_bias must come with items and offsets");
+  Histories h;
+  h.items = read_integers(op, "items", items);
+  const std::vector<std::int64_t> cuts = read_integers(op, "offsets", offsets);
+  const std::string problem = offsets_problem(cuts.data(), cuts.size(), items.size(0));
+  if (!problem.empty()) refuse(op + ": " + problem);
+  const std::vector<std::int64_t> events = rows ? read_integers(op, "rows", rows) : std::vector<std::int64_t>();
+  const std::int64_t given = rows ? rows.size(0) : items.size(0);
+  if (given != count)
+    refuse(op + ": " + (rows ? "rows" : "items") + " must have shape (" + std::to_string(count) + ",), one a row of hidden, but has (" +
+           std::to_string(given) + ",)");
+  for (std::int64_t r = 0; r < count; ++r) {
+    const std::int64_t event = rows ? events[static_cast<std::size_t>(r)] : r;
+    if (event < 0 || event >= items.size(0))
+      refuse(op + ": rows must lie in 0.." + std::to_string(items.size(0) - 1) + ", but one is " + std::to_string(event));
+    h.begin.push_back(*(std::upper_bound(cuts.begin(), cuts.end(), event) - 1));
+    h.end.push_back(event + 1);
+  }
+  return h;
+}
+
+// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients, Tensor? repeat_bias=None, Tensor? items=None,
+//   Tensor? offsets=None, Tensor? rows=None) -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)
 void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string op = "linear_cross_entropy";
   const Tensor hidden = Tensor::required(stack[0]), weight = Tensor::required(stack[1]), targets = Tensor::required(stack[2]);
@@ -159,20 +227,38 @@ void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
     if (target < 0 || target >= catalogue)
       refuse(op + ": targets must lie in 0.." + std::to_string(catalogue - 1) + ", but one is " + std::to_string(target));
 
+  const Tensor bias = Tensor::optional(stack[4]), items = Tensor::optional(stack[5]), offsets = Tensor::optional(stack[6]),
+               of_rows = Tensor::optional(stack[7]);
+  Histories histories;
+  if (bias) {
+    if (bias.dim() != 0 || bias.dtype() != hidden.dtype())
+      refuse(op + ": repeat_bias must be one " + dtype_name(hidden.dtype()) + ", hidden's dtype, but is " + dtype_name(bias.dtype()) +
+             " of shape " + shape(bias));
+    histories = read_histories(op, items, offsets, of_rows, rows);
+  }
+
   const std::int64_t none[2] = {0, 0}, one = 1;
   Tensor loss = Tensor::empty(0, &one, &one, aoti_torch_dtype_float64(), hidden);
   Tensor d_hidden = Tensor::empty(2, gradients ? hidden.sizes() : none, hidden.strides(), hidden.dtype(), hidden);
   Tensor d_weight = Tensor::empty(2, gradients ? weight.sizes() : none, weight.strides(), weight.dtype(), weight);
+  Tensor d_bias = Tensor::empty(0, &one, &one, hidden.dtype(), hidden);
   with_float_or_double(op, "hidden", hidden, [&](auto element) {
     using T = typename decltype(element)::type;
     T *to_hidden = gradients ? d_hidden.data<T>() : nullptr, *to_weight = gradients ? d_weight.data<T>() : nullptr;
     if (rows == 0)
       for (std::int64_t i = 0; i < d_weight.numel(); ++i) to_weight[i] = 0;
-    *loss.data<double>() = rows == 0 ? 0 : LinearCrossEntropy<T>(hidden, weight, wanted.data(), to_hidden, to_weight)();
+    *loss.data<double>() = *d_bias.data<T>() = 0;
+    if (rows == 0) return;
+    RepeatBias<T> repeats;
+    if (bias) repeats = {*bias.data<T>(), &histories};
+    LinearCrossEntropy<T> cross_entropy(hidden, weight, wanted.data(), repeats, to_hidden, to_weight);
+    *loss.data<double>() = cross_entropy();
+    *d_bias.data<T>() = cross_entropy.d_bias();
   });
   stack[0] = loss.release();
   stack[1] = d_hidden.release();
   stack[2] = d_weight.release();
+  stack[3] = d_bias.release();
 }
 
 [[maybe_unused]] const bool registered = [] {

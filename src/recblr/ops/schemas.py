@@ -24,8 +24,9 @@ SCHEMAS = (
     f"_causal_conv1d{_CONV} -> (Tensor y, Tensor final)",
     f"_causal_conv1d_backward(Tensor? grad, Tensor? grad_final, {_CONV[1:-1]})"
     " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dinitial)",
-    "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients)"
-    " -> (Tensor loss, Tensor d_hidden, Tensor d_weight)",
+    "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients,"
+    " Tensor? repeat_bias=None, Tensor? items=None, Tensor? offsets=None, Tensor? rows=None)"
+    " -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
     "_dropout(Tensor x, int seed, float p) -> Tensor",
 )
 

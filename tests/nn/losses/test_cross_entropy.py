@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nn.losses.histories import held_items, some_repeats
 
 from recblr.nn.losses import linear_cross_entropy
+from recblr.nn.repeats import Repeats
 from recblr.ops import native, training
 
 # Sizes of a catalogue: one block, several of unequal size, and with many rows several chunks of them.
@@ -44,6 +46,24 @@ def test_value_and_gradients_equal_the_plain_loss(rows, catalogue, width, spread
     torch.testing.assert_close(got, _loss_and_gradients(_plain, *problem))
 
 
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 200), catalogue=CATALOGUES, width=st.integers(1, 9), every_event=st.booleans(),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_items_that_a_user_has_already_count_with_a_bias(rows, catalogue, width, every_event, seed):
+    hidden, weight, targets = _problem(rows, catalogue, width, 1.0, seed, torch.float64)
+    repeats = some_repeats(rows, catalogue, seed, torch.float64, every_event)
+    targets[: rows // 2] = repeats.items[: rows // 2]
+    got = linear_cross_entropy(hidden, weight, targets, repeats)
+    expected = F.cross_entropy(
+        hidden @ weight.T + repeats.bias * held_items(repeats, rows, catalogue), targets
+    )
+    torch.testing.assert_close(got, expected)
+    wanted = (hidden, weight, repeats.bias)
+    torch.testing.assert_close(torch.autograd.grad(got, wanted), torch.autograd.grad(expected, wanted))
+
+
 @settings(max_examples=20)
 @given(CATALOGUES, st.sampled_from([0.1, 1.0, 30.0]), st.integers(0, 99))
 def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed):
@@ -57,11 +77,15 @@ def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed
         assert float((got.double() - expected).detach().abs().max()) <= 2e-5 * scale * max(1, spread)
 
 
+@pytest.mark.parametrize("repeating", ["no history", "every event", "chosen events"])
 @pytest.mark.parametrize("catalogue", [7, 3001])
-def test_the_reference_computes_the_same(catalogue, monkeypatch):
+def test_the_reference_computes_the_same(catalogue, repeating, monkeypatch):
     monkeypatch.setattr(training, "CHUNK_ELEMENTS", 1)
     hidden, weight, targets = _problem(150, catalogue, 5, 1.0, 0, torch.float64)
-    arguments = hidden.detach(), weight.detach(), targets, True
+    arguments = [hidden.detach(), weight.detach(), targets, True]
+    if repeating != "no history":
+        r = some_repeats(150, catalogue, 0, torch.float64, repeating == "every event")
+        arguments += [r.bias.detach(), r.items, r.offsets, r.rows]
     torch.testing.assert_close(
         training._reference(*arguments), torch.ops.recblr._linear_cross_entropy(*arguments)
     )
@@ -199,7 +223,39 @@ def test_dtypes_that_do_not_fit_are_named():
         linear_cross_entropy(torch.ones(2, 4), torch.randn(7, 4), torch.zeros(2))
 
 
+_HISTORIES = {"items": torch.tensor([1, 2]), "offsets": torch.tensor([0, 2]), "rows": None}
+
+
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"bias": torch.zeros(1)},
+            r"repeat_bias must be one float32, .* of shape \(1,\)",
+        ),
+        (
+            {"bias": torch.tensor(0.0).double()},
+            "repeat_bias must be one float32, hidden's dtype, but is float64 ",
+        ),
+        ({"items": torch.tensor([1.0, 2.0])}, "items must be int64 of one dimension, but is float32"),
+        ({"offsets": torch.tensor([0, 3])}, "offsets must end with the number of rows 2"),
+        ({"items": torch.tensor([1]), "offsets": torch.tensor([0, 1])}, r"items must have shape \(2,\)"),
+        ({"rows": torch.tensor([0])}, r"rows must have shape \(2,\), one a row of hidden, but has \(1,\)"),
+        ({"rows": torch.tensor([0, 2])}, "rows must lie in 0..1, but one is 2"),
+    ],
+)
+def test_histories_that_do_not_fit_are_named(changes, message):
+    repeats = Repeats(**{"bias": torch.tensor(0.0), **_HISTORIES, **changes})
+    with pytest.raises(ValueError, match=f"linear_cross_entropy: {message}"):
+        linear_cross_entropy(torch.randn(2, 4), torch.randn(7, 4), torch.tensor([0, 1]), repeats)
+
+
+@pytest.mark.parametrize("repeating", [True, False])
 @pytest.mark.parametrize("gradients", [True, False])
-def test_opcheck_passes(gradients):
-    arguments = torch.randn(5, 3), torch.randn(7, 3), torch.randint(7, (5,)), gradients
+def test_opcheck_passes(gradients, repeating):
+    arguments = [torch.randn(5, 3), torch.randn(7, 3), torch.randint(7, (5,)), gradients]
+    if repeating:
+        r = some_repeats(5, 7, 0, torch.float32)
+        arguments += [r.bias.detach(), r.items, r.offsets, r.rows]
     torch.library.opcheck(torch.ops.recblr._linear_cross_entropy.default, arguments)

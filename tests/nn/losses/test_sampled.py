@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.losses import plain
+from nn.losses.histories import held_items, some_repeats
 from torch import Tensor
 
 from recblr.nn.losses import (
@@ -65,6 +66,31 @@ def test_value_and_gradients_are_those_of_the_plain_formula(
     torch.testing.assert_close(
         torch.autograd.grad(ours, (hidden, weight)),
         torch.autograd.grad(expected, (hidden, weight)),
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@settings(max_examples=25)
+@given(
+    rows=st.integers(1, 9), catalogue=st.integers(1, 8), negatives=st.integers(1, 9),
+    every_event=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_items_that_a_user_has_already_count_with_a_bias(
+    name: str, rows: int, catalogue: int, negatives: int, every_event: bool, seed: int
+) -> None:
+    """As if each row had an axis for every item, long where the user has it."""
+    loss, _, more = LOSSES[name]
+    hidden, weight, targets, drawn = problem(rows, catalogue, negatives, seed)
+    repeats = some_repeats(rows, catalogue, seed, torch.float64, every_event)
+    ours = loss(hidden, weight, targets, drawn, *more(catalogue), repeats=repeats)
+    axes = torch.eye(catalogue, dtype=torch.float64)
+    longer = torch.cat([hidden, held_items(repeats, rows, catalogue)], 1)
+    expected = loss(longer, torch.cat([weight, repeats.bias * axes], 1), targets, drawn, *more(catalogue))
+    torch.testing.assert_close(ours, expected)
+    wanted = (hidden, weight, repeats.bias)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, wanted, allow_unused=True, materialize_grads=True),
+        torch.autograd.grad(expected, wanted, allow_unused=True, materialize_grads=True),
     )
 
 

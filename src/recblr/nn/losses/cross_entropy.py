@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recblr.nn.repeats import Repeats
 from recblr.ops import training
 from recblr.ops.refusals import value_errors
 
@@ -14,30 +15,43 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Gradients are taken in the forward pass, chunk by chunk, while a chunk's logits are at hand."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        needs_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        loss, *gradients = training.linear_cross_entropy(hidden, weight, targets, needs_grad)
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        *histories: Tensor | None,
+    ) -> Tensor:
+        needs_grad = any(ctx.needs_input_grad)
+        loss, *gradients = training.linear_cross_entropy(
+            hidden, weight, targets, needs_grad, bias, *histories
+        )
         ctx.save_for_backward(*gradients)
         return loss.to(hidden.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * grad, d_weight * grad, None
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        d_repeats = d_bias * grad if ctx.needs_input_grad[3] else None
+        return d_hidden * grad, d_weight * grad, None, d_repeats, None, None, None
 
 
 @value_errors
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None = None
+) -> Tensor:
     """Mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in memory bounded by a chunk.
 
     Ours rather than torch's chunked ``linear_cross_entropy`` (from 2.13): the same result on every
-    torch, and faster on CPU (benchmarks/loss.py).  Not twice differentiable.
+    torch, faster on CPU (benchmarks/loss.py), and with a bias of repeats.  Not twice differentiable.
 
     Args:
         hidden: ``(N, D)``.
         weight: ``(V, D)``, an embedding a catalogue item.
         targets: ``(N,)`` int64, ``0 <= target < V``.
+        repeats: a bias, of hidden's dtype, of the logits of items that a row's user already has.
 
     Returns:
         A scalar of hidden's dtype; 0 where N is 0.
@@ -50,5 +64,6 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Ten
     for name, value in (("hidden", hidden), ("weight", weight), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a tensor, but is of the type {type(value).__name__}")
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
+    histories = (repeats.bias, repeats.items, repeats.offsets, repeats.rows) if repeats else (None,) * 4
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *histories)
     return loss

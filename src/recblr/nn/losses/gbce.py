@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.nn.losses.pairs import paired_scores
+from recblr.nn.repeats import Repeats
 
 
 def gbce_beta(negatives: int, num_items: int, t: float) -> float:
@@ -30,7 +31,13 @@ def gbce_bias(beta: float, negatives: int) -> float:
 
 
 def gbce_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, beta: float, bias: float = 0.0
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    beta: float,
+    bias: float = 0.0,
+    repeats: Repeats | None = None,
 ) -> Tensor:
     """Mean over rows of ``-(beta log sigmoid(s_target) + sum_k log(1 - sigmoid(s_k))) / (K + 1)``.
 
@@ -38,7 +45,7 @@ def gbce_loss(
     negative that is the row's own target does not count, in K neither.
 
     Args:
-        hidden, weight, targets, negatives: as of :func:`recblr.nn.losses.pairs.paired_scores`.
+        hidden, weight, targets, negatives, repeats: as of :func:`recblr.nn.losses.pairs.paired_scores`.
         beta: see :func:`gbce_beta`.
         bias: added to every score, which leaves their order. The paper has none, but with embeddings that
             are the model's input too, as RecBLR's are, it should be :func:`gbce_bias`: a model that must
@@ -52,7 +59,7 @@ def gbce_loss(
     Raises:
         ValueError: targets or negatives is of another shape.
     """
-    positive, negative, hits = paired_scores(hidden, weight, targets, negatives)
+    positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     others = F.softplus(negative + bias).masked_fill(hits, 0).sum(1)
     counted = (~hits).sum(1) + 1
     return ((beta * F.softplus(-positive - bias) + others) / counted).sum() / max(len(targets), 1)

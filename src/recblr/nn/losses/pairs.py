@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from recblr.nn.repeats import Repeats
+
 
 def paired_scores(
-    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor
+    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, repeats: Repeats | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores of each row's target and of all negatives, and which negatives are the row's own target.
 
@@ -18,6 +20,7 @@ def paired_scores(
         weight: ``(V, D)``, an embedding a catalogue item.
         targets: ``(N,)`` int64, ``0 <= target < V``.
         negatives: ``(K,)`` int64, likewise; an item may come more than once.
+        repeats: a bias of the scores of items that a row's user already has.
 
     Returns:
         ``(N,)``, ``(N, K)``, and ``(N, K)`` bool.
@@ -33,4 +36,8 @@ def paired_scores(
     if negatives.dim() != 1 or not negatives.numel():
         raise ValueError(f"negatives must be (K,) with K >= 1, but is {tuple(negatives.shape)}")
     positive = torch.linalg.vecdot(hidden, weight[targets])
-    return positive, hidden @ weight[negatives].mT, targets.unsqueeze(1) == negatives
+    negative = hidden @ weight[negatives].mT
+    if repeats is not None:
+        positive = positive + repeats.of(targets.unsqueeze(1)).squeeze(1)
+        negative = negative + repeats.of(negatives)
+    return positive, negative, targets.unsqueeze(1) == negatives

@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 
 from recblr.nn.losses.pairs import paired_scores
+from recblr.nn.repeats import Repeats
 
 
 def sampled_softmax_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, log_q: Tensor
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    negatives: Tensor,
+    log_q: Tensor,
+    repeats: Repeats | None = None,
 ) -> Tensor:
     """Mean over rows of ``log(exp(s_target) + sum_k exp(s_k - log(K q_k))) - s_target``.
 
@@ -21,8 +27,8 @@ def sampled_softmax_loss(
     grows, whatever the proposal; for small K the loss is low in the mean, the logarithm being concave.
 
     Args:
-        hidden, weight, targets, negatives: as of :func:`recblr.nn.losses.pairs.paired_scores`; the negatives
-            are drawn one by one, with replacement.
+        hidden, weight, targets, negatives, repeats: as of
+            :func:`recblr.nn.losses.pairs.paired_scores`; the negatives are drawn one by one, with replacement.
         log_q: ``(V,)``, the log-probability with which each item is drawn.
 
     Returns:
@@ -33,7 +39,7 @@ def sampled_softmax_loss(
     """
     if log_q.shape != weight.shape[:1]:
         raise ValueError(f"log_q must be ({weight.shape[0]},), one an item, but is {tuple(log_q.shape)}")
-    positive, negative, hits = paired_scores(hidden, weight, targets, negatives)
+    positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     corrected = negative - (log_q.to(negative.dtype)[negatives] + math.log(len(negatives)))
     scores = torch.cat([positive.unsqueeze(1), corrected.masked_fill(hits, -math.inf)], 1)
     return (scores.logsumexp(1) - positive).sum() / max(len(targets), 1)
