@@ -1,7 +1,7 @@
 """Operators inside of training: the reference in PyTorch, and what they return without computing.
 
 ``_linear_cross_entropy`` takes the loss of :func:`recblr.nn.losses.linear_cross_entropy`, in float64, and
-where asked its gradients by hidden, weight and the bias of repeats (where not, the first two have no elements).
+where asked its gradients by hidden, weight and the bias of repeats (the first two are else empty).
 
 ``_dropout`` decides about each element by (seed, its number) alone: with p fixed it is linear, and its
 derivative is itself.  It has no reference: random bits differ between devices in PyTorch too.

@@ -28,7 +28,7 @@ def sampled_softmax_loss(
 
     Args:
         hidden, weight, targets, negatives, repeats: as of
-            :func:`recblr.nn.losses.pairs.paired_scores`; the negatives are drawn one by one, with replacement.
+            :func:`recblr.nn.losses.pairs.paired_scores`; negatives are drawn one by one, with replacement.
         log_q: ``(V,)``, the log-probability with which each item is drawn.
 
     Returns:
