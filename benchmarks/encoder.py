@@ -15,14 +15,14 @@ from functools import partial
 import torch
 from measuring import added_memory, crossing, take_turns
 from reporting import COLOURS, MEGABYTES, Figure, main
-from sasrec import SASRec
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recblr.cli.memory import keep_freed_memory
-from recblr.config.model import RecBLRConfig
+from recblr.config import RecBLRConfig, SASRecConfig
 from recblr.evaluation.machine import usable_cores
 from recblr.nn import RecBLRLayer
+from recblr.nn.baselines import SASRecEncoder
 
 CONFIG = RecBLRConfig()
 WIDTH, DEPTH = CONFIG.d_model, CONFIG.num_layers
@@ -35,8 +35,8 @@ ENCODERS = {
     OURS: lambda steps: nn.Sequential(
         *(RecBLRLayer(WIDTH, CONFIG.expand, CONFIG.d_conv) for _ in range(DEPTH))
     ),
-    PEER: lambda steps: SASRec(steps, WIDTH, 4 * WIDTH, DEPTH),
-    NARROW: lambda steps: SASRec(steps, WIDTH, WIDTH, DEPTH),
+    PEER: lambda steps: sasrec(steps, ffn_expand=4),
+    NARROW: lambda steps: sasrec(steps, ffn_expand=1),
 }
 MEMORY, FLOPS = "'s memory", "'s FLOPs"
 GIGAFLOPS = 1e-9, "GFLOP"
@@ -44,6 +44,12 @@ GIGAFLOPS = 1e-9, "GFLOP"
 # counted as one; the backward pass computes each again, and its derivative.
 ELEMENTWISE = 16 + 2 * CONFIG.d_conv + 4
 FORWARD_AND_BACKWARD = 1 + 2
+
+
+def sasrec(steps, ffn_expand):
+    """Without dropout, with which torch's attention falls back to one that holds all T×T weights."""
+    config = SASRecConfig(d_model=WIDTH, num_layers=DEPTH, max_length=steps, dropout=0.0)
+    return SASRecEncoder(config, ffn_expand)
 
 
 def cases(quick):
@@ -93,7 +99,7 @@ def operations(model, x, grad):
         step(model, x, grad)
     counts = counter.get_flop_counts()["Global"]
     products = sum(n for op, n in counts.items() if "attention" not in str(op))
-    if isinstance(model, SASRec):
+    if isinstance(model, SASRecEncoder):
         pairs = rows * steps * (steps + 1) / 2
         return products + DEPTH * 2 * WIDTH * pairs * (2 + 5)
     inner = round(CONFIG.expand * WIDTH)

@@ -8,12 +8,12 @@ import torch
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.evaluation.catalogue import check_items
-from recblr.nn.model import RecBLR
+from recblr.nn.next_item import NextItemModel
 from recblr.training.scorer import model_scorer
 
 
 def recommend(
-    model: RecBLR, history: Sequence[int], k: int, *, exclude_seen: bool = True
+    model: NextItemModel, history: Sequence[int], k: int, *, exclude_seen: bool = True
 ) -> list[tuple[int, float]]:
     """The k best items after a history, best first, each with its score.
 

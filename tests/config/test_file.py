@@ -126,6 +126,11 @@ SENTENCES: dict[str, tuple[str | bytes, str]] = {
     "out of range": ("[optimisation]\nepochs = 0", "--epochs must be at least 1, but is 0"),
     "out of range, the model's": ("[model]\ndropout = 7", "--dropout must lie in [0, 1), but is 7.0"),
     "infinite": ("[optimisation]\nlearning-rate = inf", "--learning-rate must be a positive number"),
+    "another model's": (
+        '[model]\nmodel = "sasrec"\nd-conv = 3',
+        "--d-conv is no option of --model sasrec; leave it out",
+    ),
+    "no model": ('[model]\nmodel = "sasrc"', "is 'sasrc'; do you mean sasrec?"),
     "no TOML": ("[model", "is no TOML: expected ']'"),
     "key twice": ("[model]\ndropout = 0.1\ndropout = 0.2", "is no TOML: cannot overwrite a value"),
     "binary": (b"\xff\xfe\x00", "is no TOML; give a file like the config.toml"),
@@ -147,11 +152,17 @@ def test_a_file_that_is_not_there_or_a_folder_is_named(tmp_path: Path) -> None:
     assert "cannot read the config file" in refused(tmp_path)
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "padding-leak": {"max-length": 200},
+    "num-heads": {"model": "sasrec", "d-model": 48},
+}
+
+
 def test_every_option_can_be_written_alone_or_with_what_it_needs(tmp_path: Path) -> None:
     values: dict[type, Any] = {bool: True, int: 3, float: 0.25, str: "word", tuple: ("a", "b")}
     for key, option in OPTIONS.items():
         written = option.choices[0] if option.choices else values[option.type]
-        needed = {"max-length": 200} if key == "padding-leak" else {}
+        needed = NEEDED.get(key, {})
         write_config(tmp_path / "c.toml", {key: written, **needed})
         assert read_config(tmp_path / "c.toml") == {key: written, **needed}
 

@@ -7,20 +7,29 @@ from typing import Literal
 
 import pytest
 
-from recblr.config import OPTIONS, TABLES, DataConfig, RecBLRConfig, TrainingConfig
-from recblr.config.option import check_choices, option, options
+from recblr.config import MODELS, OPTIONS, TABLES, DataConfig, TrainingConfig
+from recblr.config.option import check_choices, option, options, with_default
 from recblr.errors import InputError
 
-CONFIGS = (DataConfig, RecBLRConfig, TrainingConfig)
+CONFIGS = (DataConfig, *MODELS.values(), TrainingConfig)
 
 
 def test_every_field_is_an_option_but_the_model_within_training() -> None:
-    names = [field.name for config in CONFIGS for field in fields(config) if field.name != "model"]
-    assert [option.name for option in OPTIONS.values()] == names
+    names = dict.fromkeys(field.name for config in CONFIGS for field in fields(config))
+    assert [option.name for option in OPTIONS.values()] == list(names)
+    assert "model" not in {option.name for option in options(TrainingConfig)}
 
 
-def test_no_two_options_share_a_flag() -> None:
-    assert sum(len(options(config)) for config in CONFIGS) == len(OPTIONS)
+def test_no_two_options_share_a_flag_but_those_that_models_share() -> None:
+    model = {option.key for config in MODELS.values() for option in options(config)}
+    assert len(options(DataConfig)) + len(model) + len(options(TrainingConfig)) == len(OPTIONS)
+
+
+def test_an_option_that_models_share_differs_in_its_default_only() -> None:
+    for config in MODELS.values():
+        for found in options(config):
+            known = OPTIONS[found.key]
+            assert (found.type, found.choices, found.help) == (known.type, known.choices, known.help)
 
 
 @pytest.mark.parametrize("key", OPTIONS)
@@ -40,6 +49,19 @@ class Some:
     names: tuple[str, ...] = option("run", (), "Names.")
     colour: Literal["red", "blue"] | None = option("run", "red", "A colour.")
     not_an_option: int = 3
+
+
+@dataclass(frozen=True)
+class Another(Some):
+    """With a default of its own."""
+
+    ratio: float = with_default(Some, "ratio", 0.25)
+
+
+def test_a_subclass_may_have_another_default() -> None:
+    ratio, inherited = options(Another)[0], options(Some)[0]
+    assert (Another().ratio, ratio.default, inherited.default) == (0.25, 0.25, 0.5)
+    assert (ratio.key, ratio.help) == (inherited.key, inherited.help)
 
 
 def test_types_and_choices_are_read_from_the_annotations() -> None:

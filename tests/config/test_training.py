@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from recblr.config import RecBLRConfig, TrainingConfig
+from recblr.config import MODELS, OPTIONS, GRU4RecConfig, RecBLRConfig, SASRecConfig, TrainingConfig
+from recblr.config.option import options
 from recblr.errors import InputError
 
 
@@ -65,10 +66,60 @@ def test_options_go_by_their_flags_those_of_the_model_too() -> None:
     config = TrainingConfig(epochs=7, learning_rate=3e-4, seed=5, model=RecBLRConfig(d_model=8, dropout=0.5))
     options = config.as_options()
     assert (options["d-model"], options["batch-tokens"], options["epochs"]) == (8, 1024, 7)
-    assert "model" not in options
+    assert options["model"] == "recblr"
     assert TrainingConfig.from_options(options) == config
 
 
 def test_what_is_not_given_has_its_default() -> None:
     assert TrainingConfig.from_options({}) == TrainingConfig()
     assert TrainingConfig.from_options({"d-model": 8}).model == RecBLRConfig(d_model=8)
+
+
+def test_the_models_name_chooses_its_hyper_parameters() -> None:
+    assert TrainingConfig.from_options({}).model == RecBLRConfig()
+    assert TrainingConfig.from_options({"model": "sasrec", "num-heads": 4}).model == SASRecConfig(num_heads=4)
+    assert TrainingConfig.from_options({"model": "gru4rec", "expand": 3.0}).model == GRU4RecConfig(expand=3.0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_options_lead_back_to_it_and_are_its_own(name: str) -> None:
+    config = TrainingConfig(model=MODELS[name](d_model=8))
+    written = config.as_options()
+    assert TrainingConfig.from_options(written) == config
+    own = {option.key for option in options(MODELS[name])}
+    assert {key for key in written if OPTIONS[key].table == "model"} == own
+
+
+def test_an_option_of_another_model_is_refused_by_its_flag() -> None:
+    for name, key, value in (
+        ("recblr", "num-heads", 4),
+        ("sasrec", "lambda-init", "linspace"),
+        ("sasrec", "expand", 3.0),
+        ("gru4rec", "d-conv", 3),
+        ("gru4rec", "padding-leak", True),
+    ):
+        with pytest.raises(InputError, match=f"^--{key} is no option of --model {name}; leave it out$"):
+            TrainingConfig.from_options({"model": name, key: value})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_options_of_a_recblr_run_serve_for_every_model(name: str) -> None:
+    recblr = TrainingConfig(epochs=3, model=RecBLRConfig(d_model=8, max_length=50)).as_options()
+    config = TrainingConfig.from_options(recblr | {"model": name})
+    assert config.model == MODELS[name](d_model=8, max_length=50)
+
+
+def test_sasrec_sees_200_events_where_nobody_says_otherwise() -> None:
+    assert SASRecConfig().max_length == 200
+    with pytest.raises(ValueError, match="max_length must be a whole number, but is None"):
+        SASRecConfig(max_length=None)  # type: ignore[arg-type]
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(InputError, match=r"^--num-heads must divide d_model, which is 64, but is 3$"):
+        TrainingConfig.from_options({"model": "sasrec", "num-heads": 3})
+
+
+def test_a_class_of_hyper_parameters_is_one_models() -> None:
+    with pytest.raises(ValueError, match="model must be recblr in a RecBLRConfig, but is 'sasrec'"):
+        RecBLRConfig(model="sasrec")

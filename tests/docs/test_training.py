@@ -168,6 +168,18 @@ class _Impatient(Silent):
         raise KeyboardInterrupt
 
 
+def test_the_baselines(shop: Path) -> None:
+    lines = r"""
+    # [baselines]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts --model sasrec --out sasrec
+    recblr train --config sasrec/config.toml --model gru4rec --out gru4rec
+    # [/baselines]
+    """
+    type_in(shop, lines, {"train": ["--epochs", "1", *SMALL]})
+    for model, name in (("sasrec", "SASRec"), ("gru4rec", "GRU4Rec")):
+        assert read_report(shop / model / "report.json")["model"]["name"] == name
+
+
 def test_the_report(shop: Path) -> None:
     type_in(shop, "recblr train may.parquet june.parquet --out run", SMALLER)
     with at(shop):

@@ -21,6 +21,12 @@ def test_each_masking_has_ours_first_then_the_baselines() -> None:
     assert rows[:8] == ["all", "RecBLR", "successor", "popular", "unseen", "RecBLR", "successor", "popular"]
 
 
+def test_our_row_bears_the_models_name() -> None:
+    shown = "\n".join(lines(report(model={"name": "SASRec"})))
+    assert shown.count("SASRec") == 2
+    assert "RecBLR" not in shown
+
+
 def test_figures_have_four_decimals_and_stand_below_their_names() -> None:
     metrics = figures()
     metrics["test"]["unmasked"]["ndcg@20"] = 0.123456

@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from recblr.config import MODELS
 from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
+from recblr.nn.build import build_model
 from recblr.training.model_file import load_model, save_model
 from recblr.training.tensors import write_tensors
 
@@ -52,6 +54,23 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(loaded.state_dict()[name], tensor), name
     items = torch.tensor([[1, 2, 3]])
     assert torch.equal(loaded(items), saved.eval()(items))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_header_names_the_model_which_is_built_again(tmp_path: Path, name: str) -> None:
+    saved = build_model(11, MODELS[name](d_model=8, num_layers=1))
+    save_model(saved, tmp_path / "m.safetensors")
+    loaded, found = load_model(tmp_path / "m.safetensors")
+    assert found["config"]["model"] == name
+    assert (type(loaded), loaded.config) == (type(saved), saved.config)
+    items, offsets = torch.tensor([1, 2, 3]), torch.tensor([0, 3])
+    assert torch.equal(loaded(items, offsets=offsets), saved.eval()(items, offsets=offsets))
+
+
+def test_a_file_that_names_no_model_holds_recblr(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    write_tensors(path, model().state_dict(), header())
+    assert type(load_model(path)[0]) is RecBLR
 
 
 def test_a_loaded_model_can_be_trained_on(tmp_path: Path) -> None:
@@ -146,13 +165,16 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         {"config": {"d_model": 0}},
         {"config": {"d_model": 8, "colour": "red"}},
         {"config": {"dropout": 2.0}},
+        {"config": {"num_layers": 1, "model": "bert4rec"}},
+        {"config": {"num_layers": 1, "model": ["sasrec"]}},
+        {"config": {"num_layers": 1, "model": "sasrec", "expand": 2}},
     ],
     ids=json.dumps,
 )
 def test_a_header_that_describes_no_model_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "m.safetensors"
     write_tensors(path, model().state_dict(), header(**changes))
-    assert "does not describe a RecBLR model" in one_sentence(path)
+    assert "does not describe a model of recblr" in one_sentence(path)
 
 
 @pytest.mark.parametrize("name", ["config", "num_items"])
@@ -161,7 +183,7 @@ def test_a_header_without_an_entry_is_refused(tmp_path: Path, name: str) -> None
     values = header()
     del values[name]
     write_tensors(path, model().state_dict(), values)
-    assert "does not describe a RecBLR model" in one_sentence(path)
+    assert "does not describe a model of recblr" in one_sentence(path)
 
 
 Tensors = dict[str, torch.Tensor]

@@ -1,4 +1,4 @@
-"""The model's hyper-parameters."""
+"""The hyper-parameters: those that every model has, and RecBLR's own."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from recblr.config.option import LARGEST, option
 
+ModelName = Literal["recblr", "sasrec", "gru4rec"]
 LambdaInit = Literal["uniform", "linspace"]
 
 RELEASED_BETA_EPSILON = 1e-8
@@ -13,21 +14,79 @@ RELEASED_BETA_EPSILON = 1e-8
 _option = partial(option, "model")
 
 
-@dataclass(frozen=True)
-class RecBLRConfig:
-    """The model's hyper-parameters; the defaults are the paper's (ML-1M's dropout).
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The hyper-parameters of every model; each has a class of its own with what it adds.
+
+    model: the architecture's name, fixed by the class.
+    d_model: width D of items and layers.
+    num_layers: number of layers.
+    dropout: probability, where the architecture has dropout.
+    max_length: training, evaluation and recommendation see the last so many events of a history; None is
+        all (RecBLR's paper: XLong 1000, ML-1M 200, Gowalla 100, others 50).
+    """
+
+    model: ModelName = _option("recblr", "recblr, or a baseline: sasrec or gru4rec.")
+    d_model: int = _option(64, "Width of the model.")
+    num_layers: int = _option(2, "Number of layers, each a whole block in recblr and sasrec.")
+    dropout: float = _option(0.2, "Dropout; more for sparse data (0.5 for Amazon's).")
+    max_length: int | None = _option(
+        None, "See the last so many events of a history; by default all, or 200 for sasrec."
+    )
+
+    def __post_init__(self) -> None:
+        if self.model != type(self).model:
+            raise ValueError(
+                f"model must be {type(self).model} in a {type(self).__name__}, but is {self.model!r}"
+            )
+        self._check_counts("d_model", "num_layers")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), but is {self.dropout}")
+        if self.max_length is not None:
+            self._check_counts("max_length")
+
+    def _check_counts(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise ValueError(f"{name} must be a whole number, but is {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, but is {value}")
+            if value > LARGEST:
+                raise ValueError(f"{name} must be at most {LARGEST}, but is {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentConfig(ModelConfig):
+    """Of a model whose recurrence has a width of its own, expand * d_model."""
+
+    expand: float = _option(2.0, "The recurrence's width, in widths of the model; not for sasrec.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.expand < float("inf") or round(self.expand * self.d_model) < 1:
+            raise ValueError(
+                f"expand must be a number such that expand * d_model is at least 1, but is {self.expand}"
+            )
+        if self.expand * self.d_model > LARGEST:
+            raise ValueError(
+                f"expand must be a number such that expand * d_model is at most {LARGEST},"
+                f" but is {self.expand}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecBLRConfig(RecurrentConfig):
+    """RecBLR's hyper-parameters; the defaults are the paper's (ML-1M's dropout).
 
     The last four are what the authors' released code does otherwise than the paper; :meth:`released`
     sets all four.  They are there to reproduce that code and its checkpoints, not to improve on the paper.
 
-    d_model: width D of items and layers.
     num_layers: number of RecBLR blocks.
     expand: the recurrence runs in a width of expand * d_model.
     d_conv: how many events the causal convolution sees.
     dropout: probability, of the embedding's and both sub-layers' outputs.
-    max_length: training, evaluation and recommendation see the last so many events of a history; None is
-        all (the paper: XLong 1000, ML-1M 200, Gowalla 100, others 50).  A model that is called directly
-        runs over whatever it is given.
+    max_length: as in :class:`ModelConfig`; a model that is called directly runs over whatever it is given.
     padding_leak: begin every history in the state that the released code's padding leaves behind: it pads
         each layer's input from max_length on the left to a power of two with zeros, which the
         convolution's bias makes count.  Not the default because the state before the first event should
@@ -40,40 +99,17 @@ class RecBLRConfig:
         has it, with dropout's probability, and the paper has not.
     """
 
-    d_model: int = _option(64, "Width of the model.")
-    num_layers: int = _option(2, "Number of RecBLR blocks.")
-    expand: float = _option(2.0, "The recurrence's width, in widths of the model.")
-    d_conv: int = _option(4, "Width of the causal convolution.")
-    dropout: float = _option(0.2, "Dropout; more for sparse data (0.5 for Amazon's).")
-    max_length: int | None = _option(None, "See the last so many events of a history; by default all.")
+    d_conv: int = _option(4, "Width of the causal convolution; for recblr only.")
     padding_leak: bool = _option(False, "As in the authors' code, let padding leave a state behind.")
     beta_epsilon: float = _option(0.0, "Added under the root of beta; 1e-8 in the authors' code.")
     lambda_init: LambdaInit = _option("uniform", "uniform in alpha, or linspace as in the authors' code.")
     ffn_dropout: float = _option(0.0, "Dropout inside the feed-forward network, as in the authors' code.")
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "num_layers", "d_conv"):
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"{name} must be a whole number, but is {getattr(self, name)!r}")
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
-        for name in ("d_model", "num_layers", "d_conv", "max_length"):
-            if (getattr(self, name) or 0) > LARGEST:
-                raise ValueError(f"{name} must be at most {LARGEST}, but is {getattr(self, name)}")
-        if not 0 < self.expand < float("inf") or round(self.expand * self.d_model) < 1:
-            raise ValueError(
-                f"expand must be a number such that expand * d_model is at least 1, but is {self.expand}"
-            )
-        if self.expand * self.d_model > LARGEST:
-            raise ValueError(
-                f"expand must be a number such that expand * d_model is at most {LARGEST},"
-                f" but is {self.expand}"
-            )
-        for name in ("dropout", "ffn_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), but is {getattr(self, name)}")
-        if self.max_length is not None and self.max_length < 1:
-            raise ValueError(f"max_length must be at least 1, but is {self.max_length}")
+        super().__post_init__()
+        self._check_counts("d_conv")
+        if not 0 <= self.ffn_dropout < 1:
+            raise ValueError(f"ffn_dropout must lie in [0, 1), but is {self.ffn_dropout}")
         if self.padding_leak and self.max_length is None:
             raise ValueError("padding_leak must come with max_length, which decides how much padding leaks")
         if not 0 <= self.beta_epsilon < float("inf"):

@@ -35,6 +35,12 @@ def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     return field(default=default, metadata={"table": table, "help": help, "fixed": fixed})
 
 
+def with_default(parent: type, name: str, default: Any) -> Any:
+    """The option `name` of a parent class, for a subclass in which it has another default."""
+    (inherited,) = (entry for entry in fields(parent) if entry.name == name)
+    return field(default=default, metadata=inherited.metadata)
+
+
 @dataclass(frozen=True)
 class Option:
     """An option as its readers and writers see it.
@@ -70,14 +76,18 @@ def check_choices(config: object) -> None:
     """InputError for the first option whose value is none of its choices."""
     for option in options(type(config)):
         value = getattr(config, option.name)
-        if value is None and option.optional:
-            continue
-        if option.choices and value not in option.choices:
-            near = difflib.get_close_matches(str(value), option.choices, n=1)
-            raise InputError(
-                f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}"
-                + (f"; do you mean {near[0]}?" if near else "")
-            )
+        if value is not None or not option.optional:
+            check_choice(option, value)
+
+
+def check_choice(option: Option, value: Any) -> None:
+    """InputError for a value that is none of the option's choices."""
+    if option.choices and value not in option.choices:
+        near = difflib.get_close_matches(str(value), option.choices, n=1)
+        raise InputError(
+            f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}"
+            + (f"; do you mean {near[0]}?" if near else "")
+        )
 
 
 def values_of(config: object) -> dict[str, Any]:

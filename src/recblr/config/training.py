@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from recblr.config.model import RecBLRConfig
+from recblr.config.model import ModelConfig, RecBLRConfig
+from recblr.config.models import model_from_options
 from recblr.config.option import LARGEST, check_choices, from_values, option, values_of
-from recblr.errors import InputError, naming_flag
+from recblr.errors import InputError
 
 _data = partial(option, "data")
 _optimisation = partial(option, "optimisation")
@@ -81,7 +82,7 @@ class TrainingConfig:
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
     )
     tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
-    model: RecBLRConfig = field(default_factory=RecBLRConfig)
+    model: ModelConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -110,11 +111,7 @@ class TrainingConfig:
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":
         """Of {key: value}, the model's among them; what is missing has its default."""
-        try:
-            model = from_values(RecBLRConfig, values)
-        except ValueError as error:
-            raise naming_flag(error) from None
-        return from_values(cls, values, model=model)
+        return from_values(cls, values, model=model_from_options(values))
 
     def as_options(self) -> dict[str, Any]:
         """Every option by its key, the model's among them: the inverse of :meth:`from_options`."""

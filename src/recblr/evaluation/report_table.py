@@ -46,7 +46,7 @@ def render_report(report: Report) -> Table:
         table.add_column(column.upper(), justify="left" if spread else "right", no_wrap=True)
     for masking, figures in ours.items():
         table.add_row(Text(_SECTIONS.get(masking, masking), style="dim italic"))
-        table.add_row(Text("RecBLR"), *_cells(figures, columns), style="bold")
+        table.add_row(Text(_model_name(report)), *_cells(figures, columns), style="bold")
         for name in names:
             table.add_row(Text(name), *_cells(baselines[name].get(split, {}).get(masking, {}), columns))
         table.add_section()
@@ -56,6 +56,12 @@ def render_report(report: Report) -> Table:
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the report's table, to standard output unless a console is given."""
     (console or Console()).print(render_report(report))
+
+
+def _model_name(report: Report) -> str:
+    """The model's; a report from before there were others does not say it."""
+    model = report.get("model")
+    return str(model.get("name", "RecBLR")) if isinstance(model, Mapping) else "RecBLR"
 
 
 def _cells(figures: Mapping[str, Any], columns: list[str]) -> list[Text]:

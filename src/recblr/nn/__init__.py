@@ -5,12 +5,14 @@ from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.layer import GatedRecurrentLayer, LayerState, RecBLRLayer
 from recblr.nn.model import RecBLR
+from recblr.nn.next_item import NextItemModel
 
 __all__ = [
     "BDLRU",
     "CausalConv1d",
     "GatedRecurrentLayer",
     "LayerState",
+    "NextItemModel",
     "RecBLR",
     "RecBLRConfig",
     "RecBLRLayer",

@@ -1,6 +1,7 @@
 """The gated recurrent layer, and RecBLR's whole block around it."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -100,16 +101,22 @@ class GatedRecurrentLayer(nn.Module):
 
 
 class PositionwiseFeedForward(nn.Module):
-    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580, without dropout)."""
+    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580, without dropout).
 
-    def __init__(self, d_model: int, width: int, dropout: float = 0.0) -> None:
+    activation: what serves in SiLU's place.
+    """
+
+    def __init__(
+        self, d_model: int, width: int, dropout: float = 0.0, activation: Callable[[Tensor], Tensor] = F.silu
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.w_1 = nn.Linear(d_model, width)
         self.w_2 = nn.Linear(width, d_model)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.w_2(self.dropout(F.silu(self.w_1(x))))
+        y: Tensor = self.w_2(self.dropout(self.activation(self.w_1(x))))
         return y
 
 

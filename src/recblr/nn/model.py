@@ -1,20 +1,17 @@
 """RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding."""
 
-import torch
 from torch import Tensor, nn
 
 from recblr.config.model import RecBLRConfig
-from recblr.nn import checks
 from recblr.nn.dropout import Dropout
 from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
+from recblr.nn.next_item import NextItemModel, initialise
 from recblr.nn.padding import pack, unpack, valid_positions
-
-INIT_STD = 0.02
 
 State = tuple[LayerState, ...]
 
 
-class RecBLR(nn.Module):
+class RecBLR(NextItemModel):
     """The sequential recommender RecBLR (arXiv 2406.12580): eq. 1, Alg. 1, Fig. 2 and eq. 2.
 
     Items are integers ``0 <= item < num_items``.  There is no padding item: histories of different
@@ -25,12 +22,11 @@ class RecBLR(nn.Module):
         config: hyper-parameters; the paper's where None.
     """
 
+    config: RecBLRConfig
+
     def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
-        super().__init__()
-        checks.count("num_items", num_items)
-        self.config = config = config or RecBLRConfig()
-        self.num_items = num_items
-        self.item_embedding = nn.Embedding(num_items, config.d_model)
+        config = config or RecBLRConfig()
+        super().__init__(num_items, config)
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout)
         # Typed as what it holds: mypy cannot see through ModuleList.
@@ -47,7 +43,7 @@ class RecBLR(nn.Module):
             )
             for _ in range(config.num_layers)
         )
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(
         self,
@@ -102,38 +98,14 @@ class RecBLR(nn.Module):
         hidden, state = self._run(items.unsqueeze(1), None, state)
         return hidden.squeeze(1), state
 
-    def scores(self, hidden: Tensor) -> Tensor:
-        """The catalogue's scores ``(..., V)`` for hidden ``(..., D)``, by the tied embedding (eq. 2)."""
-        weight: Tensor = self.item_embedding.weight
-        return hidden @ weight.mT
-
     def _run(self, items: Tensor, offsets: Tensor | None, state: State | None) -> tuple[Tensor, State]:
-        if not isinstance(items, Tensor):
-            raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
-        if items.dtype not in (torch.int64, torch.int32):
-            kind = "int64 or int32" if "int" in str(items.dtype) else "integers"
-            raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))
         if state is not None and len(state) != len(self.layers):
             raise ValueError(
                 f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(state)}"
             )
-        try:
-            x = self.layer_norm(self.dropout(self.item_embedding(items)))
-        except IndexError:  # on a CPU; other devices do not say
-            raise ValueError(
-                f"items must lie in 0..{self.num_items - 1}, but range from {int(items.min())} to"
-                f" {int(items.max())}"
-            ) from None
+        x = self.layer_norm(self.dropout(self.embed(items)))
         states = []
         for i, layer in enumerate(self.layers):
             x, layer_state = layer.with_state(x, offsets=offsets, state=state[i] if state else None)
             states.append(layer_state)
         return x, tuple(states)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), biases zero; convolution and Lambda keep their own."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        torch.nn.init.normal_(module.weight, std=INIT_STD)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        torch.nn.init.zeros_(module.bias)

@@ -36,8 +36,8 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
             result[part] = ranks.metrics()
         return result
 
-    started = perf_counter()
-    ours = figures("RecBLR", model_scorer(model), "test", "valid")
+    name, started = type(model).__name__, perf_counter()
+    ours = figures(name, model_scorer(model), "test", "valid")
     evaluated = perf_counter()
     baselines = {
         "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
@@ -56,7 +56,11 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
             "test_users": len(split.test.targets),
             "k_core": data.k_core if data else None,
         },
-        model={**asdict(config.model), "parameters": sum(p.numel() for p in model.parameters())},
+        model={
+            "name": name,
+            **asdict(config.model),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
         training=training,
         command=facts.get("command", ""),
         commit=commit(),

@@ -11,7 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from recblr.config import TrainingConfig
 from recblr.data import Batch
 from recblr.evaluation.machine import machine_memory
-from recblr.nn.model import RecBLR
+from recblr.nn.build import build_model
+from recblr.nn.next_item import NextItemModel
 from recblr.training.objective import Objective
 
 
@@ -25,7 +26,7 @@ class Learner:
     def __init__(self, num_items: int, config: TrainingConfig, objective: Objective) -> None:
         self._config, self._objective = config, objective
         torch.manual_seed(config.seed)
-        self.model = RecBLR(num_items, config.model)
+        self.model = build_model(num_items, config.model)
         self.optimizer = torch.optim.AdamW(
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
@@ -33,9 +34,9 @@ class Learner:
         self._weights = list(self.model.parameters())
 
     @property
-    def kept(self) -> RecBLR:
+    def kept(self) -> NextItemModel:
         """The model that is validated and kept: the average, where there is one."""
-        return self.model if self.average is None else cast(RecBLR, self.average.module)
+        return self.model if self.average is None else cast(NextItemModel, self.average.module)
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -81,13 +82,13 @@ def fits_memory(num_items: int, config: TrainingConfig) -> bool:
     """
     try:
         with torch.device("meta"):
-            one = RecBLR(num_items, replace(config.model, num_layers=1))
+            one, two = (build_model(num_items, replace(config.model, num_layers=layers)) for layers in (1, 2))
     except RuntimeError:  # a size beyond 2**63
         return False
-    in_a_layer = sum(weights.numel() for weights in one.layers[0].parameters())
-    outside = sum(weights.numel() for weights in one.parameters()) - in_a_layer
+    without, with_another = (sum(weights.numel() for weights in model.parameters()) for model in (one, two))
+    weights = without + (config.model.num_layers - 1) * (with_another - without)
     copies = 4 + bool(config.ema)  # the weights, their gradients, Adam's two moments, the average
-    return 4 * copies * (outside + config.model.num_layers * in_a_layer) <= machine_memory()
+    return 4 * copies * weights <= machine_memory()
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -102,7 +103,7 @@ def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, o
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def averaged(model: RecBLR, decay: float) -> AveragedModel:
+def averaged(model: NextItemModel, decay: float) -> AveragedModel:
     """A moving average of the model's weights, ``average += (1 - d) * (weights - average)`` after each step.
 
     d is min(decay, (1 + n) / (10 + n)) after n steps, so that the first weights are soon forgotten.

@@ -26,7 +26,7 @@ from recblr.data import Dataset
 from recblr.data.atomic import atomic_path
 from recblr.data.files import check_ends
 from recblr.errors import InputError
-from recblr.nn.model import RecBLR
+from recblr.nn.next_item import NextItemModel
 from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
 from recblr.training.model_file import load_model
 from recblr.training.record import EpochRecord, read_log
@@ -230,7 +230,7 @@ class Run:
             )
         return dataset
 
-    def model(self) -> RecBLR:
+    def model(self) -> NextItemModel:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not finished_epochs(self.checkpoints):

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from recblr.data import Packed
 from recblr.evaluation import Scorer
-from recblr.nn.model import RecBLR
+from recblr.nn.next_item import NextItemModel
 
 
-def model_scorer(model: RecBLR) -> Scorer:
+def model_scorer(model: NextItemModel) -> Scorer:
     """A scorer of histories for `recblr.evaluation`: S histories -> scores (S, V).
 
     An empty history scores as the zero vector: all items alike. Of each history the model sees its config's

@@ -109,11 +109,11 @@ def _learner(dataset: Dataset, split: Split, config: TrainingConfig) -> Learner:
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-    model = config.model
+    sizes = config.as_options()
+    others = [f"--{key} {sizes[key]}" for key in ("expand", "d-conv", "max-length") if sizes.get(key)]
     raise InputError(
-        f"there is not enough memory for a model of --d-model {model.d_model} and --num-layers"
-        f" {model.num_layers} (--expand {model.expand}, --d-conv {model.d_conv}) over"
-        f" {dataset.num_items:,} items; make it smaller"
+        f"there is not enough memory for a model of --d-model {sizes['d-model']} and --num-layers"
+        f" {sizes['num-layers']} ({', '.join(others)}) over {dataset.num_items:,} items; make it smaller"
     )
 
 

@@ -1,0 +1,69 @@
+"""What every model has: an item embedding at both ends, hidden vectors in between."""
+
+import torch
+from torch import Tensor, nn
+
+from recblr.config.model import ModelConfig
+from recblr.nn import checks
+
+INIT_STD = 0.02
+
+
+class NextItemModel(nn.Module):
+    """A model that scores the whole catalogue after every event of a history.
+
+    Training, evaluation and recommendation take any; a subclass brings ``forward(items, *, offsets)``,
+    from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors ``(N, D)``.
+
+    Items are integers ``0 <= item < num_items``, and there is no padding item.
+
+    Args:
+        num_items: size V of the catalogue.
+        config: hyper-parameters.
+
+    Raises:
+        ValueError: num_items is no whole number, or less than 1.
+    """
+
+    config: ModelConfig
+
+    def __init__(self, num_items: int, config: ModelConfig) -> None:
+        super().__init__()
+        checks.count("num_items", num_items)
+        self.config = config
+        self.num_items = num_items
+        self.item_embedding = nn.Embedding(num_items, config.d_model)
+
+    def embed(self, items: Tensor) -> Tensor:
+        """The embeddings ``(..., D)`` of items ``(...)``, int64 or int32.
+
+        Raises:
+            ValueError: items that are no integers or (on a CPU) not in the catalogue.
+            TypeError: items that are no tensor.
+        """
+        if not isinstance(items, Tensor):
+            raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
+        if items.dtype not in (torch.int64, torch.int32):
+            kind = "int64 or int32" if "int" in str(items.dtype) else "integers"
+            raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))
+        try:
+            embedded: Tensor = self.item_embedding(items)
+        except IndexError:  # on a CPU; other devices do not say
+            raise ValueError(
+                f"items must lie in 0..{self.num_items - 1}, but range from {int(items.min())} to"
+                f" {int(items.max())}"
+            ) from None
+        return embedded
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """The catalogue's scores ``(..., V)`` for hidden ``(..., D)``, by the tied embedding."""
+        weight: Tensor = self.item_embedding.weight
+        return hidden @ weight.mT
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), biases zero, as RecBLR's paper says; other modules keep their own."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        torch.nn.init.zeros_(module.bias)
