@@ -32,7 +32,7 @@ def test_its_items_are_those_of_the_models_highest_scores(finished: Path) -> Non
     dataset, model = run.dataset(), run.model()
     history = torch.from_numpy(dataset.histories.history(dataset.user_index("u7")).copy())
     with torch.no_grad():
-        scores = model.scores(model(history[None])[0, -1])
+        scores = model.scores(model(history[None])[0, -1], torch.isin(torch.arange(model.num_items), history))
     best = [dataset.item_ids[item] for item in scores.argsort(descending=True).tolist()]
     seen = set(history_of(finished, "u7"))
     unseen = [item for item in best if item not in seen]

@@ -68,16 +68,18 @@ def test_a_state_a_user(shop: Path) -> None:
     dataset, model = run.dataset(), run.model()  # ids, and the best model, in evaluation mode
 
     @torch.no_grad()
-    def seen(item, state):
+    def after(item, state):
         """The hidden vector and the state after one more event."""
-        return model.step(torch.tensor([dataset.item_index(item)]), state)
+        return model.step(torch.tensor([item]), state)
 
-    state = None  # a user without events
-    for item in ("s01e12", "s02e01", "s01e13"):
-        hidden, state = seen(item, state)
+    state = None  # a user without events …
+    seen = torch.zeros(1, model.num_items, dtype=torch.bool)  # … who has nothing yet
+    for item in map(dataset.item_index, ("s01e12", "s02e01", "s01e13")):
+        hidden, state = after(item, state)
+        seen[0, item] = True
 
     with torch.no_grad():
-        best = torch.topk(model.scores(hidden)[0], 10)
+        best = torch.topk(model.scores(hidden, seen)[0], 10)
     recommended = [dataset.item_ids[index] for index in best.indices]
     # [/step]
     history = torch.tensor([[dataset.item_index(item) for item in ("s01e12", "s02e01", "s01e13")]])

@@ -72,6 +72,9 @@ class TrainingConfig:
     loss: Loss = _loss(
         "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
     )
+    repeat_bias: bool = _loss(
+        True, "Learn how much likelier or less likely items are that a user already has."
+    )
     negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
     negatives_from: NegativesFrom | None = _loss(
         None, "uniform, or popularity; by default popularity for sampled-softmax only."

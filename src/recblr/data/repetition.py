@@ -22,7 +22,8 @@ def repeat_log_odds(histories: Packed, num_items: int) -> float:
     order = np.lexsort((items, owner))  # stable: the earliest of equal ones comes first
     again = np.zeros(items.size, dtype=np.bool_)
     again[order[1:]] = (np.diff(items[order]) == 0) & (np.diff(owner[order]) == 0)
-    held = np.cumsum(~again) - ~again  # distinct items before each event, of all histories so far
+    new = (~again).astype(np.int64)
+    held = np.cumsum(new) - new  # distinct items before each event, of all histories so far
     held -= np.repeat(held[histories.offsets[:-1][lengths > 0]], lengths[lengths > 0])
     targets = np.ones(items.size, dtype=np.bool_)
     targets[histories.offsets[:-1][lengths > 0]] = False

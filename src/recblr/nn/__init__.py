@@ -6,6 +6,7 @@ from recblr.nn.conv import CausalConv1d
 from recblr.nn.layer import GatedRecurrentLayer, LayerState, RecBLRLayer
 from recblr.nn.model import RecBLR
 from recblr.nn.next_item import NextItemModel
+from recblr.nn.repeats import Repeats, seen_items
 
 __all__ = [
     "BDLRU",
@@ -16,4 +17,6 @@ __all__ = [
     "RecBLR",
     "RecBLRConfig",
     "RecBLRLayer",
+    "Repeats",
+    "seen_items",
 ]

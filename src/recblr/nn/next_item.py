@@ -17,6 +17,8 @@ class NextItemModel(nn.Module):
 
     Items are integers ``0 <= item < num_items``, and there is no padding item.
 
+    repeat_bias: None, or ``()``, what is added to the scores of items that a user already has.
+
     Args:
         num_items: size V of the catalogue.
         config: hyper-parameters.
@@ -26,6 +28,7 @@ class NextItemModel(nn.Module):
     """
 
     config: ModelConfig
+    repeat_bias: nn.Parameter | None
 
     def __init__(self, num_items: int, config: ModelConfig) -> None:
         super().__init__()
@@ -33,6 +36,12 @@ class NextItemModel(nn.Module):
         self.config = config
         self.num_items = num_items
         self.item_embedding = nn.Embedding(num_items, config.d_model)
+        self.register_parameter("repeat_bias", None)
+
+    def learn_repeat_bias(self, initial: float = 0.0) -> None:
+        """Have a `repeat_bias` from now on, one more parameter; see :mod:`recblr.nn.repeats`."""
+        weight: Tensor = self.item_embedding.weight
+        self.repeat_bias = nn.Parameter(torch.tensor(initial, dtype=weight.dtype, device=weight.device))
 
     def embed(self, items: Tensor) -> Tensor:
         """The embeddings ``(..., D)`` of items ``(...)``, int64 or int32.
@@ -55,10 +64,31 @@ class NextItemModel(nn.Module):
             ) from None
         return embedded
 
-    def scores(self, hidden: Tensor) -> Tensor:
-        """The catalogue's scores ``(..., V)`` for hidden ``(..., D)``, by the tied embedding."""
+    def scores(self, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
+        """The catalogue's scores by the tied embedding.
+
+        Args:
+            hidden: ``(..., D)``.
+            seen: ``(..., V)`` bool, which items the user of each hidden vector already has, of which
+                :func:`recblr.nn.seen_items` makes one. It counts where there is a repeat_bias, and there it
+                must be given.
+
+        Returns:
+            ``(..., V)``.
+
+        Raises:
+            ValueError: there is a repeat_bias, and no `seen`.
+        """
         weight: Tensor = self.item_embedding.weight
-        return hidden @ weight.mT
+        scores = hidden @ weight.mT
+        if self.repeat_bias is None:
+            return scores
+        if seen is None:
+            raise ValueError(
+                "this model has learned how likely items are that a user already has: give seen=, (..., V)"
+                " bool, as recblr.nn.seen_items makes it"
+            )
+        return scores + seen * self.repeat_bias
 
 
 def initialise(module: nn.Module) -> None:

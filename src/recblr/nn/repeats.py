@@ -36,7 +36,16 @@ class Repeats:
 
 
 def seen_items(items: Tensor, offsets: Tensor, num_items: int) -> Tensor:
-    """Which items of a catalogue each of S packed histories holds, ``(S, num_items)`` bool."""
+    """Which items of a catalogue each of S packed histories holds.
+
+    Args:
+        items: ``(N,)`` integers, ``0 <= item < num_items``.
+        offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+        num_items: size V of the catalogue.
+
+    Returns:
+        ``(S, V)`` bool.
+    """
     owner = torch.repeat_interleave(offsets.diff(), output_size=len(items))
     held = torch.zeros(len(offsets) - 1, num_items, dtype=torch.bool, device=items.device)
     held[owner, items] = True

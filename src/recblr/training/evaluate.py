@@ -60,6 +60,7 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
             "name": name,
             **asdict(config.model),
             "parameters": sum(p.numel() for p in model.parameters()),
+            "repeat_bias": None if model.repeat_bias is None else model.repeat_bias.item(),
         },
         training=training,
         command=facts.get("command", ""),

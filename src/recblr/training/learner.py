@@ -13,6 +13,7 @@ from recblr.data import Batch
 from recblr.evaluation.machine import machine_memory
 from recblr.nn.build import build_model
 from recblr.nn.next_item import NextItemModel
+from recblr.nn.repeats import Repeats
 from recblr.training.objective import Objective
 
 
@@ -21,12 +22,21 @@ class Learner:
 
     model: the weights that gradients move. average: their moving average, or None.
     objective: the loss.
+    repeat_bias: the model learns one, from this value on; None for none.
     """
 
-    def __init__(self, num_items: int, config: TrainingConfig, objective: Objective) -> None:
+    def __init__(
+        self,
+        num_items: int,
+        config: TrainingConfig,
+        objective: Objective,
+        repeat_bias: float | None = None,
+    ) -> None:
         self._config, self._objective = config, objective
         torch.manual_seed(config.seed)
         self.model = build_model(num_items, config.model)
+        if repeat_bias is not None:
+            self.model.learn_repeat_bias(repeat_bias)
         self.optimizer = torch.optim.AdamW(
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
@@ -66,13 +76,17 @@ class Learner:
         return loss.item()
 
     def _loss(self, batch: Batch) -> Tensor:
+        items, offsets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.offsets)
+        rows = None if batch.rows is None else torch.from_numpy(batch.rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16"):
-            hidden = self.model(torch.from_numpy(batch.inputs), offsets=torch.from_numpy(batch.offsets))
-        if batch.rows is not None:
-            hidden = hidden[torch.from_numpy(batch.rows)]
+            hidden = self.model(items, offsets=offsets)
+        if rows is not None:
+            hidden = hidden[rows]
+        bias = self.model.repeat_bias
+        repeats = None if bias is None else Repeats(bias, items, offsets, rows)
         # In float32 whatever the precision: the loss is a small difference of large sums.
         targets = torch.from_numpy(batch.targets)
-        return self._objective(hidden.float(), self.model.item_embedding.weight, targets)
+        return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
 
 
 def fits_memory(num_items: int, config: TrainingConfig) -> bool:

@@ -36,6 +36,8 @@ def load_model(path: Path) -> tuple[NextItemModel, dict[str, Any]]:
         # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
         with torch.device("meta"):
             model = build_model(header["num_items"], config)
+            if "repeat_bias" in tensors:
+                model.learn_repeat_bias()
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise InputError(f"the header of {path} does not describe a model of recblr; {_REMEDY}") from None
     reason = difference(tensors, model.state_dict())

@@ -16,9 +16,10 @@ from recblr.nn.losses import (
     linear_cross_entropy,
     sampled_softmax_loss,
 )
+from recblr.nn.repeats import Repeats
 
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""hidden (N, D), item embeddings (V, D), targets (N,) -> the mean loss, a scalar."""
+Objective = Callable[[Tensor, Tensor, Tensor, Repeats | None], Tensor]
+"""hidden (N, D), item embeddings (V, D), targets (N,), a bias of repeats or None -> the mean loss."""
 
 
 def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objective:
@@ -35,12 +36,12 @@ def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objectiv
     beta = gbce_beta(config.negatives, num_items, config.gbce_t)
     bias = gbce_bias(beta, config.negatives)
 
-    def loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def loss(hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None = None) -> Tensor:
         negatives = proposal.draw(config.negatives)
         if config.loss == "bpr":
-            return bpr_loss(hidden, weight, targets, negatives)
+            return bpr_loss(hidden, weight, targets, negatives, repeats)
         if config.loss == "gbce":
-            return gbce_loss(hidden, weight, targets, negatives, beta, bias)
-        return sampled_softmax_loss(hidden, weight, targets, negatives, proposal.log_q)
+            return gbce_loss(hidden, weight, targets, negatives, beta, bias, repeats)
+        return sampled_softmax_loss(hidden, weight, targets, negatives, proposal.log_q, repeats)
 
     return loss

@@ -20,6 +20,7 @@ from recblr.data import (
     packed_batches,
     prefix_batches,
 )
+from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
@@ -105,7 +106,9 @@ def train(
 def _learner(dataset: Dataset, split: Split, config: TrainingConfig) -> Learner:
     try:
         if fits_memory(dataset.num_items, config):
-            return Learner(dataset.num_items, config, objective(config, split.train, dataset.num_items))
+            loss = objective(config, split.train, dataset.num_items)
+            start = repeat_log_odds(split.train, dataset.num_items) if config.repeat_bias else None
+            return Learner(dataset.num_items, config, loss, start)
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
