@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from recblr.config.device import MEANING, check_device
 from recblr.config.model import RecBLRConfig
 from recblr.config.option import LARGEST, check_choices, from_values, option, values_of
 from recblr.errors import InputError, naming_flag
@@ -80,11 +81,13 @@ class TrainingConfig:
     checkpoint_minutes: float = _run(
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
     )
+    device: str = _run("auto", MEANING, fixed=False)
     tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
     model: RecBLRConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_device(self.device)
         for names, holds, rule in _RULES:
             for name in names:
                 value = getattr(self, name)

@@ -1,11 +1,16 @@
 """A model as a scorer of histories, which is how evaluation and recommendation see it."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from recblr.data import Packed
 from recblr.evaluation import Scorer
+from recblr.evaluation.ranking import TOKENS
 from recblr.nn.model import RecBLR
+from recblr.training.transfer import tensors_on
+
+_GPU_TOKENS = 2**16  # some 0.5 GiB of activations at the default width: enough to be busy with
 
 
 def model_scorer(model: RecBLR) -> Scorer:
@@ -14,19 +19,26 @@ def model_scorer(model: RecBLR) -> Scorer:
     An empty history scores as the zero vector: all items alike. Of each history the model sees its config's
     ``max_length`` newest events.
 
-    model: in evaluation mode; gradients are not taken.
+    model: in evaluation mode, on any device, which the scores come on too; gradients are not taken.
     """
 
     @torch.no_grad()
     def score(histories: Packed) -> Tensor:
         if model.config.max_length is not None:
             histories = histories.latest(model.config.max_length)
-        items = torch.from_numpy(histories.items)
-        offsets = torch.from_numpy(histories.offsets)
+        # Found on the host, which would wait for a GPU to say how many there are.
+        filled = np.flatnonzero(histories.lengths)
+        ends = histories.offsets[1:][filled] - 1
+        device = model.item_embedding.weight.device
+        items, offsets, users, rows = tensors_on(device, histories.items, histories.offsets, filled, ends)
         hidden = model(items, offsets=offsets)
-        last = torch.zeros(len(histories), hidden.shape[-1])
-        filled = offsets.diff() > 0
-        last[filled] = hidden[offsets[1:][filled] - 1]
+        last = torch.zeros(len(histories), hidden.shape[-1], device=device)
+        last[users] = hidden[rows]
         return model.scores(last)
 
     return score
+
+
+def ranking_tokens(model: RecBLR) -> int:
+    """How many events to score at a time, for `rank_targets`, where the model is."""
+    return TOKENS if model.item_embedding.weight.device.type == "cpu" else _GPU_TOKENS
