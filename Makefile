@@ -26,7 +26,8 @@ $(BIN)/python:
 	  { echo "recblr needs Python 3.11 or later, and $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package without CUDA kernels, which `recblr train` does not use yet; built again when a source changes.
+# The package without CUDA kernels, which would take minutes to compile and which the demo can do without; built again
+# when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
 	$(PIP) -C cmake.define.RECBLR_CUDA=OFF .

@@ -1,17 +1,19 @@
 """Build, test, check and measure on a machine with a GPU, offline, in under ten minutes, by one command.
 
-Phases: build (pip, no network), tests (FAIL_WITHOUT_CUDA=1), memcheck and racecheck (compute-sanitizer on a
-reduced set), kernels (beside the floor and peers), encoder (beside SASRec), train (with --data).  Each is a
-process; one that fails, or for which no time is left, is said to be so and takes nothing else with it.
-Leaves gpu.json with everything, gpu.svg, and a NAME.log for each phase.
+Phases: build (pip, no network), tests (FAIL_WITHOUT_CUDA=1), kernels (beside the floor and peers), encoder
+(beside SASRec), train (with --data: the defaults, to their end), memcheck and racecheck (compute-sanitizer on
+a reduced set).  Each is a process; one that fails, or for which no time is left, is said to be so and takes
+nothing else with it.  Leaves gpu.json with everything, gpu.svg, and a NAME.log for each phase.
 Run: python benchmarks/gpu.py --out DIR [--data INTERACTIONS] [--budget SECONDS] [--only PHASE,...] [--quick]
 """
 
 import argparse
 import json
 import shutil
+import statistics
 import sys
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -24,12 +26,15 @@ from recblr.data.atomic import atomic_path
 from recblr.evaluation.machine import describe_machine
 
 BUDGET = 530  # seconds
-NAMES = "build", "tests", "memcheck", "racecheck", "kernels", "encoder", "train"
-TESTS = tuple(f"tests/ops/test_{name}.py" for name in
-              ("cuda", "scan", "bdlru", "causal_conv1d", "fused", "scan_derivatives", "native"))  # fmt: skip
+NAMES = "build", "tests", "kernels", "encoder", "train", "memcheck", "racecheck"
+TESTS = tuple(f"tests/{name}.py" for name in
+              ("ops/test_cuda", "ops/test_scan", "ops/test_bdlru", "ops/test_causal_conv1d", "ops/test_fused",
+               "ops/test_scan_derivatives", "ops/test_native", "training/test_on_devices",
+               "training/test_transfer"))  # fmt: skip
 # Small, and every kernel in every regime; ten to a hundred times as slow under the sanitizer.
 SANITIZED = "offsets_are_brought_into_order and int32 or nothing_to_do"
 MEASURE = "--measure"
+TRAINED = "trained"  # the folder of the run, beside the results
 WIDTH = 150
 
 
@@ -88,12 +93,21 @@ def phases(options):
     sanitized = *pytest, "-x", ROOT / TESTS[0], "-k", SANITIZED
     lacking = "" if sanitizer else "compute-sanitizer is not on the path"
     measure = [python, Path(__file__), "--out", out, *["--quick"] * options.quick, MEASURE]
-    cli = python, "-m", "recblr.cli", "train", options.data, "--out", out / "run"
+    train = python, "-m", "recblr.cli", "train", options.data, "--device", "cuda", "--out", out / TRAINED
+    train += ("--epochs", "1") * options.quick
     every = [
         Phase("build", build, least=20, most=300),
         Phase("tests", tests, least=20, most=180, environment=native),
         Phase("kernels", (*measure, "kernels"), least=20, most=200),
         Phase("encoder", (*measure, "encoder"), least=15, most=60),
+        Phase(
+            "train",
+            train,
+            least=30,
+            most=180,
+            environment={"RECBLR_REQUIRE_NATIVE": "1"},
+            why_not="" if options.data else "no --data",
+        ),
         *(
             Phase(
                 tool,
@@ -105,21 +119,9 @@ def phases(options):
             )
             for tool in ("memcheck", "racecheck")
         ),
-        Phase("train", cli, least=30, why_not=why_no_training(options.data)),
     ]
     wanted = options.only.split(",")
     return [phase for phase in every if phase.name in wanted]
-
-
-def why_no_training(data):
-    """Why the phase is left out; empty where it can run on the GPU."""
-    from recblr.config import TrainingConfig
-
-    if data is None:
-        return "no --data"
-    if not hasattr(TrainingConfig(), "device"):
-        return "recblr train does not train on a GPU yet"
-    return ""
 
 
 def lines_of(file):
@@ -141,14 +143,31 @@ def tests_of(file):
     return {"passed": total - skipped - sum(failed), "failed": sum(failed), "skipped": skipped}
 
 
-def epochs_of(file):
-    """Seconds of each epoch of a run and its hit rate, from its report; None without one."""
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+def training_of(folder):
+    """Each epoch of a run, its seconds and figures, and its test figures; None before the first epoch's end.
+
+    test: masking -> metric -> value; None where the budget ended the run before its evaluation.
+    """
+    epochs = lines_of(folder / "log.jsonl")
+    if not epochs:
         return None
-    hit_rate = report["ours"]["test"]["unmasked"]["hr@10"]["mean"]
-    return {"seconds": [epoch["seconds"] for epoch in report["curve"]], "hr@10": hit_rate}
+    test = None
+    with suppress(FileNotFoundError):
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        figures = report["ours"]["test"]
+        test = {
+            masking: {name: leaf["mean"] for name, leaf in metrics.items()}
+            for masking, metrics in figures.items()
+        }
+    return {
+        "device": epochs[-1]["device"],
+        "seconds": [epoch["train_seconds"] for epoch in epochs],
+        "valid_seconds": [epoch["valid_seconds"] for epoch in epochs],
+        "loss": [epoch["loss"] for epoch in epochs],
+        "valid": [epoch["valid"]["unmasked"]["ndcg@10"] for epoch in epochs],
+        "best_epoch": epochs[-1]["best_epoch"],
+        "test": test,
+    }
 
 
 def kernel_results(out):
@@ -193,7 +212,7 @@ def document(options, machine, outcomes):
             as_json(*each[:2]) | {"tokens_per_second": each[2]}
             for each in zip(encoders, encoders_shown, tokens, strict=True)
         ],
-        "train": epochs_of(options.out / "run" / "report.json"),
+        "train": training_of(options.out / TRAINED),
     }
 
 
@@ -229,8 +248,9 @@ def main(arguments=None):
         return
     options.out = options.out.resolve()
     prepare(options.out)
-    for stale in ("kernels.jsonl", "encoder.jsonl", "tests.xml", "run/report.json"):
+    for stale in ("kernels.jsonl", "encoder.jsonl", "tests.xml"):
         (options.out / stale).unlink(missing_ok=True)
+    shutil.rmtree(options.out / TRAINED, ignore_errors=True)
     machine = describe_machine() | {"gpu": gpu_of_this_machine()}
     console = Console()
 
@@ -266,6 +286,20 @@ def summary(out, console):
     results, shown, _ = encoder_results(out)
     if results:
         console.print(table("RecBLR's encoder beside SASRec's", results, shown, "times as fast"))
+    if trained := training_of(out / TRAINED):
+        console.print(training_line(trained), highlight=False, soft_wrap=True)
+
+
+def training_line(trained):
+    """What `training_of` has found, in a line."""
+    seconds, test = trained["seconds"], trained["test"]
+    said = f"training on {trained['device']}: {len(seconds)} epochs of {statistics.median(seconds):.2f} s"
+    if test is None:
+        return f"{said}, ended by the budget"
+    shown = (
+        f"{masking} {name} {test[masking][name]:.4f}" for masking in test for name in ("hr@10", "ndcg@10")
+    )
+    return f"{said}; test: {', '.join(shown)}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from recblr import __version__
 from recblr.errors import InputError
+from recblr.info import runs_on
 
 _PACKAGES = ("torch", "numpy", "polars", "safetensors", "rich", "typer")
 
@@ -57,20 +58,6 @@ def _gpus(architectures: str) -> list[tuple[str, str]]:
         lacks = "; no kernels are built for it: RECBLR_CUDA_ARCHITECTURES chooses" if misses else ""
         rows.append((f"GPU {index}", f"{name}, architecture {capability[0]}{capability[1]}{lacks}"))
     return rows
-
-
-def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
-    """Whether kernels built for these, as CMake names them, run on a GPU of this capability."""
-    for built in architectures.split():
-        digits, _, kind = built.partition("-")
-        if not digits.isdecimal():  # native, all: as CMake found
-            return True
-        major, minor = divmod(int(digits), 10)
-        if kind != "virtual" and major == capability[0] and minor <= capability[1]:
-            return True
-        if kind != "real" and (major, minor) <= capability:  # from PTX
-            return True
-    return False
 
 
 def table() -> Table:

@@ -32,3 +32,17 @@ def build_info() -> dict[str, Any]:
     else:
         info["ops"] = dict(native.status)
     return info
+
+
+def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
+    """Whether kernels built for these, as CMake names them, run on a GPU of this capability."""
+    for built in architectures.split():
+        digits, _, kind = built.partition("-")
+        if not digits.isdecimal():  # native, all: as CMake found
+            return True
+        major, minor = divmod(int(digits), 10)
+        if kind != "virtual" and major == capability[0] and minor <= capability[1]:
+            return True
+        if kind != "real" and (major, minor) <= capability:  # from PTX
+            return True
+    return False

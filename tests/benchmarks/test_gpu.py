@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.harness import BENCHMARKS
+from training.tiny_runs import tiny_config, tiny_dataset
+
+from recblr.evaluation import write_report
+from recblr.training import Run, train
+from recblr.training.evaluate import evaluate_run
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
@@ -108,9 +113,43 @@ def test_the_phases_are_those_of_its_help_and_fit_the_budget(tmp_path: Path) -> 
     planned = gpu.phases(options)
     assert {phase.name for phase in planned} == set(gpu.NAMES)
     assert sum(phase.least for phase in planned) < options.budget < 9 * 60
-    assert planned[-1].why_not == "no --data"
+    (train,) = (phase for phase in planned if phase.name == "train")
+    assert train.why_not == "no --data"
     only = gpu.phases(gpu.parser().parse_args(["--out", str(tmp_path), "--only", "kernels,tests"]))
     assert [phase.name for phase in only] == ["tests", "kernels"]
+
+
+def test_it_trains_on_the_gpu_with_the_defaults_and_native_kernels(tmp_path: Path) -> None:
+    data, out = tmp_path / "d.inter", tmp_path / "out"
+    words = ["--data", str(data), "--out", str(out), "--only", "train"]
+    (train,) = gpu.phases(gpu.parser().parse_args(words))
+    assert train.why_not == ""
+    assert train.environment == {"RECBLR_REQUIRE_NATIVE": "1"}
+    expected = ["-m", "recblr.cli", "train", data, "--device", "cuda", "--out", out / "trained"]
+    assert list(train.command[1:]) == expected
+    (quick,) = gpu.phases(gpu.parser().parse_args([*words, "--quick"]))
+    assert list(quick.command[-2:]) == ["--epochs", "1"]
+
+
+def test_a_training_is_told_by_its_epochs_and_its_test_figures(tmp_path: Path) -> None:
+    assert gpu.training_of(tmp_path) is None
+    run = Run(tmp_path)
+    train(tiny_dataset(), run, tiny_config(epochs=2))
+    ended = gpu.training_of(tmp_path)  # by the budget, say
+    log = run.log()
+    assert ended["device"] == "cpu"
+    assert ended["seconds"] == [record.train_seconds for record in log]
+    assert ended["valid"] == [record.valid["unmasked"]["ndcg@10"] for record in log]
+    assert ended["test"] is None
+    assert gpu.training_line(ended).startswith("training on cpu: 2 epochs of ")
+    assert gpu.training_line(ended).endswith(" s, ended by the budget")
+    report = evaluate_run(run)
+    write_report(report, run.report_file)
+    whole = gpu.training_of(tmp_path)
+    test = report["ours"]["test"]
+    assert whole["test"]["masked"]["hr@10"] == test["masked"]["hr@10"]["mean"]
+    assert f"unmasked ndcg@10 {test['unmasked']['ndcg@10']['mean']:.4f}" in gpu.training_line(whole)
+    json.dumps(whole)
 
 
 def test_it_writes_after_every_phase_and_ends_with_the_names_of_those_that_failed(

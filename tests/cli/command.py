@@ -21,6 +21,7 @@ for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "RECBLR_ISA"):
 
 # Options that make a model small enough to train in a blink.
 SMALL = ["--d-model", "16", "--num-layers", "1", "--batch-tokens", "256", "--learning-rate", "0.01"]
+SMALL += ["--device", "cpu"]
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,7 @@
-"""The devices that the operators are tested on: the CPU, and CUDA where there is a GPU.
-
-With FAIL_WITHOUT_CUDA=1 the absence of a GPU is a failure: nobody then takes skipped tests for passed ones.
-"""
+"""Every device for the operators' tests."""
 
 from __future__ import annotations
 
-import os
+from devices import device, gpu
 
-import pytest
-import torch
-
-REQUIRED = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
-DEVICES = ["cpu", "cuda"] if REQUIRED or torch.cuda.is_available() else ["cpu"]
-
-
-# Of the session, since Hypothesis calls a test many times with what a fixture gave once.
-@pytest.fixture(scope="session", params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    """Each device in turn."""
-    return str(request.param) if request.param == "cpu" else _cuda()
-
-
-@pytest.fixture(scope="session")
-def gpu() -> str:
-    """The name of the first CUDA device; tests that ask for it are skipped where there is none."""
-    return _cuda()
-
-
-def _cuda() -> str:
-    if torch.cuda.is_available():
-        return "cuda:0"
-    if REQUIRED:
-        pytest.fail("FAIL_WITHOUT_CUDA=1, but torch finds no GPU")
-    pytest.skip("needs a GPU")
+__all__ = ["device", "gpu"]

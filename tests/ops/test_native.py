@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recblr import _core, doctor
+from recblr import _core, info
 from recblr.ops import native
 
 Machine = Callable[..., None]
@@ -131,4 +131,4 @@ def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, t
 def test_the_doctor_knows_which_gpus_kernels_run_on(
     architectures: str, capability: tuple[int, int], runs: bool
 ) -> None:
-    assert doctor.runs_on(architectures, capability) is runs
+    assert info.runs_on(architectures, capability) is runs

@@ -86,5 +86,5 @@ def test_a_model_as_large_as_memory_is_told_by_its_size_alone(
     deep = tiny_config(model=type(model)(d_model=16, num_layers=5))
     weights = sum(p.numel() for p in learner.build_model(100, deep.model).parameters())
     for memory, fits in ((16 * weights, True), (16 * weights - 1, False)):
-        monkeypatch.setattr(learner, "machine_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(learner, "device_memory", lambda _, memory=memory: memory)
         assert fits_memory(100, deep) is fits

@@ -29,7 +29,7 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def steps(learner: Learner, count: int = 3, rate: float = 0.01) -> list[float]:
-    return [learner.step(BATCH, rate, number) for number in range(count)]
+    return [learner.step(BATCH, rate, number).item() for number in range(count)]
 
 
 def test_without_decay_it_is_adam_bit_for_bit() -> None:

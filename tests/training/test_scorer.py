@@ -62,3 +62,14 @@ def test_an_empty_history_scores_all_items_zero() -> None:
 def test_the_order_of_a_history_matters() -> None:
     scores = model_scorer(model())(pack([[1, 2, 3], [3, 2, 1]]))
     assert not torch.allclose(scores[0], scores[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(Histories, st.integers(1, 5))
+def test_what_a_user_has_counts_however_long_ago(histories: list[list[int]], max_length: int) -> None:
+    ours = model()
+    ours.config = replace(ours.config, max_length=max_length)
+    plain = model_scorer(ours)(pack(histories))
+    ours.learn_repeat_bias(-5.0)
+    held = torch.tensor([[item in history for item in range(NUM_ITEMS)] for history in histories])
+    torch.testing.assert_close(model_scorer(ours)(pack(histories)), plain - 5 * held.reshape(-1, NUM_ITEMS))

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from recblr.config.device import MEANING
+
 ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
 
 _LONGEST = 1500  # characters of a sentence
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `recblr train` wrote.")]
+Device = Annotated[str, typer.Option(metavar="WORD", help=MEANING)]
 
 
 def example(*lines: str) -> str:

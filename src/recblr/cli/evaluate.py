@@ -6,27 +6,27 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from recblr.cli.app import RunFolder, app, example, plain_console, tell
+from recblr.cli.app import Device, RunFolder, app, example, plain_console, tell
 from recblr.cli.starting import starting
 
 
 @app.command(epilog=example("recblr evaluate run"))
-def evaluate(folder: RunFolder) -> None:
+def evaluate(folder: RunFolder, *, device: Device = "auto") -> None:
     """Rank every user's test item among the whole catalogue; write RUN/report.json and print it."""
     with starting():
         from recblr.training import Run
 
-    evaluate_and_print(Run(folder), plain_console())
+    evaluate_and_print(Run(folder), plain_console(), device)
 
 
-def evaluate_and_print(run: Any, console: Console) -> None:
+def evaluate_and_print(run: Any, console: Console, device: str) -> None:
     from recblr.console import ranking_display
     from recblr.evaluation import print_report, write_report
     from recblr.training.evaluate import evaluate_run
 
     try:
         with ranking_display(console) as progress:
-            report = evaluate_run(run, progress)
+            report = evaluate_run(run, progress, device)
     except KeyboardInterrupt:
         again = shlex.join(["recblr", "evaluate", str(run.folder)])
         tell(f"stopped; the model is kept: evaluate it with {again}")

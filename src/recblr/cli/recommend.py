@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from recblr.cli.app import RunFolder, app, example, plain_console, printable
+from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable
 from recblr.cli.starting import starting
 from recblr.errors import InputError
 
@@ -30,18 +30,21 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Items of the history may come again.")
     ] = False,
+    device: Device = "cpu",
 ) -> None:
     """Print the items that the model recommends after a user's whole history, or after any history."""
     with starting():
         from recblr.data.titles import read_titles
         from recblr.recommend import recommend as best_items
         from recblr.training import Run
+        from recblr.training.device import device_for
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")
+    where = device_for(device)
     names = read_titles(titles) if titles else {}
     run = Run(folder)
-    dataset, model = run.dataset(), run.model()
+    dataset, model = run.dataset(), run.model().to(where)
     if user is not None:
         items = dataset.histories.history(dataset.user_index(user)).tolist()
         title = f"for user {user} after {len(items)} events"

@@ -59,6 +59,7 @@ def train(
         from recblr.training import Run, TrainingStopped
         from recblr.training import train as run_training
         from recblr.training.curves import Curves, can_draw
+        from recblr.training.device import device_for, device_name
         from recblr.training.listener import Several
         from recblr.training.tensorboard import check_tensorboard
 
@@ -77,6 +78,7 @@ def train(
     reading = DataConfig.from_options(values)
     if training.tensorboard:
         check_tensorboard()
+    device = device_for(training.device)
     if own_data:
         dataset = run.dataset()
     else:
@@ -86,6 +88,8 @@ def train(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
+    if device.type != "cpu":
+        console.print(f"on {device_name(device)}, {device}", soft_wrap=True)
     if not can_draw():
         tell("there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'")
     display = TrainingDisplay(console)
@@ -107,7 +111,7 @@ def train(
         tell(f"stopped; {kept}: continue with {run.resume_command}")
         raise typer.Exit(asked.exit_code) from None
     console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
-    evaluate_and_print(run, console)
+    evaluate_and_print(run, console, training.device)
 
 
 def _read(config: DataConfig, console: Console) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from recblr.config.device import MEANING, check_device
 from recblr.config.model import ModelConfig, RecBLRConfig
 from recblr.config.models import model_from_options
 from recblr.config.option import LARGEST, check_choices, from_values, option, values_of
@@ -84,11 +85,13 @@ class TrainingConfig:
     checkpoint_minutes: float = _run(
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
     )
+    device: str = _run("auto", MEANING, fixed=False)
     tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
     model: ModelConfig = field(default_factory=RecBLRConfig)
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_device(self.device)
         for names, holds, rule in _RULES:
             for name in names:
                 value = getattr(self, name)

@@ -5,25 +5,35 @@ from dataclasses import asdict
 from time import perf_counter
 
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation.machine import describe_machine
+from recblr.evaluation.ranking import TOKENS
 from recblr.evaluation.schema import Report
 from recblr.info import commit
+from recblr.training.device import device_for, device_name, told_if_memory_lacks
 from recblr.training.run import Run
-from recblr.training.scorer import model_scorer
+from recblr.training.scorer import model_scorer, ranking_tokens
 from recblr.training.splitting import split_for
 
 
-def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = None) -> Report:
+def evaluate_run(
+    run: Run, progress: Callable[[str, int, int], object] | None = None, device: str = "auto"
+) -> Report:
     """Rank the test items (and ours the validation items too) and build the report; writes nothing.
 
     progress: called with what is being ranked, the users done and the users in all.
+    device: where the model ranks: auto, cpu, cuda or cuda:N.
 
-    Raises InputError where the run has no model, or a file of it is damaged.
+    Raises InputError where the run has no model, a file of it is damaged, or the device is not there or has
+    too little memory.
     """
+    where = device_for(device)
     dataset, config, data, facts, log = run.dataset(), run.config(), run.data(), run.facts(), run.log()
-    model, split = run.model(), split_for(dataset, config)
+    model, split = run.model().to(where), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
-    def figures(name: str, scorer: Scorer, *parts: str) -> dict[str, dict[str, dict[str, float]]]:
+    def figures(
+        name: str, scorer: Scorer, *parts: str, tokens: int = TOKENS
+    ) -> dict[str, dict[str, dict[str, float]]]:
         result = {}
         for part in parts:
             users = len(holdouts[part].targets)
@@ -32,18 +42,22 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
                 if progress is not None:
                     progress(name, done, users)
 
-            ranks = rank_targets(scorer, holdouts[part], dataset.num_items, progress=show)
+            ranks = rank_targets(scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens)
             result[part] = ranks.metrics()
         return result
 
     name, started = type(model).__name__, perf_counter()
-    ours = figures(name, model_scorer(model), "test", "valid")
+    with told_if_memory_lacks(
+        f"there is not enough memory on {device_name(where)} to rank the catalogue; give --device cpu"
+    ):
+        ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
     evaluated = perf_counter()
     baselines = {
         "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
         "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
     }
     training = config.as_dict()
+    training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
     training["epochs_done"] = len(log)
     training["best_epoch"] = log[-1].best_epoch if log else None
     report = build_report(
@@ -65,6 +79,7 @@ def evaluate_run(run: Run, progress: Callable[[str, int, int], object] | None = 
         training=training,
         command=facts.get("command", ""),
         commit=commit(),
+        machine=describe_machine() | {"device": device_name(where)},
         seconds={
             "train": sum(r.train_seconds for r in log),
             "validate": sum(r.valid_seconds for r in log),

@@ -10,18 +10,19 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch
-from recblr.evaluation.machine import machine_memory
 from recblr.nn.build import build_model
 from recblr.nn.next_item import NextItemModel
 from recblr.nn.repeats import Repeats
+from recblr.training.device import CPU, device_memory, generators
 from recblr.training.objective import Objective
+from recblr.training.transfer import tensors_on
 
 
 class Learner:
     """A model in training.  What is in `model`, `optimizer` and `average` is all that a step depends on.
 
     model: the weights that gradients move. average: their moving average, or None.
-    objective: the loss.
+    objective: the loss. device: where all of it is, and what the objective is given.
     repeat_bias: the model learns one, from this value on; None for none.
     """
 
@@ -30,17 +31,21 @@ class Learner:
         num_items: int,
         config: TrainingConfig,
         objective: Objective,
+        device: torch.device = CPU,
         repeat_bias: float | None = None,
     ) -> None:
-        self._config, self._objective = config, objective
-        torch.manual_seed(config.seed)
-        self.model = build_model(num_items, config.model)
+        self._config, self._objective, self.device = config, objective, device
+        self._generators = generators(device)
+        # The first weights are the same on every device: all are drawn on the CPU.  Not torch.manual_seed,
+        # here and in a step: it seeds every kind of device, and takes a hundred times as long.
+        torch.default_generator.manual_seed(config.seed)
+        self.model = build_model(num_items, config.model).to(device)
         if repeat_bias is not None:
             self.model.learn_repeat_bias(repeat_bias)
         self.optimizer = torch.optim.AdamW(
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
-        self.average = averaged(self.model, config.ema) if config.ema else None
+        self.average = MovingAverage(self.model, config.ema) if config.ema else None
         self._weights = list(self.model.parameters())
 
     @property
@@ -52,15 +57,14 @@ class Learner:
         """Whether every weight is a finite number."""
         return all(bool(torch.isfinite(weights).all()) for weights in self.model.parameters())
 
-    def step(self, batch: Batch, learning_rate: float, *seed: int) -> float:
+    def step(self, batch: Batch, learning_rate: float, *seed: int) -> Tensor:
         """One step of the optimizer; its random numbers depend on the run's seed and on `seed` alone.
 
-        Returns the batch's mean loss.
+        Returns the batch's mean loss, a scalar on the device, which may still be at work on it.
         """
-        # Not torch.manual_seed, which asks every kind of device and takes a hundred times as long.
-        torch.default_generator.manual_seed(
-            int(np.random.SeedSequence([self._config.seed, *seed]).generate_state(1)[0])
-        )
+        number = int(np.random.SeedSequence([self._config.seed, *seed]).generate_state(1)[0])
+        for generator in self._generators:
+            generator.manual_seed(number)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.model.train()
@@ -73,24 +77,26 @@ class Learner:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return loss.item()
+        return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
-        items, offsets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.offsets)
-        rows = None if batch.rows is None else torch.from_numpy(batch.rows)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._config.precision == "bfloat16"):
+        named = [] if batch.rows is None else [batch.rows]
+        items, offsets, targets, *named_rows = tensors_on(
+            self.device, batch.inputs, batch.offsets, batch.targets, *named
+        )
+        rows = named_rows[0] if named_rows else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
             hidden = self.model(items, offsets=offsets)
         if rows is not None:
             hidden = hidden[rows]
         bias = self.model.repeat_bias
         repeats = None if bias is None else Repeats(bias, items, offsets, rows)
         # In float32 whatever the precision: the loss is a small difference of large sums.
-        targets = torch.from_numpy(batch.targets)
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
 
 
-def fits_memory(num_items: int, config: TrainingConfig) -> bool:
-    """Whether the machine has the memory for the weights and what is kept of each, if nothing else.
+def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = CPU) -> bool:
+    """Whether the device has the memory for the weights and what is kept of each, if nothing else.
 
     To be asked first, since a system may promise what it does not have, and kill who takes it.
     """
@@ -102,7 +108,7 @@ def fits_memory(num_items: int, config: TrainingConfig) -> bool:
     without, with_another = (sum(weights.numel() for weights in model.parameters()) for model in (one, two))
     weights = without + (config.model.num_layers - 1) * (with_another - without)
     copies = 4 + bool(config.ema)  # the weights, their gradients, Adam's two moments, the average
-    return 4 * copies * weights <= machine_memory()
+    return 4 * copies * weights <= device_memory(device)
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -117,14 +123,24 @@ def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, o
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def averaged(model: NextItemModel, decay: float) -> AveragedModel:
+class MovingAverage(AveragedModel):
     """A moving average of the model's weights, ``average += (1 - d) * (weights - average)`` after each step.
 
     d is min(decay, (1 + n) / (10 + n)) after n steps, so that the first weights are soon forgotten.
     """
 
-    def towards(average: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
-        n = int(steps)
-        return torch.lerp(average, weights, 1 - min(decay, (1 + n) / (10 + n)))
+    def __init__(self, model: NextItemModel, decay: float) -> None:
+        super().__init__(model)
+        self._decay = decay
 
-    return AveragedModel(model, avg_fn=towards)
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the weights after a step.
+
+        AveragedModel's own copies the number of steps to the weights' device, and waits for it.
+        """
+        n = int(self.n_averaged)  # on the CPU, wherever the weights are
+        # The first weights replace those from before training.
+        share = 1 - min(self._decay, (1 + n) / (10 + n)) if n else 1.0
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
+        self.n_averaged += 1

@@ -17,15 +17,17 @@ from recblr.nn.losses import (
     sampled_softmax_loss,
 )
 from recblr.nn.repeats import Repeats
+from recblr.training.device import CPU
 
 Objective = Callable[[Tensor, Tensor, Tensor, Repeats | None], Tensor]
 """hidden (N, D), item embeddings (V, D), targets (N,), a bias of repeats or None -> the mean loss."""
 
 
-def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objective:
+def objective(config: TrainingConfig, train: Packed, num_items: int, device: torch.device = CPU) -> Objective:
     """The loss of `config.loss`.  Negatives are drawn from torch's own generator, anew at each call.
 
     train: the histories that are trained on, whose items make popularity.
+    device: where what it is given will lie.
     """
     if config.loss == "cross-entropy":
         return linear_cross_entropy
@@ -33,6 +35,7 @@ def objective(config: TrainingConfig, train: Packed, num_items: int) -> Objectiv
         proposal = Proposal.uniform(num_items)
     else:
         proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)
+    proposal.to(device)  # made on the CPU, whose sums have the same bits everywhere
     beta = gbce_beta(config.negatives, num_items, config.gbce_t)
     bias = gbce_bias(beta, config.negatives)
 

@@ -22,14 +22,17 @@ class EpochRecord:
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
+    device: str = "cpu"  # that did it; logs from before there was a choice do not say
 
     def is_sound(self) -> bool:
         """Whether the values are of the types that they should be."""
         counts = (self.epoch, self.steps, self.targets, self.best_epoch)
         numbers = (self.loss, self.learning_rate, self.train_seconds, self.valid_seconds)
         metrics = [metric for masking in self.valid.values() for metric in masking.values()]
-        return all(type(count) is int for count in counts) and all(
-            type(number) in (int, float) for number in (*numbers, *metrics)
+        return (
+            type(self.device) is str
+            and all(type(count) is int for count in counts)
+            and all(type(number) in (int, float) for number in (*numbers, *metrics))
         )
 
 

@@ -24,6 +24,7 @@ from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
+from recblr.training.device import device_for, device_name, told_if_memory_lacks
 from recblr.training.learner import Learner, fits_memory
 from recblr.training.listener import Listener, Several, Silent, Step
 from recblr.training.model_file import save_model
@@ -32,10 +33,11 @@ from recblr.training.progress import Progress, TrainingStopped
 from recblr.training.record import EpochRecord, append_to_log, drop_log_after
 from recblr.training.run import Run
 from recblr.training.schedule import learning_rate
-from recblr.training.scorer import model_scorer
+from recblr.training.scorer import model_scorer, ranking_tokens
 from recblr.training.selection import SELECT_BY
 from recblr.training.splitting import split_for
 from recblr.training.tensorboard import TensorBoard, check_tensorboard
+from recblr.training.unread import Unread
 
 
 def train(
@@ -52,8 +54,9 @@ def train(
     """Train until the last epoch, or until validation has not improved for config.patience epochs.
 
     A run that is stopped at any moment, even by kill -9, continues with ``resume=True`` from its last
-    checkpoint, and ends with the same bits as one that was never stopped (on the same machine and
-    number of threads: PyTorch's layer norm, for one, sums its gradients thread by thread).
+    checkpoint, and ends with the same bits as one that was never stopped (on the same machine, device and
+    number of threads: PyTorch's layer norm, for one, sums its gradients thread by thread).  It may go on
+    elsewhere: files hold no device.
 
     Args:
         dataset: filtered histories; each needs 3 events or more.
@@ -70,12 +73,13 @@ def train(
         How far the run has come, with the best epoch.  The best model is in ``run.model_file``.
 
     Raises:
-        InputError: the folder holds a run already (without ``resume``), or one that does not fit.
+        InputError: the folder holds a run already (without ``resume``), or one that does not fit; or
+            config.device is not there.
         TrainingStopped: ``stop`` said so.
     """
     if config.tensorboard:
         check_tensorboard()
-    split = split_for(dataset, config)
+    device, split = device_for(config.device), split_for(dataset, config)
     if not _batches(split.train, config, epoch=0).num_targets:
         takes = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
@@ -88,8 +92,8 @@ def train(
         if done.epoch:
             run.model()  # better told now that it is lost than after the last epoch
 
-    with torch.random.fork_rng(devices=[]):
-        learner = _learner(dataset, split, config)
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        learner = _learner(dataset, split, config, device)
         if new:
             run.create(dataset, config, data, facts)
         if done.steps:
@@ -103,21 +107,19 @@ def train(
     return done
 
 
-def _learner(dataset: Dataset, split: Split, config: TrainingConfig) -> Learner:
-    try:
-        if fits_memory(dataset.num_items, config):
-            loss = objective(config, split.train, dataset.num_items)
-            start = repeat_log_odds(split.train, dataset.num_items) if config.repeat_bias else None
-            return Learner(dataset.num_items, config, loss, start)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
-            raise
-    sizes = config.as_options()
+def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: torch.device) -> Learner:
+    items, sizes = dataset.num_items, config.as_options()
     others = [f"--{key} {sizes[key]}" for key in ("expand", "d-conv", "max-length") if sizes.get(key)]
-    raise InputError(
+    too_large = (
         f"there is not enough memory for a model of --d-model {sizes['d-model']} and --num-layers"
-        f" {sizes['num-layers']} ({', '.join(others)}) over {dataset.num_items:,} items; make it smaller"
+        f" {sizes['num-layers']} ({', '.join(others)}) over {items:,} items; make it smaller"
     )
+    if not fits_memory(items, config, device):
+        raise InputError(too_large)
+    with told_if_memory_lacks(too_large):
+        loss = objective(config, split.train, items, device)
+        start = repeat_log_odds(split.train, items) if config.repeat_bias else None
+        return Learner(items, config, loss, device, start)
 
 
 @contextmanager
@@ -153,9 +155,10 @@ class _Loop:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
-        done = self._train(done, batches)
-        started = time.perf_counter()
-        valid = self._validate(done)
+        with told_if_memory_lacks(_too_large_a_batch(self._config, self._learner.device)):
+            done = self._train(done, batches)
+            started = time.perf_counter()
+            valid = self._validate(done)
         valid_seconds = time.perf_counter() - started
 
         value = valid["unmasked"][SELECT_BY]
@@ -170,6 +173,7 @@ class _Loop:
             valid_seconds=round(valid_seconds, 3),
             valid=valid,
             best_epoch=best[1],
+            device=device_name(self._learner.device),
         )
         seconds = done.seconds + done.step_seconds + valid_seconds
         done = Progress(number, best_epoch=best[1], best=best[0], seconds=seconds, steps=done.steps)
@@ -179,7 +183,8 @@ class _Loop:
         append_to_log(self._run.log_file, record)
         self._save(done)
         self._listener.end_epoch(record)
-        self._stop_if_asked(done)
+        if self._asked_to_stop():
+            raise self._stopped(done)
         return done
 
     def _train(self, done: Progress, batches: PackedBatches | PrefixBatches) -> Progress:
@@ -187,34 +192,53 @@ class _Loop:
         number, users = done.epoch + 1, len(self._split.valid.targets)
         self._listener.start_epoch(number, self._config.epochs, batches.num_targets, users, done.targets)
         started = time.perf_counter() - done.step_seconds
+        unread = Unread(self._learner.device)
         for index, batch in enumerate(islice(batches, done.step, None), done.step):
-            self._stop_if_asked(done)
+            if self._asked_to_stop():
+                raise self._stopped(self._read(unread, done, started))
             rate = self._rate(number, index, len(batches))
-            loss, targets = self._learner.step(batch, rate, number, index), len(batch.targets)
-            if not math.isfinite(loss):
-                raise _diverged(f"the loss became {loss}", number)
+            unread.add(len(batch.targets), self._learner.step(batch, rate, number, index), rate)
+            to_save = 0 < 60 * self._config.checkpoint_minutes <= time.monotonic() - self._saved
+            if to_save or unread.due():
+                done = self._read(unread, done, started)
+            if to_save:
+                self._save(done)
+        done = self._read(unread, done, started)
+        if not self._learner.is_finite():  # by the last step, which no loss has told of
+            raise _diverged("weights became infinite", number)
+        return done
+
+    def _read(self, unread: Unread, done: Progress, started: float) -> Progress:
+        """Count the steps whose losses were still to be read, and tell of them."""
+        for taken in unread.read():
+            if not math.isfinite(taken.loss):
+                raise _diverged(f"the loss became {taken.loss}", done.epoch + 1)
             done = replace(
                 done,
                 steps=done.steps + 1,
-                step=index + 1,
-                targets=done.targets + targets,
-                loss=done.loss + loss * targets,
+                step=done.step + 1,
+                targets=done.targets + taken.targets,
+                loss=done.loss + taken.loss * taken.targets,
                 step_seconds=time.perf_counter() - started,
             )
-            self._listener.trained(Step(done.steps, targets, loss, rate))
-            if 0 < 60 * self._config.checkpoint_minutes <= time.monotonic() - self._saved:
-                self._save(done)
-        if not self._learner.is_finite():  # by the last step, which no loss has told of
-            raise _diverged("weights became infinite", number)
+            self._listener.trained(Step(done.steps, taken.targets, taken.loss, taken.learning_rate))
         return done
 
     def _validate(self, done: Progress) -> dict[str, dict[str, float]]:
         def show(users: int) -> None:
             self._listener.validated(users)
-            self._stop_if_asked(done)
+            if self._asked_to_stop():
+                raise self._stopped(done)
 
         model = self._learner.kept.eval()
-        return rank_targets(model_scorer(model), self._split.valid, model.num_items, progress=show).metrics()
+        ranks = rank_targets(
+            model_scorer(model),
+            self._split.valid,
+            model.num_items,
+            progress=show,
+            tokens=ranking_tokens(model),
+        )
+        return ranks.metrics()
 
     def _rate(self, epoch: int, index: int, steps: int) -> float:
         before, after = ((epoch - 1 + i / steps) / self._config.epochs for i in (index, index + 1))
@@ -224,11 +248,28 @@ class _Loop:
         save_checkpoint(self._run.checkpoints, self._learner, done, self._fingerprint)
         self._saved = time.monotonic()
 
-    def _stop_if_asked(self, done: Progress) -> None:
-        if self._stop is not None and self._stop():
-            if done.step:  # else there is a checkpoint of this moment, or nothing to lose
-                self._save(done)
-            raise TrainingStopped
+    def _asked_to_stop(self) -> bool:
+        return self._stop is not None and self._stop()
+
+    def _stopped(self, done: Progress) -> TrainingStopped:
+        """What to raise, once everything is saved."""
+        if done.step:  # else there is a checkpoint of this moment, or nothing to lose
+            self._save(done)
+        return TrainingStopped()
+
+
+def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> str:
+    prefixes = config.samples == "prefixes"
+    flag, size = (
+        ("--batch-sequences", config.batch_sequences) if prefixes else ("--batch-tokens", config.batch_tokens)
+    )
+    on_gpu = device.type != "cpu"
+    return (
+        "there is not enough memory"
+        + (f" on {device_name(device)}" if on_gpu else "")
+        + f" for batches of {flag} {size}; start anew in another --out with fewer, or with a --max-length"
+        + (", or go on with --resume --device cpu" if on_gpu else "")
+    )
 
 
 def _diverged(what: str, epoch: int) -> InputError:

@@ -36,11 +36,16 @@ class Proposal:
         """In proportion to 1 + how often an item is in `items` (any shape, int64)."""
         return cls(1 + torch.bincount(items.flatten(), minlength=num_items))
 
+    def to(self, device: torch.device) -> "Proposal":
+        """Draw on this device from now on, by its own generator; returns self, as torch.nn.Module.to does."""
+        self._cumulative, self.log_q = self._cumulative.to(device), self.log_q.to(device)
+        return self
+
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``(count,)`` int64 items, each drawn on its own: one may come again.
 
-        generator: torch's own where None.
+        generator: of the same device; torch's own where None.
         """
-        uniform = torch.rand(count, dtype=torch.float64, generator=generator)
+        uniform = torch.rand(count, dtype=torch.float64, device=self._cumulative.device, generator=generator)
         # Below the last of the cumulative sums, which is 1: always an item.
         return torch.searchsorted(self._cumulative, uniform, right=True)

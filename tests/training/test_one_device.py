@@ -1,0 +1,77 @@
+"""On a GPU nothing of a step stays behind on the CPU.  Shown without a GPU, on torch's meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluation.histories import pack
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from training.tiny_runs import tiny_config, tiny_dataset
+
+from recblr.data import Batch, leave_one_out
+from recblr.nn import RecBLR
+from recblr.training import TrainingConfig, learner, model_scorer
+from recblr.training.learner import Learner
+from recblr.training.objective import objective
+
+META = torch.device("meta")
+HISTORIES = Batch(np.array([1, 2, 3, 5, 7]), np.array([2, 3, 4, 7, 9]), np.array([0, 3, 5]))
+PREFIXES = Batch(np.array([1, 1, 2]), np.array([2, 3]), np.array([0, 1, 3]), np.array([0, 2]))
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses operations on tensors of several devices, which torch lets pass now and then on meta."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        met = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor) and x.dim()}
+        assert len(met) < 2 or func in COPIES, f"{func} has tensors on {sorted(met)}"
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_guard_refuses_a_mixture() -> None:
+    with OneDevice(), pytest.raises(AssertionError, match=r"on \['cpu', 'meta'\]"):
+        torch.ones(3, device=META)[torch.tensor([0])]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny_config(),
+        tiny_config(precision="bfloat16"),
+        tiny_config(loss="bpr"),
+        tiny_config(loss="gbce"),
+        tiny_config(loss="sampled-softmax"),
+    ],
+    ids=lambda config: f"{config.loss} {config.precision}",
+)
+@pytest.mark.parametrize("batch", [HISTORIES, PREFIXES], ids=["histories", "prefixes"])
+def test_a_loss_and_its_gradients(
+    monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, batch: Batch
+) -> None:
+    monkeypatch.setattr(learner, "generators", lambda _: [torch.default_generator])
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # of which meta has none
+    dataset = tiny_dataset()
+    items = dataset.num_items
+    ours = Learner(items, config, objective(config, leave_one_out(dataset).train, items, META), META)
+    with OneDevice():
+        ours._loss(batch).backward()
+    for parameter in ours.model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.device == META
+
+
+def test_a_scorer() -> None:
+    model = RecBLR(9, tiny_config().model).to(META).eval()
+    with OneDevice():
+        scores = model_scorer(model)(pack([[1, 2], [], [3]]))
+    assert scores.shape == (3, 9)
+    assert scores.device == META
