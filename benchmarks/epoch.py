@@ -19,6 +19,7 @@ from rich.table import Table
 from recblr.cli.memory import keep_freed_memory
 from recblr.config import TrainingConfig
 from recblr.data import packed_batches, read_dataset
+from recblr.data.repetition import repeat_log_odds
 from recblr.evaluation.machine import describe_machine
 from recblr.training.learner import Learner
 from recblr.training.objective import objective
@@ -95,7 +96,9 @@ def main():
     batches = packed_batches(
         train, tokens=config.batch_tokens, seed=0, epoch=1, max_length=config.model.max_length
     )
-    learner = Learner(dataset.num_items, config, objective(config, train, dataset.num_items))
+    items = dataset.num_items
+    bias = repeat_log_odds(train, items) if config.repeat_bias else None
+    learner = Learner(items, config, objective(config, train, items), repeat_bias=bias)
     some = list(islice(batches, WARM_UP + options.steps))
     warm, timed = some[:WARM_UP], some[WARM_UP:]
     to_epoch = batches.num_targets / sum(batch.targets.size for batch in timed)
