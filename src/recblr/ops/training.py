@@ -14,8 +14,10 @@ from recblr.ops.schemas import LIBRARY
 from recblr.ops.seen import seen
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
-# Logits that the reference holds at a time, in rows enough to be worth their products' calls.
+# Logits that the reference holds at a time, in rows enough to be worth their products' calls: on a CPU what a
+# cache holds, elsewhere what keeps a GPU busy.
 CHUNK_ELEMENTS = 2**19
+GPU_CHUNK_ELEMENTS = 2**24
 MIN_CHUNK_ROWS = 64
 
 
@@ -30,7 +32,8 @@ def _reference(
     rows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     count, catalogue = hidden.shape[0], weight.shape[0]
-    chunk = max(MIN_CHUNK_ROWS, CHUNK_ELEMENTS // max(catalogue, 1))
+    elements = CHUNK_ELEMENTS if hidden.device.type == "cpu" else GPU_CHUNK_ELEMENTS
+    chunk = max(MIN_CHUNK_ROWS, elements // max(catalogue, 1))
     loss = hidden.new_zeros((), dtype=torch.float64)
     d_hidden = torch.empty_like(hidden) if gradients else hidden.new_empty(0, 0)
     d_weight = torch.zeros_like(weight) if gradients else weight.new_empty(0, 0)
