@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
+ORDER = (
+    "train",
+    "evaluate",
+    "recommend",
+    "reproduce",
+    "download",
+    "synth",
+    "doctor",
+)  # of the commands, in the help
 
 _LONGEST = 1500  # characters of a sentence
 
