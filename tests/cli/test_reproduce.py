@@ -111,7 +111,7 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert report["command"] == f"recblr {' '.join(COMMAND)}"
     lines = out.splitlines()
     assert lines[0].startswith("ml-1m: 60 users, ")
-    assert lines[1].endswith(f"the same command goes on, recblr {' '.join(COMMAND)}")
+    assert lines[1].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",
         "seed 2 of 2: reproduce-ml-1m/seed-1",
@@ -240,7 +240,10 @@ REFUSED = {
         ],
     ),
     "no data to download": (["reproduce", "beauty"], ["no download for beauty: give its file with --data"]),
-    "no such file": (["reproduce", "ml-1m", "--data", "none.inter"], ["there is no file ", "none.inter"]),
+    "no such file": (
+        ["reproduce", "ml-1m", "--data", "none.inter"],
+        ["there is no file none.inter: check the path"],
+    ),
     "a folder without it": (
         ["reproduce", "ml-1m", "--data", "empty"],
         ["the folder empty has none of ml-1m.inter.gz, ml-1m.inter, ratings.dat; give MovieLens-1M's file"],

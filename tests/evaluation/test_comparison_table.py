@@ -57,7 +57,7 @@ def test_several_seeds_show_their_spread_and_a_better_figure_its_sign() -> None:
 def test_it_says_where_the_figures_come_from() -> None:
     shown = "\n".join(lines(beside_paper(0)))
     assert "arXiv 2406.12580v2" in shown
-    assert "machine   Abacus 9, 4 cores, 2 torch threads, recblr 0.1.0, torch 2.10.0\n" in shown
+    assert "machine   Abacus 9, cores 4, torch threads 2, recblr 0.1.0, torch 2.10.0\n" in shown
     assert "6,040 users, 3,416 items, 999,611 interactions, fingerprint ab12" in shown
     assert "leave-one-out, whole catalogue, pessimistic ties" in shown
     assert "recipe    ml-1m" in shown.splitlines()

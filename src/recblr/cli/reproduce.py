@@ -71,8 +71,9 @@ def reproduce(
         raise InputError(f"{folder} holds a run, whose report this one would replace; choose another --out")
 
     path = _data_file(name, chosen, data, console)
-    reading = with_real_paths(replace(reading, paths=(str(path),)))
+    reading = replace(reading, paths=(str(path),))
     dataset = replace(read_data(reading, console), name=name)  # however the file is called
+    reading = with_real_paths(reading)
     counts = dataset.num_users, dataset.num_items, dataset.num_interactions
     chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
     for seed, run in runs.items():
@@ -82,7 +83,7 @@ def reproduce(
     print_dataset(dataset, console)
     tell_if_nothing_draws("curves.png and report.png")
     again = typed_command()
-    console.print(f"interrupt it as you like: the same command goes on, {again}", soft_wrap=True)
+    console.print(f"interrupt it at any time; the same command goes on: {again}", soft_wrap=True)
     reports = {}
     for number, (seed, run) in enumerate(runs.items(), 1):
         title = f"seed {number} of {seeds}"

@@ -67,6 +67,6 @@ def _lines(report: Report) -> list[str]:
 
 def _machine(machine: Mapping[str, Any]) -> str:
     versions = machine["versions"]
-    words = [f"{machine['cpu']}, {machine['cores']} cores, {machine['torch_threads']} torch threads"]
+    words = [f"{machine['cpu']}, cores {machine['cores']}, torch threads {machine['torch_threads']}"]
     words += [str(machine["accelerator"])] if machine["accelerator"] else []
     return ", ".join([*words, *(f"{package} {versions[package]}" for package in ("recblr", "torch"))])
