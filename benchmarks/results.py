@@ -1,4 +1,4 @@
-"""Puts a run's report into docs/: JSON, a picture, and the table in docs/results.md.
+"""Puts a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
 
 python benchmarks/results.py RUN/report.json ml-1m     take a report in, under that name
 python benchmarks/results.py                           draw and write everything again
@@ -13,35 +13,32 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from recblr.evaluation import read_report, write_report
+from recblr.evaluation.report_picture import MASKINGS, METRIC, plot_learning
+from recblr.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 
-# arXiv 2406.12580v2, seen items not masked.
-PAPER = {
-    "ml-1m": {"hr@10": 0.3285, "ndcg@10": 0.1901, "mrr@10": 0.1478, "hr@20": 0.4336, "ndcg@20": 0.2161},
-    "beauty": {"hr@10": 0.0881, "ndcg@10": 0.0446, "mrr@10": 0.0313, "hr@20": 0.1243, "ndcg@20": 0.0538},
-}
-
 
 def take(report_file, name):
     """Keep a report in docs/results with the paper's figures under a root of their own."""
     report = read_report(report_file)
-    if name in PAPER:
-        report["paper"] = {"test": {"unmasked": PAPER[name]}}
+    if name in RECIPES:
+        report["paper"] = RECIPES[name].paper()
     RESULTS.mkdir(exist_ok=True)
     write_report(report, RESULTS / f"{name}.json")
 
 
 def table(report):
-    """The report's test figures as a Markdown table."""
+    """The report's test figures as a Markdown table, with the spread of several seeds."""
 
     def row(name, figures):
-        cells = (figures.get(metric) for metric in METRICS)
-        values = (c["mean"] if isinstance(c, dict) else c for c in cells)
-        return f"| {name} | " + " | ".join("–" if v is None else f"{v:.4f}" for v in values) + " |"
+        return f"| {name} | " + " | ".join(cell(figures[metric]) for metric in METRICS) + " |"
+
+    def cell(leaf):
+        return f"{leaf['mean']:.4f}" + (f" ± {leaf['std']:.4f}" if len(leaf["seeds"]) > 1 else "")
 
     lines = ["| | " + " | ".join(m.upper() for m in METRICS) + " |", "|---|" + "---|" * len(METRICS)]
     for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):
@@ -54,32 +51,27 @@ def table(report):
 
 
 def draw(report, path):
-    """Validation by epoch, and the test figures as bars."""
-    epochs = [point["epoch"] for point in report["curve"]]
+    """Validation by epoch of every seed, and the test figures as bars."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    colours = {"unmasked": "#4477aa", "masked": "#cc6677"}
-    words = {"unmasked": "all items", "masked": "unseen items"}
-    for masking, colour in colours.items():
-        values = [point[masking]["ndcg@10"] for point in report["curve"]]
-        left.plot(epochs, values, color=colour, label=words[masking])
-    left.set(xlabel="epoch", ylabel="validation NDCG@10", ylim=(0, None), title="learning")
-    left.legend(frameon=False, loc="lower right")
+    plot_learning(left, report)
+    left.set_title("learning")
+    seeds = len(report.get("runs", ()))
     minutes, threads = report["seconds"]["train"] / 60, report["machine"]["torch_threads"]
-    note = f"{minutes:.0f} minutes of training\non {threads} CPU thread{'s' if threads > 1 else ''}"
-    left.text(0.98, 0.3, note, transform=left.transAxes, ha="right", color="#555555")
+    note = f"{minutes:.0f} minutes of training{' a seed' if seeds > 1 else ''}\n"
+    note += f"on {threads} CPU thread{'s' if threads > 1 else ''}"
+    left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
     rows = {
         "RecBLR": report["ours"],
         **{name: report["baselines"][name] for name in ("successor", "popular")},
     }
-    for offset, (masking, colour) in enumerate(colours.items()):
-        values = [root["test"][masking]["ndcg@10"]["mean"] for root in rows.values()]
+    for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
+        values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
         bars = right.bar([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2)
     right.set_xticks(range(len(rows)), rows)
     right.margins(y=0.12)
-    right.set(ylabel="test NDCG@10", title="ranking the whole catalogue")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    right.set(ylabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
+    right.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"{report['dataset']['name']}: {report['dataset']['users']:,} users,"
         f" {report['dataset']['items']:,} items"

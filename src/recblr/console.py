@@ -26,12 +26,15 @@ def _bars(console: Console, *columns: TextColumn) -> Progress:
 
 
 class TrainingDisplay:
-    """A training listener: one bar for the whole run and one for the epoch, and a line for each epoch."""
+    """A training listener: one bar for the whole run and one for the epoch, and a line for each epoch.
 
-    def __init__(self, console: Console) -> None:
+    title: what the run's bar says.
+    """
+
+    def __init__(self, console: Console, title: str = "training") -> None:
         self._console = console
         self._bars = _bars(console, TextColumn("{task.fields[note]}"))
-        self._run = self._bars.add_task("training", total=None, note="")
+        self._run = self._bars.add_task(title, total=None, note="")
         self._epoch = self._bars.add_task("epoch", total=None, note="")
         self._loss = 0.0
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from data.publisher import publish
 
 from recblr.cli.commands import app
 from recblr.config import OPTIONS
+from recblr.recipes import RECIPES
 
 COMMANDS = {info.callback.__name__: info for info in app.registered_commands if info.callback}
 
@@ -24,7 +26,7 @@ def examples(command: str) -> list[str]:
 
 
 def test_the_commands_are_those_that_are_documented() -> None:
-    assert set(COMMANDS) == {"train", "evaluate", "recommend", "download", "synth", "doctor"}
+    assert set(COMMANDS) == {"train", "evaluate", "recommend", "reproduce", "download", "synth", "doctor"}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -108,6 +110,12 @@ def test_the_examples_work(tmp_path: Path) -> None:
             publish(tmp_path, patch)
             for line in examples("download"):
                 assert run_example(line, "--from", str(tmp_path)).code == 0, line
+            few = {"users": 9, "items": 9, "interactions": 81}
+            for name in RECIPES:
+                patch.setitem(RECIPES, name, replace(RECIPES[name], **few))  # type: ignore[arg-type]
+            Path("Beauty.txt").write_text("".join(f"{user} {' '.join('123456789')}\n" for user in range(9)))
+            for line in examples("reproduce"):
+                assert run_example(line, *SMALL, "--epochs", "1").code == 0, line
 
 
 def test_help_needs_no_torch() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from cli.command import SMALL, at
+from data.publisher import publish
 from docs.shell import type_in
 from integrations.recbole_checkpoints import N_ITEMS, released_model, save
 from training.tiny_runs import assert_same_run, one_thread, tiny_config, tiny_dataset
 
 import recblr
-from recblr.data import write_inter
+from recblr.data import download, write_inter
 from recblr.evaluation import read_report
+from recblr.recipes import RECIPES
 from recblr.training import EpochRecord, Run, train
 from recblr.training.listener import Silent
 
@@ -196,6 +199,35 @@ def test_the_report(shop: Path) -> None:
         "schema", "ours", "baselines", "dataset", "protocol", "model", "training", "curve",
         "command", "commit", "machine", "seconds", "date",
     }  # fmt: skip
+
+
+def test_reproducing_the_paper(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = r"""
+    # [reproduce]
+    recblr reproduce ml-1m
+    recblr reproduce beauty --data Beauty.txt --seeds 1
+    # [/reproduce]
+    """
+    monkeypatch.setattr(download, "PUBLISHER", str(publish(tmp_path_factory.mktemp("films"), monkeypatch)))
+    for name in RECIPES:
+        few = replace(RECIPES[name], users=9, items=9, interactions=81)
+        monkeypatch.setitem(RECIPES, name, few)  # type: ignore[misc]
+    (tmp_path / "Beauty.txt").write_text("".join(f"{user} {' '.join('123456789')}\n" for user in range(9)))
+    type_in(tmp_path, lines, {"reproduce": ["--epochs", "1", *SMALL]})
+    with at(tmp_path):
+        # [reproduced]
+        from recblr.evaluation import read_report
+
+        report = read_report("reproduce-ml-1m/report.json")
+        ours = report["ours"]["test"]["unmasked"]["ndcg@10"]  # {"mean": …, "std": …, "seeds": {"0": …, …}}
+        theirs = report["paper"]["test"]["unmasked"]["ndcg@10"]["mean"]
+        changed = report["recipe"]["differs"]  # {"epochs": {"recipe": …, "here": …}}
+        # [/reproduced]
+    assert list(ours["seeds"]) == ["0", "1", "2"]
+    assert theirs == 0.1901
+    assert changed["epochs"] == {"recipe": 36, "here": 1}
 
 
 def test_recommending(shop: Path) -> None:

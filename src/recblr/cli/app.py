@@ -12,7 +12,15 @@ from typer.core import TyperGroup
 
 from recblr.config.device import MEANING
 
-ORDER = ("train", "evaluate", "recommend", "download", "synth", "doctor")  # of the commands, in the help
+ORDER = (
+    "train",
+    "evaluate",
+    "recommend",
+    "reproduce",
+    "download",
+    "synth",
+    "doctor",
+)  # of the commands, in the help
 
 _LONGEST = 1500  # characters of a sentence
 

@@ -20,17 +20,25 @@ def evaluate(folder: RunFolder, *, device: Device = "auto") -> None:
 
 
 def evaluate_and_print(run: Any, console: Console, device: str) -> None:
-    from recblr.console import ranking_display
-    from recblr.evaluation import print_report, write_report
-    from recblr.training.evaluate import evaluate_run
+    from recblr.evaluation import print_report
 
     try:
-        with ranking_display(console) as progress:
-            report = evaluate_run(run, progress, device)
+        report = evaluate_and_write(run, console, device)
     except KeyboardInterrupt:
         again = shlex.join(["recblr", "evaluate", str(run.folder)])
         tell(f"stopped; the model is kept: evaluate it with {again}")
         raise typer.Exit(130) from None
-    write_report(report, run.report_file)
     print_report(report, console)
     console.print(f"written to {run.report_file}", soft_wrap=True)
+
+
+def evaluate_and_write(run: Any, console: Console, device: str) -> dict[str, Any]:
+    """Evaluate with progress, and write the report into the run's folder."""
+    from recblr.console import ranking_display
+    from recblr.evaluation import write_report
+    from recblr.training.evaluate import evaluate_run
+
+    with ranking_display(console) as progress:
+        report = evaluate_run(run, progress, device)
+    write_report(report, run.report_file)
+    return report

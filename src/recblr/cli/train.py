@@ -1,22 +1,24 @@
 """`recblr train`: a file of interactions becomes a run."""
 
-import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from recblr.cli.app import app, example, plain_console, tell, typed_command
+from recblr.cli.app import app, example, plain_console
 from recblr.cli.evaluate import evaluate_and_print
 from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
+from recblr.cli.running import (
+    print_dataset,
+    print_device,
+    read_data,
+    tell_if_nothing_draws,
+    train_and_show,
+    with_real_paths,
+)
 from recblr.cli.starting import starting
-from recblr.cli.stopping import Stopping
 from recblr.config import DataConfig, TrainingConfig
-from recblr.errors import InputError
 
 
 @app.command(
@@ -55,12 +57,8 @@ def train(
     """
     with starting():
         from recblr.config.file import read_config
-        from recblr.console import TrainingDisplay
-        from recblr.training import Run, TrainingStopped
-        from recblr.training import train as run_training
-        from recblr.training.curves import Curves, can_draw
-        from recblr.training.device import device_for, device_name
-        from recblr.training.listener import Several
+        from recblr.training import Run
+        from recblr.training.device import device_for
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
@@ -82,51 +80,10 @@ def train(
     if own_data:
         dataset = run.dataset()
     else:
-        dataset = _read(reading, console)
-        reading = replace(reading, paths=tuple(os.path.realpath(path) for path in reading.paths))
-    console.print(
-        f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
-        f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
-    )
-    if device.type != "cpu":
-        console.print(f"on {device_name(device)}, {device}", soft_wrap=True)
-    if not can_draw():
-        tell("there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'")
-    display = TrainingDisplay(console)
-    asked = Stopping(display.stopping)
-    try:
-        with asked, display, Curves(run) as curves:
-            done = run_training(
-                dataset,
-                run,
-                training,
-                data=reading,
-                resume=resume,
-                facts={"command": typed_command()},
-                listener=Several([display, curves]) if can_draw() else display,
-                stop=asked,
-            )
-    except (TrainingStopped, KeyboardInterrupt) as how:
-        kept = "the run is saved" if isinstance(how, TrainingStopped) else "what was saved before is kept"
-        tell(f"stopped; {kept}: continue with {run.resume_command}")
-        raise typer.Exit(asked.exit_code) from None
-    console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
+        dataset = read_data(reading, console)
+        reading = with_real_paths(reading)
+    print_dataset(dataset, console)
+    print_device(device, console)
+    tell_if_nothing_draws("curves.png")
+    train_and_show(dataset, run, training, reading, console, resume=resume, going_on=run.resume_command)
     evaluate_and_print(run, console, training.device)
-
-
-def _read(config: DataConfig, console: Console) -> Any:
-    from recblr.data import read_dataset
-
-    if not config.paths:
-        raise InputError("there are no data to train on: give DATA, or paths under [data] in --config FILE")
-    with console.status(Text(f"reading {', '.join(config.paths)}")):
-        return read_dataset(
-            config.paths,
-            format=config.format,
-            user=config.user_column,
-            item=config.item_column,
-            time=config.time_column,
-            rating=config.rating_column,
-            min_rating=config.min_rating,
-            k_core=config.k_core,
-        )

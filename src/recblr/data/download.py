@@ -127,7 +127,8 @@ def _fetch(address: str, path: Path, wanted: Archive, progress: Progress) -> Non
     if digest.hexdigest() != wanted.md5:
         raise InputError(
             f"{address} is not the file that its publisher lists (its MD5 is {digest.hexdigest()}, not "
-            f"{wanted.md5}), so nothing of it is kept: try again, or fetch it from another source with --from"
+            f"{wanted.md5}), so nothing of it is kept: try again, or fetch it from another source "
+            "with recblr download --from"
         )
 
 
@@ -149,5 +150,5 @@ def _chunks(address: str) -> Iterator[tuple[bytes, int | None]]:
 def _unreachable(address: str, reason: str) -> InputError:
     return InputError(
         f"cannot fetch {address} ({reason}): check the connection, or fetch the file by other means and give "
-        "the folder that has it with --from (source= in Python)"
+        "the folder that has it with recblr download --from (source= in Python)"
     )

@@ -80,7 +80,7 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
     lines = [
         f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, "
         f"{dataset['interactions']:,} interactions",
-        ", ".join(_protocol(protocol)),
+        ", ".join(protocol_words(protocol)),
     ]
     if "masked" in maskings:
         lines.append("unseen items: those in the user's own history are left out")
@@ -89,7 +89,7 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
     return Text("\n".join(line for line in lines if line), style="dim")
 
 
-def _protocol(protocol: Mapping[str, Any]) -> list[str]:
+def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
     """What the figures depend on, in a few words each."""
     split = protocol.get("split")
     words = [{"time": "split by time"}.get(split, str(split))] if split else []

@@ -7,6 +7,7 @@ from typing import Self
 
 from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
+from recblr.evaluation.report_picture import MASKINGS
 from recblr.training.listener import Silent
 from recblr.training.progress import TrainingStopped
 from recblr.training.record import EpochRecord
@@ -14,8 +15,6 @@ from recblr.training.run import Run
 from recblr.training.selection import SELECT_BY
 
 PAUSE = 10.0  # seconds at least between two drawings, of 0.2 s each
-
-_MASKINGS = {"unmasked": ("all items", "#4477aa"), "masked": ("unseen items", "#cc6677")}
 
 
 def can_draw() -> bool:
@@ -46,11 +45,11 @@ def draw_curves(run: Run) -> None:
     loss.set(ylabel="training loss")
     rate.plot(epochs, [record.learning_rate for record in log], color="#222222")
     rate.set(ylabel="learning rate", ylim=(0, None))
-    for masking, (words, colour) in _MASKINGS.items():
+    for masking, (words, colour) in MASKINGS.items():
         valid.plot(epochs, [record.valid[masking][SELECT_BY] for record in log], color=colour, label=words)
     best = log[log[-1].best_epoch - 1]
     valid.plot(
-        best.epoch, best.valid["unmasked"][SELECT_BY], "o", color=_MASKINGS["unmasked"][1], label="kept"
+        best.epoch, best.valid["unmasked"][SELECT_BY], "o", color=MASKINGS["unmasked"][1], label="kept"
     )
     valid.set(ylabel=f"validation {SELECT_BY.upper()}", xlabel="epoch", ylim=(0, None))
     valid.legend(frameon=False, loc="lower right")

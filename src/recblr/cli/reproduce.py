@@ -1,0 +1,161 @@
+"""`recblr reproduce`: an experiment of the paper over several seeds, and both sides' figures."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from recblr.cli.app import app, example, plain_console, tell, typed_command
+from recblr.cli.download import fetch
+from recblr.cli.evaluate import evaluate_and_write
+from recblr.cli.memory import keep_freed_memory
+from recblr.cli.options import typed_options, with_flags
+from recblr.cli.running import (
+    print_dataset,
+    print_device,
+    read_data,
+    tell_if_nothing_draws,
+    train_and_show,
+    with_real_paths,
+)
+from recblr.cli.starting import starting
+from recblr.config import OPTIONS, DataConfig, TrainingConfig
+from recblr.errors import InputError
+from recblr.recipes import Recipe, recipe
+
+_MOST_SEEDS = 1000
+
+
+@app.command(epilog=example("recblr reproduce ml-1m", "recblr reproduce beauty --data Beauty.txt --seeds 1"))
+@with_flags
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="ml-1m or beauty.")],
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The dataset's file, or a folder with it; ml-1m is downloaded into ml-1m without it.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="How many seeds, from --seed on.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for runs and report; by default reproduce-NAME."),
+    ] = None,
+    **typed: Any,
+) -> None:
+    """Train and evaluate on a dataset of the paper, and print the paper's figures beside ours.
+
+    Each seed is a run like those of `recblr train`, in DIR/seed-0, DIR/seed-1
+    and so on; the means go into DIR/report.json and DIR/report.png. However it
+    is interrupted, the same command goes on from where it was.
+    """
+    with starting():
+        from recblr.evaluation import combine, draw_report, print_comparison, write_report
+        from recblr.training import Run
+        from recblr.training.curves import can_draw
+        from recblr.training.device import device_for
+
+    keep_freed_memory()
+    console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
+    if not 1 <= seeds <= _MOST_SEEDS:
+        raise InputError(f"--seeds must lie in 1..{_MOST_SEEDS}, but is {seeds}")
+    values = {**chosen.options, **typed_options(typed)}
+    config, reading = TrainingConfig.from_options(values), DataConfig.from_options(values)
+    configs = {seed: replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)}
+    runs = {seed: Run(folder / f"seed-{seed}") for seed in configs}
+    device = device_for(config.device)
+    if Run(folder).exists():
+        raise InputError(f"{folder} holds a run, whose report this one would replace; choose another --out")
+
+    path = _data_file(name, chosen, data, console)
+    reading = replace(reading, paths=(str(path),))
+    dataset = replace(read_data(reading, console), name=name)  # however the file is called
+    reading = with_real_paths(reading)
+    counts = dataset.num_users, dataset.num_items, dataset.num_interactions
+    chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
+    for seed, run in runs.items():
+        if run.exists():  # better refused now than when its turn comes
+            run.resume(dataset, configs[seed], reading)
+
+    print_dataset(dataset, console)
+    print_device(device, console)
+    tell_if_nothing_draws("curves.png and report.png")
+    again = typed_command()
+    console.print(f"interrupt it at any time; the same command goes on: {again}", soft_wrap=True)
+    reports = {}
+    for number, (seed, run) in enumerate(runs.items(), 1):
+        title = f"seed {number} of {seeds}"
+        console.print(f"{title}: {run.folder}", soft_wrap=True)
+        done = train_and_show(
+            dataset, run, configs[seed], reading, console, resume=True, going_on=again, title=title
+        )
+        try:
+            reports[seed] = _report_of(run, done.epoch, console, config.device)
+        except KeyboardInterrupt:
+            tell(f"stopped; the model is kept: continue with {again}")
+            raise typer.Exit(130) from None
+
+    report = combine(reports, dataset, command=again)
+    report["paper"] = chosen.paper()
+    report["recipe"] = {"name": name, "differs": _differing(chosen, config, reading)}
+    write_report(report, folder / "report.json")
+    if can_draw():
+        draw_report(report, folder / "report.png")
+    print_comparison(report, console)
+    console.print(f"written to {folder / 'report.json'}", soft_wrap=True)
+
+
+def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) -> Path:
+    """The file that was given, or that is in the folder; else what can be downloaded."""
+    from recblr.data.download import ARCHIVES
+
+    path = given or Path(name)
+    if given is None and name not in ARCHIVES:
+        raise InputError(
+            f"there is no download for {name}: give its file with --data, {chosen.title}'s 5-core with a "
+            "user a line (user item item …, oldest first)"
+        )
+    if given is None and not path.exists():
+        return fetch(name, path, None, console).ratings
+    if not path.is_dir():
+        return path
+    for file in chosen.files:
+        if (path / file).exists():
+            return path / file
+    raise InputError(
+        f"the folder {path} has none of {', '.join(chosen.files)}; give {chosen.title}'s file with --data"
+    )
+
+
+def _report_of(run: Any, epochs: int, console: Console, device: str) -> dict[str, Any]:
+    """The seed's report: what its folder has, unless that is missing, damaged or of fewer epochs."""
+    from recblr.evaluation import read_report
+
+    report: dict[str, Any] = {}
+    with suppress(InputError):
+        report = read_report(run.report_file)
+    if report.get("training", {}).get("epochs_done") != epochs:
+        report = evaluate_and_write(run, console, device)
+    unmasked, masked = (report["ours"]["test"][how]["ndcg@10"]["mean"] for how in ("unmasked", "masked"))
+    console.print(f"test NDCG@10 {unmasked:.4f}  unseen {masked:.4f}")
+    return report
+
+
+def _differing(chosen: Recipe, config: TrainingConfig, reading: DataConfig) -> Mapping[str, dict[str, Any]]:
+    """{key: {"recipe": …, "here": …}} of the options that could change the figures; seeds are told apart."""
+    here = config.as_options() | reading.as_options()
+    of_recipe = (
+        TrainingConfig.from_options(dict(chosen.options)).as_options()
+        | DataConfig.from_options(dict(chosen.options)).as_options()
+    )
+    return {
+        key: {"recipe": of_recipe[key], "here": value}
+        for key, value in here.items()
+        if OPTIONS[key].fixed and key != "seed" and value != of_recipe[key]
+    }

@@ -1,0 +1,57 @@
+"""What docs/results shows of a report: of one run, and of several seeds beside the paper."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from benchmarks.harness import BENCHMARKS
+from evaluation.reports import report
+from evaluation.test_report_picture import CURVE
+from evaluation.test_seeds import combined, of_seed
+
+from recblr.evaluation import write_report
+
+pytest.importorskip("matplotlib", reason="pictures take matplotlib, the extra `plot`")
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(BENCHMARKS)
+    results = import_module("results")
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page with a place for a table, in a folder that stands for docs."""
+    monkeypatch.setattr(results, "DOCS", tmp_path)
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    path = tmp_path / "results.md"
+    path.write_text("before\n<!-- table:ml-1m -->\nold\n<!-- end -->\nafter\n")
+    return path
+
+
+def row(text: str, name: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def test_seeds_have_means_and_spreads_beside_the_paper(page: Path, tmp_path: Path) -> None:
+    made = combined(*(of_seed(seed, curve=CURVE) for seed in range(3)))
+    write_report(made, tmp_path / "report.json")
+    results.take(tmp_path / "report.json", "ml-1m")
+    results.refresh()
+    text = page.read_text()
+    assert row(text, "**recblr**, all items") == ["0.2000 ± 0.1000"] * 5
+    assert row(text, "RecBLR, the paper, all items")[:2] == ["0.3285", "0.1901"]
+    assert row(text, "popular, unseen items") == ["0.0100"] * 5
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert "old" not in text
+    assert (tmp_path / "results" / "ml-1m.png").exists()
+
+
+def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
+    write_report({**report(), "curve": CURVE}, tmp_path / "report.json")
+    results.take(tmp_path / "report.json", "ml-1m")
+    results.refresh()
+    assert row(page.read_text(), "**recblr**, unseen items") == ["0.2500"] * 5

@@ -1,0 +1,74 @@
+"""Seeds' reports become one: every figure of every seed is in it, and what is a seed's own stays apart."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from evaluation.reports import figures, report
+
+from recblr.errors import InputError
+from recblr.evaluation import combine, summarise
+from recblr.evaluation.schema import check_report
+
+DATASET = SimpleNamespace(
+    name="ml-1m",
+    num_users=6040,
+    num_items=3416,
+    num_interactions=999_611,
+    mean_length=165.5,
+    fingerprint="ab12",
+)
+
+
+def of_seed(seed: int, **changes: Any) -> dict[str, Any]:
+    made = report(
+        ours={seed: figures((1 + seed) / 10)},
+        training={"epochs": 36, "seed": seed, "epochs_done": 30 + seed, "best_epoch": 20 + seed},
+        seconds={"train": 100.0 + seed, "validate": 20.0, "evaluate": 3.0},
+        date=f"2026-01-0{seed + 1}T00:00:00+00:00",
+    )
+    return {**made, "curve": [{"epoch": 1, "loss": float(seed)}], **changes}
+
+
+def combined(*reports: dict[str, Any]) -> dict[str, Any]:
+    return combine(dict(enumerate(reports)), DATASET, command="recblr reproduce ml-1m")
+
+
+def test_every_leaf_holds_every_seed() -> None:
+    made = combined(*map(of_seed, range(3)))
+    check_report(made, "it")
+    values = summarise({seed: {"x": (1 + seed) / 10} for seed in range(3)})["x"]
+    for split in ("test", "valid"):
+        for masking in ("unmasked", "masked"):
+            assert all(leaf == values for leaf in made["ours"][split][masking].values())
+
+
+def test_what_the_seeds_share_is_said_once_and_the_rest_by_seed() -> None:
+    made = combined(*map(of_seed, range(2)))
+    assert made["training"] == {"epochs": 36}
+    assert made["seconds"] == {"train": 100.5, "validate": 20.0, "evaluate": 3.0}
+    assert made["date"] == "2026-01-02T00:00:00+00:00"
+    assert made["command"] == "recblr reproduce ml-1m"
+    assert made["baselines"] == of_seed(0)["baselines"]
+    assert list(made["runs"]) == ["0", "1"]
+    second = made["runs"]["1"]
+    assert second["training"] == {"seed": 1, "epochs_done": 31, "best_epoch": 21}
+    assert second["seconds"]["train"] == 101.0
+    assert second["curve"] == [{"epoch": 1, "loss": 1.0}]
+    assert {"commit", "machine", "date"} <= second.keys()
+
+
+def test_one_seed_has_the_same_places() -> None:
+    made = combined(of_seed(0))
+    assert made["training"] == {"epochs": 36}
+    assert made["runs"]["0"]["training"] == {"seed": 0, "epochs_done": 30, "best_epoch": 20}
+    assert made["ours"]["test"]["masked"]["hr@10"] == {"mean": 0.1, "std": 0.0, "seeds": {"0": 0.1}}
+
+
+def test_equal_reports_make_equal_ones() -> None:
+    assert combined(of_seed(0), of_seed(1)) == combined(of_seed(0), of_seed(1))
+
+
+def test_without_a_seed_there_is_nothing_to_combine() -> None:
+    with pytest.raises(InputError, match="no seeds to combine"):
+        combined()
