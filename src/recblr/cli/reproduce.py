@@ -52,8 +52,9 @@ def reproduce(
     """Train and evaluate on a dataset of the paper, and print the paper's figures beside ours.
 
     Each seed is a run like those of `recblr train`, in DIR/seed-0, DIR/seed-1
-    and so on; the means go into DIR/report.json and DIR/report.png. However it
-    is interrupted, the same command goes on from where it was.
+    and so on; the means go into DIR/report.json and DIR/report.png. Options that
+    are not given are the recipe's, whatever their default. However it is
+    interrupted, the same command goes on from where it was.
     """
     with starting():
         from recblr.evaluation import combine, draw_report, print_comparison, write_report
