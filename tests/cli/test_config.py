@@ -23,6 +23,8 @@ num-layers = 1
 epochs = 2
 batch-tokens = 256
 learning-rate = 0.01
+[run]
+device = "cpu"
 """
 
 
