@@ -65,7 +65,7 @@ CASES: dict[str, Bad] = {
     "a number in quotes": config('[model]\nd-model = "16"', "d-model in [model] must be a whole number"),
     "a date": config("[model]\nd-model = 1979-05-27T07:32:00Z", "must be a whole number, but is 1979"),
     "a date that is none": config("[model]\nd-model = 1979-13-99", "c.toml is no TOML"),
-    "a nested table": config("[model.deep.deeper]\nd-model = 16", "there is no deep in [model]"),
+    "a nested table": config("[model.zzz.deeper]\nd-model = 16", "there is no zzz in [model]"),
     "a list of tables": config("[[model]]\nd-model = 16", "model is a table: write [model]"),
     "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is no TOML", "twice"),
     "a table within a list": config("[data]\npaths = [{a = 1}]", "paths in [data] must be a list of texts"),

@@ -327,14 +327,14 @@ WEIGHTS: dict[str, Bad] = {
     "weights that are complex": on(
         EVALUATE, every(lambda t: t.to(torch.complex64)), "is complex64, not float32", COPY
     ),
-    "no weights": on(EVALUATE, tensors(dict.clear), "does not describe a RecBLR model", COPY),
+    "no weights": on(EVALUATE, tensors(dict.clear), "does not describe a model of recblr", COPY),
     "a weight too few": on(
         EVALUATE, tensors(lambda found: found.pop("layer_norm.weight")), "it has no tensor layer_norm.weight"
     ),
     "a weight too many": on(
         EVALUATE, tensors(lambda found: found.update(extra=torch.zeros(1))), "it has a tensor extra"
     ),
-    "weights of no rows": on(EVALUATE, every(lambda t: t[:0]), "has the shape", COPY),
+    "weights of no rows": on(EVALUATE, every(lambda t: t[:0] if t.dim() else t), "has the shape", COPY),
     "an optimizer not a number": on(
         RESUME,
         every(lambda t: t * float("nan"), f"{CHECKPOINT}/optimizer.safetensors"),
@@ -396,31 +396,35 @@ WEIGHTS: dict[str, Bad] = {
         COPY,
     ),
     "a kind that is a list": on(EVALUATE, about(kind=["model"]), "not a model", COPY),
-    "a catalogue in words": on(EVALUATE, about(num_items="many"), "does not describe a RecBLR model", COPY),
-    "a catalogue of truth": on(EVALUATE, about(num_items=True), "does not describe a RecBLR model", COPY),
-    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "does not describe a RecBLR model", COPY),
-    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "does not describe a RecBLR model", COPY),
-    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "does not describe a RecBLR model", COPY),
-    "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a RecBLR model", COPY),
-    "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a RecBLR model", COPY),
+    "a catalogue in words": on(
+        EVALUATE, about(num_items="many"), "does not describe a model of recblr", COPY
+    ),
+    "a catalogue of truth": on(EVALUATE, about(num_items=True), "does not describe a model of recblr", COPY),
+    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "does not describe a model of recblr", COPY),
+    "a catalogue of 10^30": on(
+        EVALUATE, about(num_items=10**30), "does not describe a model of recblr", COPY
+    ),
+    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "does not describe a model of recblr", COPY),
+    "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a model of recblr", COPY),
+    "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a model of recblr", COPY),
     "layers without an end": on(EVALUATE, of_a_model(num_layers=10**9), "does not describe", COPY),
     "layers of 10^30": on(EVALUATE, of_a_model(num_layers=10**30), "does not describe", COPY),
     "layers in a fraction": on(EVALUATE, of_a_model(num_layers=1.5), "does not describe", COPY),
     "a width of 10^9": on(EVALUATE, of_a_model(d_model=10**9), "run/model.safetensors", COPY),
-    "a width in words": on(EVALUATE, of_a_model(d_model="wide"), "does not describe a RecBLR model", COPY),
-    "a width of nothing": on(EVALUATE, of_a_model(d_model=None), "does not describe a RecBLR model", COPY),
+    "a width in words": on(EVALUATE, of_a_model(d_model="wide"), "does not describe a model of recblr", COPY),
+    "a width of nothing": on(EVALUATE, of_a_model(d_model=None), "does not describe a model of recblr", COPY),
     "an expansion beyond floats": on(
-        EVALUATE, of_a_model(expand=1e308), "does not describe a RecBLR model", COPY
+        EVALUATE, of_a_model(expand=1e308), "does not describe a model of recblr", COPY
     ),
     "an expansion that is no number": on(
-        EVALUATE, of_a_model(expand=float("nan")), "does not describe a RecBLR model", COPY
+        EVALUATE, of_a_model(expand=float("nan")), "does not describe a model of recblr", COPY
     ),
-    "an option too many": on(EVALUATE, of_a_model(zzz=1), "does not describe a RecBLR model", COPY),
+    "an option too many": on(EVALUATE, of_a_model(zzz=1), "does not describe a model of recblr", COPY),
     "an option that is a list": on(
-        EVALUATE, of_a_model(lambda_init=[]), "does not describe a RecBLR model", COPY
+        EVALUATE, of_a_model(lambda_init=[]), "does not describe a model of recblr", COPY
     ),
     "a length in words": on(
-        EVALUATE, of_a_model(max_length="long"), "does not describe a RecBLR model", COPY
+        EVALUATE, of_a_model(max_length="long"), "does not describe a model of recblr", COPY
     ),
 }
 

@@ -1,0 +1,149 @@
+"""Claim: none; this is how recipes are searched for, on validation alone.
+
+Trains with options drawn by Optuna (TPE; trials below the median at their epoch are ended early), ranks the
+validation items after each epoch, and never ranks the test items.  The first trial is of the defaults and of
+what --fix says.  Everything drawn and measured is in OUT/search.json; interrupted, the same command goes on.
+Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--fix KEY=VALUE ...]
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from time import monotonic
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from recblr.cli.memory import keep_freed_memory
+from recblr.config import OPTIONS, TrainingConfig
+from recblr.console import TrainingDisplay
+from recblr.data import read_dataset
+from recblr.evaluation.machine import describe_machine
+from recblr.training import Run, train
+from recblr.training.listener import Several, Silent
+from recblr.training.selection import SELECT_BY
+
+SPACE = {
+    "learning-rate": lambda trial, key: trial.suggest_float(key, 3e-4, 5e-3, log=True),
+    "batch-tokens": lambda trial, key: trial.suggest_categorical(key, [256, 512, 1024, 2048]),
+    "dropout": lambda trial, key: trial.suggest_float(key, 0.1, 0.7, step=0.05),
+    "ffn-dropout": lambda trial, key: trial.suggest_float(key, 0.0, 0.5, step=0.1),
+    "weight-decay": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.01, 0.1]),
+    "warmup": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.05]),
+    "ema": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.99, 0.999]),
+}
+
+
+class Pruning(Silent):
+    """Ends a trial that is behind the others."""
+
+    def __init__(self, trial):
+        self._trial = trial
+
+    def end_epoch(self, record):
+        self._trial.report(record.valid["unmasked"][SELECT_BY], record.epoch)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def value_of(words, key):
+    """What a --fix says, in the option's own type."""
+    kind = OPTIONS[key].type
+    return words.lower() in ("true", "on", "1") if kind is bool else kind(words)
+
+
+def objective(trial, dataset, fixed, folder, console):
+    options = {key: draw(trial, key) for key, draw in SPACE.items() if key not in fixed} | fixed
+    run = Run(folder / f"trial-{trial.number}")
+    shutil.rmtree(run.folder, ignore_errors=True)  # what was killed
+    console.rule(f"trial {trial.number}")
+    console.print(", ".join(f"{key} {value:.4g}" for key, value in options.items() if key in trial.params))
+    display = TrainingDisplay(console)
+    try:
+        with display:
+            train(
+                dataset,
+                run,
+                TrainingConfig.from_options(options),
+                listener=Several([display, Pruning(trial)]),
+            )
+    finally:
+        records = run.log() if run.log_file.exists() else []
+        best = max(records, key=lambda record: record.valid["unmasked"][SELECT_BY], default=None)
+        trial.set_user_attr("epochs", len(records))
+        trial.set_user_attr("seconds", round(sum(record.train_seconds for record in records), 1))
+        trial.set_user_attr("valid", best.valid if best else None)
+        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    return best.valid["unmasked"][SELECT_BY]
+
+
+def document(study, options, dataset):
+    trials = [
+        {"number": t.number, "state": t.state.name, "value": t.value, "options": t.params, **t.user_attrs}
+        for t in study.trials
+        if t.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    return {
+        "claim": __doc__.split("\n")[0],
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "fixed": options.fix,
+        "epochs": options.epochs,
+        "machine": describe_machine(),
+        "trials": trials,
+    }
+
+
+def show(study, console, most=10):
+    table = Table("trial", "valid NDCG@10", "epochs", "options", box=SIMPLE_HEAD)
+    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    for trial in sorted(done, key=lambda trial: -trial.value)[:most]:
+        drawn = ", ".join(f"{key} {value:.3g}" for key, value in trial.params.items())
+        table.add_row(str(trial.number), f"{trial.value:.4f}", str(trial.user_attrs["epochs"]), drawn)
+    console.print(table)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--out", metavar="OUT", type=Path, required=True)
+    parser.add_argument("--hours", metavar="H", type=float, default=1.0, help="begin no trial after so long")
+    parser.add_argument("--epochs", metavar="N", type=int, default=12, help="of each trial's schedule")
+    parser.add_argument("--fix", metavar="KEY=VALUE", nargs="*", default=[], help="options not to be drawn")
+    options = parser.parse_args()
+    keep_freed_memory()
+    console = Console()
+    fixed = {key: value_of(words, key) for key, _, words in (entry.partition("=") for entry in options.fix)}
+    fixed["epochs"] = options.epochs
+    dataset = read_dataset(options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="recipe",
+        direction="maximize",
+        storage=JournalStorage(JournalFileBackend(str(options.out / "study.journal"))),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=options.epochs // 3),
+        load_if_exists=True,
+    )
+    # By how many there are already: an interrupted search must not draw the same once more.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
+    if not study.trials:
+        study.enqueue_trial({key: OPTIONS[key].default for key in SPACE if key not in fixed})
+    ends = monotonic() + 3600 * options.hours
+    while monotonic() < ends:
+        study.optimize(lambda trial: objective(trial, dataset, fixed, options.out, console), n_trials=1)
+        found = json.dumps(document(study, options, dataset), indent=2) + "\n"
+        (options.out / "search.json").write_text(found, encoding="utf-8")
+    show(study, console)
+
+
+if __name__ == "__main__":
+    main()
