@@ -9,6 +9,7 @@ import torch
 from training.tiny_runs import (
     Witness,
     assert_same_run,
+    at_question,
     tiny_config,
     tiny_dataset,
     trained_to,
@@ -37,18 +38,13 @@ def config(name: str) -> TrainingConfig:
 
 @of_every_baseline
 def test_it_learns_resumes_to_the_same_bits_and_is_evaluated(name: str, tmp_path: Path) -> None:
-    straight, witness, asked = Run(tmp_path / "straight"), Witness(), 0
+    straight, witness = Run(tmp_path / "straight"), Witness()
     train(tiny_dataset(), straight, config(name), listener=witness)
     assert witness.records[1].loss < witness.records[0].loss
 
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == 3  # in the first epoch
-
     run = Run(tmp_path / "run")
     with pytest.raises(TrainingStopped):
-        train(tiny_dataset(), run, config(name), stop=stop)
+        train(tiny_dataset(), run, config(name), stop=at_question(3))  # in the first epoch
     torch.manual_seed(99)  # whatever happens to the process's own random numbers in between
     train(tiny_dataset(), run, config(name), resume=True)
     assert_same_run(run.folder, straight.folder)

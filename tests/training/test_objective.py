@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.tiny_runs import assert_same_run, tiny_config, tiny_dataset
+from training.tiny_runs import assert_same_run, at_question, tiny_config, tiny_dataset
 
 from recblr.data import leave_one_out
 from recblr.errors import InputError
@@ -49,15 +49,8 @@ def test_it_learns_more_than_popularity(tmp_path: Path, changes: dict[str, Any])
 def test_a_stopped_run_draws_the_same_negatives(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = tiny_config(epochs=1, negatives=16, **changes)
     train(tiny_dataset(), Run(tmp_path / "straight"), config)
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == 3
-
     with pytest.raises(TrainingStopped):
-        train(tiny_dataset(), Run(tmp_path / "run"), config, stop=stop)
+        train(tiny_dataset(), Run(tmp_path / "run"), config, stop=at_question(3))
     torch.manual_seed(5)
     train(tiny_dataset(), Run(tmp_path / "run"), config, resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "straight")

@@ -15,6 +15,7 @@ from training.tiny_runs import (
     Stopped,
     Witness,
     assert_same_run,
+    at_question,
     checkpoint_tensors,
     tiny_config,
     tiny_dataset,
@@ -131,15 +132,8 @@ def test_stopped_within_an_epoch_it_ends_like_one_that_was_not(
 ) -> None:
     config = tiny_config(epochs=2, device=device, **changes)
     train(tiny_dataset(), Run(tmp_path / "straight"), config)
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == 3
-
     with pytest.raises(TrainingStopped):
-        train(tiny_dataset(), Run(tmp_path / "run"), config, stop=stop)
+        train(tiny_dataset(), Run(tmp_path / "run"), config, stop=at_question(3))
     train(tiny_dataset(), Run(tmp_path / "run"), config, resume=True)
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from training.tiny_runs import (
     Witness,
     assert_same_run,
+    at_question,
     checkpoint_names,
     contents,
     tiny_config,
@@ -28,18 +28,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("straight") / "run"
     train(tiny_dataset(), Run(folder), CONFIG)
     return folder
-
-
-def at_question(number: int) -> Callable[[], bool]:
-    """What says stop when it is asked for that time, from 1."""
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked >= number
-
-    return stop
 
 
 def stopped(run: Run, question: int, config: TrainingConfig = CONFIG) -> bool:

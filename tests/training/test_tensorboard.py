@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training.tiny_runs import Witness, assert_same_run, contents, tiny_config, tiny_dataset
+from training.tiny_runs import Witness, assert_same_run, at_question, contents, tiny_config, tiny_dataset
 
 from recblr.errors import InputError
 from recblr.training import Run, TrainingStopped, tensorboard, train
@@ -64,15 +64,8 @@ def test_the_logs_figures_are_there_over_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("question", [4, 6, 7, 9])
 def test_a_stopped_run_goes_on_without_a_step_twice(tmp_path: Path, question: int) -> None:
     run, expected = Run(tmp_path / "run"), straight(tmp_path / "straight")
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == question
-
     with pytest.raises(TrainingStopped):
-        train(tiny_dataset(), run, CONFIG, stop=stop)
+        train(tiny_dataset(), run, CONFIG, stop=at_question(question))
     train(tiny_dataset(), run, CONFIG, resume=True)
     assert without_seconds(scalars(run)) == without_seconds(scalars(expected))
 

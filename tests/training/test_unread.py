@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.tiny_runs import Witness, assert_same_run, tiny_config, tiny_dataset
+from training.tiny_runs import Witness, assert_same_run, at_question, tiny_config, tiny_dataset
 
 from recblr.errors import InputError
 from recblr.training import Run, TrainingStopped, train, unread
@@ -65,15 +65,8 @@ def test_read_late_they_make_the_same_run_and_the_same_story(tmp_path: Path, str
 def test_what_stops_in_between_counts_every_step_that_was_done(
     tmp_path: Path, straight: Path, question: int
 ) -> None:
-    asked = 0
-
-    def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked >= question
-
     with pytest.raises(TrainingStopped):
-        train(tiny_dataset(), Run(tmp_path / "run"), CONFIG, stop=stop)
+        train(tiny_dataset(), Run(tmp_path / "run"), CONFIG, stop=at_question(question))
     train(tiny_dataset(), Run(tmp_path / "run"), CONFIG, resume=True)
     assert_same_run(tmp_path / "run", straight)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,18 @@ def tiny_dataset(users: int = 60, seed: int = 3) -> Dataset:
 
 def tiny_config(**changes: Any) -> TrainingConfig:
     return replace(CONFIG, **changes)
+
+
+def at_question(number: int) -> Callable[[], bool]:
+    """What says stop when it is asked for that time, from 1."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked >= number
+
+    return stop
 
 
 class Stopped(Exception):
