@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recblr.ops.seen import seen
+from recblr.ops.seen import Seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class Repeats:
     rows: Tensor | None = None
 
     def of(self, candidates: Tensor) -> Tensor:
-        """What to add to the scores of candidates ``(K,)``, or of each row's own ``(N, 1)``: ``(N, K)``."""
+        """What to add to the scores of candidates ``(K,)``, or of each row's own ``(N, K)``: ``(N, K)``."""
         rows = torch.arange(len(self.items), device=self.items.device) if self.rows is None else self.rows
-        return seen(self.items, self.offsets, rows, candidates) * self.bias
+        return Seen(self.items, self.offsets).by(rows, candidates) * self.bias
 
 
 def seen_items(items: Tensor, offsets: Tensor, num_items: int) -> Tensor:

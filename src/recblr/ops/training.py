@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recblr.ops.schemas import LIBRARY
-from recblr.ops.seen import seen
+from recblr.ops.seen import Seen
 
 KERNEL_DTYPES = (torch.float32, torch.float64)
 # Logits that the reference holds at a time, in rows enough to be worth their products' calls: on a CPU what a
@@ -39,6 +39,10 @@ def _reference(
     d_weight = torch.zeros_like(weight) if gradients else weight.new_empty(0, 0)
     d_bias = hidden.new_zeros(())
     everything = torch.arange(catalogue, device=hidden.device)
+    if repeat_bias is not None:
+        if items is None or offsets is None:
+            raise ValueError("linear_cross_entropy: repeat_bias must come with items and offsets")
+        seen = Seen(items, offsets)
     if rows is None:
         rows = torch.arange(count, device=hidden.device)
     for start in range(0, count, chunk):
@@ -46,9 +50,7 @@ def _reference(
         h, columns = hidden[part], targets[part].unsqueeze(1)
         logits = h @ weight.mT
         if repeat_bias is not None:
-            if items is None or offsets is None:
-                raise ValueError("linear_cross_entropy: repeat_bias must come with items and offsets")
-            repeats = seen(items, offsets, rows[part], everything)
+            repeats = seen.by(rows[part], everything)
             logits += repeats * repeat_bias
         logits.sub_(logits.amax(1, keepdim=True))
         wanted = logits.gather(1, columns)
@@ -70,16 +72,13 @@ def linear_cross_entropy(
     weight: Tensor,
     targets: Tensor,
     gradients: bool,
-    repeat_bias: Tensor | None,
-    items: Tensor | None,
-    offsets: Tensor | None,
-    rows: Tensor | None,
+    *repeats: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The operator, or in 16 bits, for which there is no kernel, the reference."""
     in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)
     function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
     loss, d_hidden, d_weight, d_bias = function(
-        hidden.contiguous(), weight.contiguous(), targets, gradients, repeat_bias, items, offsets, rows
+        hidden.contiguous(), weight.contiguous(), targets, gradients, *repeats
     )
     return loss, d_hidden, d_weight, d_bias
 

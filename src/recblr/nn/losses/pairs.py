@@ -38,6 +38,7 @@ def paired_scores(
     positive = torch.linalg.vecdot(hidden, weight[targets])
     negative = hidden @ weight[negatives].mT
     if repeats is not None:
-        positive = positive + repeats.of(targets.unsqueeze(1)).squeeze(1)
-        negative = negative + repeats.of(negatives)
+        compared = torch.cat([targets.unsqueeze(1), negatives.expand(len(targets), -1)], 1)
+        added = repeats.of(compared)
+        positive, negative = positive + added[:, 0], negative + added[:, 1:]
     return positive, negative, targets.unsqueeze(1) == negatives
