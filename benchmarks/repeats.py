@@ -9,6 +9,7 @@ Run: python benchmarks/repeats.py INTERACTIONS movies.dat [--epochs N] [--out DI
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from recblr.config import TrainingConfig
 from recblr.console import TrainingDisplay
 from recblr.data import Dataset, read_dataset
 from recblr.data.repetition import repeat_log_odds
+from recblr.errors import InputError
 from recblr.evaluation.machine import describe_machine
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
@@ -31,8 +33,14 @@ METRICS = "hr@10", "ndcg@10", "mrr@10"
 
 def genres_of(films, file):
     """The films' dataset with the genres of each film in its place."""
-    lines = [line.split("::") for line in Path(file).read_text("latin-1").splitlines()]
-    genres = {film: words for film, _, words in lines}
+    try:
+        lines = [line.split("::") for line in Path(file).read_text("latin-1").splitlines()]
+        genres = {film: words for film, _, words in lines}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {file} ({error}); give MovieLens-1M's movies.dat") from None
+    missing = [film for film in films.item_ids if film not in genres]
+    if missing:
+        raise InputError(f"{file} lacks {len(missing)} films, {missing[0]} among them; give MovieLens-1M's")
     frame = pl.DataFrame(
         {
             "user": np.repeat(films.user_ids, films.histories.lengths),
@@ -73,7 +81,7 @@ def measured(dataset, config, folder, console):
         result[name] = {metric: report["ours"]["test"]["unmasked"][metric]["mean"] for metric in METRICS}
         result[name]["seconds"] = report["seconds"]["train"]
         if learned:
-            result["bias"] = report["model"]["repeat_bias"]
+            result["bias"] = report["training"]["learned_repeat_bias"]
     return result
 
 
@@ -96,9 +104,13 @@ def main():
     options = parser.parse_args()
     keep_freed_memory()
     console = Console()
-    films = read_dataset(options.interactions)
     config = {"epochs": options.epochs}
-    datasets = films, genres_of(films, options.movies)
+    try:
+        TrainingConfig.from_options(config)
+        films = read_dataset(options.interactions)
+        datasets = films, genres_of(films, options.movies)
+    except InputError as error:
+        sys.exit(str(error))
     results = [measured(dataset, config, options.out, console) for dataset in datasets]
     document = {
         "claim": __doc__.split("\n")[0],

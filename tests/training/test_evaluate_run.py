@@ -61,6 +61,7 @@ def test_the_report_says_where_it_comes_from(run: Run, report: Report) -> None:
     assert report["dataset"]["fingerprint"] == tiny_dataset().fingerprint
     assert report["model"]["d_model"] == 16
     assert report["model"]["parameters"] == sum(p.numel() for p in run.model().parameters())
+    assert report["training"]["learned_repeat_bias"] == run.model().repeat_bias.item()
     assert report["training"]["epochs"] == report["training"]["epochs_done"] == 2
     assert report["training"]["best_epoch"] == run.log()[-1].best_epoch
     assert report["seconds"].keys() == {"train", "validate", "evaluate"}

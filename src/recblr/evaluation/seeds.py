@@ -8,7 +8,7 @@ from recblr.errors import InputError
 from recblr.evaluation.report import DatasetFacts, build_report
 from recblr.evaluation.schema import Figures, Report
 
-_OF_A_SEED = ("seed", "epochs_done", "best_epoch")  # of a report's training
+_OF_A_SEED = ("seed", "epochs_done", "best_epoch", "learned_repeat_bias")  # of a report's training
 _OF_A_RUN = ("seconds", "commit", "machine", "date", "curve")
 
 

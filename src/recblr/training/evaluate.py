@@ -58,6 +58,7 @@ def evaluate_run(
     }
     training = config.as_dict()
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
+    training["learned_repeat_bias"] = None if model.repeat_bias is None else model.repeat_bias.item()
     training["epochs_done"] = len(log)
     training["best_epoch"] = log[-1].best_epoch if log else None
     report = build_report(
@@ -74,7 +75,6 @@ def evaluate_run(
             "name": name,
             **asdict(config.model),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "repeat_bias": None if model.repeat_bias is None else model.repeat_bias.item(),
         },
         training=training,
         command=facts.get("command", ""),
