@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from recblr.evaluation import read_report, write_report
 from recblr.evaluation.report_picture import MASKINGS, METRIC, plot_learning
+from recblr.evaluation.report_table import with_spread
 from recblr.recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -35,10 +36,7 @@ def table(report):
     """The report's test figures as a Markdown table, with the spread of several seeds."""
 
     def row(name, figures):
-        return f"| {name} | " + " | ".join(cell(figures[metric]) for metric in METRICS) + " |"
-
-    def cell(leaf):
-        return f"{leaf['mean']:.4f}" + (f" ± {leaf['std']:.4f}" if len(leaf["seeds"]) > 1 else "")
+        return f"| {name} | " + " | ".join(with_spread(figures[metric]) for metric in METRICS) + " |"
 
     lines = ["| | " + " | ".join(m.upper() for m in METRICS) + " |", "|---|" + "---|" * len(METRICS)]
     for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):

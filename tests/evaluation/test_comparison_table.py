@@ -65,7 +65,7 @@ def test_it_says_where_the_figures_come_from() -> None:
 
 def test_seeds_of_two_machines_name_both() -> None:
     report = beside_paper(0, 1)
-    report["runs"]["1"]["machine"] = {**MACHINE, "accelerator": "Loom 3"}
+    report["runs"]["1"]["machine"] = {**MACHINE, "device": "Loom 3"}
     machines = [line for line in lines(report) if line.startswith("machine")]
     assert [", Loom 3, " in line for line in machines] == [False, True]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recblr.evaluation.report_table import protocol_words
+from recblr.evaluation.report_table import protocol_words, with_spread
 from recblr.evaluation.schema import Report
 
 
@@ -35,15 +35,11 @@ def _table(report: Report) -> Table:
         table.add_row(
             metric.upper(),
             f"{theirs['mean']:.4f}",
-            Text(_spread(here), style="bold"),
+            Text(with_spread(here), style="bold"),
             f"{here['mean'] - theirs['mean']:+.4f}",
-            _spread(ours["masked"][metric]),
+            with_spread(ours["masked"][metric]),
         )
     return table
-
-
-def _spread(leaf: Mapping[str, Any]) -> str:
-    return f"{leaf['mean']:.4f}" + (f" ± {leaf['std']:.4f}" if len(leaf["seeds"]) > 1 else "")
 
 
 def _lines(report: Report) -> list[str]:
@@ -68,5 +64,6 @@ def _lines(report: Report) -> list[str]:
 def _machine(machine: Mapping[str, Any]) -> str:
     versions = machine["versions"]
     words = [f"{machine['cpu']}, cores {machine['cores']}, torch threads {machine['torch_threads']}"]
-    words += [str(machine["accelerator"])] if machine["accelerator"] else []
+    device = machine.get("device", "cpu")  # a report from before there was a choice does not say
+    words += [device] if device != "cpu" else []
     return ", ".join([*words, *(f"{package} {versions[package]}" for package in ("recblr", "torch"))])

@@ -68,6 +68,11 @@ def _cells(figures: Mapping[str, Any], columns: list[str]) -> list[Text]:
     return [_cell(figures[column]) if column in figures else Text("–") for column in columns]
 
 
+def with_spread(leaf: Mapping[str, Any]) -> str:
+    """A leaf's mean, and with several seeds their sample standard deviation."""
+    return f"{leaf['mean']:.4f}" + (f" ± {leaf['std']:.4f}" if len(leaf["seeds"]) > 1 else "")
+
+
 def _cell(leaf: Mapping[str, Any]) -> Text:
     text = Text(f"{leaf['mean']:.4f}")
     if len(leaf["seeds"]) > 1:
