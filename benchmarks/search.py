@@ -9,6 +9,8 @@ Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--fix 
 import argparse
 import json
 import shutil
+import sys
+import tomllib
 from pathlib import Path
 from time import monotonic
 
@@ -24,6 +26,7 @@ from recblr.cli.memory import keep_freed_memory
 from recblr.config import OPTIONS, TrainingConfig
 from recblr.console import TrainingDisplay
 from recblr.data import read_dataset
+from recblr.errors import InputError
 from recblr.evaluation.machine import describe_machine
 from recblr.training import Run, train
 from recblr.training.listener import Several, Silent
@@ -52,10 +55,21 @@ class Pruning(Silent):
             raise optuna.TrialPruned
 
 
-def value_of(words, key):
-    """What a --fix says, in the option's own type."""
+def fixed_option(entry):
+    """The option and the value that KEY=VALUE names, VALUE being written as in TOML, or a word."""
+    key, _, words = entry.partition("=")
+    if key not in OPTIONS:
+        sys.exit(f"--fix {entry}: there is no option {key}; recblr train --help lists them")
+    try:
+        value = tomllib.loads(f"value = {words}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = words
     kind = OPTIONS[key].type
-    return words.lower() in ("true", "on", "1") if kind is bool else kind(words)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        sys.exit(f"--fix {entry}: {key} takes a value of the type {kind.__name__}, as in TOML")
+    return key, value
 
 
 def objective(trial, dataset, fixed, folder, console):
@@ -121,9 +135,12 @@ def main():
     options = parser.parse_args()
     keep_freed_memory()
     console = Console()
-    fixed = {key: value_of(words, key) for key, _, words in (entry.partition("=") for entry in options.fix)}
-    fixed["epochs"] = options.epochs
-    dataset = read_dataset(options.data)
+    fixed = dict(map(fixed_option, options.fix)) | {"epochs": options.epochs}
+    try:
+        TrainingConfig.from_options(fixed)
+        dataset = read_dataset(options.data)
+    except InputError as error:
+        sys.exit(str(error))
     options.out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
