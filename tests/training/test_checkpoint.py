@@ -288,11 +288,12 @@ def test_an_optimizer_of_another_model_is_refused(
         b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "steps": 3, "step": 0.5}',
         b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "loss": NaN}',
         b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1, "loss": "low"}',
+        b'{"epoch": 2, "best_epoch": 1, "best": 0.1, "seconds": 1e999}',
         b'{"epoch": true, "best_epoch": 1, "best": 0.1, "seconds": 1}',
         b'{"epoch": 2, "best_epoch": 0, "best": -1, "seconds": 1}',
         b"[" * 100_000,
     ],
-    ids=range(22),
+    ids=range(23),
 )
 def test_damaged_progress_is_refused(tmp_path: Path, content: bytes) -> None:
     saved(tmp_path)

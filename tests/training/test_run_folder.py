@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,25 @@ def test_a_damaged_line_of_the_log_is_named(run: Run) -> None:
     for damage in (lines[1][:50], "{}", "[1]", "\x00"):
         run.log_file.write_text(f"{lines[0]}\n{damage}\n")
         refused(run.log, f"{run.log_file}, line 2 is damaged", "delete the line")
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("train_seconds", "1e999"),
+        ("valid_seconds", "-1"),
+        ("loss", "NaN"),
+        ("steps", "1" * 400),
+        ("hr@10", "1.5"),
+    ],
+)
+def test_a_number_of_the_log_that_cannot_be_is_damage(run: Run, number: str, value: str) -> None:
+    # A byte gone wrong makes 1.25 an 1e25, and a report cannot hold infinity.
+    first, *_ = run.log_file.read_text().splitlines()
+    damaged, times = re.subn(rf'(?<="{number}": )[^,}}]+', value, first, count=1)
+    assert times == 1
+    run.log_file.write_text(damaged + "\n")
+    refused(run.log, f"{run.log_file}, line 1 is damaged")
 
 
 def test_a_log_that_cannot_be_written_to_is_named(run: Run) -> None:

@@ -32,11 +32,21 @@ class Progress:
         """Whether the values can be a run's."""
         whole = (self.epoch, self.best_epoch, self.steps, self.step, self.targets)
         return (
-            all(type(value) is int and value >= 0 for value in whole)
+            all(map(is_count, whole))
             and self.best_epoch <= self.epoch
             and (0 <= self.best <= 1 if self.best_epoch else self.best == -1 and self.epoch == 0)
             and self.step <= self.steps
             and abs(self.loss) < math.inf
-            and self.seconds >= 0
-            and self.step_seconds >= 0
+            and is_duration(self.seconds)
+            and is_duration(self.step_seconds)
         )
+
+
+def is_count(value: object) -> bool:
+    """Whether this, which a file says, can be a count."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def is_duration(value: object) -> bool:
+    """Whether this, which a file says, can be seconds: under three centuries, so that sums are finite."""
+    return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

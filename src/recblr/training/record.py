@@ -1,12 +1,14 @@
 """The log of a run: a line an epoch, and what it keeps of one."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from recblr.data.atomic import atomic_path
 from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.training.progress import is_count, is_duration
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,16 @@ class EpochRecord:
     device: str = "cpu"  # that did it; logs from before there was a choice do not say
 
     def is_sound(self) -> bool:
-        """Whether the values are of the types that they should be."""
+        """Whether the values can be an epoch's."""
         counts = (self.epoch, self.steps, self.targets, self.best_epoch)
-        numbers = (self.loss, self.learning_rate, self.train_seconds, self.valid_seconds)
+        numbers = (self.loss, self.learning_rate)
         metrics = [metric for masking in self.valid.values() for metric in masking.values()]
         return (
             type(self.device) is str
-            and all(type(count) is int for count in counts)
-            and all(type(number) in (int, float) for number in (*numbers, *metrics))
+            and all(map(is_count, counts))
+            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+            and all(map(is_duration, (self.train_seconds, self.valid_seconds)))
+            and all(type(metric) in (int, float) and 0 <= metric <= 1 for metric in metrics)
         )
 
 
@@ -48,7 +52,7 @@ def read_log(file: Path) -> list[EpochRecord]:
             if not record.is_sound():
                 raise ValueError
             records.append(record)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             raise InputError(
                 f"{file}, line {number} is damaged; restore it from a copy, or delete the line"
             ) from None
