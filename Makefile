@@ -68,8 +68,11 @@ cpp-test: $(VENV)/.dev
 cuda-check: $(VENV)/.dev
 	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)
 
+# A process a core. Threads that wait sleep: spinning, they would take the core from another process's tests.
+PYTEST := OMP_WAIT_POLICY=passive RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
 py-test: $(VENV)/.dev
-	RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest
+	$(PYTEST)
 
 # What the kernels compute, under every instruction set that this machine has but the best, which py-test runs.
 ISA_TESTS := $(addprefix tests/,ops/test_scan.py ops/test_time_split.py ops/test_storage.py ops/test_bdlru.py \
@@ -78,7 +81,7 @@ ISA_TESTS := $(addprefix tests/,ops/test_scan.py ops/test_time_split.py ops/test
 isa-test: $(VENV)/.dev
 	@set -e; for isa in $$($(BIN)/python -c "from recblr._core import build_info as b; \
 	  print(*(i for i in b()['isa_available'].split(', ') if i != b()['isa']))"); do \
-	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest -q $(ISA_TESTS); \
+	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa $(PYTEST) $(ISA_TESTS); \
 	done
 
 bench-cycles: cpp-test
