@@ -1,7 +1,8 @@
 """Puts a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
 
-python benchmarks/results.py RUN/report.json ml-1m     take a report in, under that name
-python benchmarks/results.py                           draw and write everything again
+python benchmarks/results.py RUN/report.json ml-1m          take a report in, under that name
+python benchmarks/results.py RUN/report.json ml-1m.sasrec   another model's, which goes into ml-1m's table
+python benchmarks/results.py                                draw and write everything again
 """
 
 import sys
@@ -20,6 +21,8 @@ from recblr.recipes import RECIPES
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
+BASELINES = ("successor", "popular")
+MODELS = {"recblr": "RecBLR", "sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 
 
@@ -32,23 +35,31 @@ def take(report_file, name):
     write_report(report, RESULTS / f"{name}.json")
 
 
-def table(report):
-    """The report's test figures as a Markdown table, with the spread of several seeds."""
+def beside(name):
+    """{model: report} of the other models that were trained on the same data."""
+    others = {file.stem.partition(".")[2]: read_report(file) for file in RESULTS.glob(f"{name}.*.json")}
+    return {model: others[model] for model in MODELS if model in others}
+
+
+def table(report, others):
+    """The reports' test figures as a Markdown table, with the spread of several seeds."""
 
     def row(name, figures):
         return f"| {name} | " + " | ".join(with_spread(figures[metric]) for metric in METRICS) + " |"
 
     lines = ["| | " + " | ".join(m.upper() for m in METRICS) + " |", "|---|" + "---|" * len(METRICS)]
     for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):
-        lines.append(row(f"**recblr**, {words}", report["ours"]["test"][masking]))
+        lines.append(row(f"**RecBLR**, {words}", report["ours"]["test"][masking]))
         if masking in report.get("paper", {}).get("test", {}):
             lines.append(row(f"RecBLR, the paper, {words}", report["paper"]["test"][masking]))
-        for name in ("successor", "popular"):
+        for model, other in others.items():
+            lines.append(row(f"{MODELS[model]}, {words}", other["ours"]["test"][masking]))
+        for name in BASELINES:
             lines.append(row(f"{name}, {words}", report["baselines"][name]["test"][masking]))
     return "\n".join(lines)
 
 
-def draw(report, path):
+def draw(report, others, path):
     """Validation by epoch of every seed, and the test figures as bars."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     plot_learning(left, report)
@@ -60,7 +71,8 @@ def draw(report, path):
     left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
     rows = {
         "RecBLR": report["ours"],
-        **{name: report["baselines"][name] for name in ("successor", "popular")},
+        **{MODELS[model]: other["ours"] for model, other in others.items()},
+        **{name: report["baselines"][name] for name in BASELINES},
     }
     for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
@@ -83,10 +95,13 @@ def refresh():
     page = DOCS / "results.md"
     text = page.read_text(encoding="utf-8")
     for file in sorted(RESULTS.glob("*.json")):
-        report = read_report(file)
-        draw(report, file.with_suffix(".png"))
-        before, rest = text.split(BEGIN.format(file.stem), 1)
-        text = before + BEGIN.format(file.stem) + f"\n{table(report)}\n" + END + rest.split(END, 1)[1]
+        name = file.stem
+        if "." in name:  # has its rows in another's table
+            continue
+        report, others = read_report(file), beside(name)
+        draw(report, others, file.with_suffix(".png"))
+        before, rest = text.split(BEGIN.format(name), 1)
+        text = before + BEGIN.format(name) + f"\n{table(report, others)}\n" + END + rest.split(END, 1)[1]
     page.write_text(text, encoding="utf-8")
 
 
