@@ -13,9 +13,9 @@ def test_an_option() -> None:
 
     @dataclass(frozen=True)
     class TrainingConfig:
-        label_smoothing: float = option("loss", 0.0, "Share of each target that all items get.")
+        temperature: float = option("loss", 1.0, "What all scores are divided by.")
 
     # [/option]
     (made,) = options(TrainingConfig)
-    assert (made.key, made.table, made.type, made.default) == ("label-smoothing", "loss", float, 0.0)
+    assert (made.key, made.table, made.type, made.default) == ("temperature", "loss", float, 1.0)
     assert made.fixed

@@ -251,7 +251,7 @@ def test_released_options_and_checkpoints(shop: Path) -> None:
     lines = r"""
     # [released]
     recblr train may.parquet june.parquet --max-length 50 --padding-leak --beta-epsilon 1e-8 \
-        --lambda-init linspace --ffn-dropout 0.2 --samples prefixes --out as-released
+        --lambda-init linspace --label-smoothing 0 --no-repeat-bias --samples prefixes --out as-released
     # [/released]
     """
     type_in(shop, lines, SMALLER)

@@ -78,7 +78,11 @@ def test_each_name_stands_for_its_loss() -> None:
             "sampled-softmax": (sampled_softmax_loss, (proposals[source].log_q,)),
         }[loss]
         assert torch.equal(found, function(hidden, weight, targets, negatives, *more))
-    assert objective(TrainingConfig(), histories, items) is linear_cross_entropy
+    for smoothing in (0.0, 0.3):
+        found = objective(TrainingConfig(label_smoothing=smoothing), histories, items)(
+            hidden, weight, targets
+        )
+        assert torch.equal(found, linear_cross_entropy(hidden, weight, targets, label_smoothing=smoothing))
 
 
 def test_the_sampled_softmax_draws_by_popularity_where_nobody_says_how() -> None:

@@ -30,7 +30,7 @@ _RULES: tuple[_Rule, ...] = (
     (_COUNTS, lambda value: value >= 1, "be at least 1"),
     (_COUNTS, lambda value: value <= LARGEST, f"be at most {LARGEST}"),
     (("learning_rate",), lambda value: 0 < value < math.inf, "be a positive number"),
-    (("warmup", "ema"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    (("warmup", "ema", "label_smoothing"), lambda value: 0 <= value < 1, "lie in [0, 1)"),
     (("gbce_t",), lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     (
         ("weight_decay", "clip_norm", "checkpoint_minutes"),
@@ -72,6 +72,9 @@ class TrainingConfig:
     patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
     loss: Loss = _loss(
         "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
+    )
+    label_smoothing: float = _loss(
+        0.1, "Share of each target that all items get alike; for cross-entropy only."
     )
     repeat_bias: bool = _loss(
         True, "Learn how much likelier or less likely items are that a user already has."

@@ -29,11 +29,11 @@ num_layers                number of blocks, 2
 expand                    the recurrence's width in multiples of hidden_size, 2
 d_conv                    how many events the convolution sees, 4
 dropout_prob              0.2
+ffn_dropout               inside the feed-forward networks, as dropout_prob; the paper has none
 released                  True: all that the authors' released code does otherwise than the paper
-padding_leak              the same four things, each alone; where given, they go before `released`:
+padding_leak              the same three things, each alone; where given, they go before `released`:
 beta_epsilon              see :class:`recblr.nn.RecBLRConfig`
 lambda_init
-ffn_dropout
 ========================  =========================================================================
 
 Histories are packed, so padding costs nothing.  :meth:`RecBLR.to_recblr` is the way out of RecBole.
@@ -68,10 +68,10 @@ _SETTINGS = {
     "expand": "expand",
     "d_conv": "d_conv",
     "dropout_prob": "dropout",
+    "ffn_dropout": "ffn_dropout",
     "padding_leak": "padding_leak",
     "beta_epsilon": "beta_epsilon",
     "lambda_init": "lambda_init",
-    "ffn_dropout": "ffn_dropout",
 }
 
 

@@ -27,6 +27,7 @@ class RecBLR(NextItemModel):
     def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
         config = config or RecBLRConfig()
         super().__init__(num_items, config)
+        ffn_dropout = config.dropout if config.ffn_dropout is None else config.ffn_dropout
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout)
         # Typed as what it holds: mypy cannot see through ModuleList.
@@ -36,7 +37,7 @@ class RecBLR(NextItemModel):
                 config.expand,
                 config.d_conv,
                 config.dropout,
-                ffn_dropout=config.ffn_dropout,
+                ffn_dropout=ffn_dropout,
                 padding_steps=config.padding_steps,
                 beta_epsilon=config.beta_epsilon,
                 lambda_init=config.lambda_init,

@@ -1,6 +1,7 @@
 """The loss that a run asks for, as a function of what the model gives."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def objective(config: TrainingConfig, train: Packed, num_items: int, device: tor
     device: where what it is given will lie.
     """
     if config.loss == "cross-entropy":
-        return linear_cross_entropy
+        return partial(linear_cross_entropy, label_smoothing=config.label_smoothing)
     if config.proposal == "uniform":
         proposal = Proposal.uniform(num_items)
     else:

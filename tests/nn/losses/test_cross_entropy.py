@@ -64,6 +64,27 @@ def test_items_that_a_user_has_already_count_with_a_bias(rows, catalogue, width,
     torch.testing.assert_close(torch.autograd.grad(got, wanted), torch.autograd.grad(expected, wanted))
 
 
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 200), catalogue=CATALOGUES, width=st.integers(1, 9), smoothing=st.floats(0, 1),
+    repeating=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_share_of_each_target_goes_to_all_items(rows, catalogue, width, smoothing, repeating, seed):
+    hidden, weight, targets = _problem(rows, catalogue, width, 1.0, seed, torch.float64)
+    repeats = some_repeats(rows, catalogue, seed, torch.float64, True) if repeating else None
+    got = linear_cross_entropy(hidden, weight, targets, repeats, smoothing)
+    logits = hidden @ weight.T
+    if repeats is None:
+        expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    else:  # of the logits without the bias
+        biased = logits + repeats.bias * held_items(repeats, rows, catalogue)
+        wanted = logits.gather(1, targets.unsqueeze(1)).mean()
+        expected = F.cross_entropy(biased, targets) + smoothing * (wanted - logits.mean())
+    torch.testing.assert_close(got, expected)
+    wanted = (hidden, weight) if repeats is None else (hidden, weight, repeats.bias)
+    torch.testing.assert_close(torch.autograd.grad(got, wanted), torch.autograd.grad(expected, wanted))
+
+
 @settings(max_examples=20)
 @given(CATALOGUES, st.sampled_from([0.1, 1.0, 30.0]), st.integers(0, 99))
 def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed):
@@ -93,7 +114,7 @@ def test_the_reference_computes_the_same(catalogue, repeating, monkeypatch):
 
 def test_no_rows_cost_nothing():
     hidden, weight = torch.zeros(0, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
-    loss = linear_cross_entropy(hidden, weight, torch.zeros(0, dtype=torch.long))
+    loss = linear_cross_entropy(hidden, weight, torch.zeros(0, dtype=torch.long), label_smoothing=0.1)
     loss.backward()
     assert loss == 0
     assert not weight.grad.any()

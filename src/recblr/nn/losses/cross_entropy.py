@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -40,7 +41,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 @value_errors
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    repeats: Repeats | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in memory bounded by a chunk.
 
@@ -52,6 +57,8 @@ def linear_cross_entropy(
         weight: ``(V, D)``, an embedding a catalogue item.
         targets: ``(N,)`` int64, ``0 <= target < V``.
         repeats: a bias, of hidden's dtype, of the logits of items that a row's user already has.
+        label_smoothing: share in [0, 1] of each target that all items get alike (Szegedy et al., CVPR
+            2016, sec. 7), which leaves the bias of repeats out: how often items recur is known well enough.
 
     Returns:
         A scalar of hidden's dtype; 0 where N is 0.
@@ -66,4 +73,8 @@ def linear_cross_entropy(
             raise TypeError(f"{name} must be a tensor, but is of the type {type(value).__name__}")
     histories = (repeats.bias, repeats.items, repeats.offsets, repeats.rows) if repeats else (None,) * 4
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *histories)
+    if label_smoothing and len(targets):
+        # The normaliser is the same for all shares: what changes is linear in the scores.
+        wanted = torch.linalg.vecdot(hidden, F.embedding(targets, weight)).mean()
+        loss = loss + label_smoothing * (wanted - hidden.mean(0) @ weight.mean(0))
     return loss
