@@ -1,7 +1,7 @@
 """Puts a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
 
 python benchmarks/results.py RUN/report.json ml-1m          take a report in, under that name
-python benchmarks/results.py RUN/report.json ml-1m.sasrec   another model's, which goes into ml-1m's table
+python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row more in ml-1m's table
 python benchmarks/results.py                                draw and write everything again
 """
 
@@ -22,7 +22,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
 BASELINES = ("successor", "popular")
-MODELS = {"recblr": "RecBLR", "sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 
 
@@ -36,24 +35,39 @@ def take(report_file, name):
 
 
 def beside(name):
-    """{model: report} of the other models that were trained on the same data."""
-    others = {file.stem.partition(".")[2]: read_report(file) for file in RESULTS.glob(f"{name}.*.json")}
-    return {model: others[model] for model in MODELS if model in others}
+    """{label: report} of what else was trained on the data of that report: other models, or other epochs."""
+    epochs = read_report(RESULTS / f"{name}.json")["training"]["epochs"]
+    others = {}
+    for file in sorted(RESULTS.glob(f"{name}.*.json")):
+        report = read_report(file)
+        theirs = report["training"]["epochs"]
+        others[report["model"]["name"] + (f" of {theirs} epochs" if theirs != epochs else "")] = report
+    return others
+
+
+def cost(report):
+    """How long a seed took to train, validation after each epoch included."""
+    minutes = (report["seconds"]["train"] + report["seconds"]["validate"]) / 60
+    threads = report["machine"]["torch_threads"]
+    return f"{minutes:.0f} min, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def table(report, others):
     """The reports' test figures as a Markdown table, with the spread of several seeds."""
 
-    def row(name, figures):
-        return f"| {name} | " + " | ".join(with_spread(figures[metric]) for metric in METRICS) + " |"
+    def row(name, figures, took=""):
+        return (
+            f"| {name} | " + " | ".join(with_spread(figures[metric]) for metric in METRICS) + f" | {took} |"
+        )
 
-    lines = ["| | " + " | ".join(m.upper() for m in METRICS) + " |", "|---|" + "---|" * len(METRICS)]
+    head = [*(metric.upper() for metric in METRICS), "a seed's training"]
+    lines = ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):
-        lines.append(row(f"**RecBLR**, {words}", report["ours"]["test"][masking]))
+        lines.append(row(f"**RecBLR**, {words}", report["ours"]["test"][masking], cost(report)))
         if masking in report.get("paper", {}).get("test", {}):
             lines.append(row(f"RecBLR, the paper, {words}", report["paper"]["test"][masking]))
-        for model, other in others.items():
-            lines.append(row(f"{MODELS[model]}, {words}", other["ours"]["test"][masking]))
+        for label, other in others.items():
+            lines.append(row(f"{label}, {words}", other["ours"]["test"][masking], cost(other)))
         for name in BASELINES:
             lines.append(row(f"{name}, {words}", report["baselines"][name]["test"][masking]))
     return "\n".join(lines)
@@ -64,14 +78,11 @@ def draw(report, others, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     plot_learning(left, report)
     left.set_title("learning")
-    seeds = len(report.get("runs", ()))
-    minutes, threads = report["seconds"]["train"] / 60, report["machine"]["torch_threads"]
-    note = f"{minutes:.0f} minutes of training{' a seed' if seeds > 1 else ''}\n"
-    note += f"on {threads} CPU thread{'s' if threads > 1 else ''}"
+    note = f"training of a seed:\n{cost(report)}"
     left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
     rows = {
         "RecBLR": report["ours"],
-        **{MODELS[model]: other["ours"] for model, other in others.items()},
+        **{label: other["ours"] for label, other in others.items()},
         **{name: report["baselines"][name] for name in BASELINES},
     }
     for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
