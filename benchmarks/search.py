@@ -36,7 +36,7 @@ SPACE = {
     "learning-rate": lambda trial, key: trial.suggest_float(key, 3e-4, 5e-3, log=True),
     "batch-tokens": lambda trial, key: trial.suggest_categorical(key, [256, 512, 1024, 2048]),
     "dropout": lambda trial, key: trial.suggest_float(key, 0.1, 0.7, step=0.05),
-    "ffn-dropout": lambda trial, key: trial.suggest_float(key, 0.0, 0.5, step=0.1),
+    "label-smoothing": lambda trial, key: trial.suggest_float(key, 0.0, 0.3, step=0.05),
     "weight-decay": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.01, 0.1]),
     "warmup": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.05]),
     "ema": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.99, 0.999]),
