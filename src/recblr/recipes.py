@@ -76,7 +76,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ndcg@20": 0.0538,
             "mrr@20": 0.0338,
         },
-        options={"dropout": 0.5, "batch-tokens": 512, "epochs": 16, "learning-rate": 2e-3, "ema": 0.999},
+        options={"dropout": 0.5, "batch-tokens": 512, "epochs": 16},
     ),
 }
 

@@ -132,7 +132,6 @@ def test_a_config_file(shop: Path) -> None:
     epochs = 10
     warmup = 0.05
     weight-decay = 0.01
-    ema = 0.999
 
     [loss]
     loss = "sampled-softmax"

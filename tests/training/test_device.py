@@ -120,7 +120,7 @@ def test_a_gpu_goes_by_its_name_and_its_own_memory() -> None:
     assert device_name(gpu) == "NVIDIA Abacus"
     assert device_name(torch.device("cpu")) == "cpu"
     # Weights, gradients and two moments: 16 bytes each.
-    config = TrainingConfig(model=RecBLRConfig(d_model=64))
+    config = TrainingConfig(ema=0.0, model=RecBLRConfig(d_model=64))
     assert fits_memory(900_000, config, gpu)
     assert not fits_memory(1_100_000, config, gpu)
 

@@ -21,6 +21,7 @@ CONFIG = TrainingConfig(
     epochs=4,
     batch_tokens=256,
     learning_rate=0.01,
+    ema=0.0,
     device="cpu",
     model=RecBLRConfig(d_model=16, num_layers=1, dropout=0.1),
 )

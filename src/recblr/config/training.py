@@ -60,13 +60,13 @@ class TrainingConfig:
     )
     batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
     batch_sequences: int = _optimisation(2048, "Prefixes in a batch, where samples are prefixes.")
-    learning_rate: float = _optimisation(1e-3, "Adam's, at its highest.")
+    learning_rate: float = _optimisation(2e-3, "Adam's, at its highest.")
     schedule: Schedule = _optimisation("cosine", "cosine (down to a hundredth of the rate) or constant.")
     warmup: float = _optimisation(0.0, "Share of all steps in which the rate rises from 0.")
     weight_decay: float = _optimisation(0.0, "AdamW's, of matrices but embeddings; 0 is plain Adam.")
     clip_norm: float = _optimisation(0.0, "Scale gradients with a larger norm down to it; 0 is off.")
     ema: float = _optimisation(
-        0.0, "Validate and keep a moving average of the weights, of this decay (0.999); 0 is off."
+        0.999, "Validate and keep a moving average of the weights, of this decay; 0 is off."
     )
     precision: Precision = _optimisation("float32", "float32, or bfloat16 for the layers' products.")
     patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
