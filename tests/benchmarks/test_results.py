@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.harness import BENCHMARKS
@@ -30,6 +31,18 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def run_of(model: str, epochs: int) -> dict[str, Any]:
+    """A report of one seed."""
+    return {
+        **report(),
+        "curve": CURVE,
+        "model": {"name": model},
+        "training": {"epochs": epochs},
+        "machine": {"torch_threads": 2},
+        "seconds": {"train": 600.0, "validate": 60.0},
+    }
+
+
 def row(text: str, name: str) -> list[str]:
     (line,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
     return [cell.strip() for cell in line.split("|")[2:-1]]
@@ -41,9 +54,11 @@ def test_seeds_have_means_and_spreads_beside_the_paper(page: Path, tmp_path: Pat
     results.take(tmp_path / "report.json", "ml-1m")
     results.refresh()
     text = page.read_text()
-    assert row(text, "**recblr**, all items") == ["0.2000 ± 0.1000"] * 5
+    *figures, cost = row(text, "**RecBLR**, all items")
+    assert figures == ["0.2000 ± 0.1000"] * 5
+    assert cost == results.cost(made)
     assert row(text, "RecBLR, the paper, all items")[:2] == ["0.3285", "0.1901"]
-    assert row(text, "popular, unseen items") == ["0.0100"] * 5
+    assert row(text, "popular, unseen items") == [*["0.0100"] * 5, ""]
     assert text.startswith("before\n")
     assert text.endswith("<!-- end -->\nafter\n")
     assert "old" not in text
@@ -51,7 +66,22 @@ def test_seeds_have_means_and_spreads_beside_the_paper(page: Path, tmp_path: Pat
 
 
 def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
-    write_report({**report(), "curve": CURVE}, tmp_path / "report.json")
+    write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
     results.take(tmp_path / "report.json", "ml-1m")
     results.refresh()
-    assert row(page.read_text(), "**recblr**, unseen items") == ["0.2500"] * 5
+    assert row(page.read_text(), "**RecBLR**, unseen items") == [*["0.2500"] * 5, "11 min, 2 threads"]
+
+
+def test_other_models_and_other_epochs_are_rows_of_the_same_table(page: Path, tmp_path: Path) -> None:
+    runs = {
+        "ml-1m": run_of("RecBLR", epochs=36),
+        "ml-1m.sasrec": run_of("SASRec", epochs=36),
+        "ml-1m.short": run_of("RecBLR", epochs=12),
+    }
+    for name, made in runs.items():
+        write_report(made, tmp_path / "report.json")
+        results.take(tmp_path / "report.json", name)
+    results.refresh()
+    for label in ("**RecBLR**", "SASRec", "RecBLR of 12 epochs"):
+        assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
+    assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]

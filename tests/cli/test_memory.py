@@ -28,4 +28,5 @@ def test_freed_memory_is_used_again_without_asking_the_system():
     if done.returncode == 77:
         pytest.skip("the C library is not glibc")
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 0.1 * 20 * 4 * 2**22 / 4096
+    # Without it all pages are new in every round; with it a round or two may still be.
+    assert int(done.stdout) < 0.25 * 20 * 4 * 2**22 / 4096
