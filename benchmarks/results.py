@@ -56,9 +56,8 @@ def table(report, others):
     """The reports' test figures as a Markdown table, with the spread of several seeds."""
 
     def row(name, figures, took=""):
-        return (
-            f"| {name} | " + " | ".join(with_spread(figures[metric]) for metric in METRICS) + f" | {took} |"
-        )
+        cells = [name, *(with_spread(figures[metric]) for metric in METRICS), took]
+        return f"| {' | '.join(cells)} |"
 
     head = [*(metric.upper() for metric in METRICS), "a seed's training"]
     lines = ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]

@@ -23,6 +23,8 @@ from recblr.errors import InputError
         ("learning_rate", -0.1, "--learning-rate"),
         ("learning_rate", math.nan, "--learning-rate"),
         ("learning_rate", math.inf, "--learning-rate"),
+        ("label_smoothing", 1.0, "--label-smoothing"),
+        ("label_smoothing", math.nan, "--label-smoothing"),
         ("seed", -1, "--seed"),
         ("seed", 2**64, "--seed"),
     ],

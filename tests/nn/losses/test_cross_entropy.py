@@ -112,6 +112,13 @@ def test_the_reference_computes_the_same(catalogue, repeating, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    hidden, weight, targets = _problem(3, 7, 4, 1.0, 0, torch.float32)
+    with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\], but is"):
+        linear_cross_entropy(hidden, weight, targets, label_smoothing=share)
+
+
 def test_no_rows_cost_nothing():
     hidden, weight = torch.zeros(0, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     loss = linear_cross_entropy(hidden, weight, torch.zeros(0, dtype=torch.long), label_smoothing=0.1)

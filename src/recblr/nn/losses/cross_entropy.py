@@ -64,17 +64,19 @@ def linear_cross_entropy(
         A scalar of hidden's dtype; 0 where N is 0.
 
     Raises:
-        ValueError: a target outside the catalogue, or a shape or dtype that does not fit (in 16 bits and
-            elsewhere than on a CPU, RuntimeError in torch's words).
+        ValueError: a target outside the catalogue, a label_smoothing outside [0, 1], or a shape or dtype
+            that does not fit (in 16 bits and elsewhere than on a CPU, RuntimeError in torch's words).
         TypeError: an argument is no tensor.
     """
     for name, value in (("hidden", hidden), ("weight", weight), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} must be a tensor, but is of the type {type(value).__name__}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1], but is {label_smoothing}")
     histories = (repeats.bias, repeats.items, repeats.offsets, repeats.rows) if repeats else (None,) * 4
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *histories)
     if label_smoothing and len(targets):
-        # The normaliser is the same for all shares: what changes is linear in the scores.
+        # Shares move between scores under one normaliser, so what they change is linear in the scores.
         wanted = torch.linalg.vecdot(hidden, F.embedding(targets, weight)).mean()
         loss = loss + label_smoothing * (wanted - hidden.mean(0) @ weight.mean(0))
     return loss
