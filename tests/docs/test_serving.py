@@ -103,6 +103,7 @@ def test_from_a_whole_history(shop: Path) -> None:
     for layer, whole in zip(stepped, state, strict=True):
         torch.testing.assert_close(whole.hidden[5:6], layer.hidden, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(whole.conv[5:6], layer.conv, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(whole.average[5:6], layer.average, rtol=1e-5, atol=1e-5)
 
 
 def test_the_size_of_a_state() -> None:
@@ -110,7 +111,8 @@ def test_the_size_of_a_state() -> None:
     model = recblr.RecBLR(num_items=1000).eval()  # the defaults: width 64, 2 layers
     _, state = model.step(torch.tensor([7]))
     size = sum(part.nbytes for layer in state for part in layer)
-    assert size == 4096  # bytes a user: 2 layers x (3 inputs + 1 state) x 128 channels x 4 bytes
+    # Bytes a user: 2 layers x ((3 inputs + 1 state) x 128 channels + an average of 64) x 4 bytes
+    assert size == 4608
     # [/size]
     _, later = model.with_state(torch.randint(1000, (1, 5000)))
     assert sum(part.nbytes for layer in later for part in layer) == size

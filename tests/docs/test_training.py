@@ -250,7 +250,8 @@ def test_released_options_and_checkpoints(shop: Path) -> None:
     lines = r"""
     # [released]
     recblr train may.parquet june.parquet --max-length 50 --padding-leak --beta-epsilon 1e-8 \
-        --lambda-init linspace --label-smoothing 0 --no-repeat-bias --samples prefixes --out as-released
+        --lambda-init linspace --no-history-average --label-smoothing 0 --no-repeat-bias \
+        --samples prefixes --out as-released
     # [/released]
     """
     type_in(shop, lines, SMALLER)

@@ -159,7 +159,9 @@ def test_it_learns_in_mixed_precision() -> None:
 
 
 def test_each_switch_can_be_set_alone() -> None:
-    config, *_ = made(padding_leak=True, beta_epsilon=1e-8, lambda_init="linspace", ffn_dropout=0.1)
+    config, *_ = made(
+        padding_leak=True, beta_epsilon=1e-8, lambda_init="linspace", ffn_dropout=0.1, history_average=False
+    )
     found = plugin._model_config(config)
     assert found == recblr.nn.RecBLRConfig(
         d_model=16,
@@ -168,6 +170,7 @@ def test_each_switch_can_be_set_alone() -> None:
         beta_epsilon=1e-8,
         lambda_init="linspace",
         ffn_dropout=0.1,
+        history_average=False,
     )
     config, *_ = made(released=True, padding_leak=False)
     assert not plugin._model_config(config).padding_leak

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import recblr
-from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRConfig, RecBLRLayer
+from recblr.nn import (
+    BDLRU,
+    CausalConv1d,
+    GatedRecurrentLayer,
+    HistoryAverage,
+    RecBLR,
+    RecBLRConfig,
+    RecBLRLayer,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +74,45 @@ def test_the_layer_is_the_papers():
     torch.testing.assert_close(layer(x), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_the_layer_adds_an_average_of_its_inputs():
+    plain = RecBLRLayer(6).eval().double()
+    layer = RecBLRLayer(6, history_average=True).eval().double()
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    average = layer.recurrent.average
+    x = torch.randn(2, 7, 6, dtype=torch.float64)
+    expected = plain.recurrent(x)[0] + average(x)[0]
+    torch.testing.assert_close(layer.recurrent(x)[0], expected, rtol=1e-12, atol=1e-12)
+    assert (average(x)[0].abs() > 1e-3).all()
+    # Each in float32 under 16 bits: 0.999 would be 1, and the average of ones 0.
+    with torch.no_grad():
+        average.decay.fill_(7.0)
+        average.weight.fill_(1.0)
+    ones, state = average.bfloat16()(torch.ones(1, 4000, 6, dtype=torch.bfloat16))
+    assert state.dtype == torch.float32
+    assert ones.dtype == torch.bfloat16
+    assert 0.9 < ones[0, -1, 0] < 1
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=4), st.booleans())
+def test_the_average_is_its_recurrence(lengths, with_state):
+    average = HistoryAverage(3).double()
+    with torch.no_grad():
+        average.decay.normal_()
+        average.weight.normal_()
+    x = torch.randn(sum(lengths), 3, dtype=torch.float64)
+    initial = torch.randn(len(lengths), 3, dtype=torch.float64) if with_state else None
+    offsets = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()])
+    out, final = average(x, initial=initial, offsets=offsets)
+    kept = torch.sigmoid(average.decay)
+    for s in range(len(lengths)):
+        m = torch.zeros(3, dtype=torch.float64) if initial is None else initial[s]
+        for t in range(int(offsets[s]), int(offsets[s + 1])):
+            m = kept * m + (1 - kept) * x[t]
+            torch.testing.assert_close(out[t], average.weight * m, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(final[s], m, rtol=1e-12, atol=1e-12)
+
+
 @settings(max_examples=25)
 @given(st.data())
 def test_any_split_of_a_history_into_chunks_gives_the_same(data):
@@ -82,6 +129,7 @@ def test_any_split_of_a_history_into_chunks_gives_the_same(data):
     for layer_state, layer_end in zip(state, end, strict=True):
         close(layer_state.conv, layer_end.conv)
         close(layer_state.hidden, layer_end.hidden)
+        close(layer_state.average, layer_end.average)
 
 
 @settings(max_examples=15)
@@ -100,7 +148,17 @@ def test_one_event_at_a_time_equals_the_whole_pass(length, switch):
 
 
 @pytest.mark.parametrize(
-    "layer", [BDLRU(5), CausalConv1d(5, 4), CausalConv1d(5, 1), GatedRecurrentLayer(5), RecBLRLayer(5)]
+    "layer",
+    [
+        BDLRU(5),
+        CausalConv1d(5, 4),
+        CausalConv1d(5, 1),
+        HistoryAverage(5),
+        GatedRecurrentLayer(5),
+        GatedRecurrentLayer(5, history_average=True),
+        RecBLRLayer(5),
+        RecBLRLayer(5, history_average=True),
+    ],
 )
 def test_every_layer_steps_as_it_runs(layer):
     layer.eval()
@@ -139,6 +197,7 @@ def test_packed_and_padded_equal_each_history_alone(lengths, with_state):
         for layer, layer_state in enumerate(ends):
             close(layer_state.hidden, torch.cat([end[layer].hidden for _, end in alone]))
             close(layer_state.conv, torch.cat([end[layer].conv for _, end in alone]))
+            close(layer_state.average, torch.cat([end[layer].average for _, end in alone]))
 
 
 def test_gradients_do_not_pass_padding():

@@ -28,7 +28,8 @@ SWITCHES: dict[str, tuple[Differences, dict[str, Any]]] = {
 def pair(differences: Differences, layers: int = 2, **options: Any) -> tuple[ReleasedRecBLR, RecBLR]:
     """The re-statement and our model with the same weights, in float64 and evaluation mode."""
     theirs = lively(ReleasedRecBLR(N_ITEMS, WIDTH, layers, differences=differences).double()).eval()
-    ours = RecBLR(N_ITEMS - 1, RecBLRConfig(d_model=WIDTH, num_layers=layers, **options)).double().eval()
+    config = RecBLRConfig(d_model=WIDTH, num_layers=layers, history_average=False, **options)
+    ours = RecBLR(N_ITEMS - 1, config).double().eval()
     adopt_released(ours, theirs.state_dict())
     return theirs, ours
 
@@ -182,6 +183,7 @@ def test_released_sets_all_and_leaves_the_rest_to_the_caller() -> None:
         padding_leak=True,
         beta_epsilon=1e-8,
         lambda_init="linspace",
+        history_average=False,
     )
     assert RecBLRConfig.released(200, lambda_init="uniform").lambda_init == "uniform"
 

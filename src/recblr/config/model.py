@@ -77,11 +77,12 @@ class RecurrentConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RecBLRConfig(RecurrentConfig):
-    """RecBLR's hyper-parameters; the defaults are the paper's (ML-1M's dropout), but for `ffn_dropout`.
+    """RecBLR's hyper-parameters; the defaults are the paper's (ML-1M's dropout), but for the last two.
 
-    The last four are what the authors' released code does otherwise than the paper.  `ffn_dropout` is on in
-    both, since it ranks better (docs/results.md); the other three are there to reproduce that code and its
-    checkpoints, not to improve on the paper, and :meth:`released` sets them.
+    `history_average` and `ffn_dropout` rank better than the paper's model without (docs/results.md); the
+    authors' released code has the second only.  `padding_leak`, `beta_epsilon` and `lambda_init` are what
+    that code does otherwise than the paper: they are there to reproduce it and its checkpoints, not to
+    improve on the paper.  :meth:`released` sets all but `ffn_dropout`.
 
     num_layers: number of RecBLR blocks.
     expand: the recurrence runs in a width of expand * d_model.
@@ -98,6 +99,8 @@ class RecBLRConfig(RecurrentConfig):
         code's, spaces Lambda evenly instead, which puts half of the channels above 0.989.
     ffn_dropout: probability of one more dropout after the feed-forward network's SiLU; None is dropout's,
         as in the released code, and 0 is the paper's.
+    history_average: whether each layer adds a learned moving average of its inputs to its recurrence's
+        output (:class:`recblr.nn.HistoryAverage`); the paper's does not.
     """
 
     d_conv: int = _option(4, "Width of the causal convolution; for recblr only.")
@@ -106,6 +109,9 @@ class RecBLRConfig(RecurrentConfig):
     lambda_init: LambdaInit = _option("uniform", "uniform in alpha, or linspace as in the authors' code.")
     ffn_dropout: float | None = _option(
         None, "Dropout inside the feed-forward network; by default as --dropout. For recblr only."
+    )
+    history_average: bool = _option(
+        True, "Add a moving average of the history in every layer, which the paper has not. For recblr only."
     )
 
     def __post_init__(self) -> None:
@@ -130,6 +136,7 @@ class RecBLRConfig(RecurrentConfig):
             "padding_leak": True,
             "beta_epsilon": RELEASED_BETA_EPSILON,
             "lambda_init": "linspace",
+            "history_average": False,
         }
         return cls(max_length=max_length, **{**released, **others})
 

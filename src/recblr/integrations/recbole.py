@@ -30,10 +30,11 @@ expand                    the recurrence's width in multiples of hidden_size, 2
 d_conv                    how many events the convolution sees, 4
 dropout_prob              0.2
 ffn_dropout               inside the feed-forward networks, as dropout_prob; the paper has none
-released                  True: all that the authors' released code does otherwise than the paper
-padding_leak              the same three things, each alone; where given, they go before `released`:
+released                  True: the authors' released code, with all that it does otherwise than the paper
+padding_leak              what that decides, each alone; where given, they go before `released`:
 beta_epsilon              see :class:`recblr.nn.RecBLRConfig`
 lambda_init
+history_average           on unless `released`; the paper has none
 ========================  =========================================================================
 
 Histories are packed, so padding costs nothing.  :meth:`RecBLR.to_recblr` is the way out of RecBole.
@@ -72,6 +73,7 @@ _SETTINGS = {
     "padding_leak": "padding_leak",
     "beta_epsilon": "beta_epsilon",
     "lambda_init": "lambda_init",
+    "history_average": "history_average",
 }
 
 
@@ -156,7 +158,7 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
 
 
 def _model_config(config: Any) -> RecBLRConfig:
-    """The model's hyper-parameters among RecBole's settings; those that are absent are the paper's."""
+    """The model's hyper-parameters among RecBole's settings; those that are absent have our defaults."""
     settings = {ours: config[theirs] for theirs, ours in _SETTINGS.items() if config[theirs] is not None}
     make = RecBLRConfig.released if config["released"] else RecBLRConfig
     try:

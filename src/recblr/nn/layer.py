@@ -12,6 +12,7 @@ from recblr.nn import checks
 from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.dropout import Dropout
+from recblr.nn.history_average import HistoryAverage
 from recblr.nn.padding import pack, unpack, valid_positions
 
 LAYER_NORM_EPS = 1e-12
@@ -21,11 +22,13 @@ class LayerState(NamedTuple):
     """What a layer remembers of B histories: constant in size, however long they are.
 
     conv: ``(B, K - 1, H)``, the convolution's last inputs, oldest first. hidden: ``(B, H)``, the recurrence's
-    state. H is the inner width, ``expand * d_model``; float32, or float64 for a float64 model.
+    state. H is the inner width, ``expand * d_model``. average: ``(B, D)``, the history average's, or
+    ``(B, 0)`` where there is none. All in float32, or float64 for a float64 model.
     """
 
     conv: Tensor
     hidden: Tensor
+    average: Tensor
 
 
 class SplitLinear(nn.Linear):
@@ -39,7 +42,8 @@ class SplitLinear(nn.Linear):
 class GatedRecurrentLayer(nn.Module):
     """Projection, causal convolution, BD-LRU and output gate (Alg. 1 of arXiv 2406.12580).
 
-    ``x, z = W_in u;  y = BDLRU(SiLU(Conv1d(x)));  out = W_out (y * SiLU(z))``
+    ``x, z = W_in u;  y = BDLRU(SiLU(Conv1d(x)));  out = W_out (y * SiLU(z))``, and with a history average
+    ``out + average(u)``.
 
     Args:
         d_model: width D of input and output.
@@ -50,6 +54,7 @@ class GatedRecurrentLayer(nn.Module):
             left to a power of two, so that a sequence of 200 begins after 56 such steps.  The paper
             has none.
         beta_epsilon, lambda_init: see :class:`BDLRU`.
+        history_average: add a :class:`HistoryAverage` of the input, which the paper has not.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class GatedRecurrentLayer(nn.Module):
         padding_steps: int = 0,
         beta_epsilon: float = 0.0,
         lambda_init: LambdaInit = "uniform",
+        history_average: bool = False,
     ) -> None:
         super().__init__()
         if padding_steps < 0:
@@ -70,6 +76,7 @@ class GatedRecurrentLayer(nn.Module):
         self.conv1d = CausalConv1d(self.d_inner, d_conv)
         self.bdlru = BDLRU(self.d_inner, beta_epsilon=beta_epsilon, lambda_init=lambda_init)
         self.output = nn.Linear(self.d_inner, d_model, bias=False)
+        self.average = HistoryAverage(d_model) if history_average else None
 
     def forward(
         self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
@@ -85,7 +92,11 @@ class GatedRecurrentLayer(nn.Module):
             state = self._after_padding(x, offsets)
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
         y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets)
-        return self.output(y), LayerState(conv, hidden)
+        out, average = self.output(y), hidden.new_empty(hidden.shape[0], 0)
+        if self.average is not None:
+            recent, average = self.average(u, initial=state.average if state else None, offsets=offsets)
+            out = out + recent
+        return out, LayerState(conv, hidden, average)
 
     def step(self, u_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """One event of each sequence: u_t ``(B, D)``; returns the output ``(B, D)`` and the new state."""
@@ -97,7 +108,8 @@ class GatedRecurrentLayer(nn.Module):
         sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
         padded, conv = self.conv1d(x.new_zeros(1, self.padding_steps, self.d_inner))
         _, hidden = self.bdlru(padded)
-        return LayerState(conv.expand(sequences, -1, -1), hidden.expand(sequences, -1))
+        average = hidden.new_zeros(sequences, self.d_model if self.average is not None else 0)
+        return LayerState(conv.expand(sequences, -1, -1), hidden.expand(sequences, -1), average)
 
 
 class PositionwiseFeedForward(nn.Module):
@@ -134,7 +146,7 @@ class RecBLRLayer(nn.Module):
         ffn_expand: the feed-forward network's width is ``ffn_expand * D``.
         ffn_dropout: probability of the dropout after the feed-forward network's SiLU, which the authors'
             released code has (with dropout's probability) and the paper has not.
-        padding_steps: see :class:`GatedRecurrentLayer`.
+        padding_steps, history_average: see :class:`GatedRecurrentLayer`.
         beta_epsilon, lambda_init: see :class:`BDLRU`.
 
     Raises:
@@ -153,6 +165,7 @@ class RecBLRLayer(nn.Module):
         padding_steps: int = 0,
         beta_epsilon: float = 0.0,
         lambda_init: LambdaInit = "uniform",
+        history_average: bool = False,
     ) -> None:
         super().__init__()
         # For its checks.
@@ -173,6 +186,7 @@ class RecBLRLayer(nn.Module):
             padding_steps=padding_steps,
             beta_epsilon=beta_epsilon,
             lambda_init=lambda_init,
+            history_average=history_average,
         )
         self.layer_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.ffn = PositionwiseFeedForward(d_model, round(ffn_expand * d_model), ffn_dropout)

@@ -14,12 +14,14 @@ State = tuple[LayerState, ...]
 class RecBLR(NextItemModel):
     """The sequential recommender RecBLR (arXiv 2406.12580): eq. 1, Alg. 1, Fig. 2 and eq. 2.
 
+    By default its layers have a :class:`HistoryAverage` too, which the paper's have not.
+
     Items are integers ``0 <= item < num_items``.  There is no padding item: histories of different
     lengths are packed, or padded on the right and given with ``lengths``.
 
     Args:
         num_items: size V of the catalogue.
-        config: hyper-parameters; the paper's where None.
+        config: hyper-parameters; the defaults of :class:`RecBLRConfig` where None.
     """
 
     config: RecBLRConfig
@@ -41,6 +43,7 @@ class RecBLR(NextItemModel):
                 padding_steps=config.padding_steps,
                 beta_epsilon=config.beta_epsilon,
                 lambda_init=config.lambda_init,
+                history_average=config.history_average,
             )
             for _ in range(config.num_layers)
         )
