@@ -17,7 +17,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+DEV_BUILD := build/check
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
+CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
 .PHONY: demo test lint types cpp-test cuda-check py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
 
@@ -33,10 +35,10 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	$(PIP) -C cmake.define.RECBLR_CUDA=OFF .
 	@touch $@
 
-# At once with what development needs: compiling it a second time would take as long as the first.
-$(VENV)/.dev: $(BIN)/python $(SOURCES)
-	@echo "installing recblr and its dependencies into $(VENV) …"
-	$(PIP) $(ONE_ARCHITECTURE) '.[dev]'
+# At once with what development needs, and with the C++ tests: compiling it a second time would take as long as the first.
+$(VENV)/.dev: $(BIN)/python $(SOURCES) $(CPP_TESTS)
+	@echo "installing recblr and its dependencies into $(VENV), and compiling the C++ tests …"
+	$(PIP) $(ONE_ARCHITECTURE) -C build-dir=$(DEV_BUILD) -C cmake.define.RECBLR_TESTS=ON '.[dev]'
 	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
@@ -58,12 +60,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 cpp-test: $(VENV)/.dev
-	$(BIN)/cmake -S . -B build/tests -G Ninja -DRECBLR_TESTS=ON -DRECBLR_CUDA=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build-tests.log \
-	  || { cat build-tests.log; exit 1; }
-	@rm -f build-tests.log
-	$(BIN)/cmake --build build/tests --target test_scan test_fused test_elementary cuda_on_host
-	$(BIN)/ctest --test-dir build/tests --output-on-failure -j $$(nproc)
+	$(BIN)/ctest --test-dir $(DEV_BUILD) --output-on-failure -j $$(nproc)
 
 cuda-check: $(VENV)/.dev
 	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)
@@ -84,9 +81,12 @@ isa-test: $(VENV)/.dev
 	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa $(PYTEST) $(ISA_TESTS); \
 	done
 
-bench-cycles: cpp-test
-	@$(BIN)/cmake --build build/tests --target cycles
-	@for isa in x86-64-v4 x86-64-v3 baseline; do RECBLR_ISA=$$isa build/tests/tests/cpp/cycles; done
+bench-cycles: $(VENV)/.dev
+	$(BIN)/cmake -S . -B build/cycles -G Ninja -DRECBLR_TESTS=ON -DRECBLR_CUDA=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) -DPython_EXECUTABLE=$(abspath $(BIN))/python > build/cycles.log \
+	  || { cat build/cycles.log; exit 1; }
+	@$(BIN)/cmake --build build/cycles --target cycles
+	@for isa in x86-64-v4 x86-64-v3 baseline; do RECBLR_ISA=$$isa build/cycles/tests/cpp/cycles; done
 
 # RecBole's dependencies contradict ours in nothing, but hold NumPy and pandas back, and Python at 3.11.
 RECBOLE_VENV := .venv-recbole
