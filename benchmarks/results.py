@@ -1,7 +1,8 @@
 """Puts a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
 
 python benchmarks/results.py RUN/report.json ml-1m          take a report in, under that name
-python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row more in ml-1m's table
+python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row more in ml-1m's table; so are
+                                                            other epochs', and those of the paper's layers
 python benchmarks/results.py                                draw and write everything again
 """
 
@@ -35,14 +36,20 @@ def take(report_file, name):
 
 
 def beside(name):
-    """{label: report} of what else was trained on the data of that report: other models, or other epochs."""
+    """{label: report} of what else was trained on the data of that report, and how it differs."""
     epochs = read_report(RESULTS / f"{name}.json")["training"]["epochs"]
-    others = {}
-    for file in sorted(RESULTS.glob(f"{name}.*.json")):
-        report = read_report(file)
-        theirs = report["training"]["epochs"]
-        others[report["model"]["name"] + (f" of {theirs} epochs" if theirs != epochs else "")] = report
-    return others
+    reports = [read_report(file) for file in sorted(RESULTS.glob(f"{name}.*.json"))]
+    return {_label(report, epochs): report for report in reports}
+
+
+def _label(report, epochs):
+    """The model's name, with the paper's layers and other epochs than those in words."""
+    model, theirs = report["model"], report["training"]["epochs"]
+    # Reports from before there was an average of the history do not mention it.
+    plain = model.get("model") == "recblr" and not model.get("history_average", False)
+    words = [model["name"]]
+    words += [f"of {theirs} epochs"] * (theirs != epochs) + ["without average"] * plain
+    return " ".join(words)
 
 
 def cost(report):

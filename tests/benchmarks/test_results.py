@@ -31,12 +31,12 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def run_of(model: str, epochs: int) -> dict[str, Any]:
-    """A report of one seed."""
+def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:
+    """A report of one seed; others: of the model."""
     return {
         **report(),
         "curve": CURVE,
-        "model": {"name": model},
+        "model": {"name": model, "model": model.lower(), **others},
         "training": {"epochs": epochs},
         "machine": {"torch_threads": 2},
         "seconds": {"train": 600.0, "validate": 60.0},
@@ -74,14 +74,22 @@ def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
 
 def test_other_models_and_other_epochs_are_rows_of_the_same_table(page: Path, tmp_path: Path) -> None:
     runs = {
-        "ml-1m": run_of("RecBLR", epochs=36),
+        "ml-1m": run_of("RecBLR", epochs=36, history_average=True),
         "ml-1m.sasrec": run_of("SASRec", epochs=36),
-        "ml-1m.short": run_of("RecBLR", epochs=12),
+        "ml-1m.short": run_of("RecBLR", epochs=12, history_average=True),
+        "ml-1m.plain": run_of("RecBLR", epochs=36, history_average=False),
+        "ml-1m.old": run_of("RecBLR", epochs=24),
     }
     for name, made in runs.items():
         write_report(made, tmp_path / "report.json")
         results.take(tmp_path / "report.json", name)
     results.refresh()
-    for label in ("**RecBLR**", "SASRec", "RecBLR of 12 epochs"):
+    for label in (
+        "**RecBLR**",
+        "SASRec",
+        "RecBLR of 12 epochs",
+        "RecBLR without average",
+        "RecBLR of 24 epochs without average",
+    ):
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]
