@@ -216,6 +216,16 @@ def test_a_report_of_a_seed_from_before_its_end_is_not_taken(shop: Path) -> None
     assert read_report(file)["ours"] == whole["ours"]
 
 
+def test_a_baseline_takes_the_recipe_too(shop: Path) -> None:
+    options = ["--model", "sasrec", "--num-heads", "4", "--epochs", "1", "--k-core", "0", "--seeds", "1"]
+    succeeds("reproduce", "ml-1m", "--data", "shop.inter", *options, "--out", "out")
+    report = read_report("out/report.json")
+    assert report["model"]["name"] == "SASRec"
+    assert {key: entry["here"] for key, entry in report["recipe"]["differs"].items()} == {
+        "model": "sasrec", "num-heads": 4, "max-length": 200, "epochs": 1, "k-core": 0,
+    }  # fmt: skip
+
+
 def test_what_differs_from_the_recipe_is_listed(shop: Path) -> None:
     options = ["--k-core", "0", "--seeds", "1", "--seed", "4", "--checkpoint-minutes", "0"]
     out = succeeds("reproduce", "beauty", "--data", "shop.inter", "--epochs", "1", *options, "--out", "out")

@@ -155,6 +155,8 @@ def _differing(chosen: Recipe, config: TrainingConfig, reading: DataConfig) -> M
         TrainingConfig.from_options(dict(chosen.options)).as_options()
         | DataConfig.from_options(dict(chosen.options)).as_options()
     )
+    for key in here.keys() - of_recipe.keys():  # another model's own
+        of_recipe[key] = OPTIONS[key].default
     return {
         key: {"recipe": of_recipe[key], "here": value}
         for key, value in here.items()
