@@ -81,7 +81,7 @@ def table(report, others):
 
 def draw(report, others, path):
     """Validation by epoch of every seed, and the test figures as bars."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     plot_learning(left, report)
     left.set_title("learning")
     note = f"training of a seed:\n{cost(report)}"
@@ -93,11 +93,12 @@ def draw(report, others, path):
     }
     for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
-        bars = right.bar([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
-        right.bar_label(bars, fmt="%.3f", padding=2)
-    right.set_xticks(range(len(rows)), rows)
-    right.margins(y=0.12)
-    right.set(ylabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
+        bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
+        right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
+    right.set_yticks(range(len(rows)), [label.replace(" without", "\nwithout") for label in rows])
+    right.invert_yaxis()
+    right.margins(x=0.15)
+    right.set(xlabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
     right.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
         f"{report['dataset']['name']}: {report['dataset']['users']:,} users,"
