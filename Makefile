@@ -11,13 +11,14 @@
 
 # Where there is nvcc, CUDA kernels are built for one architecture; wheels get them for all that are served.
 CUDA_ARCHITECTURES ?= 90
-ONE_ARCHITECTURE = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)
 ALL_ARCHITECTURES := -C cmake.define.RECBLR_CUDA_ARCHITECTURES=
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 DEV_BUILD := build/check
+# What everything but the demo is built with, so that one build serves all.
+DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C build-dir=$(DEV_BUILD) -C cmake.define.RECBLR_TESTS=ON
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
@@ -38,7 +39,7 @@ $(VENV)/.installed: $(BIN)/python $(SOURCES)
 # At once with what development needs, and with the C++ tests: compiling it a second time would take as long as the first.
 $(VENV)/.dev: $(BIN)/python $(SOURCES) $(CPP_TESTS)
 	@echo "installing recblr and its dependencies into $(VENV), and compiling the C++ tests …"
-	$(PIP) $(ONE_ARCHITECTURE) -C build-dir=$(DEV_BUILD) -C cmake.define.RECBLR_TESTS=ON '.[dev]'
+	$(PIP) $(DEV_OPTIONS) '.[dev]'
 	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
@@ -131,7 +132,7 @@ sanitize: $(VENV)/.dev
 
 # The peers, which nothing else needs.
 $(VENV)/.bench: $(VENV)/.dev
-	$(PIP) $(ONE_ARCHITECTURE) '.[bench]'
+	$(PIP) $(DEV_OPTIONS) '.[bench]'
 	@touch $@
 
 bench: $(VENV)/.bench

@@ -38,8 +38,14 @@ def take(report_file, name):
 def beside(name):
     """{label: report} of what else was trained on the data of that report, and how it differs."""
     epochs = read_report(RESULTS / f"{name}.json")["training"]["epochs"]
-    reports = [read_report(file) for file in sorted(RESULTS.glob(f"{name}.*.json"))]
-    return {_label(report, epochs): report for report in reports}
+    others = {}
+    for file in sorted(RESULTS.glob(f"{name}.*.json")):
+        report = read_report(file)
+        label = _label(report, epochs)
+        if label in others:
+            raise ValueError(f"{file} would replace another row of {name}'s table, {label!r}; remove either")
+        others[label] = report
+    return others
 
 
 def _label(report, epochs):

@@ -93,3 +93,6 @@ def test_other_models_and_other_epochs_are_rows_of_the_same_table(page: Path, tm
     ):
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]
+    results.take(tmp_path / "results" / "ml-1m.plain.json", "ml-1m.twice")
+    with pytest.raises(ValueError, match="another row of ml-1m's table, 'RecBLR without average'"):
+        results.refresh()

@@ -1,5 +1,7 @@
 """Layers: one event at a time equals the whole pass, padding never leaks, the paper's shapes and starts."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,7 +85,7 @@ def test_the_layer_adds_an_average_of_its_inputs():
     expected = plain.recurrent(x)[0] + average(x)[0]
     torch.testing.assert_close(layer.recurrent(x)[0], expected, rtol=1e-12, atol=1e-12)
     assert (average(x)[0].abs() > 1e-3).all()
-    # Each in float32 under 16 bits: 0.999 would be 1, and the average of ones 0.
+    # In float32 under 16 bits, where 0.999 would be 1 and the average of ones 0.
     with torch.no_grad():
         average.decay.fill_(7.0)
         average.weight.fill_(1.0)
@@ -91,6 +93,23 @@ def test_the_layer_adds_an_average_of_its_inputs():
     assert state.dtype == torch.float32
     assert ones.dtype == torch.bfloat16
     assert 0.9 < ones[0, -1, 0] < 1
+
+
+def test_a_decay_that_rounds_to_one_still_lets_the_new_in():
+    average = HistoryAverage(2)
+    with torch.no_grad():
+        average.decay.fill_(20.0)
+    expected = torch.full((1, 2), math.exp(-20))
+    torch.testing.assert_close(average(torch.ones(1, 1, 2))[1], expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_state_of_a_layer_with_another_average_is_refused(has):
+    x = torch.randn(2, 3, 4)
+    _, other = GatedRecurrentLayer(4, history_average=not has)(x)
+    which = "a history average" if has else "no history average"
+    with pytest.raises(ValueError, match=f"the layer, which has {which}"):
+        GatedRecurrentLayer(4, history_average=has)(x, state=other)
 
 
 @settings(max_examples=40)

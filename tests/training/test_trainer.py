@@ -44,7 +44,7 @@ def test_it_learns_what_popularity_cannot_know(tmp_path: Path) -> None:
     train(dataset, run, tiny_config(epochs=10))
     losses = [record.loss for record in run.log()]
     # It starts at the loss of knowing nothing, and ends well below it.
-    assert losses[0] == pytest.approx(math.log(dataset.num_items), rel=0.05)
+    assert 0.95 < losses[0] / math.log(dataset.num_items) < 1.03
     assert losses[-1] < losses[0] - 0.8
     assert all(after < before for before, after in pairwise(losses[:7]))
 

@@ -55,8 +55,9 @@ class HistoryAverage(nn.Module):
         checks.last_axis("x", x, self.channels, "channels")
         # In 16 bits, a decay near 1 would be 1.
         exact = x.to(accumulation_dtype(x.dtype))
-        kept = torch.sigmoid(self.decay.to(exact.dtype))
-        m, final = scan_with_final(kept.expand_as(exact), (1 - kept) * exact, initial, offsets)
+        decay = self.decay.to(exact.dtype)
+        new = torch.sigmoid(-decay)  # 1 - a, without the rounding of an a near 1
+        m, final = scan_with_final(torch.sigmoid(decay).expand_as(exact), new * exact, initial, offsets)
         return (self.weight.to(exact.dtype) * m).to(x.dtype), final
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -87,16 +87,19 @@ class GatedRecurrentLayer(nn.Module):
         Raises ValueError for a shape, dtype, offset or state that does not fit.
         """
         checks.last_axis("the input", u, self.d_model, "d_model")
+        if state is not None and (state.average.shape[-1] == 0) != (self.average is None):
+            has = "no history average" if self.average is None else "a history average"
+            raise ValueError(f"the state does not fit the layer, which has {has}: give a state of its own")
         x, z = self.input(u)
         if state is None and self.padding_steps:
             state = self._after_padding(x, offsets)
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
         y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets)
-        out, average = self.output(y), hidden.new_empty(hidden.shape[0], 0)
-        if self.average is not None:
-            recent, average = self.average(u, initial=state.average if state else None, offsets=offsets)
-            out = out + recent
-        return out, LayerState(conv, hidden, average)
+        out = self.output(y)
+        if self.average is None:
+            return out, LayerState(conv, hidden, hidden.new_empty(hidden.shape[0], 0))
+        recent, average = self.average(u, initial=state.average if state else None, offsets=offsets)
+        return out + recent, LayerState(conv, hidden, average)
 
     def step(self, u_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """One event of each sequence: u_t ``(B, D)``; returns the output ``(B, D)`` and the new state."""
