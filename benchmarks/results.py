@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from recblr.errors import InputError
 from recblr.evaluation import read_report, write_report
 from recblr.evaluation.report_picture import MASKINGS, METRIC, plot_learning
 from recblr.evaluation.report_table import with_spread
@@ -37,24 +38,27 @@ def take(report_file, name):
 
 def beside(name):
     """{label: report} of what else was trained on the data of that report, and how it differs."""
-    epochs = read_report(RESULTS / f"{name}.json")["training"]["epochs"]
-    others = {}
+    main, others = read_report(RESULTS / f"{name}.json"), {}
     for file in sorted(RESULTS.glob(f"{name}.*.json")):
         report = read_report(file)
-        label = _label(report, epochs)
+        label = _label(report, main)
         if label in others:
             raise ValueError(f"{file} would replace another row of {name}'s table, {label!r}; remove either")
         others[label] = report
     return others
 
 
-def _label(report, epochs):
-    """The model's name, with the paper's layers and other epochs than those in words."""
-    model, theirs = report["model"], report["training"]["epochs"]
-    # Reports from before there was an average of the history do not mention it.
-    plain = model.get("model") == "recblr" and not model.get("history_average", False)
+def _label(report, main):
+    """The model's name, with what is otherwise than in the main report in words, and the paper's layers."""
+    model, epochs = report["model"], report["training"]["epochs"]
     words = [model["name"]]
-    words += [f"of {theirs} epochs"] * (theirs != epochs) + ["without average"] * plain
+    if epochs != main["training"]["epochs"]:
+        words.append(f"of {epochs} epochs")
+    if model["dropout"] != main["model"]["dropout"]:
+        words.append(f"with dropout {model['dropout']}")
+    # Reports from before there was an average of the history do not mention it.
+    if model["model"] == "recblr" and not model.get("history_average", False):
+        words.append("without average")
     return " ".join(words)
 
 
@@ -130,8 +134,11 @@ def refresh():
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        take(*sys.argv[1:])
-    elif len(sys.argv) != 1:
+    if len(sys.argv) not in (1, 3):
         sys.exit(__doc__)
-    refresh()
+    try:
+        if len(sys.argv) == 3:
+            take(*sys.argv[1:])
+        refresh()
+    except InputError as error:
+        sys.exit(str(error))

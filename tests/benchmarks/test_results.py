@@ -36,7 +36,7 @@ def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:
     return {
         **report(),
         "curve": CURVE,
-        "model": {"name": model, "model": model.lower(), **others},
+        "model": {"name": model, "model": model.lower(), "dropout": 0.2, **others},
         "training": {"epochs": epochs},
         "machine": {"torch_threads": 2},
         "seconds": {"train": 600.0, "validate": 60.0},
@@ -72,13 +72,14 @@ def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
     assert row(page.read_text(), "**RecBLR**, unseen items") == [*["0.2500"] * 5, "11 min, 2 threads"]
 
 
-def test_other_models_and_other_epochs_are_rows_of_the_same_table(page: Path, tmp_path: Path) -> None:
+def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, tmp_path: Path) -> None:
     runs = {
         "ml-1m": run_of("RecBLR", epochs=36, history_average=True),
         "ml-1m.sasrec": run_of("SASRec", epochs=36),
         "ml-1m.short": run_of("RecBLR", epochs=12, history_average=True),
         "ml-1m.plain": run_of("RecBLR", epochs=36, history_average=False),
         "ml-1m.old": run_of("RecBLR", epochs=24),
+        "ml-1m.quick": run_of("RecBLR", epochs=6, history_average=True, dropout=0.1),
     }
     for name, made in runs.items():
         write_report(made, tmp_path / "report.json")
@@ -90,6 +91,7 @@ def test_other_models_and_other_epochs_are_rows_of_the_same_table(page: Path, tm
         "RecBLR of 12 epochs",
         "RecBLR without average",
         "RecBLR of 24 epochs without average",
+        "RecBLR of 6 epochs with dropout 0.1",
     ):
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]
