@@ -61,6 +61,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ndcg@20": 0.2161,
             "mrr@20": 0.1547,
         },
+        options={"epochs": 24},
     ),
     "beauty": Recipe(
         title="Amazon Beauty",
