@@ -105,7 +105,7 @@ def draw(report, others, path):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
         bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    right.set_yticks(range(len(rows)), [label.replace(" without", "\nwithout") for label in rows])
+    right.set_yticks(range(len(rows)), [label.replace(" with", "\nwith") for label in rows])
     right.invert_yaxis()
     right.margins(x=0.15)
     right.set(xlabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
