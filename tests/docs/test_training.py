@@ -226,7 +226,7 @@ def test_reproducing_the_paper(
         # [/reproduced]
     assert list(ours["seeds"]) == ["0", "1", "2"]
     assert theirs == 0.1901
-    assert changed["epochs"] == {"recipe": 36, "here": 1}
+    assert changed["epochs"] == {"recipe": RECIPES["ml-1m"].options["epochs"], "here": 1}
 
 
 def test_recommending(shop: Path) -> None:
