@@ -28,22 +28,28 @@ BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 
 
 def take(report_file, name):
-    """Keep a report in docs/results with the paper's figures under a root of their own."""
-    report = read_report(report_file)
+    """Keep a report in docs/results with the paper's figures under a root of their own.
+
+    Raises InputError, and keeps nothing, where docs/results.md has no place for its table.
+    """
+    report, mark = read_report(report_file), BEGIN.format(name.split(".")[0])
+    page = DOCS / "results.md"
+    if mark not in page.read_text(encoding="utf-8"):
+        raise InputError(f"{page} has no place for the table of {name}: write {mark} and {END} into it")
     if name in RECIPES:
         report["paper"] = RECIPES[name].paper()
     RESULTS.mkdir(exist_ok=True)
     write_report(report, RESULTS / f"{name}.json")
 
 
-def beside(name):
-    """{label: report} of what else was trained on the data of that report, and how it differs."""
-    main, others = read_report(RESULTS / f"{name}.json"), {}
+def beside(name, main):
+    """{label: report} of what else was trained on the data of that main report, and how it differs."""
+    others = {}
     for file in sorted(RESULTS.glob(f"{name}.*.json")):
         report = read_report(file)
         label = _label(report, main)
         if label in others:
-            raise ValueError(f"{file} would replace another row of {name}'s table, {label!r}; remove either")
+            raise InputError(f"{file} would replace another row of {name}'s table, {label!r}; remove either")
         others[label] = report
     return others
 
@@ -126,7 +132,8 @@ def refresh():
         name = file.stem
         if "." in name:  # has its rows in another's table
             continue
-        report, others = read_report(file), beside(name)
+        report = read_report(file)
+        others = beside(name, report)
         draw(report, others, file.with_suffix(".png"))
         before, rest = text.split(BEGIN.format(name), 1)
         text = before + BEGIN.format(name) + f"\n{table(report, others)}\n" + END + rest.split(END, 1)[1]

@@ -50,4 +50,5 @@ def test_the_results_page_shows_its_reports(file):
     pytest.importorskip("matplotlib")
     results = _program(ROOT / "benchmarks" / "results.py")
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert results.table(read_report(file), results.beside(file.stem)) in page
+    report = read_report(file)
+    assert results.table(report, results.beside(file.stem, report)) in page

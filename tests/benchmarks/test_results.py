@@ -12,6 +12,7 @@ from evaluation.reports import report
 from evaluation.test_report_picture import CURVE
 from evaluation.test_seeds import combined, of_seed
 
+from recblr.errors import InputError
 from recblr.evaluation import write_report
 
 pytest.importorskip("matplotlib", reason="pictures take matplotlib, the extra `plot`")
@@ -96,5 +97,13 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]
     results.take(tmp_path / "results" / "ml-1m.plain.json", "ml-1m.twice")
-    with pytest.raises(ValueError, match="another row of ml-1m's table, 'RecBLR without average'"):
+    with pytest.raises(InputError, match="another row of ml-1m's table, 'RecBLR without average'"):
         results.refresh()
+
+
+def test_a_report_without_a_place_in_the_page_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
+    write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
+    for name in ("ml-100k", "ml-100k.sasrec"):
+        with pytest.raises(InputError, match=rf"no place for the table of {name}: write <!-- table:ml-100k"):
+            results.take(tmp_path / "report.json", name)
+    assert not (tmp_path / "results").exists()
