@@ -2,7 +2,8 @@
 
 Trains with options drawn by Optuna (TPE; trials below the median at their epoch are ended early), ranks the
 validation items after each epoch, and never ranks the test items.  The first trial is of the defaults and of
-what --fix says.  Everything drawn and measured is in OUT/search.json; interrupted, the same command goes on.
+what --fix says.  Everything drawn and measured is in OUT/search.json, and OUT/search.png shows it.
+Interrupted, the same command goes on; the trial under way is lost.
 Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--fix KEY=VALUE ...]
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 
 import optuna
+import search_picture
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -26,6 +28,7 @@ from recblr.cli.memory import keep_freed_memory
 from recblr.config import OPTIONS, TrainingConfig
 from recblr.console import TrainingDisplay
 from recblr.data import read_dataset
+from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation.machine import describe_machine
 from recblr.training import Run, train
@@ -41,6 +44,8 @@ SPACE = {
     "warmup": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.05]),
     "ema": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.99, 0.999]),
 }
+METRICS = "hr@10", "ndcg@10", "mrr@10"
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Pruning(Silent):
@@ -87,6 +92,11 @@ def objective(trial, dataset, fixed, folder, console):
                 TrainingConfig.from_options(options),
                 listener=Several([display, Pruning(trial)]),
             )
+    except InputError as error:
+        if not trial.number:
+            sys.exit(str(error))  # for want of data, or for what is fixed
+        console.print(str(error))  # diverged
+        raise optuna.TrialPruned from None
     finally:
         records = run.log() if run.log_file.exists() else []
         best = max(records, key=lambda record: record.valid["unmasked"][SELECT_BY], default=None)
@@ -98,13 +108,19 @@ def objective(trial, dataset, fixed, folder, console):
 
 
 def document(study, options, dataset):
-    trials = [
-        {"number": t.number, "state": t.state.name, "value": t.value, "options": t.params, **t.user_attrs}
-        for t in study.trials
-        if t.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    ]
+    trials = []
+    for trial in study.get_trials(states=DONE):
+        valid = trial.user_attrs["valid"]  # of the best epoch; None where the first diverged
+        if valid is not None:
+            valid = {root: {metric: leaves[metric] for metric in METRICS} for root, leaves in valid.items()}
+        head = {"number": trial.number, "state": trial.state.name, "options": trial.params}
+        trials.append(head | trial.user_attrs | {"valid": valid})
+    command = ["python benchmarks/search.py", Path(options.data).name, "--epochs", str(options.epochs)]
+    if options.fix:
+        command += ["--fix", *options.fix]
     return {
         "claim": __doc__.split("\n")[0],
+        "command": " ".join(command),
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
         "fixed": options.fix,
@@ -114,11 +130,19 @@ def document(study, options, dataset):
     }
 
 
+def keep(found, folder):
+    """Write search.json and search.png, each whole or not at all."""
+    with atomic_path(folder / "search.json") as draft:
+        draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    with atomic_path(folder / "search.png") as draft:
+        search_picture.draw(found, draft)
+
+
 def show(study, console, most=10):
     table = Table("trial", "valid NDCG@10", "epochs", "options", box=SIMPLE_HEAD)
-    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    done = study.get_trials(states=[TrialState.COMPLETE])
     for trial in sorted(done, key=lambda trial: -trial.value)[:most]:
-        drawn = ", ".join(f"{key} {value:.3g}" for key, value in trial.params.items())
+        drawn = ", ".join(f"{key} {value:.4g}" for key, value in trial.params.items())
         table.add_row(str(trial.number), f"{trial.value:.4f}", str(trial.user_attrs["epochs"]), drawn)
     console.print(table)
 
@@ -137,6 +161,8 @@ def main():
     console = Console()
     fixed = dict(map(fixed_option, options.fix)) | {"epochs": options.epochs}
     try:
+        if fixed.keys() >= SPACE.keys():
+            raise InputError("--fix leaves nothing to be drawn; fix fewer options")
         TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
     except InputError as error:
@@ -152,14 +178,19 @@ def main():
     )
     # By how many there are already: an interrupted search must not draw the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
-    if not study.trials:
-        study.enqueue_trial({key: OPTIONS[key].default for key in SPACE if key not in fixed})
+    defaults = {key: OPTIONS[key].default for key in SPACE if key not in fixed}
+    if all(trial.params != defaults for trial in study.get_trials(states=DONE)):
+        study.enqueue_trial(defaults)
     ends = monotonic() + 3600 * options.hours
-    while monotonic() < ends:
-        study.optimize(lambda trial: objective(trial, dataset, fixed, options.out, console), n_trials=1)
-        found = json.dumps(document(study, options, dataset), indent=2) + "\n"
-        (options.out / "search.json").write_text(found, encoding="utf-8")
-    show(study, console)
+    try:
+        while monotonic() < ends:
+            study.optimize(lambda trial: objective(trial, dataset, fixed, options.out, console), n_trials=1)
+            keep(document(study, options, dataset), options.out)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+    if study.get_trials(states=DONE):
+        keep(document(study, options, dataset), options.out)
+        show(study, console)
 
 
 if __name__ == "__main__":

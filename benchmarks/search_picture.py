@@ -1,0 +1,40 @@
+"""A search as a picture: what each option that was drawn did to the best validation NDCG@10."""
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE, GREY, RED = "#4477aa", "#bbbbbb", "#cc6677"
+
+
+def draw(found, path):
+    """Draw what search.json holds as PNG: a panel an option, a point a trial.
+
+    Hollow points are of trials that were ended early, at their best epoch; the dashed line is the first
+    trial's value, the defaults'.
+    """
+    trials = [trial for trial in found["trials"] if trial["valid"]]
+    keys = list(dict.fromkeys(key for trial in trials for key in trial["options"]))
+    figure = Figure(figsize=(2.6 * len(keys) + 0.6, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    values = [trial["valid"]["unmasked"]["ndcg@10"] for trial in trials]
+    best = max(range(len(values)), key=values.__getitem__)
+    for key, axes in zip(keys, panels, strict=True):
+        places = [trial["options"][key] for trial in trials]
+        if len({*places}) < 5:  # a choice: one place each
+            choices = sorted({*places})
+            axes.set_xticks(range(len(choices)), map(str, choices))
+            axes.margins(x=0.3)
+            places = [choices.index(place) for place in places]
+        elif key == "learning-rate":
+            axes.set_xscale("log")
+        for place, value, trial in zip(places, values, trials, strict=True):
+            edge, inside = (BLUE, BLUE) if trial["state"] == "COMPLETE" else (GREY, "none")
+            axes.scatter(place, value, s=22, edgecolor=edge, color=inside)
+        axes.scatter(places[best], values[best], s=90, edgecolor=RED, color="none", linewidth=1.5)
+        axes.axhline(values[0], color=GREY, linestyle="--", linewidth=1, zorder=0)
+        axes.set_xlabel(key)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("validation NDCG@10")
+    figure.suptitle(f"{found['dataset']}: {len(trials)} trials of up to {found['epochs']} epochs")
+    figure.savefig(path, format="png", dpi=120)

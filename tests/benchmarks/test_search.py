@@ -1,0 +1,90 @@
+"""A search for a recipe: what it keeps, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.harness import BENCHMARKS
+
+pytest.importorskip("optuna", reason="searches take optuna, the extra `bench`")
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(BENCHMARKS)
+    program = import_module("search")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 users with 8 of 12 items each."""
+    path = tmp_path_factory.mktemp("data") / "tiny.txt"
+    lines = (" ".join(str(1 + (user * 5 + event * 7) % 12) for event in range(8)) for user in range(40))
+    path.write_text("".join(f"{user + 1} {items}\n" for user, items in enumerate(lines)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program does to its own process is not for that of the tests."""
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: None)
+
+
+def search(data: Path, out: Path, *options: str) -> None:
+    """One trial, once the options are found good."""
+    arguments = [str(data), "--out", str(out), "--hours", "0.00001", "--epochs", "2", *options]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["search.py", *arguments])
+        program.main()
+
+
+def refusal(*arguments: Any) -> str:
+    with pytest.raises(SystemExit) as told:
+        search(*arguments)
+    assert isinstance(told.value.code, str)
+    return told.value.code
+
+
+def trials(out: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((out / "search.json").read_text())["trials"]
+    return found
+
+
+def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+    fix = "--fix", "dropout=0.5", "weight-decay=0", "warmup=0", "d-model=8", "ema=0.9"
+    search(data, tmp_path, *fix)
+    (first,) = trials(tmp_path)
+    assert first["options"] == {"learning-rate": 0.002, "batch-tokens": 1024, "label-smoothing": 0.1}
+    assert first["state"] == "COMPLETE"
+    assert first["epochs"] == 2
+    assert first["valid"]["unmasked"].keys() == {"hr@10", "ndcg@10", "mrr@10"}
+    assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
+
+    search(data, tmp_path, *fix)
+    again, second = trials(tmp_path)
+    assert again == first
+    assert second["number"] == 1
+    assert second["options"] != first["options"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fix", "dropuot=0.5"], "there is no option dropuot"),
+        (["--fix", "dropout=high"], "dropout takes a value of the type float"),
+        (["--fix", "dropout=2"], "dropout must lie in [0, 1)"),
+        (["--fix", *(f"{key}=0" for key in program.SPACE)], "--fix leaves nothing to be drawn"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_in_a_sentence(
+    options: list[str], message: str, data: Path, tmp_path: Path
+) -> None:
+    assert message in refusal(data, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_first_trial_that_diverges_ends_the_search(data: Path, tmp_path: Path) -> None:
+    assert "training has diverged" in refusal(data, tmp_path, "--fix", "learning-rate=1e38")
