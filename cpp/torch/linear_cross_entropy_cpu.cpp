@@ -110,13 +110,14 @@ class LinearCrossEntropy {
 
   void forward(const Rows& rows, std::int64_t block) {
     const std::int64_t n = items(block);
-    multiply(matrix(logits(block), rows.count, n), matrix(hidden_ + rows.start * width_, rows.count, width_),
+    T* const scores = logits(block);  // once: it asks torch
+    multiply(matrix(scores, rows.count, n), matrix(hidden_ + rows.start * width_, rows.count, width_),
              transposed(weight_ + first(block) * width_, n, width_), false);
     over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
-      for (const std::int64_t item : seen.items()) logits(block)[r * n + item] += repeats_.value;
+      for (const std::int64_t item : seen.items()) scores[r * n + item] += repeats_.value;
     });
-    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = logits(block)[r * n + item]; });
-    softmax_part(SoftmaxPart<T>{logits(block), n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
+    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = scores[r * n + item]; });
+    softmax_part(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
   }
 
   // A row's loss, from its blocks'.  total becomes what turns a block's exponentials into shares of the mean.
@@ -135,19 +136,20 @@ class LinearCrossEntropy {
   void backward(const Rows& rows, std::int64_t block) {
     const std::int64_t n = items(block);
     const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_, *share = &total_[at(block, 0)];
+    const T* const exponentials = logits(block);  // what they became
     T *part = of_block(parts_, block), *scaled = of_block(scaled_, block), *d_weight = d_weight_ + first(block) * width_;
     const T one = T(1) / static_cast<T>(rows_);
     over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
       T sum = 0;
-      for (const std::int64_t item : seen.items()) sum += logits(block)[r * n + item];
+      for (const std::int64_t item : seen.items()) sum += exponentials[r * n + item];
       const std::int64_t target = targets_[rows.start + r] - first(block);
       const bool repeated = target >= 0 && target < n && seen.has(target);
       d_bias_[static_cast<std::size_t>(block)] += sum * share[r] - (repeated ? one : T(0));
     });
     for (std::int64_t r = 0; r < rows.count; ++r)
       for (std::int64_t k = 0; k < width_; ++k) scaled[r * width_ + k] = hidden[r * width_ + k] * share[r];
-    multiply(matrix(part, rows.count, width_), matrix(logits(block), rows.count, n), matrix(weight, n, width_), false);
-    multiply(matrix(d_weight, n, width_), transposed(logits(block), rows.count, n), matrix(scaled, rows.count, width_), rows.start > 0);
+    multiply(matrix(part, rows.count, width_), matrix(exponentials, rows.count, n), matrix(weight, n, width_), false);
+    multiply(matrix(d_weight, n, width_), transposed(exponentials, rows.count, n), matrix(scaled, rows.count, width_), rows.start > 0);
     for (std::int64_t r = 0; r < rows.count; ++r)
       for (std::int64_t k = 0; k < width_; ++k) part[r * width_ + k] *= share[r];
     over_targets(rows, block, [&](std::int64_t r, std::int64_t item) {

@@ -46,7 +46,7 @@ class Learner:
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
         self.average = MovingAverage(self.model, config.ema) if config.ema else None
-        self._weights = list(self.model.parameters())
+        self._weights: list[Tensor] = list(self.model.parameters())
 
     @property
     def kept(self) -> NextItemModel:
@@ -67,7 +67,8 @@ class Learner:
             generator.manual_seed(number)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.model.train()
+        if not self.model.training:  # a call a module else, and as many assignments
+            self.model.train()
         loss = self._loss(batch)
         for weights in self._weights:  # as optimizer.zero_grad, which takes 0.2 ms a step
             weights.grad = None
@@ -76,7 +77,7 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.take_in(self._weights)
         return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -132,15 +133,16 @@ class MovingAverage(AveragedModel):
     def __init__(self, model: NextItemModel, decay: float) -> None:
         super().__init__(model)
         self._decay = decay
+        self._averages: list[Tensor] = list(self.module.parameters())
 
     @torch.no_grad()
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take in the weights after a step.
+    def take_in(self, weights: list[Tensor]) -> None:
+        """Take in the model's weights, in the order of its parameters, after a step.
 
-        AveragedModel's own copies the number of steps to the weights' device, and waits for it.
+        AveragedModel's own way copies the number of steps to the weights' device, and waits for it.
         """
         n = int(self.n_averaged)  # on the CPU, wherever the weights are
         # The first weights replace those from before training.
         share = 1 - min(self._decay, (1 + n) / (10 + n)) if n else 1.0
-        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
+        torch._foreach_lerp_(self._averages, weights, share)
         self.n_averaged += 1
