@@ -4,7 +4,8 @@ Trains with options drawn by Optuna (TPE; trials below the median at their epoch
 validation items after each epoch, and never ranks the test items.  The first trial is of the defaults and of
 what --fix says.  Everything drawn and measured is in OUT/search.json, and OUT/search.png shows it.
 Interrupted, the same command goes on; the trial under way is lost.
-Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--fix KEY=VALUE ...]
+Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--between KEY=LOW..HIGH ...]
+     [--fix KEY=VALUE ...]
 """
 
 import argparse
@@ -35,15 +36,19 @@ from recblr.training import Run, train
 from recblr.training.listener import Several, Silent
 from recblr.training.selection import SELECT_BY
 
-SPACE = {
-    "learning-rate": lambda trial, key: trial.suggest_float(key, 3e-4, 5e-3, log=True),
-    "batch-tokens": lambda trial, key: trial.suggest_categorical(key, [256, 512, 1024, 2048]),
-    "dropout": lambda trial, key: trial.suggest_float(key, 0.1, 0.7, step=0.05),
-    "label-smoothing": lambda trial, key: trial.suggest_float(key, 0.0, 0.3, step=0.05),
-    "weight-decay": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.01, 0.1]),
-    "warmup": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.05]),
-    "ema": lambda trial, key: trial.suggest_categorical(key, [0.0, 0.99, 0.999]),
+# Key -> lowest, highest, and the step in between, or "log".
+RANGES = {
+    "learning-rate": (3e-4, 5e-3, "log"),
+    "dropout": (0.1, 0.7, 0.05),
+    "label-smoothing": (0.0, 0.3, 0.05),
 }
+CHOICES = {
+    "batch-tokens": [256, 512, 1024, 2048],
+    "weight-decay": [0.0, 0.01, 0.1],
+    "warmup": [0.0, 0.05],
+    "ema": [0.0, 0.99, 0.999],
+}
+SPACE = RANGES.keys() | CHOICES.keys()
 METRICS = "hr@10", "ndcg@10", "mrr@10"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -77,8 +82,34 @@ def fixed_option(entry):
     return key, value
 
 
-def objective(trial, dataset, fixed, folder, console):
-    options = {key: draw(trial, key) for key, draw in SPACE.items() if key not in fixed} | fixed
+def narrowed(entry):
+    """The option and the range that KEY=LOW..HIGH names."""
+    key, _, words = entry.partition("=")
+    if key not in RANGES:
+        sys.exit(f"--between {entry}: choose an option among {', '.join(RANGES)}")
+    try:
+        low, high = map(float, words.split(".."))
+        TrainingConfig.from_options({key: low})
+        TrainingConfig.from_options({key: high})
+    except InputError as error:
+        sys.exit(f"--between {entry}: {error}")
+    except ValueError:
+        sys.exit(f"--between {entry}: write two numbers, as in --between dropout=0.1..0.3")
+    if low > high:
+        sys.exit(f"--between {entry}: write the lower number first")
+    return key, (low, high, RANGES[key][2])
+
+
+def draw(trial, key, ranges):
+    if key in CHOICES:
+        return trial.suggest_categorical(key, CHOICES[key])
+    low, high, step = ranges[key]
+    return trial.suggest_float(key, low, high, **({"log": True} if step == "log" else {"step": step}))
+
+
+def objective(trial, dataset, ranges, fixed, folder, console):
+    drawn = {key: draw(trial, key, ranges) for key in (*ranges, *CHOICES) if key not in fixed}
+    options = drawn | fixed
     run = Run(folder / f"trial-{trial.number}")
     shutil.rmtree(run.folder, ignore_errors=True)  # what was killed
     console.rule(f"trial {trial.number}")
@@ -116,14 +147,14 @@ def document(study, options, dataset):
         head = {"number": trial.number, "state": trial.state.name, "options": trial.params}
         trials.append(head | trial.user_attrs | {"valid": valid})
     command = ["python benchmarks/search.py", Path(options.data).name, "--epochs", str(options.epochs)]
-    if options.fix:
-        command += ["--fix", *options.fix]
+    for name in ("between", "fix"):
+        if getattr(options, name):
+            command += [f"--{name}", *getattr(options, name)]
     return {
         "claim": __doc__.split("\n")[0],
         "command": " ".join(command),
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
-        "fixed": options.fix,
         "epochs": options.epochs,
         "machine": describe_machine(),
         "trials": trials,
@@ -155,13 +186,17 @@ def main():
     parser.add_argument("--out", metavar="OUT", type=Path, required=True)
     parser.add_argument("--hours", metavar="H", type=float, default=1.0, help="begin no trial after so long")
     parser.add_argument("--epochs", metavar="N", type=int, default=12, help="of each trial's schedule")
+    parser.add_argument(
+        "--between", metavar="KEY=LOW..HIGH", nargs="*", default=[], help="draw from there only"
+    )
     parser.add_argument("--fix", metavar="KEY=VALUE", nargs="*", default=[], help="options not to be drawn")
     options = parser.parse_args()
     keep_freed_memory()
     console = Console()
     fixed = dict(map(fixed_option, options.fix)) | {"epochs": options.epochs}
+    ranges = RANGES | dict(map(narrowed, options.between))
     try:
-        if fixed.keys() >= SPACE.keys():
+        if fixed.keys() >= SPACE:
             raise InputError("--fix leaves nothing to be drawn; fix fewer options")
         TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
@@ -184,7 +219,9 @@ def main():
     ends = monotonic() + 3600 * options.hours
     try:
         while monotonic() < ends:
-            study.optimize(lambda trial: objective(trial, dataset, fixed, options.out, console), n_trials=1)
+            study.optimize(
+                lambda trial: objective(trial, dataset, ranges, fixed, options.out, console), n_trials=1
+            )
             keep(document(study, options, dataset), options.out)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on")

@@ -63,11 +63,11 @@ def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, 
     assert first["valid"]["unmasked"].keys() == {"hr@10", "ndcg@10", "mrr@10"}
     assert (tmp_path / "search.png").read_bytes().startswith(b"\x89PNG")
 
-    search(data, tmp_path, *fix)
+    search(data, tmp_path, "--between", "learning-rate=0.01..0.02", *fix)
     again, second = trials(tmp_path)
     assert again == first
     assert second["number"] == 1
-    assert second["options"] != first["options"]
+    assert 0.01 <= second["options"]["learning-rate"] <= 0.02
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,10 @@ def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, 
         (["--fix", "dropuot=0.5"], "there is no option dropuot"),
         (["--fix", "dropout=high"], "dropout takes a value of the type float"),
         (["--fix", "dropout=2"], "dropout must lie in [0, 1)"),
+        (["--between", "ema=0..1"], "choose an option among learning-rate, dropout, label-smoothing"),
+        (["--between", "dropout=high"], "write two numbers, as in --between dropout=0.1..0.3"),
+        (["--between", "dropout=0.3..0.1"], "write the lower number first"),
+        (["--between", "dropout=0.3..2"], "dropout must lie in [0, 1)"),
         (["--fix", *(f"{key}=0" for key in program.SPACE)], "--fix leaves nothing to be drawn"),
     ],
 )
