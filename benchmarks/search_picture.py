@@ -2,6 +2,7 @@
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 BLUE, GREY, RED = "#4477aa", "#bbbbbb", "#cc6677"
 
@@ -28,6 +29,9 @@ def draw(found, path):
             places = [choices.index(place) for place in places]
         elif key == "learning-rate":
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         for place, value, trial in zip(places, values, trials, strict=True):
             edge, inside = (BLUE, BLUE) if trial["state"] == "COMPLETE" else (GREY, "none")
             axes.scatter(place, value, s=22, edgecolor=edge, color=inside)
