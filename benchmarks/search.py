@@ -154,8 +154,7 @@ def document(study, options, dataset):
         "claim": __doc__.split("\n")[0],
         "command": " ".join(command),
         "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "epochs": options.epochs,
+        **study.user_attrs,
         "machine": describe_machine(),
         "trials": trials,
     }
@@ -202,7 +201,10 @@ def main():
         dataset = read_dataset(options.data)
     except InputError as error:
         sys.exit(str(error))
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"--out {options.out}: no folder can be made there ({error.strerror}); name another")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name="recipe",
@@ -211,6 +213,11 @@ def main():
         pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=options.epochs // 3),
         load_if_exists=True,
     )
+    searched = {"fingerprint": dataset.fingerprint, "epochs": options.epochs}
+    if study.trials and study.user_attrs != searched:
+        sys.exit(f"--out {options.out} holds a search of other data or epochs; name another folder")
+    for key, value in searched.items():
+        study.set_user_attr(key, value)
     # By how many there are already: an interrupted search must not draw the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
     defaults = {key: OPTIONS[key].default for key in SPACE if key not in fixed}

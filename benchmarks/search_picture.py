@@ -24,7 +24,7 @@ def draw(found, path):
         places = [trial["options"][key] for trial in trials]
         if len({*places}) < 5:  # a choice: one place each
             choices = sorted({*places})
-            axes.set_xticks(range(len(choices)), map(str, choices))
+            axes.set_xticks(range(len(choices)), [f"{choice:g}" for choice in choices])
             axes.margins(x=0.3)
             places = [choices.index(place) for place in places]
         elif key == "learning-rate":

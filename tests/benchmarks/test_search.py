@@ -69,6 +69,9 @@ def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, 
     assert second["number"] == 1
     assert 0.01 <= second["options"]["learning-rate"] <= 0.02
 
+    assert "holds a search of other data or epochs" in refusal(data, tmp_path, "--epochs", "3", *fix)
+    assert len(trials(tmp_path)) == 2
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -88,6 +91,11 @@ def test_what_cannot_be_searched_is_told_in_a_sentence(
 ) -> None:
     assert message in refusal(data, tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_folders_place_is_told_in_a_sentence(data: Path) -> None:
+    assert "no folder can be made there" in refusal(data, data)
+    assert data.read_text().startswith("1 ")
 
 
 def test_a_first_trial_that_diverges_ends_the_search(data: Path, tmp_path: Path) -> None:
