@@ -14,11 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from cli.command import ENVIRONMENT, SMALL, at, recblr, succeeds
 from hostile.rows import assert_one_sentence
 from training.tiny_runs import contents
+
+from recblr import cli as door
 
 # What the installed command runs; the moments before are Python's own.
 PROGRAM = "from recblr.cli import main; print('up', flush=True); main()"
@@ -154,6 +158,36 @@ def test_ctrl_c_is_never_a_traceback(words: list[str], seconds: float, tmp_path:
     assert process.returncode in (0, 130, -signal.SIGINT)
     assert "Traceback" not in out + err
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("words", [["--version"], ["synth", "demo.csv"]], ids=["good", "bad"])
+def test_ctrl_c_at_any_line_of_the_entry_point_is_never_a_traceback(words: list[str], tmp_path: Path) -> None:
+    before = sys.gettrace()
+    left = 0
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != door.__file__ or frame.f_code is door.main.__code__:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return interrupt
+
+    with at(tmp_path):
+        for line in range(1, 1000):
+            left = line
+            sys.settrace(interrupt)
+            try:
+                seen = recblr(*words)
+            finally:
+                sys.settrace(before)
+            if left > 0:  # it ran to its end
+                break
+            assert seen.code == 130
+    assert line > 10
+    assert seen.code != 130
 
 
 def test_titles_cannot_command_the_terminal(finished: Path, tmp_path: Path) -> None:

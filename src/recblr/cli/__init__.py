@@ -35,6 +35,13 @@ def _plain_warnings() -> None:
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
     try:
+        _command()
+    except KeyboardInterrupt:  # whichever line of ours it reached
+        sys.exit(130)
+
+
+def _command() -> None:
+    try:
         with starting():
             from recblr.cli.app import tell
             from recblr.cli.commands import app
@@ -59,8 +66,6 @@ def main() -> None:
             raise
         tell(str(sentence))
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # `recblr … | head`
         _print_no_more()
         sys.exit(1)
