@@ -56,6 +56,34 @@ def test_train_then_validation_then_test_is_the_history(histories: list[list[int
         assert test[s] == (history[:-1], history[-1])
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=8), min_size=1, max_size=30),
+    st.floats(0, 1, exclude_min=True),
+)
+def test_those_who_do_not_validate_train_on_one_event_more(
+    histories: list[list[int]], valid_share: float
+) -> None:
+    split = leave_one_out(dataset(histories, items=DIGITS), valid_share=valid_share)
+    valid, test = asked(split.valid), asked(split.test)
+    assert len(valid) == max(1, round(valid_share * len(histories)))
+    for s, history in enumerate(histories):
+        assert split.train.history(s).tolist() == history[: -2 if s in valid else -1]
+        assert test[s] == (history[:-1], history[-1])
+    for s, question in valid.items():
+        assert question == (histories[s][:-2], histories[s][-2])
+
+
+def test_those_who_validate_are_spread_over_the_users() -> None:
+    everyone = dataset([[1, 2, 3]] * 1000, items=DIGITS)
+    assert list(asked(leave_one_out(everyone, valid_share=0.1).valid)) == list(range(0, 1000, 10))
+
+
+@pytest.mark.parametrize("valid_share", [0, -0.1, 1.5, float("nan")])
+def test_a_share_of_the_users_that_is_none_is_told(valid_share: float) -> None:
+    with pytest.raises(InputError, match=r"--valid-share .* is a share of the users and is .*such as 0.1"):
+        leave_one_out(dataset([[1, 2, 3]], items=DIGITS), valid_share=valid_share)
+
+
 def test_a_user_with_two_events_is_named() -> None:
     with pytest.raises(InputError, match=r"user 'user1' of shop has 2 event\(s\).*--k-core 3"):
         leave_one_out(dataset([[1, 2, 3], [4, 5], [6]], items=DIGITS))

@@ -85,6 +85,7 @@ NUMBERS: dict[str, Bad] = {
     "share of nothing": option("--split", "time", "--valid-share", "0", says=("--valid-share", "between 0")),
     "share below nothing": option("--split", "time", "--test-share", "-0.1", says=("--test-share", "-0.1")),
     "share of nan": option("--split", "time", "--test-share", "nan", says=("--test-share", "nan")),
+    "more validate than there are": option("--valid-share", "1.1", says=("--valid-share", "up to 1")),
     "shares of more than all": option(
         "--split", "time", "--test-share", "0.6", "--valid-share", "0.6", says=("leave nothing to train on",)
     ),

@@ -49,7 +49,11 @@ class TrainingConfig:
     split: SplitName = _data(
         "leave-one-out", "leave-one-out (each user's last), or time (everybody's latest)."
     )
-    valid_share: float | None = _data(None, "Of a split by time, the share of events that validate (0.1).")
+    valid_share: float | None = _data(
+        None,
+        "Share that validates: of the users (1), whose others train on one event more; of a split by time, "
+        "of the events (0.1).",
+    )
     test_share: float | None = _data(
         None, "Of a split by time, the share of events, the last, that test (0.1)."
     )

@@ -47,7 +47,8 @@ def split_dataset(
 ) -> Split:
     """Split a dataset the way that `how`, one of SPLITS, says: see leave_one_out and split_by_time.
 
-    valid_share, test_share: for "time" only; None for the defaults of split_by_time.
+    valid_share: of users or of events, as the split has it; None for its default.
+    test_share: for "time" only; None for the default of split_by_time.
     Raises InputError for another `how`, shares that do not go with it, and data that cannot be split so.
     """
     shares = {"valid_share": valid_share, "test_share": test_share}
@@ -56,20 +57,28 @@ def split_dataset(
         return split_by_time(dataset, **given)
     if how != "leave-one-out":
         raise InputError(f"there is no split {how!r}: choose one of {', '.join(SPLITS)}")
-    for name in given:
+    if test_share is not None:
         raise InputError(
-            f"--{name.replace('_', '-')} ({name}= in Python) goes with a split by time, and this one is "
-            "leave-one-out: leave it out, or choose --split time"
+            "--test-share (test_share= in Python) goes with a split by time, and this one is leave-one-out: "
+            "leave it out, or choose --split time"
         )
-    return leave_one_out(dataset)
+    return leave_one_out(dataset, **given)
 
 
-def leave_one_out(dataset: Dataset) -> Split:
+def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
     """Each user's last event tests, the one before it validates, the rest trains; the order of users stays.
 
+    valid_share: of all users, how many validate; the others' last event but one trains too. They are spread
+        evenly over the users, the same for the same data.
+
     The test history ends with the validation target: at test time everything before the target is known.
-    Raises InputError, which names the user, where a user has fewer than 3 events.
+    Raises InputError where a user has fewer than 3 events, who is named, and for a share outside (0, 1].
     """
+    if not 0 < valid_share <= 1:
+        raise InputError(
+            f"--valid-share (valid_share= in Python) is a share of the users and is {valid_share:g}: give a "
+            "number above 0 and up to 1, such as 0.1"
+        )
     histories = dataset.histories
     lengths = histories.lengths
     if (lengths < 3).any():
@@ -79,11 +88,17 @@ def leave_one_out(dataset: Dataset) -> Split:
             "train, validate and test takes 3: drop such users with --k-core 3 or more (k_core= in Python)"
         )
     ends = histories.offsets[1:]
-    everyone = np.arange(len(histories))
-    train = histories.trimmed(last=2)
-    valid = Holdout(train, histories.items[ends - 2], everyone)
-    test = Holdout(histories.trimmed(last=1), histories.items[ends - 1], everyone)
-    return Split(train, valid, test)
+    users = len(histories)
+    asked = min(users, max(1, round(valid_share * users)))
+    validating = np.arange(asked) * users // asked
+    held_out = np.ones(users, dtype=np.int64)
+    held_out[validating] = 2
+    train, known = histories.heads(lengths - held_out), histories.trimmed(last=1)
+    return Split(
+        train,
+        Holdout(train.select(validating), histories.items[ends[validating] - 2], validating),
+        Holdout(known, histories.items[ends - 1], np.arange(users)),
+    )
 
 
 def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Split:
