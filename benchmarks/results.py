@@ -62,6 +62,9 @@ def _label(report, main):
         words.append(f"of {epochs} epochs")
     if model["dropout"] != main["model"]["dropout"]:
         words.append(f"with dropout {model['dropout']}")
+    share = report["training"].get("valid_share")
+    if share != main["training"].get("valid_share"):
+        words.append(f"validated on {100 * (share or 1):g} % of users")
     # Reports from before there was an average of the history do not mention it.
     if model["model"] == "recblr" and not model.get("history_average", False):
         words.append("without average")

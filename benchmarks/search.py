@@ -206,13 +206,17 @@ def main():
     except OSError as error:
         sys.exit(f"--out {options.out}: no folder can be made there ({error.strerror}); name another")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="recipe",
-        direction="maximize",
-        storage=JournalStorage(JournalFileBackend(str(options.out / "study.journal"))),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=options.epochs // 3),
-        load_if_exists=True,
-    )
+    journal = options.out / "study.journal"
+    try:
+        study = optuna.create_study(
+            study_name="recipe",
+            direction="maximize",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=options.epochs // 3),
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, AssertionError):  # what Optuna makes of lines that are not its own
+        sys.exit(f"{journal} is damaged, and with it the search; remove it, or name another folder with --out")
     searched = {"fingerprint": dataset.fingerprint, "epochs": options.epochs}
     if study.trials and study.user_attrs != searched:
         sys.exit(f"--out {options.out} holds a search of other data or epochs; name another folder")

@@ -82,6 +82,8 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         "ml-1m.old": run_of("RecBLR", epochs=24),
         "ml-1m.quick": run_of("RecBLR", epochs=6, history_average=True, dropout=0.1),
     }
+    shared = run_of("RecBLR", epochs=36, history_average=True)
+    runs["ml-1m.share"] = {**shared, "training": {"epochs": 36, "valid_share": 0.1}}
     for name, made in runs.items():
         write_report(made, tmp_path / "report.json")
         results.take(tmp_path / "report.json", name)
@@ -93,6 +95,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         "RecBLR without average",
         "RecBLR of 24 epochs without average",
         "RecBLR of 6 epochs with dropout 0.1",
+        "RecBLR validated on 10 % of users",
     ):
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]

@@ -17,6 +17,14 @@
 #include "../cpp/numbers.h"
 #include "shim.h"
 
+// One type of each size: instrumented code takes long to compile, and whether a load is in bounds goes by size.
+#if defined(RECBLR_FEWER_TYPES)
+#undef RECBLR_ELEMENT_TYPES
+#undef RECBLR_REAL_TYPES
+#define RECBLR_REAL_TYPES(macro) macro(::recblr::Bfloat16) macro(float) macro(double)
+#define RECBLR_ELEMENT_TYPES(macro) RECBLR_REAL_TYPES(macro) macro(::recblr::Complex<double>)
+#endif
+
 namespace check {
 
 using recblr::Accumulate;
