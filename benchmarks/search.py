@@ -216,7 +216,7 @@ def main():
             load_if_exists=True,
         )
     except (ValueError, KeyError, AssertionError):  # what Optuna makes of lines that are not its own
-        sys.exit(f"{journal} is damaged, and with it the search; remove it, or name another folder with --out")
+        sys.exit(f"{journal} is damaged; remove it, or name another folder with --out")
     searched = {"fingerprint": dataset.fingerprint, "epochs": options.epochs}
     if study.trials and study.user_attrs != searched:
         sys.exit(f"--out {options.out} holds a search of other data or epochs; name another folder")
