@@ -6,6 +6,7 @@ python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row mor
 python benchmarks/results.py                                draw and write everything again
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -100,21 +101,23 @@ def table(report, others):
 
 def draw(report, others, path):
     """Validation by epoch of every seed, and the test figures as bars."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    plot_learning(left, report)
-    left.set_title("learning")
-    note = f"training of a seed:\n{cost(report)}"
-    left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
     rows = {
         "RecBLR": report["ours"],
         **{label: other["ours"] for label, other in others.items()},
         **{name: report["baselines"][name] for name in BASELINES},
     }
+    size = (9, max(3.8, 0.45 * len(rows)))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
+    plot_learning(left, report)
+    left.set_title("learning")
+    note = f"training of a seed:\n{cost(report)}"
+    left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
     for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
         bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    right.set_yticks(range(len(rows)), [label.replace(" with", "\nwith") for label in rows])
+    names = [re.sub(" (with|validated)", r"\n\1", label) for label in rows]
+    right.set_yticks(range(len(rows)), names)
     right.invert_yaxis()
     right.margins(x=0.15)
     right.set(xlabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")

@@ -35,6 +35,7 @@ from recblr.evaluation.machine import describe_machine
 from recblr.training import Run, train
 from recblr.training.listener import Several, Silent
 from recblr.training.selection import SELECT_BY
+from recblr.training.splitting import split_for
 
 # Key -> lowest, highest, and the step in between, or "log".
 RANGES = {
@@ -43,7 +44,7 @@ RANGES = {
     "label-smoothing": (0.0, 0.3, 0.05),
 }
 CHOICES = {
-    "batch-tokens": [256, 512, 1024, 2048],
+    "batch-tokens": [128, 256, 512, 1024, 2048],
     "weight-decay": [0.0, 0.01, 0.1],
     "warmup": [0.0, 0.05],
     "ema": [0.0, 0.99, 0.999],
@@ -197,8 +198,9 @@ def main():
     try:
         if fixed.keys() >= SPACE:
             raise InputError("--fix leaves nothing to be drawn; fix fewer options")
-        TrainingConfig.from_options(fixed)
+        config = TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
+        events = split_for(dataset, config).train.items.size
     except InputError as error:
         sys.exit(str(error))
     try:
@@ -224,7 +226,8 @@ def main():
         study.set_user_attr(key, value)
     # By how many there are already: an interrupted search must not draw the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
-    defaults = {key: OPTIONS[key].default for key in SPACE if key not in fixed}
+    defaults = {key: OPTIONS[key].default for key in SPACE} | {"batch-tokens": config.tokens_for(events)}
+    defaults = {key: value for key, value in defaults.items() if key not in fixed}
     if all(trial.params != defaults for trial in study.get_trials(states=DONE)):
         study.enqueue_trial(defaults)
     ends = monotonic() + 3600 * options.hours

@@ -57,7 +57,7 @@ def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, 
     fix = "--fix", "dropout=0.5", "weight-decay=0", "warmup=0", "d-model=8", "ema=0.9"
     search(data, tmp_path, *fix)
     (first,) = trials(tmp_path)
-    assert first["options"] == {"learning-rate": 0.002, "batch-tokens": 1024, "label-smoothing": 0.1}
+    assert first["options"] == {"learning-rate": 0.002, "batch-tokens": 128, "label-smoothing": 0.1}
     assert first["state"] == "COMPLETE"
     assert first["epochs"] == 2
     assert first["valid"]["unmasked"].keys() == {"hr@10", "ndcg@10", "mrr@10"}

@@ -59,6 +59,15 @@ def test_a_bad_parameter_of_the_model_is_named_as_it_was_given(option: str, valu
         TrainingConfig.from_options({key: value})
 
 
+@pytest.mark.parametrize(
+    ("events", "tokens"),
+    [(0, 128), (65_535, 128), (65_536, 256), (153_776, 512), (262_144, 1024), (10**9, 1024)],
+)
+def test_a_batch_grows_with_the_data_unless_it_is_told(events: int, tokens: int) -> None:
+    assert TrainingConfig().tokens_for(events) == tokens
+    assert TrainingConfig(batch_tokens=7).tokens_for(events) == 7
+
+
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
 def test_every_seed_that_torch_takes_is_legal(seed: int) -> None:
     assert TrainingConfig(seed=seed).seed == seed
@@ -67,7 +76,7 @@ def test_every_seed_that_torch_takes_is_legal(seed: int) -> None:
 def test_options_go_by_their_flags_those_of_the_model_too() -> None:
     config = TrainingConfig(epochs=7, learning_rate=3e-4, seed=5, model=RecBLRConfig(d_model=8, dropout=0.5))
     options = config.as_options()
-    assert (options["d-model"], options["batch-tokens"], options["epochs"]) == (8, 1024, 7)
+    assert (options["d-model"], options["learning-rate"], options["epochs"]) == (8, 3e-4, 7)
     assert options["model"] == "recblr"
     assert TrainingConfig.from_options(options) == config
 

@@ -62,7 +62,11 @@ class TrainingConfig:
         "positions",
         "positions (all of a history in one pass) or prefixes (a pass each, as the authors' code has it).",
     )
-    batch_tokens: int = _optimisation(1024, "Events in a batch, filled with whole histories.")
+    batch_tokens: int | None = _optimisation(
+        None,
+        "Events in a batch, filled with whole histories; by default so many that an epoch takes 256 steps, "
+        "from 128 to 1024.",
+    )
     batch_sequences: int = _optimisation(2048, "Prefixes in a batch, where samples are prefixes.")
     learning_rate: float = _optimisation(2e-3, "Adam's, at its highest.")
     schedule: Schedule = _optimisation("cosine", "cosine (down to a hundredth of the rate) or constant.")
@@ -102,13 +106,25 @@ class TrainingConfig:
         for names, holds, rule in _RULES:
             for name in names:
                 value = getattr(self, name)
-                if not holds(value):
+                if value is not None and not holds(value):
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
         if self.loss == "gbce" and self.proposal != "uniform":
             raise InputError(
                 "--loss gbce is calibrated for uniform negatives, not by popularity; "
                 "leave --negatives-from out, or choose another loss"
             )
+
+    def tokens_for(self, events: int) -> int:
+        """How many events a batch takes where so many train in an epoch.
+
+        Few events in large batches make few steps, and learn little in any number of epochs that a user would
+        wait for; many events in small ones only take longer.  A power of two, so that an event more or less
+        changes nothing.
+        """
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        steps = 256
+        return min(1024, max(128, 1 << max(1, events // steps).bit_length() - 1))
 
     @property
     def proposal(self) -> NegativesFrom:

@@ -155,7 +155,7 @@ class _Loop:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
-        with told_if_memory_lacks(_too_large_a_batch(self._config, self._learner.device)):
+        with told_if_memory_lacks(_too_large_a_batch(self._split.train, self._config, self._learner.device)):
             done = self._train(done, batches)
             started = time.perf_counter()
             valid = self._validate(done)
@@ -258,11 +258,11 @@ class _Loop:
         return TrainingStopped()
 
 
-def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> str:
-    prefixes = config.samples == "prefixes"
-    flag, size = (
-        ("--batch-sequences", config.batch_sequences) if prefixes else ("--batch-tokens", config.batch_tokens)
-    )
+def _too_large_a_batch(histories: Packed, config: TrainingConfig, device: torch.device) -> str:
+    if config.samples == "prefixes":
+        flag, size = "--batch-sequences", config.batch_sequences
+    else:
+        flag, size = "--batch-tokens", config.tokens_for(histories.items.size)
     on_gpu = device.type != "cpu"
     return (
         "there is not enough memory"
@@ -285,4 +285,5 @@ def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBat
         return prefix_batches(
             histories, sequences=config.batch_sequences, seed=seed, epoch=epoch, max_length=longest
         )
-    return packed_batches(histories, tokens=config.batch_tokens, seed=seed, epoch=epoch, max_length=longest)
+    tokens = config.tokens_for(histories.items.size)
+    return packed_batches(histories, tokens=tokens, seed=seed, epoch=epoch, max_length=longest)
