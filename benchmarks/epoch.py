@@ -90,11 +90,12 @@ def main():
     parser.add_argument("--out", type=Path, help="JSON")
     options = parser.parse_args()
     keep_freed_memory()
-    config = TrainingConfig()
     dataset = read_dataset(options.data)
-    train = split_for(dataset, config).train
-    tokens = config.tokens_for(train.items.size)
-    batches = packed_batches(train, tokens=tokens, seed=0, epoch=1, max_length=config.model.max_length)
+    train = split_for(dataset, TrainingConfig()).train
+    config = TrainingConfig().settled(train.items.size)
+    batches = packed_batches(
+        train, tokens=config.batch_tokens, seed=0, epoch=1, max_length=config.model.max_length
+    )
     items = dataset.num_items
     bias = repeat_log_odds(train, items) if config.repeat_bias else None
     learner = Learner(items, config, objective(config, train, items), repeat_bias=bias)

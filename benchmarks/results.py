@@ -61,6 +61,8 @@ def _label(report, main):
     words = [model["name"]]
     if epochs != main["training"]["epochs"]:
         words.append(f"of {epochs} epochs")
+    if model.get("d_model") != main["model"].get("d_model"):
+        words.append(f"of width {model['d_model']}")
     if model["dropout"] != main["model"]["dropout"]:
         words.append(f"with dropout {model['dropout']}")
     share = report["training"].get("valid_share")
@@ -116,7 +118,7 @@ def draw(report, others, path):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
         bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    names = [re.sub(" (with|validated)", r"\n\1", label) for label in rows]
+    names = [re.sub(" (with|validated|without|of width)", r"\n\1", label) for label in rows]
     right.set_yticks(range(len(rows)), names)
     right.invert_yaxis()
     right.margins(x=0.15)

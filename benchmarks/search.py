@@ -200,7 +200,7 @@ def main():
             raise InputError("--fix leaves nothing to be drawn; fix fewer options")
         config = TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
-        events = split_for(dataset, config).train.items.size
+        settled = config.settled(split_for(dataset, config).train.items.size).as_options()
     except InputError as error:
         sys.exit(str(error))
     try:
@@ -226,8 +226,7 @@ def main():
         study.set_user_attr(key, value)
     # By how many there are already: an interrupted search must not draw the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
-    defaults = {key: OPTIONS[key].default for key in SPACE} | {"batch-tokens": config.tokens_for(events)}
-    defaults = {key: value for key, value in defaults.items() if key not in fixed}
+    defaults = {key: value for key, value in settled.items() if key in SPACE.difference(fixed)}
     if all(trial.params != defaults for trial in study.get_trials(states=DONE)):
         study.enqueue_trial(defaults)
     ends = monotonic() + 3600 * options.hours

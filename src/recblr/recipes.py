@@ -77,7 +77,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ndcg@20": 0.0538,
             "mrr@20": 0.0338,
         },
-        options={"dropout": 0.5, "epochs": 16},
+        options={"epochs": 16},
     ),
 }
 

@@ -80,6 +80,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         "ml-1m.short": run_of("RecBLR", epochs=12, history_average=True),
         "ml-1m.plain": run_of("RecBLR", epochs=36, history_average=False),
         "ml-1m.old": run_of("RecBLR", epochs=24),
+        "ml-1m.wide": run_of("RecBLR", epochs=12, history_average=True, d_model=128),
         "ml-1m.quick": run_of("RecBLR", epochs=6, history_average=True, dropout=0.1),
     }
     shared = run_of("RecBLR", epochs=36, history_average=True)
@@ -92,6 +93,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         "**RecBLR**",
         "SASRec",
         "RecBLR of 12 epochs",
+        "RecBLR of 12 epochs of width 128",
         "RecBLR without average",
         "RecBLR of 24 epochs without average",
         "RecBLR of 6 epochs with dropout 0.1",

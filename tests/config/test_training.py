@@ -60,12 +60,24 @@ def test_a_bad_parameter_of_the_model_is_named_as_it_was_given(option: str, valu
 
 
 @pytest.mark.parametrize(
-    ("events", "tokens"),
-    [(0, 128), (65_535, 128), (65_536, 256), (153_776, 512), (262_144, 1024), (10**9, 1024)],
+    ("events", "tokens", "dropout"),
+    [
+        (0, 128, 0.5),
+        (65_535, 128, 0.5),
+        (65_536, 256, 0.5),
+        (153_776, 512, 0.5),
+        (262_143, 512, 0.5),
+        (262_144, 1024, 0.2),
+        (10**9, 1024, 0.2),
+    ],
 )
-def test_a_batch_grows_with_the_data_unless_it_is_told(events: int, tokens: int) -> None:
-    assert TrainingConfig().tokens_for(events) == tokens
-    assert TrainingConfig(batch_tokens=7).tokens_for(events) == 7
+def test_batches_and_dropout_go_by_the_data_unless_they_are_told(
+    events: int, tokens: int, dropout: float
+) -> None:
+    settled = TrainingConfig().settled(events)
+    assert (settled.batch_tokens, settled.model.dropout) == (tokens, dropout)
+    told = TrainingConfig(batch_tokens=7, model=SASRecConfig(dropout=0.0))
+    assert told.settled(events) == told
 
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])

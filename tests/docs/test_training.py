@@ -256,7 +256,7 @@ def test_released_options_and_checkpoints(shop: Path) -> None:
     """
     type_in(shop, lines, SMALLER)
     config = Run(shop / "as-released").config()
-    assert config.model == recblr.nn.RecBLRConfig.released(50, d_model=16, num_layers=1)
+    assert config.model == recblr.nn.RecBLRConfig.released(50, d_model=16, num_layers=1, dropout=0.5)
     save(shop / "RecBLR.pth", released_model())
     with at(shop):
         # [load-released]

@@ -61,6 +61,7 @@ def reproduce(
         from recblr.training import Run
         from recblr.training.curves import can_draw
         from recblr.training.device import device_for
+        from recblr.training.splitting import split_for
 
     keep_freed_memory()
     console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
@@ -68,8 +69,7 @@ def reproduce(
         raise InputError(f"--seeds must lie in 1..{_MOST_SEEDS}, but is {seeds}")
     values = {**chosen.options, **typed_options(typed)}
     config, reading = TrainingConfig.from_options(values), DataConfig.from_options(values)
-    configs = {seed: replace(config, seed=seed) for seed in range(config.seed, config.seed + seeds)}
-    runs = {seed: Run(folder / f"seed-{seed}") for seed in configs}
+    runs = {seed: Run(folder / f"seed-{seed}") for seed in range(config.seed, config.seed + seeds)}
     device = device_for(config.device)
     if Run(folder).exists():
         raise InputError(f"{folder} holds a run, whose report this one would replace; choose another --out")
@@ -80,6 +80,9 @@ def reproduce(
     reading = with_real_paths(reading)
     counts = dataset.num_users, dataset.num_items, dataset.num_interactions
     chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
+    events = split_for(dataset, config).train.items.size
+    config = config.settled(events)
+    configs = {seed: replace(config, seed=seed) for seed in runs}
     for seed, run in runs.items():
         if run.exists():  # better refused now than when its turn comes
             run.resume(dataset, configs[seed], reading)
@@ -104,7 +107,7 @@ def reproduce(
 
     report = combine(reports, dataset, command=again)
     report["paper"] = chosen.paper()
-    report["recipe"] = {"name": name, "differs": _differing(chosen, config, reading)}
+    report["recipe"] = {"name": name, "differs": _differing(chosen, config, reading, events)}
     write_report(report, folder / "report.json")
     if can_draw():
         draw_report(report, folder / "report.png")
@@ -148,11 +151,16 @@ def _report_of(run: Any, epochs: int, console: Console, device: str) -> dict[str
     return report
 
 
-def _differing(chosen: Recipe, config: TrainingConfig, reading: DataConfig) -> Mapping[str, dict[str, Any]]:
-    """{key: {"recipe": …, "here": …}} of the options that could change the figures; seeds are told apart."""
+def _differing(
+    chosen: Recipe, config: TrainingConfig, reading: DataConfig, events: int
+) -> Mapping[str, dict[str, Any]]:
+    """{key: {"recipe": …, "here": …}} of the options that could change the figures; seeds are told apart.
+
+    events: how many train, by which the recipe settles what it leaves to the data.
+    """
     here = config.as_options() | reading.as_options()
     of_recipe = (
-        TrainingConfig.from_options(dict(chosen.options)).as_options()
+        TrainingConfig.from_options(dict(chosen.options)).settled(events).as_options()
         | DataConfig.from_options(dict(chosen.options)).as_options()
     )
     for key in here.keys() - of_recipe.keys():  # another model's own

@@ -21,7 +21,8 @@ class ModelConfig:
     model: the architecture's name, fixed by the class.
     d_model: width D of items and layers.
     num_layers: number of layers.
-    dropout: probability, where the architecture has dropout.
+    dropout: probability, where the architecture has dropout; None leaves it to training, which goes by the
+        data, and is 0.2 in a model that is not trained by recblr.
     max_length: training, evaluation and recommendation see the last so many events of a history; None is
         all (RecBLR's paper: XLong 1000, ML-1M 200, Gowalla 100, others 50).
     """
@@ -29,7 +30,9 @@ class ModelConfig:
     model: ModelName = _option("recblr", "recblr, or a baseline: sasrec or gru4rec.")
     d_model: int = _option(64, "Width of the model.")
     num_layers: int = _option(2, "Number of layers, each a whole block in recblr and sasrec.")
-    dropout: float = _option(0.2, "Dropout; more for sparse data (0.5 for Amazon's).")
+    dropout: float | None = _option(
+        None, "Dropout; by default 0.5 where fewer than 262,144 events train, else 0.2."
+    )
     max_length: int | None = _option(
         None, "See the last so many events of a history; by default all, or 200 for sasrec."
     )
@@ -40,10 +43,15 @@ class ModelConfig:
                 f"model must be {type(self).model} in a {type(self).__name__}, but is {self.model!r}"
             )
         self._check_counts("d_model", "num_layers")
-        if not 0 <= self.dropout < 1:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), but is {self.dropout}")
         if self.max_length is not None:
             self._check_counts("max_length")
+
+    @property
+    def dropout_rate(self) -> float:
+        """The probability itself, where it has not been left to training."""
+        return 0.2 if self.dropout is None else self.dropout
 
     def _check_counts(self, *names: str) -> None:
         for name in names:
@@ -77,7 +85,7 @@ class RecurrentConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RecBLRConfig(RecurrentConfig):
-    """RecBLR's hyper-parameters; the defaults are the paper's (ML-1M's dropout), but for the last two.
+    """RecBLR's hyper-parameters; the defaults are the paper's, but for the last two and dropout.
 
     `history_average` and `ffn_dropout` rank better than the paper's model without (docs/results.md); the
     authors' released code has the second only.  `padding_leak`, `beta_epsilon` and `lambda_init` are what
@@ -87,7 +95,7 @@ class RecBLRConfig(RecurrentConfig):
     num_layers: number of RecBLR blocks.
     expand: the recurrence runs in a width of expand * d_model.
     d_conv: how many events the causal convolution sees.
-    dropout: probability, of the embedding's and both sub-layers' outputs.
+    dropout: probability, of the embedding's and both sub-layers' outputs; None as in :class:`ModelConfig`.
     max_length: as in :class:`ModelConfig`; a model that is called directly runs over whatever it is given.
     padding_leak: begin every history in the state that the released code's padding leaves behind: it pads
         each layer's input from max_length on the left to a power of two with zeros, which the

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from recblr.config.device import MEANING, check_device
 from recblr.config.model import ModelConfig, RecBLRConfig
@@ -23,6 +23,9 @@ Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "bfloat16"]
 Loss = Literal["cross-entropy", "bpr", "gbce", "sampled-softmax"]
 NegativesFrom = Literal["uniform", "popularity"]
+
+# A batch is so small that an epoch takes so many steps, but no larger than most tokens.
+_STEPS, _MOST_TOKENS = 256, 1024
 
 _Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
 _COUNTS = ("epochs", "batch_tokens", "batch_sequences", "patience", "negatives")
@@ -114,17 +117,19 @@ class TrainingConfig:
                 "leave --negatives-from out, or choose another loss"
             )
 
-    def tokens_for(self, events: int) -> int:
-        """How many events a batch takes where so many train in an epoch.
+    def settled(self, events: int) -> Self:
+        """The same with numbers for what was left to the data, where so many events train.
 
         Few events in large batches make few steps, and learn little in any number of epochs that a user would
         wait for; many events in small ones only take longer.  A power of two, so that an event more or less
-        changes nothing.
+        seldom changes anything.  Few events also want more dropout (docs/results.md).
         """
-        if self.batch_tokens is not None:
-            return self.batch_tokens
-        steps = 256
-        return min(1024, max(128, 1 << max(1, events // steps).bit_length() - 1))
+        tokens, dropout = self.batch_tokens, self.model.dropout
+        if tokens is None:
+            tokens = min(_MOST_TOKENS, max(128, 1 << max(1, events // _STEPS).bit_length() - 1))
+        if dropout is None:
+            dropout = 0.5 if events < _STEPS * _MOST_TOKENS else 0.2
+        return replace(self, batch_tokens=tokens, model=replace(self.model, dropout=dropout))
 
     @property
     def proposal(self) -> NegativesFrom:

@@ -29,16 +29,16 @@ class RecBLR(NextItemModel):
     def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
         config = config or RecBLRConfig()
         super().__init__(num_items, config)
-        ffn_dropout = config.dropout if config.ffn_dropout is None else config.ffn_dropout
+        ffn_dropout = config.dropout_rate if config.ffn_dropout is None else config.ffn_dropout
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout_rate)
         # Typed as what it holds: mypy cannot see through ModuleList.
         self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
             RecBLRLayer(
                 config.d_model,
                 config.expand,
                 config.d_conv,
-                config.dropout,
+                config.dropout_rate,
                 ffn_dropout=ffn_dropout,
                 padding_steps=config.padding_steps,
                 beta_epsilon=config.beta_epsilon,

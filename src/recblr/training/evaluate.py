@@ -57,7 +57,6 @@ def evaluate_run(
         "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
     }
     training = config.as_dict()
-    training["batch_tokens"] = config.tokens_for(split.train.items.size)
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
     training["learned_repeat_bias"] = None if model.repeat_bias is None else model.repeat_bias.item()
     training["epochs_done"] = len(log)

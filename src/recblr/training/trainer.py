@@ -80,6 +80,7 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     device, split = device_for(config.device), split_for(dataset, config)
+    config = config.settled(split.train.items.size)
     if not _batches(split.train, config, epoch=0).num_targets:
         takes = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
@@ -155,7 +156,7 @@ class _Loop:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
-        with told_if_memory_lacks(_too_large_a_batch(self._split.train, self._config, self._learner.device)):
+        with told_if_memory_lacks(_too_large_a_batch(self._config, self._learner.device)):
             done = self._train(done, batches)
             started = time.perf_counter()
             valid = self._validate(done)
@@ -258,11 +259,11 @@ class _Loop:
         return TrainingStopped()
 
 
-def _too_large_a_batch(histories: Packed, config: TrainingConfig, device: torch.device) -> str:
-    if config.samples == "prefixes":
-        flag, size = "--batch-sequences", config.batch_sequences
-    else:
-        flag, size = "--batch-tokens", config.tokens_for(histories.items.size)
+def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> str:
+    prefixes = config.samples == "prefixes"
+    flag, size = (
+        ("--batch-sequences", config.batch_sequences) if prefixes else ("--batch-tokens", config.batch_tokens)
+    )
     on_gpu = device.type != "cpu"
     return (
         "there is not enough memory"
@@ -285,5 +286,5 @@ def _batches(histories: Packed, config: TrainingConfig, epoch: int) -> PackedBat
         return prefix_batches(
             histories, sequences=config.batch_sequences, seed=seed, epoch=epoch, max_length=longest
         )
-    tokens = config.tokens_for(histories.items.size)
-    return packed_batches(histories, tokens=tokens, seed=seed, epoch=epoch, max_length=longest)
+    assert config.batch_tokens is not None, "the options must be settled"
+    return packed_batches(histories, tokens=config.batch_tokens, seed=seed, epoch=epoch, max_length=longest)

@@ -29,8 +29,8 @@ class GRU4Rec(NextItemModel):
         config = config or GRU4RecConfig()
         super().__init__(num_items, config)
         width, layers = round(config.expand * config.d_model), config.num_layers
-        self.dropout = Dropout(config.dropout)
-        between = config.dropout if layers > 1 else 0.0  # else torch warns that there is no between
+        self.dropout = Dropout(config.dropout_rate)
+        between = config.dropout_rate if layers > 1 else 0.0  # else torch warns that there is no between
         self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=between)
         self.output = nn.Linear(width, config.d_model)
         self.apply(initialise)

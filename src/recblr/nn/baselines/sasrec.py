@@ -73,10 +73,10 @@ class SASRecEncoder(nn.Module):
     def __init__(self, config: SASRecConfig, ffn_expand: int = 4) -> None:
         super().__init__()
         self.positions = nn.Embedding(config.max_length, config.d_model)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout_rate)
         # Typed as what it holds: mypy cannot see through ModuleList.
         self.blocks: list[SASRecBlock] = nn.ModuleList(  # type: ignore[assignment]
-            SASRecBlock(config.d_model, config.num_heads, ffn_expand * config.d_model, config.dropout)
+            SASRecBlock(config.d_model, config.num_heads, ffn_expand * config.d_model, config.dropout_rate)
             for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
