@@ -6,8 +6,8 @@ python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row mor
 python benchmarks/results.py                                draw and write everything again
 """
 
-import re
 import sys
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -118,8 +118,7 @@ def draw(report, others, path):
         values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
         bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
         right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    names = [re.sub(" (with|validated|without|of width)", r"\n\1", label) for label in rows]
-    right.set_yticks(range(len(rows)), names)
+    right.set_yticks(range(len(rows)), [textwrap.fill(label, 32) for label in rows], fontsize=8)
     right.invert_yaxis()
     right.margins(x=0.15)
     right.set(xlabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
