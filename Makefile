@@ -48,7 +48,7 @@ demo: $(VENV)/.installed
 	$(BIN)/recblr train demo/data.inter --out demo/run $(DEMO_OPTIONS)
 	$(BIN)/recblr recommend demo/run --user u7 -k 10
 
-# The built-in data hold little that could be learned by heart, and want less dropout than real ones of their size.
+# The built-in data follow series in an exact order, and want less dropout than real ones of their size.
 DEMO_OPTIONS := --epochs 8 --dropout 0.1
 
 test: lint types cpp-test cuda-check py-test isa-test

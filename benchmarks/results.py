@@ -65,9 +65,9 @@ def _label(report, main):
         words.append(f"of width {model['d_model']}")
     if model["dropout"] != main["model"]["dropout"]:
         words.append(f"with dropout {model['dropout']}")
-    share = report["training"].get("valid_share")
-    if share != main["training"].get("valid_share"):
-        words.append(f"validated on {100 * (share or 1):g} % of users")
+    share, of_main = (one["training"].get("valid_share") or 1 for one in (report, main))
+    if share != of_main:
+        words.append(f"validated on {100 * share:g} % of users")
     # Reports from before there was an average of the history do not mention it.
     if model["model"] == "recblr" and not model.get("history_average", False):
         words.append("without average")

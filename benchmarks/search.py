@@ -226,7 +226,7 @@ def main():
         study.set_user_attr(key, value)
     # By how many there are already: an interrupted search must not draw the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
-    defaults = {key: value for key, value in settled.items() if key in SPACE.difference(fixed)}
+    defaults = {key: settled[key] for key in SPACE if key not in fixed}
     if all(trial.params != defaults for trial in study.get_trials(states=DONE)):
         study.enqueue_trial(defaults)
     ends = monotonic() + 3600 * options.hours

@@ -60,6 +60,15 @@ def test_the_caption_of_a_split_by_time_says_how_many_users_were_asked_about() -
     assert "split by time (1,180 users), whole catalogue, pessimistic ties" in text
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [(604, "leave-one-out (validated on 604 of 6,040 users), "), (6040, "leave-one-out, ")],
+)
+def test_the_caption_says_where_only_a_share_of_the_users_validated(asked: int, words: str) -> None:
+    protocol = {"split": "leave-one-out", "valid_users": asked, "test_users": 6040}
+    assert f"{words}whole catalogue, pessimistic ties" in " ".join(lines(report(protocol=protocol)))
+
+
 def test_several_seeds_show_their_spread() -> None:
     text = "\n".join(lines(report(ours={0: figures(0.2), 1: figures(0.3), 2: figures(0.4)})))
     assert "0.3000 ±.1000" in text

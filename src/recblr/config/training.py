@@ -109,7 +109,8 @@ class TrainingConfig:
         for names, holds, rule in _RULES:
             for name in names:
                 value = getattr(self, name)
-                if value is not None and not holds(value):
+                left_to_data = value is None and getattr(type(self), name) is None
+                if not left_to_data and not holds(value):
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
         if self.loss == "gbce" and self.proposal != "uniform":
             raise InputError(
@@ -128,7 +129,7 @@ class TrainingConfig:
         if tokens is None:
             tokens = min(_MOST_TOKENS, max(128, 1 << max(1, events // _STEPS).bit_length() - 1))
         if dropout is None:
-            dropout = 0.5 if events < _STEPS * _MOST_TOKENS else 0.2
+            dropout = 0.5 if events < _STEPS * _MOST_TOKENS else self.model.dropout_rate
         return replace(self, batch_tokens=tokens, model=replace(self.model, dropout=dropout))
 
     @property

@@ -100,5 +100,8 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
     words = [{"time": "split by time"}.get(split, str(split))] if split else []
     if split == "time" and "test_users" in protocol:
         words[0] += f" ({protocol['test_users']:,} users)"
+    elif split == "leave-one-out" and {"valid_users", "test_users"} <= protocol.keys():
+        asked, users = protocol["valid_users"], protocol["test_users"]
+        words[0] += f" (validated on {asked:,} of {users:,} users)" if asked != users else ""
     words += [str(protocol["candidates"])] if "candidates" in protocol else []
     return words + ([f"{protocol['ties']} ties"] if "ties" in protocol else [])
