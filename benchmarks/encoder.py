@@ -13,8 +13,9 @@ Run: python benchmarks/encoder.py [--out DIR]
 from functools import partial
 
 import torch
+from figure import Figure
 from measuring import added_memory, crossing, take_turns
-from reporting import COLOURS, MEGABYTES, Figure, main
+from reporting import COLOURS, MEGABYTES, main
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

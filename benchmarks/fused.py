@@ -8,8 +8,9 @@ Run: python benchmarks/fused.py [--out DIR]
 
 import torch
 import torch.nn.functional as F
+from figure import Figure
 from measuring import sets_beyond_cache, take_turns
-from reporting import Figure, main
+from reporting import main
 from shapes import dimensions, is_packed, offsets_of, shapes
 
 from recblr.evaluation.machine import usable_cores

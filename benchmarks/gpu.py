@@ -1,41 +1,41 @@
-"""Build, test, check and measure on a machine with a GPU, offline, in under ten minutes, by one command.
+"""Build, test, check and measure on a machine with a GPU, by one command, offline, in under nine minutes.
 
-Phases: build (pip, no network), tests (FAIL_WITHOUT_CUDA=1), kernels (beside the floor and peers), encoder
-(beside SASRec), train (with --data: the defaults, to their end), memcheck and racecheck (compute-sanitizer on
-a reduced set).  Each is a process; one that fails, or for which no time is left, is said to be so and takes
-nothing else with it.  Leaves gpu.json with everything, gpu.svg, and a NAME.log for each phase.
-Run: python benchmarks/gpu.py --out DIR [--data INTERACTIONS] [--budget SECONDS] [--only PHASE,...] [--quick]
+Stages, in this order: build (pip, into a folder of its own), tests, memcheck (compute-sanitizer on our
+kernels), kernels (beside a copy of the same size and beside peers), train (with --data, for as many epochs as
+fit), racecheck, encoder (beside SASRec).  Each is a process with its own share of the time.  A stage that
+fails, hangs or leaves the GPU unusable costs its own figures only.
+
+This program needs Python alone, no network and no git; a stage that lacks a package says which.  DIR gets at
+most five files: gpu.json (all figures, written anew as soon as a stage ends), tests.xml, kernels.svg,
+train.jsonl and logs.tgz.  `--only build` needs no GPU.  `--only` without build goes on with the last build.
+Run: python benchmarks/gpu.py --out DIR [--data INTERACTIONS] [--minutes 8.5] [--only NAME,...]
 """
 
 import argparse
 import json
+import os
+import platform
 import shutil
-import statistics
+import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
-from contextlib import suppress
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from measuring import Result
-from phases import DONE, Phase, run_phases
-from reporting import ROOT, as_json, draw_bars, draw_picture, prepare, source_commit, table
-from rich.console import Console
+from gpu_report import document, keep, lines_of, summary
+from stages import DONE, SKIPPED, Stage, run_stages
 
-from recblr.data.atomic import atomic_path
-from recblr.evaluation.machine import describe_machine
-
-BUDGET = 530  # seconds
-NAMES = "build", "tests", "kernels", "encoder", "train", "memcheck", "racecheck"
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "benchmarks"
+NAMES = "build", "tests", "memcheck", "kernels", "train", "racecheck", "encoder"
+MINUTES = 8.5
 TESTS = tuple(f"tests/{name}.py" for name in
               ("ops/test_cuda", "ops/test_scan", "ops/test_bdlru", "ops/test_causal_conv1d", "ops/test_fused",
                "ops/test_scan_derivatives", "ops/test_native", "training/test_on_devices",
                "training/test_transfer"))  # fmt: skip
-# Small, and every kernel in every regime; ten to a hundred times as slow under the sanitizer.
-SANITIZED = "offsets_are_brought_into_order and int32 or nothing_to_do"
-MEASURE = "--measure"
-TRAINED = "trained"  # the folder of the run, beside the results
-WIDTH = 150
+# Small, and every kernel in every regime; the sanitizer makes them ten to a hundred times as slow.
+SANITIZED = "(brought and int32) or nothing_to_do"
+WORKERS = 8  # processes of tests: each holds some 500 MB of the GPU
 
 
 def parser():
@@ -44,262 +44,217 @@ def parser():
     )
     result.add_argument("--out", metavar="DIR", type=Path, required=True)
     result.add_argument("--data", metavar="INTERACTIONS", type=Path, help="train on these, as recblr train")
-    result.add_argument("--budget", metavar="SECONDS", type=float, default=BUDGET, help="for all phases")
-    result.add_argument("--only", metavar="PHASE,...", default=",".join(NAMES), help=f"of {', '.join(NAMES)}")
+    result.add_argument("--minutes", type=float, default=MINUTES, help=f"for all stages ({MINUTES})")
+    result.add_argument("--only", metavar="NAME,...", default=",".join(NAMES), help=f"of {', '.join(NAMES)}")
+    result.add_argument("--commit", metavar="ID", help="of these sources, where git does not tell")
     result.add_argument("--quick", action="store_true", help="tiny shapes: only to see it run")
-    result.add_argument(MEASURE, choices=("kernels", "encoder"), help=argparse.SUPPRESS)
     return result
 
 
-def no_gpu():
-    """Why nothing can be measured here; empty where it can."""
-    if torch.version.cuda is None:
-        return f"this needs a GPU, and torch {torch.__version__} is built without CUDA"
-    if not torch.cuda.is_available():
-        return "this needs a GPU, and torch finds none"
+class Machine:
+    """What this machine has: the GPU that torch sees, or why there is none."""
+
+    def __init__(self):
+        found = _output_of(sys.executable, HERE / "gpu_probe.py")
+        lacking = missing("torch") or "torch could not be asked for a GPU"
+        self.gpu = json.loads(found) if found else {"why": lacking}
+
+    def no_gpu(self):
+        """Why no stage can use a GPU; "" where one can."""
+        return f"it needs a GPU, and {self.gpu['why']}" if "why" in self.gpu else ""
+
+    def architecture(self):
+        """The GPU's, as CMake names it; Hopper's where there is none to ask."""
+        return self.gpu.get("capability", "9.0").replace(".", "")
+
+    def as_json(self):
+        """The machine, as gpu.json describes it."""
+        models = (line for line in lines_of(Path("/proc/cpuinfo")) if line.startswith("model name"))
+        asked = "--query-gpu=driver_version,clocks.max.sm,clocks.max.memory"
+        return {
+            "platform": f"{platform.system()} {platform.machine()}",
+            "cpu": next(models, ":").partition(":")[2].strip(),
+            "cores": _cores(),
+            "python": platform.python_version(),
+            "gpu": self.gpu,
+            "driver, clocks": _output_of("nvidia-smi", asked, "--format=csv,noheader"),
+            "nvcc": _output_of("nvcc", "--version").rpartition("\n")[2],
+        }
+
+
+def _cores():
+    return len(os.sched_getaffinity(0))
+
+
+def _output_of(*command):
+    """What a program prints; "" where it cannot be run or fails."""
+    try:
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def missing(*modules):
+    """A sentence that says which modules cannot be imported; "" where all can."""
+    lacking = [name for name in modules if find_spec(name) is None]
+    return f"it needs {', '.join(lacking)}: python -m pip install {' '.join(lacking)}" if lacking else ""
+
+
+def no_compiler():
+    """What of the compilers is not here; "" where all are."""
+    if not (os.environ.get("CUDACXX") or shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists()):
+        return "it needs nvcc: set CUDACXX to where it is"
+    if not (shutil.which("cmake") or find_spec("cmake")):
+        return "it needs cmake: python -m pip install cmake"
     return ""
 
 
-def phases(options):
-    """What is to be done, in the order of what matters most."""
-    capability = "".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else "90"
-    python, out = sys.executable, options.out
-    native = {"RECBLR_REQUIRE_NATIVE": "1", "FAIL_WITHOUT_CUDA": "1"}
-    define = "cmake.define.RECBLR_CUDA"
-    build = (
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--no-build-isolation",
-        "--no-deps",
-        "--no-index",
-        "--force-reinstall",
-    )
-    build += "-C", f"{define}=ON", "-C", f"{define}_ARCHITECTURES={capability}", ROOT
-    pytest = (
-        python,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        ROOT / "pyproject.toml",
-        f"--rootdir={ROOT}",
-    )
-    report = f"--junitxml={out / 'tests.xml'}"
-    tests = *pytest, report, *(ROOT / name for name in TESTS)
-    sanitizer = shutil.which("compute-sanitizer")
-    sanitized = *pytest, "-x", ROOT / TESTS[0], "-k", SANITIZED
-    lacking = "" if sanitizer else "compute-sanitizer is not on the path"
-    measure = [python, Path(__file__), "--out", out, *["--quick"] * options.quick, MEASURE]
-    train = python, "-m", "recblr.cli", "train", options.data, "--device", "cuda", "--out", out / TRAINED
-    train += ("--epochs", "1") * options.quick
-    every = [
-        Phase("build", build, least=20, most=300),
-        Phase("tests", tests, least=20, most=180, environment=native),
-        Phase("kernels", (*measure, "kernels"), least=20, most=200),
-        Phase("encoder", (*measure, "encoder"), least=15, most=60),
-        Phase(
-            "train",
-            train,
-            least=30,
-            most=180,
-            environment={"RECBLR_REQUIRE_NATIVE": "1"},
-            why_not="" if options.data else "no --data",
-        ),
-        *(
-            Phase(
-                tool,
-                (sanitizer, "--tool", tool, "--error-exitcode", "1", *sanitized),
-                20,
-                60,
-                native,
-                lacking,
-            )
-            for tool in ("memcheck", "racecheck")
-        ),
-    ]
-    wanted = options.only.split(",")
-    return [phase for phase in every if phase.name in wanted]
+class Plan:
+    """The command of each stage, and why it cannot run here."""
 
-
-def lines_of(file):
-    """The JSON lines that a measurement has left, whole ones only."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
-def tests_of(file):
-    """How many tests passed, failed and were skipped, from pytest's report; None without one."""
-    try:
-        suite = ElementTree.parse(file).getroot().find("testsuite")
-    except (FileNotFoundError, ElementTree.ParseError):
-        return None
-    total, skipped, *failed = (int(suite.attrib[key]) for key in ("tests", "skipped", "failures", "errors"))
-    return {"passed": total - skipped - sum(failed), "failed": sum(failed), "skipped": skipped}
-
-
-def training_of(folder):
-    """Each epoch of a run, its seconds and figures, and its test figures; None before the first epoch's end.
-
-    test: masking -> metric -> value; None where the budget ended the run before its evaluation.
-    """
-    epochs = lines_of(folder / "log.jsonl")
-    if not epochs:
-        return None
-    test = None
-    with suppress(FileNotFoundError):
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        figures = report["ours"]["test"]
-        test = {
-            masking: {name: leaf["mean"] for name, leaf in metrics.items()}
-            for masking, metrics in figures.items()
+    def __init__(self, options, machine, work):
+        self.options, self.machine, self.work = options, machine, work
+        self.wanted = options.only.split(",")
+        self.ended = {}  # name -> status of the stages that have ended
+        self.quick = ["--quick"] * options.quick
+        paths = filter(None, (str(work / "site"), os.environ.get("PYTHONPATH"), str(HERE)))
+        self.environment = {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONUNBUFFERED": "1",
+            "RECBLR_REQUIRE_NATIVE": "1",
+            "FAIL_WITHOUT_CUDA": "1",
+            "CMAKE_BUILD_PARALLEL_LEVEL": str(_cores()),
         }
-    return {
-        "device": epochs[-1]["device"],
-        "seconds": [epoch["train_seconds"] for epoch in epochs],
-        "valid_seconds": [epoch["valid_seconds"] for epoch in epochs],
-        "loss": [epoch["loss"] for epoch in epochs],
-        "valid": [epoch["valid"]["unmasked"]["ndcg@10"] for epoch in epochs],
-        "best_epoch": epochs[-1]["best_epoch"],
-        "test": test,
-    }
 
+    def stages(self):
+        """Those that are wanted, in the order of what matters most."""
+        tested, trained = ("torch", "pytest", "hypothesis"), ("torch", "polars", "rich", "typer")
+        sanitizer = "" if shutil.which("compute-sanitizer") else "it needs compute-sanitizer on the PATH"
+        no_data = "" if self.options.data else "it needs --data"
+        every = (
+            self._stage("build", self.build, 200, 20, self._no_build),
+            self._stage("tests", self.tests, 110, 20, self._why_not(*tested)),
+            self._stage("memcheck", self.check("memcheck"), 50, 15, self._why_not(*tested, also=sanitizer)),
+            self._stage("kernels", self.kernels, 150, 30, self._why_not("torch")),
+            self._stage("train", self.train, 60, 20, self._why_not(*trained, also=no_data)),
+            self._stage("racecheck", self.check("racecheck"), 45, 15, self._why_not(*tested, also=sanitizer)),
+            self._stage("encoder", self.encoder, 40, 15, self._why_not("torch", "polars", "rich")),
+        )
+        return [stage for stage in every if stage.name in self.wanted]
 
-def kernel_results(out):
-    """(bandwidth, results, their figures) of what has been measured."""
-    import gpu_kernels
+    def _stage(self, name, command, share, least, why_not):
+        environment = self.environment | {"RECBLR_TEST_LINES": str(self.work / f"{name}.jsonl")}
+        if name == "memcheck":  # an overrun within a block of torch's cache would be no error to it
+            environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
+        return Stage(name, command, share, least, environment, why_not)
 
-    bandwidth, results, shown = None, [], []
-    for record in lines_of(out / "kernels.jsonl"):
-        if "copy" in record:
-            bandwidth = record["copy"]
-        else:
-            results.append(Result(record["case"], [record["samples"]]))
-            shown.append(gpu_kernels.figures(results[-1], record["failed"]))
-    return bandwidth, results, shown
+    def _why_not(self, *modules, also=""):
+        def reason():
+            if "build" in self.wanted and self.ended.get("build") != DONE:
+                return self.machine.no_gpu() or "it needs the build, which did not succeed"
+            return self.machine.no_gpu() or missing(*modules) or also
 
+        return reason
 
-def encoder_results(out):
-    """(results, their figures, tokens a second of each)."""
-    import gpu_encoder
+    def _no_build(self):
+        # Compiling takes minutes: only where a GPU can run the result, or where nothing else is wanted.
+        gpu = "" if self.wanted == ["build"] else self.machine.no_gpu()
+        return gpu or missing("pip", "pybind11", "scikit_build_core") or no_compiler()
 
-    records = lines_of(out / "encoder.jsonl")
-    results = [Result(record["case"], [record["samples"]]) for record in records]
-    shown = [gpu_encoder.figures(r, record["failed"]) for r, record in zip(results, records, strict=True)]
-    return results, shown, [record["tokens_per_second"] for record in records]
+    def build(self, _):
+        # Not into the interpreter's own packages, which a system may forbid, nor into the checkout.
+        pip = sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index"
+        settings = (
+            "cmake.define.RECBLR_CUDA=ON",
+            f"cmake.define.RECBLR_CUDA_ARCHITECTURES={self.machine.architecture()}",
+            f"build-dir={self.work / 'build'}",
+        )
+        words = [word for setting in settings for word in ("-C", setting)]
+        return *pip, "--upgrade", "--target", self.work / "site", *words, ROOT
 
+    def _pytest(self, *words):
+        plugins = "-p", "no:cacheprovider", "-p", "gpu_tests"
+        return sys.executable, "-m", "pytest", *plugins, "--tb=short", *words
 
-def document(options, machine, outcomes):
-    """Everything that is known so far, as plain values."""
-    bandwidth, results, shown = kernel_results(options.out)
-    encoders, encoders_shown, tokens = encoder_results(options.out)
-    return {
-        "benchmark": "gpu",
-        "command": "python benchmarks/gpu.py" + (" --quick" if options.quick else ""),
-        "commit": source_commit(),
-        "machine": machine,
-        "budget": options.budget,
-        "phases": [outcome.as_json() for outcome in outcomes],
-        "tests": tests_of(options.out / "tests.xml"),
-        "copy_bytes_per_second": bandwidth,
-        "results": [as_json(*each) for each in zip(results, shown, strict=True)],
-        "encoder": [
-            as_json(*each[:2]) | {"tokens_per_second": each[2]}
-            for each in zip(encoders, encoders_shown, tokens, strict=True)
-        ],
-        "train": training_of(options.out / TRAINED),
-    }
+    def tests(self, _):
+        workers = ("-n", min(WORKERS, _cores())) if find_spec("xdist") else ()
+        return self._pytest("--continue-on-collection-errors", *workers, *TESTS)
 
+    def check(self, tool):
+        # Without --kernel-name, torch's own kernels are instrumented too.
+        command = "compute-sanitizer", "--tool", tool, "--kernel-name", "kns=recblr", "--error-exitcode", "1"
+        return lambda _: (*command, *self._pytest(TESTS[0], "-k", SANITIZED))
 
-def gpu_of_this_machine():
-    """What the measurements ran on."""
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "name": properties.name,
-        "capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "memory": properties.total_memory,
-        "l2_cache": properties.L2_cache_size,
-        "driver_serves_cuda": torch._C._cuda_getDriverVersion(),
-        "torch_cuda": torch.version.cuda,
-    }
+    def kernels(self, seconds):
+        files = self.work / "kernels.jsonl", self.options.out / "kernels.svg"
+        return sys.executable, HERE / "gpu_shapes.py", *files, "--seconds", seconds, *self.quick
+
+    def train(self, _):
+        command = sys.executable, "-m", "recblr.cli", "train", self.options.data, "--device", "cuda"
+        return *command, "--out", self.work / "run", *("--epochs", "1") * self.options.quick
+
+    def encoder(self, _):
+        return sys.executable, HERE / "gpu_encoder.py", self.work / "encoder.jsonl", *self.quick
 
 
 def main(arguments=None):
     options = parser().parse_args(arguments)
-    unknown = set(options.only.split(",")) - set(NAMES)
-    if unknown:
-        sys.exit(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(NAMES)}")
-    if options.data and not options.data.exists():
-        sys.exit(f"--data {options.data} does not exist")
-    if lacking := no_gpu():
-        sys.exit(f"benchmarks/gpu.py: {lacking}")
-    if options.measure:
-        import gpu_encoder
-        import gpu_kernels
-
-        module = {"kernels": gpu_kernels, "encoder": gpu_encoder}[options.measure]
-        module.main(options.out / f"{options.measure}.jsonl", options.quick)
-        return
+    if unknown := sorted(set(options.only.split(",")) - set(NAMES)):
+        sys.exit(f"--only: {', '.join(unknown)} is none of {', '.join(NAMES)}")
+    if options.data and not options.data.is_file():
+        sys.exit(f"--data {options.data} is not a file")
+    if not options.minutes > 0:
+        sys.exit(f"--minutes must be above 0, but is {options.minutes:g}")
     options.out = options.out.resolve()
-    prepare(options.out)
-    for stale in ("kernels.jsonl", "encoder.jsonl", "tests.xml"):
-        (options.out / stale).unlink(missing_ok=True)
-    shutil.rmtree(options.out / TRAINED, ignore_errors=True)
-    machine = describe_machine() | {"gpu": gpu_of_this_machine()}
-    console = Console()
+    options.data = options.data and options.data.resolve()
+    # It outlives the command, so that a second one goes on with the first one's build.
+    work = Path(tempfile.gettempdir()) / f"recblr-gpu-{os.getuid()}"
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        work.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{error.filename} cannot be made: {error.strerror}; choose another --out")
+    os.chdir(ROOT)
+    plan = Plan(options, Machine(), work)
+    _forget(work, plan.wanted)
+    about = {
+        "benchmark": "gpu",
+        "command": _command(options),
+        "commit": options.commit or _output_of("git", "describe", "--always", "--abbrev=40", "--dirty"),
+        "machine": plan.machine.as_json(),
+        "minutes": options.minutes,
+    }
 
-    def told(outcomes):
+    def record(outcomes):
         last = outcomes[-1]
-        said = f"{last.name}: {last.status}, {last.seconds:.0f} s"
-        console.print("\n".join(filter(None, (said, last.why))), highlight=False, markup=False)
-        with atomic_path(options.out / "gpu.json") as draft:
-            text = json.dumps(document(options, machine, outcomes), indent=1, ensure_ascii=False)
-            draft.write_text(text + "\n", encoding="utf-8")
+        plan.ended[last.name] = last.status
+        took = "" if last.status == SKIPPED else f" after {last.seconds:.0f} s"
+        keep(options.out, about, work, outcomes)
+        print(f"{last.name}: {last.status}{took}" + (f": {last.why}" if last.why else ""), flush=True)
 
-    outcomes = run_phases(phases(options), options.budget, options.out, told)
-    summary(options.out, console)
-    failed = [outcome.name for outcome in outcomes if outcome.status not in (DONE, "skipped")]
+    outcomes = run_stages(plan.stages(), 60 * options.minutes, work, record)
+    print("\n".join(summary(document(about, work, outcomes))))
     print(f"results are in {options.out}")
-    if failed:
+    if failed := [outcome.name for outcome in outcomes if outcome.status not in (DONE, SKIPPED)]:
         sys.exit(f"not done, see above: {', '.join(failed)}")
 
 
-def summary(out, console):
-    """Tables and the picture."""
-    import gpu_kernels
-
-    claim = " ".join(gpu_kernels.__doc__.partition("\n\n")[0].split())
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    bandwidth, results, shown = kernel_results(out)
-    if results:
-        console.print(f"a copy moves {bandwidth / 1e9:,.0f} GB/s, read and written")
-        console.print(table(claim, results, shown, "times as fast"))
-        if any(figure.bar is not None and figure.value for figures in shown for figure in figures):
-            draw_picture(out / "gpu.svg", claim, draw_bars, results, shown, "times as fast")
-    results, shown, _ = encoder_results(out)
-    if results:
-        console.print(table("RecBLR's encoder beside SASRec's", results, shown, "times as fast"))
-    if trained := training_of(out / TRAINED):
-        console.print(training_line(trained), highlight=False, soft_wrap=True)
+def _forget(work, names):
+    """Remove what an earlier command's stages of these names have left."""
+    for name in names:
+        for old in (f"{name}.jsonl", f"{name}.log"):
+            (work / old).unlink(missing_ok=True)
+    if "train" in names:
+        shutil.rmtree(work / "run", ignore_errors=True)
 
 
-def training_line(trained):
-    """What `training_of` has found, in a line."""
-    seconds, test = trained["seconds"], trained["test"]
-    said = f"training on {trained['device']}: {len(seconds)} epochs of {statistics.median(seconds):.2f} s"
-    if test is None:
-        return f"{said}, ended by the budget"
-    shown = (
-        f"{masking} {name} {test[masking][name]:.4f}" for masking in test for name in ("hr@10", "ndcg@10")
-    )
-    return f"{said}; test: {', '.join(shown)}"
+def _command(options):
+    words = ["--quick"] * options.quick
+    words += ["--only", options.only] if options.only != ",".join(NAMES) else []
+    return " ".join(["python benchmarks/gpu.py", *words])
 
 
 if __name__ == "__main__":

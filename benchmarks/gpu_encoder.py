@@ -5,12 +5,14 @@ otherwise.  Run by benchmarks/gpu.py.
 """
 
 import json
+import sys
+from pathlib import Path
 
 import gpu_timing
 import torch
 from encoder import ENCODERS, OURS, PEER, WIDTH
+from figure import Figure, as_json
 from measuring import Result
-from reporting import Figure
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TOKENS = 1 << 17  # a batch
@@ -70,10 +72,15 @@ def tokens_per_second(result):
 
 
 def main(out, quick):
-    """Measure every length, a line of JSON each."""
+    """Measure every length; write a line of JSON for each as soon as it is done."""
     with out.open("w", encoding="utf-8") as lines:
         for case in cases(quick):
             samples, failed = measure(case)
-            record = {"case": case, "samples": samples, "failed": failed}
-            record["tokens_per_second"] = tokens_per_second(Result(case, [samples]))
+            result = Result(case, [samples])
+            record = as_json(result, figures(result, failed))
+            record["tokens_per_second"] = tokens_per_second(result)
             print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), "--quick" in sys.argv)

@@ -1,36 +1,29 @@
-"""Claim: on an H200 the scan reaches 0.9 of a copy's speed, bdlru 0.8, and both 1.2 times their peers'.
+"""Measure the kernels on a GPU for one shape: ours beside a copy of the same size, or ours beside its peers.
 
-In 16 bits the scan's is 0.85; forward and backward bdlru's is 0.75, and beside peers 1.5 times.  Times are
-those of the GPU alone (benchmarks/gpu_timing.py); the floor is the time in which a copy moves the bytes that
-must be moved at the least.  Peers that are not installed, or do not take a shape, say so.
-Run by benchmarks/gpu.py.
+Claim: on an H200 the scan reaches 0.9 of a copy's speed, bdlru 0.8, and both are 1.2 times as fast as their
+peers.  In 16 bits the scan's share is 0.85; forward and backward bdlru's is 0.75, and beside peers 1.5 times.
+Times are the GPU's alone (benchmarks/gpu_timing.py).  The copy moves as many bytes as the operator must move
+at the least.  A peer that is not installed, or does not take a shape, says so.
+Run by benchmarks/gpu_shapes.py, which sends this process the end of its input when its turn comes.
 """
 
+import argparse
 import json
+import sys
 from importlib import import_module
+from pathlib import Path
 
 import gpu_timing
 import torch
+from figure import Figure, as_json
+from gpu_shapes import COMPILED, OURS, PEERS
 from measuring import Result
-from peers import combine
-from reporting import Figure
+from recurrence import combine
 from shapes import dimensions, is_packed, offsets_of
 from torch._higher_order_ops.associative_scan import associative_scan
 
 from recblr.ops import composed
 
-# Batch × time × channels, or packed rows × channels; what takes longest last, where the budget may end it.
-SHAPES = (
-    "2048×50×128",
-    "2048×200×128",
-    "512×1000×128",
-    "packed 400000×128",
-    "8×2048×1536",
-    "8×16384×1536",
-    "1×262144×512",
-    "8×65536×1536",
-)
-QUICK = "4×64×16", "packed 300×16"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SCAN, BDLRU, GATED, CONV = "scan", "bdlru", "bdlru with z", "causal_conv1d"
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
@@ -49,29 +42,26 @@ OF_COPY = {
 FASTER = {FORWARD: 1.2, BOTH: 1.5}
 OF_FLOOR = 0.95  # near enough to the floor that a peer may be as fast
 DEVICE = "cuda"
-OURS, FLOOR, COMPOSED = "recblr", "copy's time", "composed"
-WARP, SCALAR, RECURRENT, CHUNKED = (
-    "accelerated-scan, warp",
-    "accelerated-scan, scalar",
-    "fla, recurrent",
-    "fla, chunked",
-)
+RECBLR, COPY, COMPOSED = "recblr", "copy", "composed"
+WARP, SCALAR = "accelerated-scan, warp", "accelerated-scan, scalar"
+RECURRENT, CHUNKED = "fla, recurrent", "fla, chunked"
 ASSOCIATIVE = "torch associative_scan"
-PEERS = WARP, SCALAR, RECURRENT, CHUNKED, ASSOCIATIVE, COMPOSED
+BESIDE = WARP, SCALAR, RECURRENT, CHUNKED, ASSOCIATIVE, COMPOSED
 
 
-def cases(quick):
+def cases(shape):
+    """What is measured for a shape."""
     return [
         {"operator": operator, "direction": direction, "shape": shape, "dtype": dtype}
-        for shape in (QUICK if quick else SHAPES)
         for dtype in DTYPES
         for operator, direction in WORDS
     ]
 
 
-def elements(shape):
-    size = 1
-    for n in dimensions(shape):
+def least_bytes(case):
+    """Bytes that the operator must move at the least: each input read once, each output written once."""
+    size = WORDS[case["operator"], case["direction"]] * DTYPES[case["dtype"]].itemsize
+    for n in dimensions(case["shape"]):
         size *= n
     return size
 
@@ -98,31 +88,34 @@ def arguments(case):
     return make
 
 
-def contenders(case, offsets):
-    """name -> a call of a set's arguments; raises only when it is called."""
+def contenders(case, which, offsets):
+    """Name -> a call of a set's arguments; raises only when it is called."""
     operator, direction = case["operator"], case["direction"]
     ops = torch.ops.recblr
     if operator == SCAN and direction == BACKWARD:
         # h's place is taken by b, whose values do not matter to the time.
         return {
-            OURS: lambda a, b, grad: ops._scan_backward(
+            RECBLR: lambda a, b, grad: ops._scan_backward(
                 grad, None, a.detach(), b.detach(), None, offsets, False
             )
         }
     calls = {
-        SCAN: {OURS: lambda a, b: ops.scan(a, b, None, offsets, False)},
+        SCAN: {RECBLR: lambda a, b: ops.scan(a, b, None, offsets, False)},
         CONV: {
-            OURS: lambda x, w, bias: ops.causal_conv1d(x, w, bias, None, offsets, True)[0],
+            RECBLR: lambda x, w, bias: ops.causal_conv1d(x, w, bias, None, offsets, True)[0],
             COMPOSED: lambda x, w, bias: composed.causal_conv1d(x, w, bias, None, offsets, True)[0],
         },
     }.get(operator) or {
-        OURS: lambda x, gates, decay, z=None: ops.bdlru(x, gates, decay, z, None, offsets, None)[0],
+        RECBLR: lambda x, gates, decay, z=None: ops.bdlru(x, gates, decay, z, None, offsets, None)[0],
         COMPOSED: lambda x, gates, decay, z=None: composed.bdlru(x, gates, decay, z, None, offsets, None)[0],
     }
     if operator == SCAN and not is_packed(case["shape"]):
         calls |= {WARP: _accelerated("warp"), SCALAR: _accelerated("scalar")}
         calls |= {RECURRENT: _fla("fused_recurrent_hgrn"), CHUNKED: _fla("chunk_hgrn")}
-        calls |= {ASSOCIATIVE: _associative}
+        if direction == FORWARD:  # backward, it builds matrices of T × T
+            calls |= {ASSOCIATIVE: _associative}
+    if which == OURS:
+        calls = {RECBLR: calls[RECBLR]}
     return {name: _timed(call, direction == BOTH) for name, call in calls.items()}
 
 
@@ -143,9 +136,7 @@ def _accelerated(kind):
 
     def scan(a, b):
         batch, steps, channels = a.shape
-        return import_module(f"accelerated_scan.{kind}").scan(
-            *(x.view(batch, channels, steps) for x in (a, b))
-        )
+        return import_module(f"{COMPILED}.{kind}").scan(*(x.view(batch, channels, steps) for x in (a, b)))
 
     return scan
 
@@ -163,52 +154,67 @@ def _associative(a, b):
     return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
 
 
-def measure(case, bandwidth, quick):
+def measure(case, which, quick, left_out=""):
     """The case's result, and contender -> why it did not run."""
     torch.manual_seed(0)
     torch.cuda.empty_cache()
     offsets = offsets_of(case["shape"])
-    offsets = None if offsets is None else offsets.cuda()
+    offsets = None if offsets is None else offsets.to(DEVICE)
+    calls = contenders(case, which, offsets)
+    failed = {name: "it was still being compiled" for name in (WARP, SCALAR) if left_out and name in calls}
+    for name in failed:
+        del calls[name]
+    if set(calls) == {RECBLR} and which == PEERS:
+        return Result(case, [{}]), failed
+    copy, factor = gpu_timing.copy_of(least_bytes(case))
     sets = gpu_timing.sets(arguments(case), quick)
-    samples, failed = gpu_timing.take_turns(contenders(case, offsets), sets, quick)
-    if OURS in samples:
-        words = WORDS[case["operator"], case["direction"]]
-        size = words * elements(case["shape"]) * DTYPES[case["dtype"]].itemsize
-        samples[FLOOR] = [size / bandwidth] * len(samples[OURS])
-    return Result(case, [samples]), failed
+    samples, more = gpu_timing.take_turns(calls | {COPY: copy}, sets, quick)
+    if COPY in samples:
+        samples[COPY] = [factor * seconds for seconds in samples[COPY]]
+    return Result(case, [samples]), failed | more
 
 
 def figures(result, failed):
-    """Ours beside the floor and every peer."""
-    if not result.has(OURS):
-        return [Figure(OURS, FLOOR, None, note=failed.get(OURS, "did not run"))]
-    case = result.case
-    bars = OF_COPY.get((case["operator"], case["direction"]), {})
-    floor = result.times_faster(OURS, FLOOR)
-    shown = [Figure(OURS, FLOOR, floor, bars.get(case["dtype"]))]
-    for peer in PEERS:
+    """Ours beside the copy and every peer that was to run."""
+    if not result.has(RECBLR):
+        return [Figure(RECBLR, COPY, None, note=failed.get(RECBLR, "did not run"))]
+    case, shown, near = result.case, [], False
+    if result.has(COPY):
+        share = result.times_faster(RECBLR, COPY)
+        near = share.median >= OF_FLOOR
+        bars = OF_COPY.get((case["operator"], case["direction"]), {})
+        shown.append(Figure(RECBLR, COPY, share, bars.get(case["dtype"])))
+    else:
+        shown.append(Figure(RECBLR, COPY, None, note=failed.get(COPY, "did not run")))
+    for peer in BESIDE:
         if result.has(peer):
-            value = result.times_faster(OURS, peer)
+            value = result.times_faster(RECBLR, peer)
             bar = None if peer == COMPOSED else FASTER.get(case["direction"])
-            reached = None if bar is None else value.median >= bar or floor.median >= OF_FLOOR
-            shown.append(Figure(OURS, peer, value, bar, reached=reached))
+            reached = None if bar is None else value.median >= bar or near
+            shown.append(Figure(RECBLR, peer, value, bar, reached=reached))
         elif peer in failed:
-            shown.append(Figure(OURS, peer, None, note=failed[peer]))
+            shown.append(Figure(RECBLR, peer, None, note=failed[peer]))
     return shown
 
 
-def main(out, quick):
-    """Measure every case, a line of JSON each as soon as it is done: what ends this early keeps those."""
-    with out.open("w", encoding="utf-8") as lines:
+def main(which, shape, lines, quick, without):
+    """Measure every case of a shape; write a line of JSON for each as soon as it is done."""
+    torch.cuda.init()
+    torch.empty(1, device=DEVICE)
+    sys.stdin.read()  # until it is this process's turn
+    with lines.open("a", encoding="utf-8") as file:
+        for case in cases(shape):
+            result, failed = measure(case, which, quick, without)
+            if result.processes[0] or failed:
+                record = {"pass": which} | as_json(result, figures(result, failed))
+                print(json.dumps(record, ensure_ascii=False), file=file, flush=True)
 
-        def write(record):
-            print(json.dumps(record, ensure_ascii=False), file=lines, flush=True)
 
-        bandwidth = gpu_timing.copy_bandwidth()
-        write({"copy": bandwidth})
-        for case in cases(quick):
-            try:
-                result, failed = measure(case, bandwidth, quick)
-                write({"case": case, "samples": result.processes[0], "failed": failed})
-            except torch.OutOfMemoryError as error:
-                write({"case": case, "samples": {}, "failed": {OURS: str(error).splitlines()[0]}})
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("which", choices=(OURS, PEERS))
+    parser.add_argument("shape")
+    parser.add_argument("lines", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--without", default="")
+    main(**vars(parser.parse_args()))

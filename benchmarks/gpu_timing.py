@@ -1,17 +1,16 @@
 """How the GPU's benchmarks measure: by CUDA events, when warm, on arguments that no cache still holds."""
 
 from itertools import count
-from statistics import median
 from time import perf_counter
 
 import torch
 from measuring import sets_beyond_cache
 
-SECONDS = 0.25  # of turns for a case
-ROUNDS = 5, 40  # at least and at most
+SECONDS = 0.15  # of turns for a contender
+ROUNDS = 5, 25  # at least and at most
 WARM_UP = 3
 AHEAD = 2_000_000  # cycles, about a millisecond, that the GPU idles while the host enqueues a call
-COPIED = 1 << 30  # bytes
+LARGEST_COPY = 4 << 30  # bytes, read and written; what is larger is taken for several of these
 
 
 def sets(make, quick=False):
@@ -30,16 +29,25 @@ def take_turns(calls, arguments, quick=False):
             torch.cuda.synchronize()
             samples[name] = []
         except Exception as error:
-            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+            failed[name] = _sentence(error)
             torch.cuda.empty_cache()
     least, most = (1, 1) if quick else ROUNDS
     started = perf_counter()
     for round_ in range(most):
         if round_ >= least and perf_counter() - started > SECONDS * max(1, len(samples)):
             break
-        for name in samples:
-            samples[name].append(_seconds(calls[name], arguments[next(turns) % len(arguments)]))
+        for name in list(samples):
+            try:
+                samples[name].append(_seconds(calls[name], arguments[next(turns) % len(arguments)]))
+            except Exception as error:
+                failed[name] = _sentence(error)
+                del samples[name]
     return samples, failed
+
+
+def _sentence(error):
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {first}"[:200]
 
 
 def _seconds(call, arguments):
@@ -53,9 +61,9 @@ def _seconds(call, arguments):
     return start.elapsed_time(end) / 1e3
 
 
-def copy_bandwidth():
-    """Bytes a second, read and written, of a copy within the GPU's memory: the median of rounds."""
-    source = torch.empty(COPIED // 4, dtype=torch.float32, device="cuda").normal_()
+def copy_of(size):
+    """A call that copies within the GPU's memory, and how many of it move `size` bytes, read and written."""
+    copied = min(size, LARGEST_COPY)
+    source = torch.empty(max(1, copied // 8), dtype=torch.float32, device="cuda").normal_()
     target = torch.empty_like(source)
-    samples, _ = take_turns({"copy": lambda: target.copy_(source)}, [()])
-    return 2 * COPIED / median(samples["copy"])
+    return lambda *_: target.copy_(source), size / copied

@@ -6,8 +6,9 @@ Run: python benchmarks/layouts.py [--out DIR]
 """
 
 import torch
+from figure import Figure
 from measuring import take_turns
-from reporting import Figure, main
+from reporting import main
 
 SHAPES = (64, 1000, 128), (8, 4096, 256)  # batch × time × channels, beyond a core's caches
 QUICK = ((2, 20, 16),)

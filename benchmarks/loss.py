@@ -7,8 +7,9 @@ Run: python benchmarks/loss.py [--out DIR]
 
 import torch
 import torch.nn.functional as F
+from figure import Figure
 from measuring import take_turns
-from reporting import Figure, main
+from reporting import main
 
 from recblr.evaluation.machine import usable_cores
 from recblr.nn.losses import linear_cross_entropy

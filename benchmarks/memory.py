@@ -9,8 +9,9 @@ Run: python benchmarks/memory.py [--out DIR]
 """
 
 import torch
+from figure import Figure
 from measuring import sets_beyond_cache, take_turns
-from reporting import Figure, main
+from reporting import main
 from shapes import dimensions, offsets_of, shapes
 
 from recblr.evaluation.machine import usable_cores

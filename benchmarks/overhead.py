@@ -7,8 +7,9 @@ Run: python benchmarks/overhead.py [--out DIR]
 """
 
 import torch
+from figure import Figure
 from measuring import take_turns
-from reporting import COLOURS, MICROSECONDS, Figure, main
+from reporting import COLOURS, MICROSECONDS, main
 
 import recblr
 

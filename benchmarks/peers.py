@@ -12,8 +12,10 @@ from statistics import median
 
 import numpy as np
 import torch
+from figure import Figure
 from measuring import sets_beyond_cache, take_turns
-from reporting import Figure, main
+from recurrence import combine
+from reporting import main
 from shapes import dimensions, is_packed, shapes
 from torch._higher_order_ops.associative_scan import associative_scan
 
@@ -98,10 +100,6 @@ def in_torch(scan, both):
         return torch.autograd.grad(scan(a, b), (a, b), grad)
 
     return both_ways if both else forward
-
-
-def combine(earlier, later):
-    return earlier[0] * later[0], later[0] * earlier[1] + later[1]
 
 
 def associative(a, b):

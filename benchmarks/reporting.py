@@ -5,11 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import measuring
-from measuring import Result, Spread
+from figure import as_json
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,36 +21,9 @@ from recblr.info import commit
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 150
-MILLISECONDS = 1e3, "ms"
 MICROSECONDS = 1e6, "µs"
 MEGABYTES = 1.0, "MB"
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Ours beside another, and how they compare; a value of None is a contender that did not run, and why.
-
-    bar: what the value is to reach, at least (or at most, as `at_most` says).  reached: where that is not
-    for the bar alone to say.
-    """
-
-    ours: str
-    beside: str
-    value: Spread | None
-    bar: float | None = None
-    at_most: bool = False
-    reached: bool | None = None
-    unit: tuple = MILLISECONDS
-    note: str = ""
-
-    def verdict(self):
-        """Whether the bar is reached; None where there is none."""
-        if self.bar is None or self.value is None:
-            return None
-        if self.reached is not None:
-            return self.reached
-        return self.value.median <= self.bar if self.at_most else self.value.median >= self.bar
 
 
 def main(doc, cases, measure, figures, draw=None, value="times as fast", summary=lambda results: ()):
@@ -166,26 +138,6 @@ def _cells(result, figure):
 def _digits(x):
     """Three digits, or all before the point."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
-
-
-def as_json(result: Result, figures):
-    """A case with what every contender took, and its figures."""
-    return {
-        "case": result.case,
-        "took": {name: asdict(result.of(name)) for name in result.processes[0]},
-        "figures": [
-            {
-                "ours": figure.ours,
-                "beside": figure.beside,
-                "value": figure.value and asdict(figure.value),
-                "bar": figure.bar,
-                "bar_is": "at most" if figure.at_most else "at least",
-                "reached": figure.verdict(),
-                "note": figure.note,
-            }
-            for figure in figures
-        ],
-    }
 
 
 def prepare(folder):

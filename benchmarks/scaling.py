@@ -10,8 +10,9 @@ Run: python benchmarks/scaling.py [--out DIR]
 from functools import partial
 
 import torch
+from figure import Figure
 from measuring import added_memory, exponent, last_level_cache, take_turns
-from reporting import COLOURS, MEGABYTES, MICROSECONDS, Figure, main
+from reporting import COLOURS, MEGABYTES, MICROSECONDS, main
 
 from recblr.evaluation.machine import usable_cores
 

@@ -1,7 +1,5 @@
 """The shapes that the kernels' benchmarks share: recommenders' and language models', larger than a cache."""
 
-import torch
-
 BATCHED = ((256, 200, 128), (64, 1000, 128), (8, 4096, 256), (1, 65536, 64), (2048, 50, 128))
 PACKED = (51_200, 128)  # rows, channels
 LONGEST = 4096
@@ -30,6 +28,8 @@ def offsets_of(name):
     """None, or the offsets of sequences whose lengths follow a power law, as histories' do."""
     if not is_packed(name):
         return None
+    import torch  # here, so that programs without torch can read the shapes' names
+
     rows, _ = dimensions(name)
     chance = torch.rand(rows, generator=torch.Generator().manual_seed(0))
     lengths = (5 * chance ** (-1 / 1.2)).clamp(max=LONGEST).long()

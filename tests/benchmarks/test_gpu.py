@@ -1,191 +1,338 @@
-"""The command that measures on a GPU: its budget, what a failure leaves, its report.  Needs no GPU."""
+"""The command that builds, tests and measures on a GPU: what it needs, leaves and survives.  Needs no GPU."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
+import shutil
 import subprocess
 import sys
+import tarfile
+import time
+import xml.etree.ElementTree as ElementTree
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks.harness import BENCHMARKS
-from training.tiny_runs import tiny_config, tiny_dataset
-
-from recblr.evaluation import write_report
-from recblr.training import Run, train
-from recblr.training.evaluate import evaluate_run
+from benchmarks.harness import BENCHMARKS, ROOT
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
-    phases, gpu, gpu_kernels, gpu_encoder, measuring = map(
-        import_module, ("phases", "gpu", "gpu_kernels", "gpu_encoder", "measuring")
+    gpu, gpu_kernels, gpu_report, gpu_shapes, stages = map(
+        import_module, ("gpu", "gpu_kernels", "gpu_report", "gpu_shapes", "stages")
     )
 
-Phase = phases.Phase
+NAMES = ["build", "tests", "memcheck", "kernels", "train", "racecheck", "encoder"]
+# What torch and pytest import, and pip, which comes with Python.
+TORCH_AND_PYTEST = (
+    "torch", "torchgen", "functorch", "numpy", "typing_extensions", "sympy", "mpmath", "networkx", "jinja2",
+    "markupsafe", "fsspec", "filelock", "pytest", "_pytest", "pluggy", "iniconfig", "pygments", "pip",
+)  # fmt: skip
+TO_BUILD = ("pybind11", "scikit_build_core", "packaging", "pathspec", "cmake", "ninja")
+NO_NVCC = """#!/bin/sh
+echo "nvcc of a test" >&2
+exit 1
+"""
 
 
-def python(code: str) -> tuple[str, ...]:
-    return sys.executable, "-c", code
-
-
-def test_a_failing_phase_is_told_of_and_takes_no_other_with_it(tmp_path: Path) -> None:
-    told: list[int] = []
-    outcomes = phases.run_phases(
-        [
-            Phase("first", python("print('fine')")),
-            Phase(
-                "second",
-                python("import os, sys; print(os.environ['WORD']); sys.exit(3)"),
-                environment={"WORD": "alas"},
-            ),
-            Phase("third", python("pass")),
-        ],
-        60,
-        tmp_path,
-        lambda outcomes: told.append(len(outcomes)),
-    )
-    assert [(o.name, o.status, o.why) for o in outcomes] == [
-        ("first", "done", ""),
-        ("second", "failed", "alas"),
-        ("third", "done", ""),
-    ]
-    assert told == [1, 2, 3]
-    assert (tmp_path / "first.log").read_text() == "fine\n"
-
-
-def test_what_takes_longer_than_it_may_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    child = f"import subprocess; subprocess.Popen({[*python('import time; time.sleep(600)')]!r}).wait()"
-    code = f"print('begun', flush=True); {child}"
-    (outcome,) = phases.run_phases([Phase("slow", python(code), most=1.5)], 60, tmp_path)
-    assert (outcome.status, outcome.why) == ("out of time", "begun")
-    assert outcome.seconds < 30
-
-
-def test_a_phase_that_the_budget_leaves_too_little_time_is_skipped(tmp_path: Path) -> None:
-    times = iter([0.0, 0.0, 90.0, 101.0])
-    outcomes = phases.run_phases(
-        [
-            Phase("build", python("pass"), least=50),
-            Phase("tests", python("pass"), least=20),
-            Phase("train", python("pass"), least=0),
-        ],
-        100,
-        tmp_path,
-        clock=lambda: next(times),
-    )
-    assert [(o.status, o.why) for o in outcomes] == [
-        ("done", ""),
-        ("skipped", "10 s of the budget were left"),
-        ("skipped", "0 s of the budget were left"),
-    ]
-
-
-def test_what_cannot_run_says_why(tmp_path: Path) -> None:
-    (outcome,) = phases.run_phases([Phase("memcheck", why_not="no sanitizer")], 60, tmp_path)
-    assert (outcome.status, outcome.why) == ("skipped", "no sanitizer")
-
-
-def test_without_a_gpu_it_ends_with_one_sentence(tmp_path: Path) -> None:
-    if not gpu.no_gpu():
-        pytest.skip("there is a GPU")
-    done = subprocess.run(
-        [sys.executable, BENCHMARKS / "gpu.py", "--out", tmp_path / "out"],
+def run(
+    *words: object, python: object = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(python), str(BENCHMARKS / "gpu.py"), *map(str, words)],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder for PATH with all that the system has but git, and an nvidia-smi that promises a GPU."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if not program.name.startswith("git"):
+            (folder / program.name).symlink_to(program)
+    for name, text in (("nvidia-smi", "#!/bin/sh\necho '580.1, 1980 MHz, 3201 MHz'\n"), ("nvcc", NO_NVCC)):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """The Python of an environment that has torch and pytest, and what these import, and nothing else."""
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    add_packages(environment / "bin" / "python", *TORCH_AND_PYTEST)
+    return environment / "bin" / "python"
+
+
+def add_packages(python: Path, *names: str) -> None:
+    (target,) = (python.parents[1] / "lib").glob("python*/site-packages")
+    for name in names:
+        if (spec := find_spec(name)) is not None and spec.submodule_search_locations:
+            (target / name).symlink_to(next(iter(spec.submodule_search_locations)))
+        elif spec is not None and spec.origin:
+            (target / Path(spec.origin).name).symlink_to(spec.origin)
+
+
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+def test_the_program_itself_imports_only_the_standard_library() -> None:
+    without_packages = [sys.executable, "-S", str(BENCHMARKS / "gpu.py"), "--help"]
+    done = subprocess.run(without_packages, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--minutes" in done.stdout
+
+
+@needs_no_gpu
+def test_without_a_gpu_each_stage_says_why_it_is_skipped(tmp_path: Path, tools: Path) -> None:
+    done = run("--out", tmp_path / "out", PATH=str(tools), TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()[: len(NAMES)]
+    assert [line.partition(":")[0] for line in lines] == NAMES
+    for line in lines:
+        assert "skipped: it needs a GPU, and torch " in line
+    report = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    assert [stage["name"] for stage in report["stages"]] == NAMES
+    assert report["machine"]["driver, clocks"] == "580.1, 1980 MHz, 3201 MHz"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["gpu.json"]
+
+
+def test_an_environment_of_torch_and_pytest_gets_as_far_as_the_build(
+    tmp_path: Path, tools: Path, bare: Path
+) -> None:
+    words = "--out", tmp_path / "out", "--only", "build"
+    done = run(*words, python=bare, PATH=str(tools), TMPDIR=str(tmp_path), PYTHONPATH="")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()[0]
+    assert said.startswith(
+        "build: skipped: it needs pybind11, scikit_build_core: python -m pip install pybind11"
+    )
+    add_packages(bare, *TO_BUILD)
+    done = run(*words, python=bare, PATH=str(tools), TMPDIR=str(tmp_path), PYTHONPATH="")
     assert done.returncode == 1
-    assert done.stderr.startswith("benchmarks/gpu.py: this needs a GPU, and torch")
-    assert done.stderr.count("\n") == 1
+    assert done.stdout.startswith("build: failed after ")
+    assert "RECBLR_CUDA=ON, but no nvcc was found that works" in " ".join(done.stdout.split())
+    assert done.stderr == "not done, see above: build\n"
+    with tarfile.open(tmp_path / "out" / "logs.tgz") as logs:
+        assert logs.getnames() == ["build.log"]
+
+
+def test_after_a_build_that_failed_nothing_is_tested(tmp_path: Path) -> None:
+    options = gpu.parser().parse_args(["--out", str(tmp_path)])
+    plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
+    plan.ended["build"] = "failed"
+    whys = {stage.name: stage.why_not() for stage in plan.stages()}
+    assert set(whys) == set(NAMES)
+    for name in NAMES[1:]:
+        assert whys[name] == "it needs the build, which did not succeed"
+
+
+def machine_with_gpu() -> Any:
+    machine = object.__new__(gpu.Machine)
+    machine.gpu = {"name": "a GPU of a test", "capability": "9.0"}
+    return machine
+
+
+def test_a_stage_names_the_package_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None if name == "polars" else find_spec("json"))
+    options = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(tmp_path)])
+    plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
+    plan.ended["build"] = "done"
+    whys = {stage.name: stage.why_not() for stage in plan.stages()}
+    assert whys["train"] == "it needs polars: python -m pip install polars"
+    assert whys["tests"] == whys["kernels"] == ""
+
+
+def test_the_commands_do_what_their_stages_promise(tmp_path: Path) -> None:
+    data = tmp_path / "d.inter"
+    options = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(data)])
+    plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
+    commands = {stage.name: [*map(str, stage.command(100))] for stage in plan.stages()}
+    environments = {stage.name: stage.environment for stage in plan.stages()}
+    assert "--no-index" in commands["build"]
+    assert "cmake.define.RECBLR_CUDA_ARCHITECTURES=90" in commands["build"]
+    assert str(tmp_path / "site") in commands["build"]
+    for name in ("memcheck", "racecheck"):
+        assert commands[name][:5] == ["compute-sanitizer", "--tool", name, "--kernel-name", "kns=recblr"]
+    uncached = "PYTORCH_NO_CUDA_MEMORY_CACHING"
+    assert [name for name in NAMES if uncached in environments[name]] == ["memcheck"]
+    expected = ["-m", "recblr.cli", "train", str(data), "--device", "cuda", "--out", str(tmp_path / "run")]
+    assert commands["train"][1:] == expected
+    for environment in environments.values():
+        assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "site")
+        assert environment["RECBLR_REQUIRE_NATIVE"] == environment["FAIL_WITHOUT_CUDA"] == "1"
+    for test in gpu.TESTS:
+        assert (ROOT / test).is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--only", "build,dance"], "--only: dance is none of build, tests, memcheck, "),
+        (["--data", "nowhere"], "--data nowhere is not a file"),
+        (["--minutes", "0"], "--minutes must be above 0, but is 0"),
+        (["--minutes", "nan"], "--minutes must be above 0, but is nan"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        gpu.main(["--out", str(tmp_path / "out"), *words])
     assert not (tmp_path / "out").exists()
 
 
-def test_another_phase_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="--only: dance is none of build, "):
-        gpu.main(["--out", str(tmp_path), "--only", "build,dance"])
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(SystemExit, match=r"cannot be made: File exists; choose another --out"):
+        gpu.main(["--out", str(tmp_path / "out")])
 
 
-def test_the_phases_are_those_of_its_help_and_fit_the_budget(tmp_path: Path) -> None:
-    options = gpu.parser().parse_args(["--out", str(tmp_path)])
-    planned = gpu.phases(options)
-    assert {phase.name for phase in planned} == set(gpu.NAMES)
-    assert sum(phase.least for phase in planned) < options.budget < 9 * 60
-    (train,) = (phase for phase in planned if phase.name == "train")
-    assert train.why_not == "no --data"
-    only = gpu.phases(gpu.parser().parse_args(["--out", str(tmp_path), "--only", "kernels,tests"]))
-    assert [phase.name for phase in only] == ["tests", "kernels"]
+STAGES = 12
+# The command itself, with stages that take a third of a second instead of minutes.
+SHORT_STAGES = f"""
+import gpu, sys
+from stages import Stage
+
+def stage(n):
+    return Stage(f"stage{{n}}", lambda seconds: (sys.executable, "-c", "import time; time.sleep(0.3)"))
+
+gpu.Plan.stages = lambda self: [stage(n) for n in range({STAGES})]
+gpu.main(["--out", sys.argv[1], "--minutes", "1"])
+"""
 
 
-def test_it_trains_on_the_gpu_with_the_defaults_and_native_kernels(tmp_path: Path) -> None:
-    data, out = tmp_path / "d.inter", tmp_path / "out"
-    words = ["--data", str(data), "--out", str(out), "--only", "train"]
-    (train,) = gpu.phases(gpu.parser().parse_args(words))
-    assert train.why_not == ""
-    assert train.environment == {"RECBLR_REQUIRE_NATIVE": "1"}
-    expected = ["-m", "recblr.cli", "train", data, "--device", "cuda", "--out", out / "trained"]
-    assert list(train.command[1:]) == expected
-    (quick,) = gpu.phases(gpu.parser().parse_args([*words, "--quick"]))
-    assert list(quick.command[-2:]) == ["--epochs", "1"]
+def test_killed_at_any_time_it_has_kept_every_stage_that_it_said_was_done(tmp_path: Path) -> None:
+    seconds = random.uniform(0.5, 7)
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", SHORT_STAGES, str(tmp_path / "out")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        time.sleep(seconds)
+        process.kill()
+        said = process.communicate()[0]
+    done = [line.partition(":")[0] for line in said.splitlines() if ": done" in line]
+    kept = []
+    if (tmp_path / "out" / "gpu.json").exists():
+        report = json.loads((tmp_path / "out" / "gpu.json").read_text())
+        kept = [stage["name"] for stage in report["stages"] if stage["status"] == "done"]
+    assert kept[: len(done)] == done, f"killed after {seconds:.2f} s"
+    assert len(kept) <= len(done) + 1
 
 
-def test_a_training_is_told_by_its_epochs_and_its_test_figures(tmp_path: Path) -> None:
-    assert gpu.training_of(tmp_path) is None
-    run = Run(tmp_path)
-    train(tiny_dataset(), run, tiny_config(epochs=2))
-    ended = gpu.training_of(tmp_path)  # by the budget, say
-    log = run.log()
-    assert ended["device"] == "cpu"
-    assert ended["seconds"] == [record.train_seconds for record in log]
-    assert ended["valid"] == [record.valid["unmasked"]["ndcg@10"] for record in log]
-    assert ended["test"] is None
-    assert gpu.training_line(ended).startswith("training on cpu: 2 epochs of ")
-    assert gpu.training_line(ended).endswith(" s, ended by the budget")
-    report = evaluate_run(run)
-    write_report(report, run.report_file)
-    whole = gpu.training_of(tmp_path)
-    test = report["ours"]["test"]
-    assert whole["test"]["masked"]["hr@10"] == test["masked"]["hr@10"]["mean"]
-    assert f"unmasked ndcg@10 {test['unmasked']['ndcg@10']['mean']:.4f}" in gpu.training_line(whole)
-    json.dumps(whole)
+TESTS_OF_A_TEST = """
+import sys, types, pytest
+
+cuda = types.SimpleNamespace(is_initialized=lambda: True, synchronize=lambda: None)
+
+def lose():
+    def synchronize():
+        raise RuntimeError("an illegal memory access was encountered")
+    cuda.synchronize = synchronize
+    synchronize()
+
+@pytest.fixture(autouse=True)
+def torch(monkeypatch):
+    if sys.modules.get("torch") is None or not hasattr(sys.modules["torch"], "of_a_test"):
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, of_a_test=True)
+
+def test_0(): pass
+def test_1(): assert 1 == 2, "wrong, but harmless"
+def test_2(): pytest.skip("no need")
+def test_3(): lose()
+""" + "".join(f"def test_{n}(): assert sys.modules['torch'].cuda is cuda\n" for n in range(4, 20))
 
 
-def test_it_writes_after_every_phase_and_ends_with_the_names_of_those_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-    written = f"json.load(open({str(tmp_path / 'gpu.json')!r}))['phases']"
-    look = f"import json; print(len({written})); raise SystemExit(1)"
-    monkeypatch.setattr(gpu, "no_gpu", lambda: "")
-    monkeypatch.setattr(gpu, "gpu_of_this_machine", lambda: {"name": "none"})
-    monkeypatch.setattr(
-        gpu, "phases", lambda _: [Phase("build", python("pass")), Phase("tests", python(look))]
+def test_a_test_that_loses_the_gpu_costs_one_other(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    (tmp_path / "test_gpu_of_a_test.py").write_text(TESTS_OF_A_TEST)
+    lines = tmp_path / "lines.jsonl"
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "RECBLR_TEST_LINES": str(lines)}
+    words = "-p", "no:cacheprovider", "-p", "gpu_tests", "-n", "1", "--rootdir", tmp_path, tmp_path
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *map(str, words)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
     )
-    with pytest.raises(SystemExit, match=r"^not done, see above: tests$"):
-        gpu.main(["--out", str(tmp_path)])
-    report = json.loads((tmp_path / "gpu.json").read_text())
-    assert [(p["status"], p["why"]) for p in report["phases"]] == [("done", ""), ("failed", "1")]
-    assert report["machine"]["gpu"] == {"name": "none"}
-    assert "build: done" in capsys.readouterr().out
+    outcomes = {record["id"].rpartition("_")[2]: record for record in gpu_report.json_lines(lines)}
+    assert len(outcomes) == 20
+    failed = sorted(int(name) for name, record in outcomes.items() if record["outcome"] == "failed")
+    assert failed == [1, 3, 4]
+    assert "illegal memory access" in outcomes["3"]["text"]
+    assert "crashed" in outcomes["4"]["text"]
+    assert outcomes["2"]["outcome"] == "skipped"
+    found = gpu_report.tests_of([*outcomes.values()])
+    assert (found["passed"], found["failed"], found["skipped"]) == (16, 3, 1)
+    suite = gpu_report.junit([*outcomes.values()]).getroot()
+    assert {key: suite.get(key) for key in ("tests", "failures", "skipped")} == {
+        "tests": "20", "failures": "3", "skipped": "1",
+    }  # fmt: skip
+    assert len(suite.findall("testcase/failure")) == 3
+    ElementTree.fromstring(ElementTree.tostring(suite))
 
 
-def test_every_case_has_its_words_and_its_calls() -> None:
-    for quick in (False, True):
-        cases = gpu_kernels.cases(quick)
-        assert len({json.dumps(case) for case in cases}) == len(cases)
-        for case in cases:
-            calls = gpu_kernels.contenders(case, None)
-            assert gpu_kernels.OURS in calls
-            assert set(calls) <= {gpu_kernels.OURS, *gpu_kernels.PEERS}
+MEASURING = """
+import sys, time
+which, shape, lines, *words = sys.argv[1:]
+sys.stdin.read()
+if shape == "2×2":
+    time.sleep(60)
+if shape == "3×3":
+    sys.exit(3)
+print(which, shape, *words, file=open(lines, "a"))
+"""
 
 
-@pytest.mark.parametrize("case", gpu_kernels.cases(True), ids=lambda case: ", ".join(case.values()))
+def test_a_shape_that_hangs_or_fails_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gpu_kernels.py").write_text(MEASURING)
+    (tmp_path / "gpu_picture.py").write_text("import sys; open(sys.argv[2], 'w').write('</svg>')")
+    (tmp_path / "slow_peer").mkdir()
+    (tmp_path / "slow_peer" / "__init__.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, value in (
+        ("HERE", tmp_path),
+        ("SHAPES", ("1×1", "2×2", "3×3", "4×4")),
+        ("MOST", 2),
+        ("DRAWING", 3),
+    ):
+        monkeypatch.setattr(gpu_shapes, name, value)
+    monkeypatch.setattr(gpu_shapes, "COMPILED", "slow_peer")
+    lines, picture = tmp_path / "lines", tmp_path / "kernels.svg"
+    gpu_shapes.main(lines, picture, 21, quick=False)
+    without = "--without slow_peer"
+    assert lines.read_text().splitlines() == [
+        "ours 1×1", "ours 4×4", f"peers 1×1 {without}", f"peers 4×4 {without}",
+    ]  # fmt: skip
+    said = capfd.readouterr().out
+    assert "ours, 2×2: ended after 2 s, before it was done" in said
+    assert "ours, 3×3: failed with 3, see above" in said
+    assert picture.exists()
+
+
+QUICK = [case for shape in gpu_shapes.QUICK for case in gpu_kernels.cases(shape)]
+
+
+@pytest.mark.parametrize("case", QUICK, ids=lambda case: ", ".join(case.values()))
 def test_the_calls_compute_what_they_say(case: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_kernels, "DEVICE", "cpu")
     offsets = gpu_kernels.offsets_of(case["shape"])
-    calls = gpu_kernels.contenders(case, offsets)
+    calls = gpu_kernels.contenders(case, gpu_shapes.PEERS, offsets)
+    assert set(calls) <= {gpu_kernels.RECBLR, *gpu_kernels.BESIDE}
+    assert set(gpu_kernels.contenders(case, gpu_shapes.OURS, offsets)) == {gpu_kernels.RECBLR}
     given = gpu_kernels.arguments(case)()
     wanted = calls["recblr"](*given)
     for name in {"composed", "torch associative_scan"} & set(calls):
@@ -196,59 +343,99 @@ def test_the_calls_compute_what_they_say(case: dict[str, str], monkeypatch: pyte
             torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05 * scale)
 
 
-CASE = {"operator": "scan", "direction": "forward", "shape": "4×64×16", "dtype": "float32"}
-LINES: list[dict[str, Any]] = [
-    {"copy": 4e12},
-    {
-        "case": CASE,
-        "samples": {"recblr": [2.0, 2.2], "copy's time": [1.9, 1.9], "fla, chunked": [4.0, 4.4]},
-        "failed": {"accelerated-scan, warp": "ModuleNotFoundError: No module named 'accelerated_scan'"},
-    },
-    {"case": CASE | {"dtype": "bfloat16"}, "samples": {}, "failed": {"recblr": "no kernel image"}},
-]
+def test_a_copy_moves_as_many_bytes_as_the_operator_must() -> None:
+    case = {"operator": "scan", "direction": "forward", "shape": "2048×50×128", "dtype": "bfloat16"}
+    assert gpu_kernels.least_bytes(case) == 3 * 2 * 2048 * 50 * 128  # a, b and h
+    both = case | {"operator": "bdlru with z", "direction": "forward and backward", "dtype": "float32"}
+    # x, two gates, z, y; then the same and y's gradient read, and four gradients written.
+    assert gpu_kernels.least_bytes(both) == (5 + 5 + 4) * 4 * 2048 * 50 * 128
 
 
-def test_what_was_measured_before_it_ended_is_in_the_report(tmp_path: Path) -> None:
-    whole = "".join(json.dumps(line) + "\n" for line in LINES)
-    (tmp_path / "kernels.jsonl").write_text(whole + '{"case": {"operator"')
-    (tmp_path / "tests.xml").write_text(
-        '<testsuites><testsuite tests="9" skipped="1" failures="2" errors="0"/></testsuites>'
+def test_figures_stand_beside_the_copy_and_every_peer() -> None:
+    case = {"operator": "scan", "direction": "forward", "shape": "4×64×16", "dtype": "float32"}
+    samples = {"recblr": [2.0, 2.2], "copy": [1.9, 1.9], "fla, chunked": [4.0, 4.4]}
+    shown = gpu_kernels.figures(gpu_kernels.Result(case, [samples]), {"fla, recurrent": "not installed"})
+    beside = {figure.beside: figure for figure in shown}
+    assert beside["copy"].value.median == pytest.approx(0.907, abs=0.01)
+    assert (beside["copy"].bar, beside["copy"].verdict()) == (0.9, True)
+    assert (beside["fla, chunked"].value.median, beside["fla, chunked"].verdict()) == (2.0, True)
+    assert beside["fla, recurrent"].note == "not installed"
+    (alone,) = gpu_kernels.figures(gpu_kernels.Result(case, [{}]), {"recblr": "no kernel image"})
+    assert (alone.value, alone.note) == (None, "no kernel image")
+
+
+def record(name: str, dtype: str, which: str, **samples: list[float]) -> dict[str, Any]:
+    case = {"operator": name, "direction": "forward", "shape": "4×64×16", "dtype": dtype}
+    result = gpu_kernels.Result(case, [{key.replace("_", " "): value for key, value in samples.items()}])
+    return {"pass": which} | gpu_kernels.as_json(result, gpu_kernels.figures(result, {"recblr": "no memory"}))
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """What stages that were cut off have left."""
+    folder = tmp_path / "work"
+    (folder / "run").mkdir(parents=True)
+    records = [
+        record("scan", "float32", "ours", recblr=[2.0], copy=[1.0]),
+        record("scan", "bfloat16", "ours"),
+        record("bdlru", "float32", "peers", recblr=[2.0], copy=[1.9], composed=[8.0]),
+    ]
+    lines = "".join(json.dumps(each) + "\n" for each in records)
+    (folder / "kernels.jsonl").write_text(lines + '{"pass": "pe')
+    test = {"id": "a.py::test", "outcome": "passed", "when": "call", "seconds": 0.1, "text": ""}
+    (folder / "tests.jsonl").write_text(json.dumps(test) + "\n")
+    (folder / "memcheck.log").write_text("========= ERROR SUMMARY: 0 errors\n")
+    (folder / "tests.log").write_text("x" * 3_000_000)
+    epoch = {"device": "cuda:0", "train_seconds": 2.0, "valid_seconds": 0.5, "targets": 10, "loss": 7.0,
+             "valid": {"unmasked": {"ndcg@10": 0.2}}, "best_epoch": 1}  # fmt: skip
+    (folder / "run" / "log.jsonl").write_text(json.dumps(epoch) + "\n")
+    return folder
+
+
+def test_everything_known_is_kept_in_few_and_small_files(work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    outcomes = [stages.Outcome("tests", "done", 1.0), stages.Outcome("memcheck", "out of time", 2.0, "…")]
+    found = gpu_report.keep(out, {"benchmark": "gpu"}, work, [outcomes[0]])
+    assert not set(json.loads((out / "gpu.json").read_text())["stages"][0].items()) ^ set(
+        {"name": "tests", "status": "done", "seconds": 1.0, "why": ""}.items()
     )
-    options = gpu.parser().parse_args(["--out", str(tmp_path)])
-    report = gpu.document(options, {}, [phases.Outcome("kernels", "out of time", 200.0, "…")])
-    assert report["copy_bytes_per_second"] == 4e12
-    assert report["tests"] == {"passed": 6, "failed": 2, "skipped": 1}
-    assert report["phases"][0]["status"] == "out of time"
-    first, second = report["results"]
-    floor, *peers = first["figures"]
-    assert (floor["value"]["median"], floor["bar"], floor["reached"]) == (
-        pytest.approx(0.907, abs=0.01),
-        0.9,
-        True,
-    )
-    assert {p["beside"]: p["note"] or p["reached"] for p in peers} == {
-        "accelerated-scan, warp": "ModuleNotFoundError: No module named 'accelerated_scan'",
-        "fla, chunked": True,
-    }
-    assert [f["note"] for f in second["figures"]] == ["no kernel image"]
-    json.dumps(report)
+    assert found["memcheck"]["summaries"] == ["ERROR SUMMARY: 0 errors"]
+    assert found["train"]["seconds"] == [2.0]
+    assert len(found["kernels"]) == 3
+    (work / "memcheck.log").touch()
+    gpu_report.keep(out, {}, work, outcomes)
+    assert {file.name for file in out.iterdir()} == {"gpu.json", "tests.xml", "train.jsonl", "logs.tgz"}
+    assert sum(file.stat().st_size for file in out.iterdir()) < 1 << 20
+    with tarfile.open(out / "logs.tgz") as logs:
+        assert logs.getmember("tests.log").size == gpu_report.LARGEST_LOG
 
 
-def test_the_summary_shows_and_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_is_read_at_a_glance(work: Path) -> None:
+    lines = "\n".join(gpu_report.summary(gpu_report.document({}, work, [])))
+    assert "tests: 1 passed, 0 failed, 0 skipped" in lines
+    assert "memcheck: ERROR SUMMARY: 0 errors" in lines
+    assert " 0.50 missed         none" in lines
+    assert "bdlru, forward, composed: 4.0 times as fast, from 4.0 to 4.0 in 1 cases" in lines
+    assert "train: 1 epochs of 2.00 s, NDCG@10 0.2000 on validation" in lines
+
+
+def test_the_picture_shows_the_shares_of_a_copy(work: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    (tmp_path / "kernels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
-    record = {
-        "case": {"B": 2, "T": 32},
-        "samples": {"RecBLR": [1.0], "SASRec, FFN 4d": [2.0], "RecBLR's memory": [5.0],
-                    "SASRec, FFN 4d's memory": [10.0]},
-        "failed": {"SASRec, FFN d": "no flash attention"},
-        "tokens_per_second": {"RecBLR": 64.0, "SASRec, FFN 4d": 32.0},
-    }  # fmt: skip
-    (tmp_path / "encoder.jsonl").write_text(json.dumps(record) + "\n")
-    gpu.summary(tmp_path, gpu.Console(width=150))
-    said = capsys.readouterr().out
-    assert "a copy moves 4,000 GB/s" in said
-    assert "reached" in said
-    assert "no kernel image" in said
-    assert "RecBLR's memory" in said
-    assert "</svg>" in (tmp_path / "gpu.svg").read_text(encoding="utf-8")
+    command = [
+        sys.executable,
+        BENCHMARKS / "gpu_picture.py",
+        work / "kernels.jsonl",
+        tmp_path / "kernels.svg",
+    ]
+    subprocess.run(list(map(str, command)), check=True)
+    assert "recblr beside copy" in (tmp_path / "kernels.svg").read_text(encoding="utf-8")
+
+
+def test_old_lines_are_forgotten_but_not_those_of_other_stages(work: Path) -> None:
+    gpu._forget(work, ["kernels", "train"])
+    assert not (work / "kernels.jsonl").exists()
+    assert not (work / "run").exists()
+    assert (work / "tests.jsonl").exists()
+    shutil.rmtree(work)
+    gpu._forget(work, NAMES)

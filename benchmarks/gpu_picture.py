@@ -1,0 +1,32 @@
+"""Draw the kernels' figures that benchmarks/gpu_shapes.py has left.  Run by it."""
+
+import json
+import sys
+from pathlib import Path
+
+from figure import Figure
+from measuring import Result, Spread
+from reporting import draw_bars, draw_picture
+
+TITLE = "Shares of the speed of a copy of the same size; dotted: what is to be reached"
+
+
+def main(lines, picture):
+    """Draw every figure that has something to reach, and a value."""
+    results, shown = [], []
+    for line in lines.read_text(encoding="utf-8").split("\n")[:-1]:
+        record = json.loads(line)
+        results.append(Result(record["case"], []))
+        shown.append(
+            [
+                Figure(f["ours"], f["beside"], Spread(**f["value"]), f["bar"])
+                for f in record["figures"]
+                if f["value"] and f["bar"] and f["beside"] == "copy"
+            ]
+        )
+    if any(shown):
+        draw_picture(picture, TITLE, draw_bars, results, shown, "share of a copy's speed")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
