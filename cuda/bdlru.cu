@@ -10,8 +10,6 @@
 namespace recblr::cuda {
 namespace {
 
-constexpr const char* kNoMemory = "out of memory on the device";
-
 // Shared memory that a block can have.
 #if defined(__CUDACC__)
 std::size_t most_shared(const Launch& to) {
@@ -24,11 +22,6 @@ std::size_t most_shared(const Launch&) { return 227 * 1024; }
 #endif
 
 std::int64_t all_rows(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
-
-template <typename T>
-T* scratch(const Launch& to, std::int64_t count) {
-  return static_cast<T*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(T)));
-}
 
 std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 

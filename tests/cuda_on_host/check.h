@@ -123,7 +123,8 @@ class Array {
   T* data_;
 };
 
-// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.
+// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.  Null for 0 bytes, as
+// torch has it: launchers must not take that for a lack of memory.
 class Scratch {
  public:
   Scratch() = default;
@@ -136,6 +137,7 @@ class Scratch {
     recblr::cuda::Launch to;
     to.regime = regime, to.context = this;
     to.allocate = [](void* self, std::size_t bytes) {
+      if (bytes == 0) return static_cast<void*>(nullptr);
       void* memory = std::malloc(bytes);
       std::memset(memory, 0xff, bytes);
       static_cast<Scratch*>(self)->all_.push_back(memory);
