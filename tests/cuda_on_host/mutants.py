@@ -68,6 +68,8 @@ MUTANTS = [
     Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
     Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
     Mutant("nothing asked for", "launch.h", "count > 0 ? count : 1", "count", BDLRU),
+    Mutant("rows by addresses", "bdlru.cu", "f(Number<2>(), Number<1>())", "f(Number<1>(), Number<1>())", BDLRU),
+    Mutant("a pair that is not aligned", "bdlru.cu", "(packs_fit(e, views, 2) && ...)", "true", BDLRU),
     Mutant("32-bit index", "device.cuh", INDEX, "blockIdx.x * blockDim.x + threadIdx.x", LIMITS),
     Mutant("sums into a ring in use", CONV, "  if (kWidth) __syncthreads();\n", "", OF_CONV),
     Mutant("sums read too early", CONV, "sums(width));\n  __syncthreads();", "sums(width));", OF_CONV),
