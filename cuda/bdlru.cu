@@ -10,8 +10,6 @@
 namespace recblr::cuda {
 namespace {
 
-constexpr const char* kNoMemory = "out of memory on the device";
-
 // Shared memory that a block can have.
 #if defined(__CUDACC__)
 std::size_t most_shared(const Launch& to) {
@@ -24,11 +22,6 @@ std::size_t most_shared(const Launch&) { return 227 * 1024; }
 #endif
 
 std::int64_t all_rows(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
-
-template <typename T>
-T* scratch(const Launch& to, std::int64_t count) {
-  return static_cast<T*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(T)));
-}
 
 std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 
@@ -45,19 +38,17 @@ const char* rows(const BdlruForward<T>& w, const Launch& to) {
   });
 }
 
-// Channels a thread where warps share out time: two where that leaves blocks enough.  Single elements of 16 bits cannot be
-// copied asynchronously: two of them wherever they lie together.
-template <typename T, typename... Views>
-int pair_of_channels(const Extent& e, const Launch& to, const Views&... views) {
-  if (sizeof(T) == 8 || e.channels % 2 != 0 || !(packs_fit(e, views, 2) && ...)) return 1;
-  return sizeof(T) == 2 || e.stretches() * channel_blocks(e, 2) >= 2 * multiprocessors(to) ? 2 : 1;
-}
-template <typename T, typename F>
-auto with_pair(int n, const F& f) {
+// Calls f with the channels that a thread has where warps share out time, and how many of them it reads and writes at
+// once.  Two where that leaves blocks enough; single elements of 16 bits cannot be copied asynchronously.  Addresses
+// must not choose between one and two, which give other bits.
+template <typename T, typename F, typename... Views>
+const char* with_channels(const Extent& e, const Launch& to, const F& f, const Views&... views) {
   if constexpr (sizeof(T) < 8) {
-    if (n == 2) return f(Number<2>());
+    const bool enough = sizeof(T) == 2 || e.stretches() * channel_blocks(e, 2) >= 2 * multiprocessors(to);
+    if (e.channels % 2 == 0 && enough)
+      return (packs_fit(e, views, 2) && ...) ? f(Number<2>(), Number<2>()) : f(Number<2>(), Number<1>());
   }
-  return f(Number<1>());
+  return f(Number<1>(), Number<1>());
 }
 
 // A block's threads: `most` warps, or as many stretches of them as there is shared memory for.
@@ -71,31 +62,35 @@ int threads_for(const Launch& to, int stretch, int most) {
 template <typename T>
 const char* warps(const BdlruForward<T>& w, const Launch& to) {
   const Extent& e = w.in.extent;
-  return with_pair<T>(pair_of_channels<T>(e, to, w.in.x, w.in.gates, w.in.z, w.y), [&](auto n) {
-    constexpr int N = decltype(n)::value;
+  const auto start = [&](auto n, auto width) {
+    constexpr int N = decltype(n)::value, kWidth = decltype(width)::value;
     const int threads = threads_for<ForwardShare<T, N>>(to, kStretchWarps<T, N>, kMostWarps);
-    return launch(bdlru_warps_forward<T, N>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads, threads / kLanes * sizeof(ForwardShare<T, N>), to, w);
-  });
+    return launch(bdlru_warps_forward<T, N, kWidth>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads,
+                  threads / kLanes * sizeof(ForwardShare<T, N>), to, w);
+  };
+  return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.y);
 }
 
 template <typename T>
 const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch) {
   const Extent& e = w.in.extent;
-  return with_pair<T>(pair_of_channels<T>(e, to, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz), [&](auto n) -> const char* {
-    constexpr int N = decltype(n)::value;
+  const auto start = [&](auto n, auto width) -> const char* {
+    constexpr int N = decltype(n)::value, kWidth = decltype(width)::value;
     const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = all_rows(e);
     BdlruBackward<T> parts = w;
     parts.ddecay = scratch<double>(to, stretches * e.channels);
     double* dscale = w.dscale ? scratch<double>(to, blocks * all) : nullptr;
     if (!parts.ddecay || (w.dscale && !dscale)) return kNoMemory;
-    const int threads = threads_for<BackwardShare<T, N>>(to, kStretchWarps<T, N>, one_stretch ? kStretchWarps<T, N> : kMostWarps);
-    if (const char* error = launch(bdlru_warps_backward<T, N>, at_least_one(e, stretches * blocks), threads,
+    constexpr int kStretch = kStretchWarps<T, N>;
+    const int threads = threads_for<BackwardShare<T, N>>(to, kStretch, one_stretch ? kStretch : kMostWarps);
+    if (const char* error = launch(bdlru_warps_backward<T, N, kWidth>, at_least_one(e, stretches * blocks), threads,
                                    threads / kLanes * sizeof(BackwardShare<T, N>), to, parts, dscale, all))
       return error;
     if (w.dscale)
       if (const char* error = sum_rows(dscale, blocks, all, w.dscale, to)) return error;
     return sum_rows(parts.ddecay, stretches, e.channels, w.ddecay, to);
-  });
+  };
+  return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz);
 }
 
 // A piece is long enough to be worth three launches, and there are some two thousand of pieces times blocks of channels: of
@@ -129,12 +124,13 @@ const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const 
   A *product = scratch<A>(to, e.segment_count * e.channels), *from_zero = scratch<A>(to, e.segment_count * e.channels);
   if (!product || !from_zero) return kNoMemory;
   incoming = {product, e.channels, 0, 1};
-  const char* error = with_pair<T>(pair_of_channels<T>(e, to, in.x, in.gates, in.z, dy), [&](auto n) {
-    constexpr int N = decltype(n)::value;
+  // Here a channel's numbers are the same however many a thread has: as many as it may read at once.
+  const auto summarise = [&](auto, auto width) {
+    constexpr int N = decltype(width)::value;
     return launch(bdlru_split_summary<backward, T, N>, e.segment_count * channel_blocks(e, N), kSplitThreads,
                   SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads, to, in, dy, product, from_zero);
-  });
-  if (error) return error;
+  };
+  if (const char* error = with_channels<T>(e, to, summarise, in.x, in.gates, in.z, dy)) return error;
   return launch(bdlru_split_carry<backward, A>, (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, first,
                 e.sequences, e.channels, start, product, from_zero, last);
 }

@@ -5,6 +5,9 @@
 //                       kStateRows rows at once
 //   2  bdlru_warps.cuh  a block for some channels of a sequence: its warps share out time
 //   3  bdlru_split.cuh  time is shared out among blocks, in three launches
+//
+// Shape, type and the device (its multiprocessors, the shared memory that a block can have) decide the order of every
+// sum; where arrays lie decides only how they are read.
 #pragma once
 #include "../cpp/core/bdlru.h"
 #include "launch.h"

@@ -5,6 +5,9 @@
 // from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the same way
 // through the tile against time.
 //
+// How many channels a lane has, N, decides how many rows it has, and so the order of sums: it follows from the shape.
+// Of them kWidth at once are read and written, all where every array is aligned to that, else one.
+//
 // Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the sequence
 // are steps that change nothing.
 #pragma once
@@ -35,9 +38,15 @@ struct alignas(2 * N * sizeof(A)) Summary {
   }
 };
 
-template <typename T, int N>
+template <int kWidth, typename T, int N>
 RECBLR_HD void start_copy(Pack<T, N>& to, const T* from) {
-  copy_async<sizeof to>(&to, from);
+#pragma unroll
+  for (int k = 0; k < N; k += kWidth) copy_async<kWidth * sizeof(T)>(to.at + k, from + k);
+}
+template <int kWidth, int N, typename T>
+RECBLR_HD void store_channels(T* at, const Accumulate<T> (&x)[N]) {
+#pragma unroll
+  for (int k = 0; k < N; k += kWidth) store_narrow<kWidth>(at + k, x + k);
 }
 // Zeros where no copy was started.
 template <typename T, int N>
@@ -120,7 +129,7 @@ struct Span {
 };
 
 // in.initial is that of each sequence, or segment.
-template <typename T, int N>
+template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;
   constexpr int kRows = kTileRows<T, N>;
@@ -147,12 +156,15 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
       const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
       for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
-        if (span.has(j)) start_copy(mine.x[j][lane], x), start_copy(mine.r[j][lane], r), start_copy(mine.i[j][lane], r + e.channels);
+        if (span.has(j)) {
+          start_copy<kWidth>(mine.x[j][lane], x);
+          start_copy<kWidth>(mine.r[j][lane], r), start_copy<kWidth>(mine.i[j][lane], r + e.channels);
+        }
       if (gated) {
         const T* z = base.z.step(first, me.lane);
 #pragma unroll
         for (int j = 0; j < kRows; ++j, z += base.z.time)
-          if (span.has(j)) start_copy(mine.z[j][lane], z);
+          if (span.has(j)) start_copy<kWidth>(mine.z[j][lane], z);
       }
     }
     copy_async_commit();
@@ -212,7 +224,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
       A out[N];
 #pragma unroll
       for (int k = 0; k < N; ++k) h[k] = step(alpha[j][k], h[k], input[j][k]), out[k] = h[k] * silu[j][k];
-      store_narrow<N>(y, out);
+      store_channels<kWidth>(y, out);
     }
   }
   if (me.warp != 0 || !me.live || !walk.ends) return;
@@ -222,7 +234,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
 
 // dfinal is that of each sequence, or segment; initial, states and dinitial are the sequence's.  w.ddecay is here
 // (stretches, C), and dscale, absent where scale is, (blocks of channels, rows): to be summed.
-template <typename T, int N>
+template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kMostWarps * kLanes)
     bdlru_warps_backward(const __grid_constant__ BdlruBackward<T> w, double* dscale, std::int64_t rows) {
   using A = Accumulate<T>;
@@ -263,7 +275,10 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
       const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
       for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
-        if (span.has(j)) start_copy(mine.x[j][lane], x), start_copy(mine.r[j][lane], r), start_copy(mine.i[j][lane], r + e.channels);
+        if (span.has(j)) {
+          start_copy<kWidth>(mine.x[j][lane], x);
+          start_copy<kWidth>(mine.r[j][lane], r), start_copy<kWidth>(mine.i[j][lane], r + e.channels);
+        }
     }
     copy_async_commit();
   };
@@ -273,7 +288,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
       const T* at = array.step(first, me.lane);
 #pragma unroll
       for (int j = 0; j < kRows; ++j, at += array.time)
-        if (span.has(j)) start_copy(to[j][lane], at);
+        if (span.has(j)) start_copy<kWidth>(to[j][lane], at);
     };
     if (me.live && span.some() && gated) from(base.z, mine.z);
     if (me.live && span.some() && given) from(base.dy, mine.dy);
@@ -356,7 +371,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
           dzt[k] = dh[j][k] * h[k] * silu_slope(z[k], open);
           dh[j][k] *= z[k] * open;
         }
-        if (me.live) store_narrow<N>(dz, dzt);
+        if (me.live) store_channels<kWidth>(dz, dzt);
       }
 #pragma unroll
       for (int j = kRows - 1; j >= 0; --j) {
@@ -393,7 +408,10 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
         dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k], drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
         tile_sum[k] += du_r * scale, row_sum += du_r * w.in.decay[me.c + k];
       }
-      if (me.live) store_narrow<N>(dx, dxt), store_narrow<N>(dr, drt), store_narrow<N>(dr + e.channels, dit);
+      if (me.live) {
+        store_channels<kWidth>(dx, dxt);
+        store_channels<kWidth>(dr, drt), store_channels<kWidth>(dr + e.channels, dit);
+      }
       if (!scaled) continue;
       if (!me.live) row_sum = 0;
       for (int by = kLanes / 2; by > 0; by /= 2) row_sum += __shfl_xor_sync(0xffffffffu, row_sum, by);

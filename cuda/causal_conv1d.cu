@@ -79,8 +79,8 @@ const char* backward(ConvBackward<T> w, const DeviceOffsets& offsets, const Laun
     const std::int64_t count = tiles.row_blocks(), split = w.in.width * e.channels, columns = split + e.channels;
     A* partial = nullptr;
     if (count > 0) {
-      partial = static_cast<A*>(to.allocate(to.context, static_cast<std::size_t>(count * columns) * sizeof(A)));
-      if (!partial) return "out of memory on the device";
+      partial = scratch<A>(to, count * columns);
+      if (!partial) return kNoMemory;
       const std::size_t shared = ConvShared<T, N, kWidth>::backward(w.in.width);
       if (const char* error = launch(conv_backward_tiles<T, N, kWidth>, tiles.blocks(), kThreads, shared, to, w, tiles, partial))
         return error;

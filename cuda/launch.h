@@ -27,4 +27,12 @@ struct Launch {
   void* context = nullptr;
 };
 
+constexpr const char* kNoMemory = "out of memory on the device";
+
+// Scratch memory for `count` elements, or null.  At least one is asked for: torch answers 0 bytes with null as well.
+template <typename T>
+T* scratch(const Launch& to, std::int64_t count) {
+  return static_cast<T*>(to.allocate(to.context, static_cast<std::size_t>(count > 0 ? count : 1) * sizeof(T)));
+}
+
 }  // namespace recblr::cuda

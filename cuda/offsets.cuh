@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kThreads, 1) order_offsets(const RawOffsets ra
 inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, const Launch& to) {
   if (!offsets.data) return nullptr;
   const std::int64_t count = extent.sequences + 1;
-  auto* trusted = static_cast<std::int64_t*>(to.allocate(to.context, static_cast<std::size_t>(count) * sizeof(std::int64_t)));
-  if (!trusted) return "out of memory on the device";
+  auto* trusted = scratch<std::int64_t>(to, count);
+  if (!trusted) return kNoMemory;
   extent.offsets = trusted;
   return launch(order_offsets<kOffsetThreads>, 1, kOffsetThreads, 0, to, RawOffsets{offsets, count, extent.length}, trusted);
 }

@@ -99,13 +99,13 @@ const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& 
   const Cut cut{e.offsets, e.sequences, e.length, steps, e.reverse};
   const std::int64_t places = cut.places();
   // Rows of 256 bytes, so that every array begins where packs may.
-  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
-  const std::size_t segments = whole(static_cast<std::size_t>(places) * sizeof(Segment));
-  const std::size_t states = whole(static_cast<std::size_t>(places * e.channels) * sizeof(A));
-  auto* scratch = static_cast<unsigned char*>(to.allocate(to.context, segments + 3 * states));
-  if (!scratch) return "out of memory on the device";
-  const auto array = [&](std::size_t n) { return reinterpret_cast<A*>(scratch + segments + n * states); };
-  auto* parts = reinterpret_cast<Segment*>(scratch);
+  const auto whole = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
+  const std::int64_t segments = whole(places * static_cast<std::int64_t>(sizeof(Segment)));
+  const std::int64_t states = whole(places * e.channels * static_cast<std::int64_t>(sizeof(A)));
+  auto* all = scratch<unsigned char>(to, segments + 3 * states);
+  if (!all) return kNoMemory;
+  const auto array = [&](std::int64_t n) { return reinterpret_cast<A*>(all + segments + n * states); };
+  auto* parts = reinterpret_cast<Segment*>(all);
   A *product = array(0), *from_zero = array(1), *incoming = array(2);
 
   if (const char* error = launch(cut_sequences<kCutThreads>, (places + kCutThreads - 1) / kCutThreads, kCutThreads, 0, to, cut, parts))

@@ -28,8 +28,8 @@ const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, 
   const std::int64_t groups = count > kSumRows ? (count + kSumRows - 1) / kSumRows : 1;
   const std::int64_t blocks = (groups * width + kSumThreads - 1) / kSumThreads;
   if (groups == 1) return launch(add_rows<From, To>, blocks, kSumThreads, 0, to, parts, count, width, groups, sums, split, rest);
-  auto* next = static_cast<double*>(to.allocate(to.context, static_cast<std::size_t>(groups * width) * sizeof(double)));
-  if (!next) return "out of memory on the device";
+  auto* next = scratch<double>(to, groups * width);
+  if (!next) return kNoMemory;
   double* const none = nullptr;
   if (const char* error = launch(add_rows<From, double>, blocks, kSumThreads, 0, to, parts, count, width, groups, next, width, none))
     return error;

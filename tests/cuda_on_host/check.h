@@ -96,6 +96,11 @@ class Array {
     std::uniform_real_distribution<double> value(-most, most);
     fill([&](auto, auto, auto) { return Exact{value(random), value(random)}; });
   }
+  void append_to(std::vector<Exact>& all) const {
+    for (std::int64_t s = 0; s < sequences_; ++s)
+      for (std::int64_t t = 0; t < length_; ++t)
+        for (std::int64_t c = 0; c < channels_; ++c) all.push_back(exact(at(s, t, c)));
+  }
   bool same_bits(const Array& other) const { return bytes_ == other.bytes_ && std::memcmp(memory_.get(), other.memory_.get(), bytes_) == 0; }
 
   // want(s, t, c) is compared with every element; `what` names the array and the case.
@@ -123,7 +128,8 @@ class Array {
   T* data_;
 };
 
-// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.
+// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.  Null for 0 bytes, as
+// torch has it: launchers must not take that for a lack of memory.
 class Scratch {
  public:
   Scratch() = default;
@@ -136,6 +142,7 @@ class Scratch {
     recblr::cuda::Launch to;
     to.regime = regime, to.context = this;
     to.allocate = [](void* self, std::size_t bytes) {
+      if (bytes == 0) return static_cast<void*>(nullptr);
       void* memory = std::malloc(bytes);
       std::memset(memory, 0xff, bytes);
       static_cast<Scratch*>(self)->all_.push_back(memory);
@@ -180,6 +187,27 @@ void in_every_order(const F& run) {
     cuda_on_host::machine.order = order;
     run();
   }
+}
+
+// Wherever in memory so many arrays lie, run(layouts), all its results, must be the same bits: with every array aligned
+// to 16 bytes; with each an element behind that, and with all 1, 2 or 4, so that packs of each size are met; with rows
+// that are an element longer.
+template <typename F>
+void expect_same_bits_everywhere(std::size_t arrays, const F& run, const char* what) {
+  const std::vector<Exact> aligned = run(std::vector<Layout>(arrays));
+  const auto expect = [&](const std::vector<Layout>& layouts, const char* which, std::size_t number) {
+    const std::vector<Exact> got = run(layouts);
+    if (std::memcmp(got.data(), aligned.data(), got.size() * sizeof(Exact)) == 0) return;
+    std::printf("%s: other bits where %s %zu is not aligned\n", what, which, number), ++failures;
+  };
+  for (std::size_t n = 0; n < arrays; ++n) {
+    std::vector<Layout> one(arrays);
+    one[n].shift = 1;
+    expect(one, "array", n);
+  }
+  for (std::int64_t shift : {1, 2, 4})
+    expect(std::vector<Layout>(arrays, Layout{false, 1, shift, 0}), "none of", arrays);
+  expect(std::vector<Layout>(arrays, Layout{false, 1, 0, 1}), "no row of", arrays);
 }
 
 }  // namespace check

@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 
 WARPS, SPLIT, SEGMENTS, ROWS = "scan_warps.cuh", "scan_split.cuh", "segments.cuh", "scan_rows.cuh"
 CELLS, OFFSETS, MEMORY, LIMITS = "scan_cells.cuh", "offsets.cuh", "memory.cuh", "scan_limits"
-CONV, OF_CONV = "causal_conv1d.cuh", "causal_conv1d"
+CONV, OF_CONV, BDLRU = "causal_conv1d.cuh", "causal_conv1d", "bdlru"
 OVER = "step_over(product[k], carry[k], from_zero[k])"
 OVER_ALL = "multiply_add(product[k], carry[k], from_zero[k])"
 INDEX = "static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x"
@@ -67,6 +67,9 @@ MUTANTS = [
     Mutant("initial of one sequence for all", ROWS, "starts(w), index,", "starts(w), 0,"),
     Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
     Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
+    Mutant("nothing asked for", "launch.h", "count > 0 ? count : 1", "count", BDLRU),
+    Mutant("rows by addresses", "bdlru.cu", "f(Number<2>(), Number<1>())", "f(Number<1>(), Number<1>())", BDLRU),
+    Mutant("a pair that is not aligned", "bdlru.cu", "(packs_fit(e, views, 2) && ...)", "true", BDLRU),
     Mutant("32-bit index", "device.cuh", INDEX, "blockIdx.x * blockDim.x + threadIdx.x", LIMITS),
     Mutant("sums into a ring in use", CONV, "  if (kWidth) __syncthreads();\n", "", OF_CONV),
     Mutant("sums read too early", CONV, "sums(width));\n  __syncthreads();", "sums(width));", OF_CONV),

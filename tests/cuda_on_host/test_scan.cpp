@@ -114,6 +114,41 @@ void check_case(const Case& c, std::mt19937& random) {
     if (!results[i].same_bits(results[i % 2])) std::printf("another order of threads gives other bits\n"), ++failures;
 }
 
+template <typename T>
+void check_addresses(int regime, bool packed, bool reverse) {
+  using A = Accumulate<T>;
+  const std::int64_t sequences = 2, length = 150, channels = 40, rows = sequences * length;
+  const std::int64_t planes = packed ? 1 : sequences, steps = packed ? rows : length;
+  const Offsets offsets({0, 101, rows}, rows, true);
+  recblr::cuda::DeviceOffsets device;
+  if (packed) device = offsets;
+  const auto run = [&](const std::vector<Layout>& layouts) {
+    const auto array = [&](std::size_t n) { return Array<T>(planes, steps, channels, layouts[n]); };
+    const auto state = [&](std::size_t n) { return Array<A>(sequences, 1, channels, layouts[n]); };
+    Array<T> a = array(0), b = array(1), dh = array(2), h = array(3), da = array(4), db = array(5);
+    Array<A> initial = state(6), dfinal = state(7), final = state(8), dinitial = state(9);
+    std::mt19937 random(7);
+    for (Array<T>* x : {&a, &b, &dh}) x->draw(random, 0.9);
+    for (Array<A>* x : {&initial, &dfinal}) x->draw(random, 0.9);
+    Extent e;
+    e.sequences = sequences, e.length = steps, e.channels = channels, e.reverse = reverse;
+    recblr::ScanForward<T> forward;
+    forward.extent = e, forward.a = a, forward.b = b, forward.h = h, forward.initial = initial, forward.final = final;
+    recblr::ScanBackward<T> backward;
+    backward.extent = e, backward.a = a, backward.dh = dh, backward.h = h, backward.da = da, backward.db = db;
+    backward.initial = initial, backward.dfinal = dfinal, backward.dinitial = dinitial;
+    Scratch scratch;
+    expect_launched(recblr::cuda::scan_forward(forward, device, scratch.launch(regime)));
+    expect_launched(recblr::cuda::scan_backward(backward, device, scratch.launch(regime)));
+    std::vector<Exact> all;
+    h.append_to(all), da.append_to(all), db.append_to(all), final.append_to(all), dinitial.append_to(all);
+    return all;
+  };
+  char what[100];
+  std::snprintf(what, sizeof what, "regime %d, packed %d, reverse %d, %zu bytes", regime, packed, reverse, sizeof(T));
+  expect_same_bits_everywhere(10, run, what);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -138,6 +173,12 @@ int main(int argc, char** argv) {
             if (failures) return 1;
 #endif
           }
+  for (int regime : {1, 2, 3})
+    for (bool packed : {false, true})
+      for (bool reverse : {false, true}) {
+#define RECBLR_CHECK_ADDRESSES(T) check_addresses<T>(regime, packed, reverse);
+        RECBLR_ELEMENT_TYPES(RECBLR_CHECK_ADDRESSES)
+      }
   std::printf("scan on the host: %d cases, %lld launches, %d failures\n", cases,
               static_cast<long long>(cuda_on_host::machine.launches), failures);
   return failures ? 1 : 0;
