@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -173,7 +174,10 @@ class Plan:
             f"build-dir={self.work / 'build'}",
         )
         words = [word for setting in settings for word in ("-C", setting)]
-        return *pip, "--upgrade", "--target", self.work / "site", *words, ROOT
+        install = shlex.join(map(str, (*pip, "--upgrade", "--target", self.work / "site", *words, ROOT)))
+        # What cannot run a scan is no build: the stages after it would all fail by it, one after another.
+        runs = shlex.join(map(str, (sys.executable, HERE / "gpu_probe.py", "--kernels")))
+        return "sh", "-c", install if self.machine.no_gpu() else f"{install} && {runs}"
 
     def _pytest(self, *words):
         plugins = "-p", "no:cacheprovider", "-p", "gpu_tests"

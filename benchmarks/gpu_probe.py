@@ -1,6 +1,11 @@
-"""What GPU torch sees, as a line of JSON: the GPU's properties, or why there is none to use."""
+"""What GPU torch sees, as a line of JSON: its properties, or why there is none.
+
+With --kernels it says instead what serves the operators, and fails where the installed recblr does not compute
+a scan on the GPU by its own kernel.
+"""
 
 import json
+import sys
 
 import torch
 
@@ -23,5 +28,17 @@ def gpu():
     }
 
 
+def kernels():
+    """What serves the operators; an error where the GPU's kernels do not load, run, and get a sum right."""
+    import recblr
+
+    served = recblr.build_info()["ops"]
+    half, one = (torch.full((1, 3, 1), value, device="cuda") for value in (0.5, 1.0))
+    got = torch.ops.recblr.scan(half, one, None, None, False).flatten().tolist()
+    if got != [1.0, 1.5, 1.75] or served["cuda"] != "native":
+        raise SystemExit(f"a scan on the GPU gave {got}, served by {served}")
+    return served
+
+
 if __name__ == "__main__":
-    print(json.dumps(gpu()))
+    print(json.dumps(kernels() if "--kernels" in sys.argv else gpu()))

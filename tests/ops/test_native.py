@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from recblr import _core, info
 from recblr.ops import native
 
 Machine = Callable[..., None]
+FAILS, NO_LIBRARY = -1, -2  # instead of a driver's version
 
 
 @pytest.fixture
@@ -21,10 +24,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.delenv(native.REQUIRE, raising=False)
 
     def is_one(driver: int, torch_cuda: str | None, built: str, loads: str | None = None) -> None:
-        def driver_version() -> int:
-            if driver < 0:
-                raise RuntimeError("the driver says no")
-            return driver
+        def libcuda(name: str) -> Any:
+            assert name == "libcuda.so.1"
+            if driver == NO_LIBRARY:
+                raise OSError("libcuda.so.1: cannot open shared object file")
+            return SimpleNamespace(cuDriverGetVersion=driver_version)
+
+        def driver_version(version: Any) -> int:
+            version._obj.value = max(driver, 0)
+            return 999 if driver == FAILS else 0
 
         def load(name: str, key: str) -> str | None:
             loaded.append(name)
@@ -32,7 +40,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
         info = {**_core.build_info(), "cuda": built}
         monkeypatch.setattr(torch.version, "cuda", torch_cuda)
-        monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", driver_version, raising=False)
+        monkeypatch.setattr(native.ctypes, "CDLL", libcuda)
         monkeypatch.setattr(_core, "build_info", lambda: info)
         monkeypatch.setattr(native, "_load", load)
         loaded.clear()
@@ -77,7 +85,8 @@ def test_an_older_driver_is_told_which_one_it_takes(machine: Machine) -> None:
     [
         (13000, None, f"torch {torch.__version__} is built without CUDA"),
         (0, "12.8", "no NVIDIA driver is found"),
-        (-1, "12.8", "no NVIDIA driver is found"),
+        (FAILS, "12.8", "no NVIDIA driver is found"),
+        (NO_LIBRARY, "12.8", "no NVIDIA driver is found"),
     ],
 )
 def test_where_there_can_be_no_gpu_nothing_is_loaded_nor_missed(

@@ -1,5 +1,6 @@
 """Loads the native operator libraries, and says what serves each device and why."""
 
+import ctypes
 import os
 import warnings
 from pathlib import Path
@@ -45,12 +46,16 @@ def _load(name: str, key: str) -> str | None:
 
 
 def _driver() -> tuple[int, int] | None:
-    """The newest CUDA that the machine's driver serves; None without a driver.  Starts no CUDA context."""
+    """The newest CUDA that the machine's driver serves; None without a driver.  Starts no CUDA context.
+
+    Asks the driver itself, by its documented function: torch's own is private, and gone from torch 2.11.
+    """
+    version = ctypes.c_int(0)
     try:
-        version: int = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-    except RuntimeError:
+        failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
         return None
-    return (version // 1000, version % 1000 // 10) if version > 0 else None
+    return None if failed or version.value <= 0 else (version.value // 1000, version.value % 1000 // 10)
 
 
 def _load_cuda() -> tuple[str | None, bool]:
