@@ -148,6 +148,8 @@ class Plan:
 
     def _stage(self, name, command, share, least, why_not):
         environment = self.environment | {"RECBLR_TEST_LINES": str(self.work / f"{name}.jsonl")}
+        if name == "tests":  # each test is compared with the CPU's result: the processes share its cores
+            environment["OMP_NUM_THREADS"] = str(max(1, _cores() // WORKERS))
         if name == "memcheck":  # an overrun within a block of torch's cache would be no error to it
             environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
         return Stage(name, command, share, least, environment, why_not)

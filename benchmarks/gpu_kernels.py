@@ -16,7 +16,8 @@ from pathlib import Path
 import gpu_timing
 import torch
 from figure import Figure, as_json
-from gpu_shapes import COMPILED, OURS, PEERS
+from gpu_report import json_lines
+from gpu_shapes import COMPILED, LOST, LOST_STATUS, OURS, PEERS
 from measuring import Result
 from recurrence import combine
 from shapes import dimensions, is_packed, offsets_of
@@ -154,14 +155,17 @@ def _associative(a, b):
     return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
 
 
-def measure(case, which, quick, left_out=""):
-    """The case's result, and contender -> why it did not run."""
+def measure(case, which, quick, left_out):
+    """The case's result, and contender -> why it did not run.
+
+    left_out: contender -> why it is not to run.
+    """
     torch.manual_seed(0)
     torch.cuda.empty_cache()
     offsets = offsets_of(case["shape"])
     offsets = None if offsets is None else offsets.to(DEVICE)
     calls = contenders(case, which, offsets)
-    failed = {name: "it was still being compiled" for name in (WARP, SCALAR) if left_out and name in calls}
+    failed = {name: why for name, why in left_out.items() if name in calls}
     for name in failed:
         del calls[name]
     if set(calls) == {RECBLR} and which == PEERS:
@@ -198,16 +202,38 @@ def figures(result, failed):
 
 
 def main(which, shape, lines, quick, without):
-    """Measure every case of a shape; write a line of JSON for each as soon as it is done."""
+    """Measure every case of a shape that is not in `lines` yet; write a line of JSON for each.
+
+    Returns LOST_STATUS where a contender has lost the GPU; called again, it goes on without that one.
+    """
     torch.cuda.init()
     torch.empty(1, device=DEVICE)
     sys.stdin.read()  # until it is this process's turn
+    compiling = dict.fromkeys((WARP, SCALAR), "it was still being compiled") if without else {}
+    records = json_lines(lines)
+    done = [record["case"] for record in records if record["pass"] == which]
     with lines.open("a", encoding="utf-8") as file:
         for case in cases(shape):
-            result, failed = measure(case, which, quick, without)
+            if case in done:
+                continue
+            lost = {
+                name: why
+                for record in records
+                if record["pass"] == LOST and record["case"]["direction"] == case["direction"]
+                for name, why in record["lost"].items()
+            }
+            try:
+                result, failed = measure(case, which, quick, compiling | lost)
+            except gpu_timing.LostGPU as error:
+                write({"pass": LOST, "case": case, "lost": {error.contender: error.why}}, file)
+                return LOST_STATUS
             if result.processes[0] or failed:
-                record = {"pass": which} | as_json(result, figures(result, failed))
-                print(json.dumps(record, ensure_ascii=False), file=file, flush=True)
+                write({"pass": which} | as_json(result, figures(result, failed)), file)
+    return 0
+
+
+def write(record, file):
+    print(json.dumps(record, ensure_ascii=False), file=file, flush=True)
 
 
 if __name__ == "__main__":
@@ -217,4 +243,4 @@ if __name__ == "__main__":
     parser.add_argument("lines", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--without", default="")
-    main(**vars(parser.parse_args()))
+    sys.exit(main(**vars(parser.parse_args())))

@@ -16,6 +16,8 @@ def main(lines, picture):
     results, shown = [], []
     for line in lines.read_text(encoding="utf-8").split("\n")[:-1]:
         record = json.loads(line)
+        if "figures" not in record:
+            continue
         results.append(Result(record["case"], []))
         shown.append(
             [

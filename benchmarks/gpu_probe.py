@@ -1,7 +1,7 @@
 """What GPU torch sees, as a line of JSON: its properties, or why there is none.
 
-With --kernels it says instead what serves the operators, and fails where the installed recblr does not compute
-a scan on the GPU by its own kernel.
+With --kernels it says instead what serves the operators, and fails where the installed recblr does not
+compute a scan on the GPU by its own kernel.
 """
 
 import json

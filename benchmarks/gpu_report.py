@@ -155,6 +155,11 @@ def summary(found):
     if rows := _shares(found["kernels"]):
         lines += ["shares of the speed of a copy of the same size, float32 and bfloat16:", *rows]
     lines += _beside_peers(found["kernels"])
+    lines += [
+        f"{', '.join(record['case'].values())}: {name} left the GPU unusable: {why}"
+        for record in found["kernels"]
+        for name, why in record.get("lost", {}).items()
+    ]
     if trained := found["train"]:
         seconds, best = statistics.median(trained["seconds"]), max(trained["valid"])
         epochs = len(trained["seconds"])
@@ -172,7 +177,7 @@ def _shares(kernels):
     for record in kernels:
         if record["pass"] != "ours":
             continue
-        case, figure = record["case"], record["figures"][0]
+        case, figure = record["case"], record["figures"][0]  # beside the copy
         row = f"{case['shape']:<18} {case['operator']:<13} {case['direction']:<20}"
         value = f"{figure['value']['median']:.2f}" if figure["value"] else "none"
         missed = " missed" if figure["reached"] is False else ""
@@ -187,7 +192,7 @@ def _beside_peers(kernels):
     """A line a peer: how many times as fast ours is, over all cases in which it ran."""
     found = {}
     for record in kernels:
-        for figure in record["figures"]:
+        for figure in record.get("figures", ()):
             if record["pass"] == "peers" and figure["beside"] != "copy" and figure["value"]:
                 key = record["case"]["operator"], record["case"]["direction"], figure["beside"]
                 found.setdefault(key, []).append(figure["value"]["median"])

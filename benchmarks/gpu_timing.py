@@ -19,6 +19,14 @@ def sets(make, quick=False):
     return sets_beyond_cache(make, quick, cache)
 
 
+class LostGPU(Exception):
+    """A contender left an error on the GPU with which this process can do nothing more on it."""
+
+    def __init__(self, contender, why):
+        super().__init__(f"{contender}: {why}")
+        self.contender, self.why = contender, why
+
+
 def take_turns(calls, arguments, quick=False):
     """contender -> seconds on the GPU of each round, and contender -> why it does not run."""
     samples, failed, turns = {}, {}, count()
@@ -30,7 +38,7 @@ def take_turns(calls, arguments, quick=False):
             samples[name] = []
         except Exception as error:
             failed[name] = _sentence(error)
-            torch.cuda.empty_cache()
+            _check(name, failed[name])
     least, most = (1, 1) if quick else ROUNDS
     started = perf_counter()
     for round_ in range(most):
@@ -41,8 +49,18 @@ def take_turns(calls, arguments, quick=False):
                 samples[name].append(_seconds(calls[name], arguments[next(turns) % len(arguments)]))
             except Exception as error:
                 failed[name] = _sentence(error)
+                _check(name, failed[name])
                 del samples[name]
     return samples, failed
+
+
+def _check(name, why):
+    """Raise LostGPU where the GPU is of no more use to this process."""
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError:
+        raise LostGPU(name, why) from None
 
 
 def _sentence(error):

@@ -293,6 +293,9 @@ if shape == "2×2":
     time.sleep(60)
 if shape == "3×3":
     sys.exit(3)
+if shape == "4×4" and which + " 4×4 again" not in open(lines).read():
+    print(which, "4×4 again", file=open(lines, "a"))
+    sys.exit(70)
 print(which, shape, *words, file=open(lines, "a"))
 """
 
@@ -318,7 +321,8 @@ def test_a_shape_that_hangs_or_fails_costs_no_other(
     gpu_shapes.main(lines, picture, 21, quick=False)
     without = "--without slow_peer"
     assert lines.read_text().splitlines() == [
-        "ours 1×1", "ours 4×4", f"peers 1×1 {without}", f"peers 4×4 {without}",
+        "ours 1×1", "ours 4×4 again", "ours 4×4",
+        f"peers 1×1 {without}", "peers 4×4 again", f"peers 4×4 {without}",
     ]  # fmt: skip
     said = capfd.readouterr().out
     assert "ours, 2×2: ended after 2 s, before it was done" in said
@@ -365,6 +369,35 @@ def test_figures_stand_beside_the_copy_and_every_peer() -> None:
     assert beside["fla, recurrent"].note == "not installed"
     (alone,) = gpu_kernels.figures(gpu_kernels.Result(case, [{}]), {"recblr": "no kernel image"})
     assert (alone.value, alone.note) == (None, "no kernel image")
+
+
+def test_a_contender_that_loses_the_gpu_does_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, dict[str, str]]] = []
+
+    def measure(case: dict[str, str], which: str, quick: bool, left_out: dict[str, str]) -> Any:
+        ran.append((case["direction"], left_out))
+        if case["operator"] == "scan" and case["direction"] == "forward" and "a peer" not in left_out:
+            raise gpu_kernels.gpu_timing.LostGPU("a peer", "an illegal address")
+        return gpu_kernels.Result(case, [{"recblr": [1.0], "copy": [1.0]}]), left_out
+
+    monkeypatch.setattr(gpu_kernels, "measure", measure)
+    monkeypatch.setattr(gpu_kernels, "DEVICE", "cpu")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115
+    lines = tmp_path / "lines"
+    call = lambda: gpu_kernels.main("peers", "4×64×16", lines, True, "")  # noqa: E731
+    assert call() == gpu_shapes.LOST_STATUS
+    assert ran == [("forward", {})]
+    assert call() == 0
+    assert all(left_out == ({"a peer": "an illegal address"} if direction == "forward" else {})
+               for direction, left_out in ran[1:])  # fmt: skip
+    records = gpu_report.json_lines(lines)
+    assert len(records) == 1 + len(gpu_kernels.cases("4×64×16"))
+    ran.clear()
+    assert call() == 0
+    assert not ran
 
 
 def record(name: str, dtype: str, which: str, **samples: list[float]) -> dict[str, Any]:
