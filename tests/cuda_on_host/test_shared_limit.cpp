@@ -77,6 +77,10 @@ int main() {
   Devices devices;
   launch(limit, devices, 0, 0);
   expect(devices.sets[0] == 0, "the limit is set for nothing");
+  // The driver's low limit is for a launch's bytes and the kernel's own variables together: 48 KiB are too many where
+  // there are such, which an H200 answered with "invalid argument".
+  launch(limit, devices, 1, kUnasked);
+  expect(devices.sets[1] == 1, "a launch of 48 KiB leaves no room for the kernel's own variables");
   devices.failing = 1;
   expect(limit.allow(50000, 0, Driver{devices, 0}) == 7, "a failure is not told");
   launch(limit, devices, 0, 50000);
