@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.layers import assert_gradients_close, gradients_of_a_layer
 from torch import nn
 
 import recblr
@@ -378,3 +379,10 @@ def test_nothing_in_gives_nothing_out_and_zero_gradients(given_):
     assert not state.hidden.any()
     (y.sum() + state.hidden.sum() + state.conv.sum()).backward()
     assert x.grad is None or not x.grad.any()
+
+
+@pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-3), (True, 0.1)])
+def test_a_layers_gradients_are_those_of_double_precision(autocast: bool, tolerance: float) -> None:
+    """So that the same bounds on a GPU compare gradients and no rounding errors."""
+    wanted = gradients_of_a_layer("cpu", torch.float64, autocast=False)
+    assert_gradients_close(gradients_of_a_layer("cpu", torch.float32, autocast), wanted, tolerance)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from ops.cases import HALF, OPERATORS_REFUSE, accumulation
+from ops.layers import assert_gradients_close, gradients_of_a_layer
 from torch import Tensor
 
 import recblr
@@ -348,19 +349,10 @@ def test_a_compiled_layer_is_the_layer(gpu: str) -> None:
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_layer_trains_as_on_the_cpu(gpu: str, autocast: bool) -> None:
-    torch.manual_seed(0)
-    layer, x = RecBLRLayer(32, dropout=0.0), torch.randn(4, 60, 32)
-    results = []
-    for device in ("cpu", gpu):
-        layer = layer.to(device)
-        layer.zero_grad()
-        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=autocast):
-            layer(x.to(device)).square().mean().backward()
-        results.append([p.grad.cpu().clone() for p in layer.parameters()])
-    tolerance = 0.1 if autocast else 1e-3
-    for on_gpu, on_cpu in zip(*results[::-1], strict=True):
-        size = float(on_cpu.abs().max())
-        torch.testing.assert_close(on_gpu, on_cpu, rtol=tolerance, atol=tolerance * size)
+    on_cpu = gradients_of_a_layer("cpu", torch.float32, autocast)
+    assert_gradients_close(
+        gradients_of_a_layer(gpu, torch.float32, autocast), on_cpu, 0.1 if autocast else 1e-3
+    )
 
 
 def test_the_composition_runs_on_a_gpu_too(gpu: str) -> None:
