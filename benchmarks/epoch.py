@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recblr.cli.memory import keep_freed_memory
 from recblr.config import TrainingConfig
 from recblr.data import packed_batches, read_dataset
 from recblr.data.repetition import repeat_log_odds
-from recblr.evaluation.machine import describe_machine
+from recblr.system.machine import describe_machine
+from recblr.system.memory import keep_freed_memory
 from recblr.training.learner import Learner
 from recblr.training.objective import objective
 from recblr.training.splitting import split_for

@@ -12,8 +12,8 @@ from measuring import sets_beyond_cache, take_turns
 from reporting import Figure, main
 from shapes import dimensions, is_packed, offsets_of, shapes
 
-from recblr.evaluation.machine import usable_cores
 from recblr.ops import composed
+from recblr.system.machine import usable_cores
 
 FORWARD, BOTH = 12, 8  # the claim, for bdlru
 TAPS = 4

@@ -25,13 +25,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from recblr.cli.memory import keep_freed_memory
 from recblr.config import OPTIONS, TrainingConfig
 from recblr.console import TrainingDisplay
 from recblr.data import read_dataset
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-from recblr.evaluation.machine import describe_machine
+from recblr.io.atomic import atomic_path
+from recblr.system.machine import describe_machine
+from recblr.system.memory import keep_freed_memory
 from recblr.training import Run, train
 from recblr.training.listener import Several, Silent
 from recblr.training.selection import SELECT_BY

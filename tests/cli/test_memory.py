@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import ctypes, resource, sys
-from recblr.cli.memory import keep_freed_memory
+from recblr.system.memory import keep_freed_memory
 if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
     sys.exit(77)
 import torch

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recblr.evaluation.machine import cpu_model, describe_machine, usable_cores
+from recblr.system.machine import cpu_model, describe_machine, usable_cores
 
 
 def test_the_description_is_plain_json_with_versions() -> None:

@@ -11,9 +11,10 @@ import torch
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.ops import native
+from recblr.system import device as module
+from recblr.system.device import device_for, device_name
+from recblr.system.memory import explain_out_of_memory
 from recblr.training import TrainingConfig
-from recblr.training import device as module
-from recblr.training.device import device_for, device_name, told_if_memory_lacks
 from recblr.training.learner import fits_memory
 
 NO_LIBRARY = "reference (this build has no CUDA kernels)"
@@ -134,10 +135,10 @@ def test_a_gpu_goes_by_its_name_and_its_own_memory() -> None:
     ],
 )
 def test_running_out_of_memory_is_told_in_the_sentence_given(error: RuntimeError) -> None:
-    with pytest.raises(InputError, match=r"^too large$"), told_if_memory_lacks("too large"):
+    with pytest.raises(InputError, match=r"^too large$"), explain_out_of_memory("too large"):
         raise error
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="misaligned"), told_if_memory_lacks("too large"):
+    with pytest.raises(RuntimeError, match="misaligned"), explain_out_of_memory("too large"):
         raise RuntimeError("misaligned address")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recblr.training.transfer import tensors_on
+from recblr.system.device import tensors_on
 
 ARRAYS = [np.array([3, 1, 4]), np.array([], dtype=np.int64), np.array([1, 5])]
 

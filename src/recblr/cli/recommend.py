@@ -36,8 +36,8 @@ def recommend(
     with starting():
         from recblr.data.titles import read_titles
         from recblr.recommend import recommend as best_items
+        from recblr.system.device import device_for
         from recblr.training import Run
-        from recblr.training.device import device_for
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")

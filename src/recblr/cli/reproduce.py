@@ -12,7 +12,6 @@ from rich.console import Console
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.download import fetch
 from recblr.cli.evaluate import evaluate_and_write
-from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
 from recblr.cli.running import (
     print_dataset,
@@ -26,6 +25,7 @@ from recblr.cli.starting import starting
 from recblr.config import OPTIONS, DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.recipes import Recipe, recipe
+from recblr.system.memory import keep_freed_memory
 
 _MOST_SEEDS = 1000
 
@@ -58,9 +58,9 @@ def reproduce(
     """
     with starting():
         from recblr.evaluation import combine, draw_report, print_comparison, write_report
+        from recblr.system.device import device_for
         from recblr.training import Run
         from recblr.training.curves import can_draw
-        from recblr.training.device import device_for
         from recblr.training.splitting import split_for
 
     keep_freed_memory()

@@ -47,7 +47,7 @@ def print_dataset(dataset: Any, console: Console) -> None:
 
 def print_device(device: Any, console: Console) -> None:
     """Say which GPU it is; of the CPU nothing needs to be said."""
-    from recblr.training.device import device_name
+    from recblr.system.device import device_name
 
     if device.type != "cpu":
         console.print(f"on {device_name(device)}, {device}", soft_wrap=True)

@@ -7,7 +7,6 @@ import typer
 
 from recblr.cli.app import app, example, plain_console
 from recblr.cli.evaluate import evaluate_and_print
-from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
 from recblr.cli.running import (
     print_dataset,
@@ -19,6 +18,7 @@ from recblr.cli.running import (
 )
 from recblr.cli.starting import starting
 from recblr.config import DataConfig, TrainingConfig
+from recblr.system.memory import keep_freed_memory
 
 
 @app.command(
@@ -57,8 +57,8 @@ def train(
     """
     with starting():
         from recblr.config.file import read_config
+        from recblr.system.device import device_for
         from recblr.training import Run
-        from recblr.training.device import device_for
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()

@@ -1,13 +1,6 @@
 """Data: reading, filtering, splitting and batching histories, and a dataset whose optimum is known."""
 
-from recblr.data.batches import (
-    Batch,
-    PackedBatches,
-    PrefixBatches,
-    in_chunks,
-    packed_batches,
-    prefix_batches,
-)
+from recblr.data.batches import Batch, PackedBatches, PrefixBatches, in_chunks, packed_batches, prefix_batches
 from recblr.data.dataset import Dataset
 from recblr.data.packed import Packed
 from recblr.data.readers import FORMATS, read_dataset

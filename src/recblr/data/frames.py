@@ -12,8 +12,9 @@ import polars as pl
 from recblr.data.columns import Column, Wanted, choose_columns
 from recblr.data.conversion import to_events
 from recblr.data.events import Events
-from recblr.data.files import UNREADABLE_PARQUET, check_readable
+from recblr.data.storage import UNREADABLE_PARQUET
 from recblr.errors import InputError
+from recblr.io.reading import check_readable
 
 Frame: TypeAlias = Any
 """A polars DataFrame or LazyFrame, or a pandas DataFrame, which is known by what it can do: pandas is no

@@ -9,11 +9,11 @@ from pathlib import Path
 from recblr.data.columns import Wanted
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, in_a_row, to_dataset
-from recblr.data.files import check_readable, read_text
 from recblr.data.frames import read_parquet
 from recblr.data.lines import read_lines
 from recblr.data.tables import INTER, csv_dialect, movielens, read_table
 from recblr.errors import InputError
+from recblr.io.reading import check_readable, read_text
 
 FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "pairs", "sequences")
 

@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recblr.data.atomic import atomic_path
-from recblr.data.files import UNREADABLE_PARQUET
 from recblr.data.numeric import Numbers
 from recblr.data.packed import Packed
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
 
 _VERSION = 2  # 1 knew no times, and reads the same
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
+
+UNREADABLE_PARQUET = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises for a damaged Parquet file; the last is no Exception, and is caught by name only."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from recblr.errors import InputError
-from recblr.evaluation.machine import describe_machine
 from recblr.evaluation.report_file import read_report, write_report
 from recblr.evaluation.report_table import print_report, render_report
 from recblr.evaluation.schema import SCHEMA, Figures, Report, check_report
+from recblr.system.machine import describe_machine
 
 __all__ = [
     "PROTOCOL",

@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation.schema import Report, check_report
+from recblr.io.atomic import atomic_path
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from recblr.data.atomic import atomic_path
 from recblr.evaluation.schema import Report
+from recblr.io.atomic import atomic_path
 
 METRIC = "ndcg@10"
 MASKINGS = {"unmasked": ("all items", "#4477aa"), "masked": ("unseen items", "#cc6677")}

@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import torch
 
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.reading import check_ends
 
 _REMEDY = "give the checkpoint that RecBole saved"
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

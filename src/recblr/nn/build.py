@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from recblr.config.baselines import GRU4RecConfig, SASRecConfig
-from recblr.config.model import ModelConfig, RecBLRConfig
+from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
 from recblr.nn.baselines import GRU4Rec, SASRec
 from recblr.nn.model import RecBLR
 from recblr.nn.next_item import NextItemModel

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.reading import check_ends
+from recblr.run.tensors import difference, read_tensors, write_tensors
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
-from recblr.training.tensors import difference, read_tensors, write_tensors
 
 _MODEL, _OPTIMIZER, _AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
 _PROGRESS = "progress.json"

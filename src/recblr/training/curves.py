@@ -5,9 +5,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Self
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
 from recblr.evaluation.report_picture import MASKINGS
+from recblr.io.atomic import atomic_path
 from recblr.training.listener import Silent
 from recblr.training.progress import TrainingStopped
 from recblr.training.record import EpochRecord

@@ -13,9 +13,8 @@ from recblr.data import Batch
 from recblr.nn.build import build_model
 from recblr.nn.next_item import NextItemModel
 from recblr.nn.repeats import Repeats
-from recblr.training.device import CPU, device_memory, generators
+from recblr.system.device import CPU, device_memory, generators, tensors_on
 from recblr.training.objective import Objective
-from recblr.training.transfer import tensors_on
 
 
 class Learner:

@@ -10,7 +10,7 @@ from recblr.config import MODELS
 from recblr.errors import InputError
 from recblr.nn.build import build_model
 from recblr.nn.next_item import NextItemModel
-from recblr.training.tensors import difference, read_tensors, write_tensors
+from recblr.run.tensors import difference, read_tensors, write_tensors
 
 KIND = "model"
 _REMEDY = "restore it from a copy, or train again into another --out"

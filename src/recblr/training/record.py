@@ -5,9 +5,9 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recblr.data.atomic import atomic_path
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+from recblr.io.reading import check_ends
 from recblr.training.progress import is_count, is_duration
 
 

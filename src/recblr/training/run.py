@@ -23,9 +23,9 @@ from recblr.config import OPTIONS, DataConfig, TrainingConfig
 from recblr.config.file import read_config, write_config
 from recblr.config.option import options
 from recblr.data import Dataset
-from recblr.data.atomic import atomic_path
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+from recblr.io.reading import check_ends
 from recblr.nn.next_item import NextItemModel
 from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
 from recblr.training.model_file import load_model

@@ -9,7 +9,7 @@ from recblr.evaluation import Scorer
 from recblr.evaluation.ranking import TOKENS
 from recblr.nn.next_item import NextItemModel
 from recblr.nn.repeats import seen_items
-from recblr.training.transfer import tensors_on
+from recblr.system.device import tensors_on
 
 _GPU_TOKENS = 2**16  # some 0.5 GiB of activations at the default width: enough to be busy with
 

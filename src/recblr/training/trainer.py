@@ -11,20 +11,13 @@ from typing import Any
 import torch
 
 from recblr.config import DataConfig, TrainingConfig
-from recblr.data import (
-    Dataset,
-    Packed,
-    PackedBatches,
-    PrefixBatches,
-    Split,
-    packed_batches,
-    prefix_batches,
-)
+from recblr.data import Dataset, Packed, PackedBatches, PrefixBatches, Split, packed_batches, prefix_batches
 from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
+from recblr.system.device import device_for, device_name
+from recblr.system.memory import explain_out_of_memory
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.device import device_for, device_name, told_if_memory_lacks
 from recblr.training.learner import Learner, fits_memory
 from recblr.training.listener import Listener, Several, Silent, Step
 from recblr.training.model_file import save_model
@@ -117,7 +110,7 @@ def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: tor
     )
     if not fits_memory(items, config, device):
         raise InputError(too_large)
-    with told_if_memory_lacks(too_large):
+    with explain_out_of_memory(too_large):
         loss = objective(config, split.train, items, device)
         start = repeat_log_odds(split.train, items) if config.repeat_bias else None
         return Learner(items, config, loss, device, start)
@@ -156,7 +149,7 @@ class _Loop:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
-        with told_if_memory_lacks(_too_large_a_batch(self._config, self._learner.device)):
+        with explain_out_of_memory(_too_large_a_batch(self._config, self._learner.device)):
             done = self._train(done, batches)
             started = time.perf_counter()
             valid = self._validate(done)

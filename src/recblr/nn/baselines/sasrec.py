@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.config.baselines import SASRecConfig
+from recblr.config.model import SASRecConfig
 from recblr.nn.baselines.grouping import by_length
 from recblr.nn.dropout import Dropout
 from recblr.nn.layer import LAYER_NORM_EPS, PositionwiseFeedForward

@@ -1,4 +1,4 @@
-"""Opening data files without regret: what may be opened, and the bytes of those that are text, unzipped."""
+"""Opening files: which may be opened, and the bytes of those that are text, unzipped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import polars as pl
-
 from recblr.errors import InputError
 
 _GZIP = b"\x1f\x8b"
@@ -21,9 +19,6 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # What a gzip file may unfold to: logs shrink to a tenth, and what shrinks to a thousandth fills the memory.
 _UNFOLDED, _RATIO = 256 << 20, 100
-
-UNREADABLE_PARQUET = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What polars raises for a damaged Parquet file; the last is no Exception, and is caught by name only."""
 
 
 class Endless(OSError):

@@ -1,16 +1,17 @@
-"""Where a model runs: what --device stands for on this machine, and what it is called."""
+"""Where a model runs: what --device stands for on this machine, its name, and how arrays get there."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from recblr.config.device import check_device
+from recblr.config.run import check_device
 from recblr.errors import InputError
-from recblr.evaluation.machine import machine_memory
-from recblr.info import build_info, runs_on
 from recblr.ops import native
+from recblr.system.build import build_info, runs_on
+from recblr.system.memory import machine_memory
 
 CPU = torch.device("cpu")
 
@@ -89,13 +90,15 @@ def generators(device: torch.device) -> list[torch.Generator]:
     return [torch.default_generator, torch.cuda.default_generators[device.index]]
 
 
-@contextmanager
-def told_if_memory_lacks(sentence: str) -> Iterator[None]:
-    """Where torch cannot allocate what it is asked for within, on any device, raise InputError(sentence)."""
-    try:
-        yield
-    except RuntimeError as error:
-        # A CPU's words, and a GPU's; kernels pass these on as text.
-        if "allocate memory" not in str(error) and "out of memory" not in str(error):
-            raise
-        raise InputError(sentence) from None
+def tensors_on(device: torch.device, *arrays: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
+    """Each array, ``(n,)`` int64, as a tensor on the device.
+
+    On the CPU they share the arrays' memory.  Elsewhere all go in one copy, which the host does not wait
+    for: of a step that takes a millisecond, a copy each would be a noticeable part.
+    """
+    if device.type == "cpu":
+        return tuple(torch.from_numpy(array) for array in arrays)
+    joined = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        joined = joined.pin_memory()  # or else the copy would not be left to the device
+    return torch.split(joined.to(device, non_blocking=True), [array.size for array in arrays])

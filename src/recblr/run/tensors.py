@@ -1,18 +1,14 @@
 """Tensors in safetensors files: atomic writes, and reads that say what is wrong in one sentence."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-
-_KEY = "recblr"  # the header entry that marks a file as ours
+from recblr.io.safetensors import read_entries, write_entries
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
@@ -21,14 +17,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, A
     Raises InputError where the folder cannot be written to.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as draft:
-        # safetensors replaces the file by one that its owner alone may read.
-        mode = draft.stat().st_mode
-        try:
-            save_file(plain, draft, metadata={_KEY: json.dumps(header, sort_keys=True)})
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"cannot write {path}: {error}; make room or choose another place") from None
-        draft.chmod(mode)
+    write_entries(path, lambda draft, metadata: save_file(plain, draft, metadata=metadata), header)
 
 
 def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -37,23 +26,7 @@ def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tenso
     Raises InputError, which ends with `remedy`, where the file is missing, truncated, damaged, not recblr's,
     or holds numbers that are none.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; {remedy}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); {remedy}") from None
-    try:
-        header = json.loads(metadata[_KEY])
-        found = header["kind"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(
-            f"{path} was not written by recblr: its header has no recblr entry; {remedy}"
-        ) from None
-    if found != kind:
-        raise InputError(f"{path} holds a recblr {found}, not a {kind}; {remedy}")
+    tensors, header = read_entries(path, kind, framework="pt", remedy=remedy)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise InputError(f"{path} is damaged: {name} holds infinite or no numbers; {remedy}")

@@ -3,11 +3,9 @@
 import importlib.metadata
 import platform
 
-from rich.table import Table
-
 from recblr import __version__
 from recblr.errors import InputError
-from recblr.info import runs_on
+from recblr.system.build import runs_on
 
 _PACKAGES = ("torch", "numpy", "polars", "safetensors", "rich", "typer")
 
@@ -25,7 +23,7 @@ def findings() -> list[tuple[str, str]]:
 
 def _native() -> list[tuple[str, str]]:
     try:
-        from recblr.info import build_info
+        from recblr.system.build import build_info
 
         info = build_info()
     except (ImportError, RuntimeError, InputError) as error:
@@ -58,13 +56,3 @@ def _gpus(architectures: str) -> list[tuple[str, str]]:
         lacks = "; no kernels are built for it: RECBLR_CUDA_ARCHITECTURES chooses" if misses else ""
         rows.append((f"GPU {index}", f"{name}, architecture {capability[0]}{capability[1]}{lacks}"))
     return rows
-
-
-def table() -> Table:
-    """The findings as a table."""
-    result = Table(show_header=False, box=None, pad_edge=False)
-    result.add_column(style="bold", no_wrap=True)
-    result.add_column(overflow="fold")
-    for what, finding in findings():
-        result.add_row(what, finding)
-    return result

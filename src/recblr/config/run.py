@@ -1,16 +1,19 @@
-"""How a run trains."""
+"""Which data a run is made from, how it trains, and every option of a run in one place."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Self
 
-from recblr.config.device import MEANING, check_device
-from recblr.config.model import ModelConfig, RecBLRConfig
-from recblr.config.models import model_from_options
-from recblr.config.option import LARGEST, check_choices, from_values, option, values_of
+from recblr.config.model import MODEL_OPTIONS, ModelConfig, RecBLRConfig, model_from_options
+from recblr.config.option import LARGEST, Option, check_choices, from_values, option, options, values_of
 from recblr.errors import InputError
+
+DEVICE_WORDS = "auto (a GPU that the CUDA kernels serve, else the CPU), cpu, cuda or cuda:N."
+
+_DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
 
 _data = partial(option, "data")
 _optimisation = partial(option, "optimisation")
@@ -43,6 +46,12 @@ _RULES: tuple[_Rule, ...] = (
     # What torch's generator takes.
     (("seed",), lambda value: 0 <= value < 2**64, f"lie in 0..{2**64 - 1}"),
 )
+
+
+def check_device(asked: str) -> None:
+    """InputError where `asked` is no word for a device; whether that device is there is not looked at."""
+    if not _DEVICE.fullmatch(asked):
+        raise InputError(f"--device must be auto, cpu, cuda or cuda:N, but is {asked!r}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class TrainingConfig:
     checkpoint_minutes: float = _run(
         10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
     )
-    device: str = _run("auto", MEANING, fixed=False)
+    device: str = _run("auto", DEVICE_WORDS, fixed=False)
     tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
     model: ModelConfig = field(default_factory=RecBLRConfig)
 
@@ -155,3 +164,41 @@ class TrainingConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain values by field, for a report."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Options of reading; `recblr train --help` says what each means.
+
+    What the data's fingerprint tells anyway need not be the same to resume.
+    """
+
+    paths: tuple[str, ...] = _data((), "The data files.", fixed=False)
+    format: str = _data(
+        "auto",
+        "auto, inter, csv, movielens, parquet, pairs (user item) or sequences (user item item …).",
+        fixed=False,
+    )
+    user_column: str | None = _data(None, "Column of user ids.", fixed=False)
+    item_column: str | None = _data(None, "Column of item ids.", fixed=False)
+    time_column: str | None = _data(None, "Column of times.", fixed=False)
+    rating_column: str | None = _data(None, "Column of ratings.", fixed=False)
+    min_rating: float | None = _data(None, "Drop interactions that are rated lower.", fixed=False)
+    k_core: int = _data(5, "Drop users and items with fewer interactions, repeatedly.")
+
+    @classmethod
+    def from_options(cls, values: dict[str, Any]) -> "DataConfig":
+        """Of {key: value}; what is missing has its default."""
+        return from_values(cls, values)
+
+    def as_options(self) -> dict[str, Any]:
+        """Every option by its key: the inverse of :meth:`from_options`."""
+        return values_of(self)
+
+
+OPTIONS: dict[str, Option] = {
+    **{option.key: option for option in options(DataConfig)},
+    **MODEL_OPTIONS,
+    **{option.key: option for option in options(TrainingConfig)},
+}
+"""Every option by its key, which is unique because it is a flag."""

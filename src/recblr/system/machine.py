@@ -46,14 +46,6 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def machine_memory() -> float:
-    """Bytes of memory in the machine; infinity where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
-        return float("inf")
-
-
 def _version(package: str) -> str | None:
     try:
         return version(package)
