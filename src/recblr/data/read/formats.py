@@ -6,12 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from recblr.data.columns import Wanted
 from recblr.data.dataset import Dataset
-from recblr.data.events import Events, in_a_row, to_dataset
-from recblr.data.frames import read_parquet
-from recblr.data.lines import read_lines
-from recblr.data.tables import INTER, csv_dialect, movielens, read_table
+from recblr.data.events import Events, concatenate, indexed
+from recblr.data.read.columns import Wanted
+from recblr.data.read.frames import read_parquet
+from recblr.data.read.text import INTER, csv_dialect, movielens, read_lines, read_table
 from recblr.errors import InputError
 from recblr.io.reading import check_readable, read_text
 
@@ -65,8 +64,8 @@ def read_dataset(
         raise InputError(f"there is no format {format!r}: choose one of {', '.join(FORMATS)}")
     wanted = Wanted(user, item, time, rating, min_rating)
     paths = _listed(path)
-    events = in_a_row([_read(one, format, wanted) for one in paths])
-    return to_dataset(events, name=_without_gz(paths[0]).stem, k=k_core, min_rating=min_rating)
+    events = concatenate([_read(one, format, wanted) for one in paths])
+    return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:

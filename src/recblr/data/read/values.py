@@ -1,14 +1,17 @@
-"""Times and ratings as numbers, from whatever a column holds: numbers, texts, dates."""
+"""What the values of a table may be: columns, called by their roles, become events with times and ratings."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
+from recblr.data.events import Events
+from recblr.data.packed import Numbers
+from recblr.data.read.columns import Column
+from recblr.errors import InputError
 
 _DAY_TIME_ZONE = (
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d{1,9})?)?)?"
@@ -77,3 +80,38 @@ def _seconds(datetimes: pl.Series) -> Numbers:
     whole, rest = np.divmod(datetimes.to_physical().to_numpy(), per_second)
     # Divided in two steps, because a float64 does not hold nanoseconds since 1970.
     return whole + rest / per_second if rest.any() else whole
+
+
+_AS = {
+    "time": (
+        as_times,
+        "not a number and no date such as 2024-01-31T18:30:00: convert times to numbers such as Unix seconds "
+        "or to such dates",
+    ),
+    "rating": (as_numbers, "not a number: mend it"),
+}
+
+
+def to_events(
+    frame: pl.DataFrame, columns: list[Column], *, source: str, place: Callable[[int], str]
+) -> Events:
+    """The events of a frame with N rows whose columns go by their roles, without nulls.
+
+    Users and items are integers or strings, times whatever as_times takes, ratings numbers or texts that
+    are some. place: says where a row of the frame stands, for error messages.
+
+    Raises InputError for a time or rating that is none.
+    """
+    numbers: dict[str, Numbers] = {}
+    for column in columns:
+        role, values = column.role, frame[column.role]
+        if role not in _AS:
+            continue
+        convert, fault = _AS[role]
+        numbers[role], wrong = convert(values)
+        if wrong is not None:
+            raise InputError(
+                f"{place(wrong)}: {values[wrong]!r} in the {role} column {column.name!r} is {fault}, or name "
+                f"another column with --{role}-column ({role}= in Python)"
+            )
+    return Events(source, frame["user"], frame["item"], numbers.get("time"), numbers.get("rating"))

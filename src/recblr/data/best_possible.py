@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from recblr.data.dataset import Dataset
 from recblr.data.packed import Packed
-from recblr.data.process import SyntheticParameters
 from recblr.data.splits import leave_one_out
+from recblr.data.synthetic import SyntheticParameters
 from recblr.errors import InputError
 
 KS = (1, 5, 10, 20, 50)

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import polars as pl
 
-from recblr.data.columns import Column, Wanted, choose_columns
-from recblr.data.conversion import to_events
 from recblr.data.events import Events
+from recblr.data.read.columns import Column, Wanted, choose_columns
+from recblr.data.read.values import to_events
 from recblr.data.storage import UNREADABLE_PARQUET
 from recblr.errors import InputError
 from recblr.io.reading import check_readable
