@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from recblr.run.log import EpochRecord
 from recblr.training.listener import Step
-from recblr.training.record import EpochRecord
-from recblr.training.selection import SELECT_BY
+from recblr.training.progress import SELECT_BY
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:

@@ -35,7 +35,7 @@ def recommend(
     """Print the items that the model recommends after a user's whole history, or after any history."""
     with starting():
         from recblr.data.titles import read_titles
-        from recblr.recommend import recommend as best_items
+        from recblr.serving.recommend import recommend as best_items
         from recblr.system.device import device_for
         from recblr.training import Run
 

@@ -58,10 +58,10 @@ def reproduce(
     """
     with starting():
         from recblr.evaluation import combine, draw_report, print_comparison, write_report
+        from recblr.run.folder import split_for
         from recblr.system.device import device_for
         from recblr.training import Run
         from recblr.training.curves import can_draw
-        from recblr.training.splitting import split_for
 
     keep_freed_memory()
     console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")

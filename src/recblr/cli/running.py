@@ -78,7 +78,7 @@ def train_and_show(
     from recblr.console import TrainingDisplay
     from recblr.training import TrainingStopped, train
     from recblr.training.curves import Curves, can_draw
-    from recblr.training.listener import Several
+    from recblr.training.listener import ListenerGroup
 
     display = TrainingDisplay(console, title)
     asked = Stopping(display.stopping)
@@ -91,7 +91,7 @@ def train_and_show(
                 data=data,
                 resume=resume,
                 facts={"command": typed_command()},
-                listener=Several([display, curves]) if can_draw() else display,
+                listener=ListenerGroup([display, curves]) if can_draw() else display,
                 stop=asked,
             )
     except (TrainingStopped, KeyboardInterrupt) as how:

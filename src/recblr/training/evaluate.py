@@ -6,14 +6,13 @@ from time import perf_counter
 
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
 from recblr.evaluation.ranking import TOKENS
-from recblr.evaluation.schema import Report
+from recblr.evaluation.report_file import Report
+from recblr.run.folder import Run, split_for
+from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.build import commit
 from recblr.system.device import device_for, device_name
 from recblr.system.machine import describe_machine
 from recblr.system.memory import explain_out_of_memory
-from recblr.training.run import Run
-from recblr.training.scorer import model_scorer, ranking_tokens
-from recblr.training.splitting import split_for
 
 
 def evaluate_run(

@@ -1,5 +1,6 @@
-"""The model with all that a step of training changes, and the step."""
+"""The model with all that a step of training changes, the step, and its learning rate."""
 
+import math
 from dataclasses import replace
 from typing import cast
 
@@ -15,6 +16,8 @@ from recblr.nn.next_item import NextItemModel
 from recblr.nn.repeats import Repeats
 from recblr.system.device import CPU, device_memory, generators, tensors_on
 from recblr.training.objective import Objective
+
+FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine
 
 
 class Learner:
@@ -109,6 +112,21 @@ def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = C
     weights = without + (config.model.num_layers - 1) * (with_another - without)
     copies = 4 + bool(config.ema)  # the weights, their gradients, Adam's two moments, the average
     return 4 * copies * weights <= device_memory(device)
+
+
+def learning_rate(config: TrainingConfig, before: float, after: float) -> float:
+    """The rate of a step, given the shares of the whole run (0 to 1) that are done before and after it.
+
+    It rises linearly over the first ``config.warmup`` of the run, to ``config.learning_rate``; from there it
+    stays, or falls along half a cosine to FINAL_LEARNING_RATE of it at the end.
+    """
+    if after < config.warmup:
+        return config.learning_rate * after / config.warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = max(0.0, (before - config.warmup) / (1 - config.warmup))
+    falling = (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * falling)
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.tiny_runs import tiny_config
 
-from recblr.training.schedule import FINAL_LEARNING_RATE, learning_rate
+from recblr.training.learner import FINAL_LEARNING_RATE, learning_rate
 
 SHARES = st.floats(0.0, 1.0)
 

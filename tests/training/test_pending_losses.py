@@ -9,27 +9,31 @@ import torch
 from training.tiny_runs import Witness, assert_same_run, at_question, tiny_config, tiny_dataset
 
 from recblr.errors import InputError
-from recblr.training import Run, TrainingStopped, train, unread
-from recblr.training.unread import Taken, Unread
+from recblr.training import Run, TrainingStopped, pending_losses, train
+from recblr.training.pending_losses import FinishedStep, PendingLosses
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 CONFIG = tiny_config(epochs=2, ema=0.9)
 
 
 def test_on_a_cpu_a_loss_is_due_at_once() -> None:
-    assert Unread(CPU).due()
+    assert PendingLosses(CPU).due()
 
 
 def test_on_a_gpu_losses_are_due_together_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(unread.time, "monotonic", lambda: now)
-    steps = Unread(GPU)
+    monkeypatch.setattr(pending_losses.time, "monotonic", lambda: now)
+    steps = PendingLosses(GPU)
     for number in range(3):
         steps.add(10 + number, torch.tensor(0.5 * number), 0.1)
         assert not steps.due()
-    now += 1.5 * unread.PAUSE
+    now += 1.5 * pending_losses.PAUSE
     assert steps.due()
-    assert steps.read() == [Taken(10, 0.0, 0.1), Taken(11, 0.5, 0.1), Taken(12, 1.0, 0.1)]
+    assert steps.read() == [
+        FinishedStep(10, 0.0, 0.1),
+        FinishedStep(11, 0.5, 0.1),
+        FinishedStep(12, 1.0, 0.1),
+    ]
     assert not steps.due()
     assert steps.read() == []
 
@@ -37,7 +41,7 @@ def test_on_a_gpu_losses_are_due_together_after_a_pause(monkeypatch: pytest.Monk
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
     """No loss is read before it must be."""
-    monkeypatch.setattr(Unread, "due", lambda _: False)
+    monkeypatch.setattr(PendingLosses, "due", lambda _: False)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def test_read_late_they_make_the_same_run_and_the_same_story(tmp_path: Path, str
     for name in ("late", "early"):
         with pytest.MonkeyPatch.context() as patch:
             if name == "early":
-                patch.setattr(Unread, "due", lambda _: True)
+                patch.setattr(PendingLosses, "due", lambda _: True)
             told.append(Witness())
             train(tiny_dataset(), Run(tmp_path / name), CONFIG, listener=told[-1])
         assert_same_run(tmp_path / name, straight)

@@ -17,8 +17,8 @@ from recblr.config import MODELS
 from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
 from recblr.nn.build import build_model
+from recblr.run.model_file import load_model, save_model
 from recblr.run.tensors import write_tensors
-from recblr.training.model_file import load_model, save_model
 
 CONFIG = RecBLRConfig(d_model=8, num_layers=1)
 

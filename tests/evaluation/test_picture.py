@@ -8,7 +8,7 @@ from evaluation.reports import report
 from evaluation.test_comparison_table import beside_paper
 
 from recblr.evaluation import draw_report
-from recblr.evaluation.report_picture import plot_learning
+from recblr.evaluation.picture import plot_learning
 
 figure = pytest.importorskip("matplotlib.figure", reason="pictures take matplotlib, the extra `plot`")
 

@@ -1,4 +1,4 @@
-"""Two baselines that need no training and that a model must beat to be worth its training.
+"""Two simple models that need no training and that a model must beat to be worth its training.
 
 Popularity ignores the history; the successor counts know its last item and nothing else.
 """
@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 
 from recblr.data.packed import Packed
-from recblr.evaluation.catalogue import check_catalogue, check_items
-from recblr.evaluation.ranking import Scorer
+from recblr.evaluation.ranking import Scorer, check_catalogue, check_items
 
 
 def popular(train: Packed, num_items: int) -> Scorer:

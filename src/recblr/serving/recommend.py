@@ -7,9 +7,9 @@ import torch
 
 from recblr.data import Packed
 from recblr.errors import InputError
-from recblr.evaluation.catalogue import check_items
+from recblr.evaluation.ranking import check_items
 from recblr.nn.next_item import NextItemModel
-from recblr.training.scorer import model_scorer
+from recblr.serving.scorer import model_scorer
 
 
 def recommend(

@@ -14,9 +14,9 @@ from training.tiny_runs import contents, tiny_config, tiny_dataset
 
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
+from recblr.run.log import append_to_log
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
-from recblr.training.record import append_to_log
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from recblr.evaluation.schema import Report
+from recblr.evaluation.report_file import Report
 from recblr.io.atomic import atomic_path
 
 METRIC = "ndcg@10"

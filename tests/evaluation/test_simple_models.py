@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recblr.errors import InputError
-from recblr.evaluation.baselines import popular, successor
+from recblr.evaluation.simple_models import popular, successor
 
 
 @st.composite

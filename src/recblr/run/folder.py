@@ -22,14 +22,14 @@ from typing import Any
 from recblr.config import OPTIONS, DataConfig, TrainingConfig
 from recblr.config.file import read_config, write_config
 from recblr.config.option import options
-from recblr.data import Dataset
+from recblr.data import Dataset, Split, split_dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 from recblr.nn.next_item import NextItemModel
-from recblr.training.checkpoint import finished_epochs, has_checkpoint, tidy
-from recblr.training.model_file import load_model
-from recblr.training.record import EpochRecord, read_log
+from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
+from recblr.run.log import EpochRecord, read_log
+from recblr.run.model_file import load_model
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
@@ -133,7 +133,7 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
-        tidy(self.checkpoints)
+        tidy_checkpoints(self.checkpoints)
         for file in (
             self.config_file,
             self.facts_file,
@@ -253,3 +253,8 @@ class Run:
 
 def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
     return (data.as_options() if data else {}) | config.as_options()
+
+
+def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
+    """What trains, validates and tests by a run's options; InputError where the data cannot be split so."""
+    return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recblr.nn import RecBLR, RecBLRConfig
-from recblr.training import model_scorer
+from recblr.serving.scorer import model_scorer
 
 NUM_ITEMS = 9
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
-from recblr.training.progress import is_count, is_duration
 
 
 @dataclass(frozen=True)
@@ -89,3 +88,13 @@ def _lines(file: Path) -> list[bytes]:
         raise InputError(
             f"cannot read {file}: {error.strerror}; restore it from a copy, or delete it"
         ) from None
+
+
+def is_count(value: object) -> bool:
+    """Whether this, which a file says, can be a count."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def is_duration(value: object) -> bool:
+    """Whether this, which a file says, can be seconds: under three centuries, so that sums are finite."""
+    return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

@@ -12,7 +12,7 @@ PAUSE = (
 
 
 @dataclass(frozen=True)
-class Taken:
+class FinishedStep:
     """A step of the optimizer: its targets, their mean loss, and its learning rate."""
 
     targets: int
@@ -20,7 +20,7 @@ class Taken:
     learning_rate: float
 
 
-class Unread:
+class PendingLosses:
     """Steps whose loss nobody has read, since to read it is to wait until the device has done the step.
 
     On a CPU each is due at once.  On a GPU, which must always have work ahead of it, they are read together
@@ -42,11 +42,12 @@ class Unread:
         """Whether it is time to read."""
         return time.monotonic() - self._read >= self._pause
 
-    def read(self) -> list[Taken]:
+    def read(self) -> list[FinishedStep]:
         """The steps added since the last reading, in order; waits for the device where there are any."""
         values = torch.stack(self._losses).tolist() if self._losses else []
         steps = [
-            Taken(targets, loss, rate) for loss, (targets, rate) in zip(values, self._others, strict=True)
+            FinishedStep(targets, loss, rate)
+            for loss, (targets, rate) in zip(values, self._others, strict=True)
         ]
         self._losses, self._others, self._read = [], [], time.monotonic()
         return steps
