@@ -18,8 +18,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from recblr.cli.display import TrainingDisplay
 from recblr.config import TrainingConfig
-from recblr.console import TrainingDisplay
 from recblr.data import Dataset, read_dataset
 from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError

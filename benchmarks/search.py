@@ -25,8 +25,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from recblr.cli.display import TrainingDisplay
 from recblr.config import OPTIONS, TrainingConfig
-from recblr.console import TrainingDisplay
 from recblr.data import read_dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path

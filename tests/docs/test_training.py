@@ -18,7 +18,7 @@ from training.tiny_runs import assert_same_run, one_thread, tiny_config, tiny_da
 import recblr
 from recblr.data import download, write_inter
 from recblr.evaluation import read_report
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 from recblr.training import EpochRecord, Run, train
 from recblr.training.listener import SilentListener
 

@@ -12,7 +12,7 @@ from cli.command import ENVIRONMENT
 from rich.console import Console
 from training.tiny_runs import tiny_config, tiny_dataset
 
-from recblr.console import TrainingDisplay, ranking_display
+from recblr.cli.display import TrainingDisplay, ranking_display
 from recblr.training import Run, Step, train
 
 

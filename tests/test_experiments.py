@@ -8,7 +8,7 @@ import pytest
 from recblr.config import OPTIONS, TrainingConfig
 from recblr.data import read_dataset
 from recblr.errors import InputError
-from recblr.recipes import RECIPES, recipe
+from recblr.experiments import RECIPES, recipe
 
 of_every_recipe = pytest.mark.parametrize("name", RECIPES)
 

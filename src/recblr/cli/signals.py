@@ -1,14 +1,18 @@
-"""Ctrl-C, and the signal with which clusters end a job: the first asks politely, the second does not wait."""
+"""Ctrl-C, and the signal with which clusters end a job: the first asks politely, the second does not wait.
+
+Without imports that take time: while the program is still loading, Ctrl-C ends it at once.
+"""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopping:
+class StopOnSignal:
     """Within it, the first SIGINT or SIGTERM makes a call of it true, the second raises KeyboardInterrupt.
 
     A signal that the process ignores, as in the background of a shell, stays ignored.
@@ -44,3 +48,13 @@ class Stopping:
             raise KeyboardInterrupt
         self._signal = number
         self._told()
+
+
+@contextmanager
+def interrupt_ends_process() -> Iterator[None]:
+    """Let Ctrl-C end the process at once: halfway through `import torch` an exception would abort it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
