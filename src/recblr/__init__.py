@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
     from recblr.integrations.released import load_released
     from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRLayer
-    from recblr.ops import bdlru, causal_conv1d, check_offsets, scan, scan_with_final
+    from recblr.ops.bdlru import bdlru
+    from recblr.ops.causal_conv1d import causal_conv1d
+    from recblr.ops.common.checks import check_offsets
+    from recblr.ops.scan import scan, scan_with_final
     from recblr.system.build import build_info
 
 try:

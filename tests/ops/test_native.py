@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from recblr import _core
-from recblr.ops import native
+from recblr.ops.common import native
 from recblr.system import build
 
 Machine = Callable[..., None]

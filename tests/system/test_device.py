@@ -10,7 +10,7 @@ import torch
 
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
-from recblr.ops import native
+from recblr.ops.common import native
 from recblr.system import device as module
 from recblr.system.device import device_for, device_name
 from recblr.system.memory import explain_out_of_memory

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recblr.config.model import LambdaInit
 from recblr.nn import checks
 from recblr.ops import bdlru, scan_with_final
-from recblr.ops.checks import accumulation_dtype
+from recblr.ops.common.checks import accumulation_dtype
 
 MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
 

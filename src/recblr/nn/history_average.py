@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from recblr.nn import checks
 from recblr.ops import scan_with_final
-from recblr.ops.checks import accumulation_dtype
+from recblr.ops.common.checks import accumulation_dtype
 
 INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
 

@@ -24,7 +24,7 @@ def build_info() -> dict[str, Any]:
 
     info: dict[str, Any] = dict(_core.build_info())
     try:
-        from recblr.ops import native
+        from recblr.ops.common import native
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

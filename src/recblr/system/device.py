@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recblr.config.run import check_device
 from recblr.errors import InputError
-from recblr.ops import native
+from recblr.ops.common import native
 from recblr.system.build import build_info, runs_on
 from recblr.system.memory import machine_memory
 

@@ -14,6 +14,7 @@ from recblr.data import Batch
 from recblr.nn.build import build_model
 from recblr.nn.next_item import NextItemModel
 from recblr.nn.repeats import Repeats
+from recblr.ops.common.torch_internals import lerp_all_
 from recblr.system.device import CPU, device_memory, generators, tensors_on
 from recblr.training.objective import Objective
 
@@ -161,5 +162,5 @@ class MovingAverage(AveragedModel):
         n = int(self.n_averaged)  # on the CPU, wherever the weights are
         # The first weights replace those from before training.
         share = 1 - min(self._decay, (1 + n) / (10 + n)) if n else 1.0
-        torch._foreach_lerp_(self._averages, weights, share)
+        lerp_all_(self._averages, weights, share)
         self.n_averaged += 1

@@ -12,7 +12,7 @@ from recblr.config.model import GRU4RecConfig
 from recblr.nn.dropout import Dropout
 from recblr.nn.next_item import NextItemModel, initialise
 from recblr.nn.padding import unpack, valid_positions
-from recblr.ops.functional import check_offsets
+from recblr.ops import check_offsets
 
 
 class GRU4Rec(NextItemModel):

@@ -23,7 +23,7 @@ from recblr.nn.dropout import Dropout
 from recblr.nn.layer import LAYER_NORM_EPS, PositionwiseFeedForward
 from recblr.nn.next_item import NextItemModel, initialise
 from recblr.nn.padding import unpack
-from recblr.ops.functional import check_offsets
+from recblr.ops import check_offsets
 
 
 class SASRec(NextItemModel):

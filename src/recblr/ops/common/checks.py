@@ -4,8 +4,6 @@ They read shapes, dtypes and devices only, so that they work without data and wi
 synchronisation.  Each failure is a ValueError of one sentence that names the argument.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -125,142 +123,21 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
         raise ValueError(f"{op}: offsets must end with the number of rows {rows}, but ends with {last}")
 
 
-def offsets_values_where_readable(offsets: Tensor, rows: int) -> None:
-    """The same for composed operators, which also run on traced tensors: an empty scan refuses for them."""
-    if offsets.device.type == "cpu":
-        nothing = torch.empty(rows, 0, device=offsets.device)
-        torch.ops.recblr.scan(nothing, nothing, None, offsets, False)
+def check_offsets(offsets: Tensor, rows: int) -> None:
+    """Refuse offsets that do not run from 0 to ``rows`` without decreasing.
 
+    Operators do so themselves on a CPU, before any work.  On other devices they look at shape and dtype only,
+    since reading values there waits for the device; this function reads them, on any device.
 
-def scan(op: str, a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
-    """Check the arguments of scan or scan_with_final; returns the number of sequences."""
-    one_of(op, "b", b, SCANNED)
-    same(op, "a", a, "b", b)
-    sequences = time_axis(op, "b", b, offsets)
-    state(op, initial, (sequences, b.shape[-1]), b)
-    return sequences
+    Args:
+        offsets: ``(S + 1,)`` int64 or int32.
+        rows: N, of the packed tensor that they are meant for.
 
-
-def scan_backward(
-    grad: Tensor | None,
-    grad_final: Tensor | None,
-    a: Tensor,
-    h: Tensor,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-) -> int:
-    """Check _scan_backward's arguments; returns the number of sequences."""
-    op = "_scan_backward"
-    one_of(op, "h", h, SCANNED)
-    same(op, "a", a, "h", h)
-    same(op, "grad", grad, "h", h)
-    sequences = time_axis(op, "h", h, offsets)
-    state(op, grad_final, (sequences, h.shape[-1]), h, "grad_final")
-    state(op, initial, (sequences, h.shape[-1]), h)
-    return sequences
-
-
-def bdlru(
-    op: str,
-    x: Tensor,
-    gates: Tensor,
-    decay: Tensor,
-    z: Tensor | None,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-    scale: Tensor | None,
-) -> int:
-    """Check the arguments of bdlru; returns the number of sequences."""
-    one_of(op, "x", x)
-    sequences = time_axis(op, "x", x, offsets)
-    channels = x.shape[-1]
-    shape(op, "gates", gates, (*x.shape[:-1], 2 * channels), "r's then i's pre-activations")
-    shape(op, "decay", decay, (channels,))
-    same(op, "z", z, "x", x)
-    shape(op, "scale", scale, (*x.shape[:-1], 1), "a factor a step")
-    state(op, initial, (sequences, channels), x)
-    for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
-        device(op, name, tensor, x.device)
-    dtype(op, "gates", gates, x.dtype, "x's dtype")
-    dtype(op, "decay", decay, accumulation_dtype(x.dtype), "the accumulation dtype")
-    one_of(op, "scale", scale)
-    return sequences
-
-
-def fused_bdlru(op: str, x: Tensor, *others: Tensor | None) -> int:
-    """Check the arguments of _bdlru, which takes scale in the accumulation dtype only."""
-    sequences = bdlru(op, x, *others)  # type: ignore[arg-type]
-    dtype(op, "scale", others[-1], accumulation_dtype(x.dtype), "the accumulation dtype")
-    return sequences
-
-
-def bdlru_backward(
-    grad: Tensor | None, grad_final: Tensor | None, x: Tensor, *others: Tensor | None, states: Tensor
-) -> int:
-    """Check the arguments of _bdlru_backward; returns the number of sequences."""
-    op = "_bdlru_backward"
-    sequences = fused_bdlru(op, x, *others)
-    same(op, "grad", grad, "x", x)
-    state(op, grad_final, (sequences, x.shape[-1]), x, "grad_final")
-    state(op, states, (states_in(x), x.shape[-1]), x, "states")
-    return sequences
-
-
-# What cpp/core/bdlru.h and causal_conv1d.h call kStateRows and kMaxWidth.
-STATE_ROWS = 32
-MAX_WIDTH = 64
-
-
-def states_in(x: Tensor) -> int:
-    """How many states _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
-    rows = math.prod(x.shape[:-1])  # Size.numel() would make constants of sizes that are traced
-    return (rows + STATE_ROWS - 1) // STATE_ROWS
-
-
-def causal_conv1d(
-    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
-) -> tuple[int, int, int]:
-    """Check the arguments of causal_conv1d; returns the shape of its state."""
-    one_of(op, "x", x)
-    sequences = time_axis(op, "x", x, offsets)
-    channels = x.shape[-1]
-    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
-        raise ValueError(
-            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
-        )
-    past = sequences, weight.shape[1] - 1, channels
-    shape(op, "bias", bias, (channels,))
-    state(op, initial, past, x)
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        one_of(op, name, tensor)
-        device(op, name, tensor, x.device)
-    return past
-
-
-def fused_causal_conv1d(
-    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
-) -> tuple[int, int, int]:
-    """Check the arguments of _causal_conv1d, which takes parameters in the accumulation dtype only."""
-    past = causal_conv1d(op, x, weight, bias, initial, offsets)
-    if weight.shape[1] > MAX_WIDTH:
-        raise ValueError(f"{op}: weight must have at most {MAX_WIDTH} taps, but has {weight.shape[1]}")
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        dtype(op, name, tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
-    return past
-
-
-def causal_conv1d_backward(
-    grad: Tensor | None,
-    grad_final: Tensor | None,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-) -> tuple[int, int, int]:
-    """Check the arguments of _causal_conv1d_backward; returns the shape of its state."""
-    op = "_causal_conv1d_backward"
-    past = fused_causal_conv1d(op, x, weight, bias, initial, offsets)
-    same(op, "grad", grad, "x", x)
-    state(op, grad_final, past, x, "grad_final")
-    return past
+    Raises:
+        ValueError: what is wrong and where, in one sentence.
+    """
+    tensors("check_offsets", "offsets", offsets, required=1)
+    if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 2**63:
+        raise ValueError(f"check_offsets: rows must be a number of rows, 0 or more, but is {rows!r}")
+    time_axis("check_offsets", "rows", offsets.new_empty(rows, 0), offsets)
+    offsets_values("check_offsets", offsets, rows)

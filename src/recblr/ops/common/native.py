@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recblr.errors import InputError
+from recblr.ops.common.torch_internals import cuda_driver_version, has_kernel
 
 # device -> "native", or "reference (why)"
 status: dict[str, str] = {}
@@ -39,17 +40,14 @@ def _load(name: str, key: str) -> str | None:
         torch.ops.load_library(str(path))
     except OSError as error:
         return f"{path.name} cannot be loaded by torch {torch.__version__}: {error}"
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("recblr::scan", key):
+    if not has_kernel("recblr::scan", key):
         return f"{path.name} loaded but registered no kernel"
     return None
 
 
 def _driver() -> tuple[int, int] | None:
     """The newest CUDA that the machine's driver serves; None without a driver.  Starts no CUDA context."""
-    try:
-        version: int = torch._C._cuda_getDriverVersion()  # type: ignore[attr-defined]
-    except RuntimeError:
-        return None
+    version = cuda_driver_version()
     return (version // 1000, version % 1000 // 10) if version > 0 else None
 
 

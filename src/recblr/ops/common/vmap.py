@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -32,7 +31,7 @@ def _fold_for(info: Any, x: Tensor, dim: int | None, offsets_dim: int | None) ->
     return _Fold(info.batch_size, x.dim() - (dim is not None) == 2)
 
 
-def _folded(
+def folded_rule(
     operator: Callable[..., Tensor | tuple[Tensor, ...]], main: int
 ) -> Callable[..., tuple[Any, ...]]:
     """The rule for an operator whose last arguments are offsets and reverse; `main` is one of full shape."""
@@ -48,23 +47,3 @@ def _folded(
         return tuple(fold.undo(x) for x in outputs), (0,) * len(outputs)
 
     return rule
-
-
-def _with_defaults(rule: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """For scan's schema, whose last three arguments may be left out."""
-
-    def complete(
-        info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, initial: Tensor | None = None,
-        offsets: Tensor | None = None, reverse: bool = False,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        return rule(info, (*in_dims, None, None, None)[:5], a, b, initial, offsets, reverse)
-
-    return complete
-
-
-def register() -> None:
-    """Register the rules."""
-    ops = torch.ops.recblr
-    for name in ("scan", "scan_with_final"):
-        torch.library.register_vmap(f"recblr::{name}", _with_defaults(_folded(getattr(ops, name), main=1)))
-    torch.library.register_vmap("recblr::_scan_backward", _folded(ops._scan_backward, main=3))

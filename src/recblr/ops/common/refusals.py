@@ -8,12 +8,10 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from recblr.ops.schemas import SCHEMAS
+from recblr.ops.common.library import SCHEMAS
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_SENTENCES = tuple(f"{schema.partition('(')[0]}: " for schema in SCHEMAS)
 
 
 def value_errors(function: Callable[P, R]) -> Callable[P, R]:
@@ -24,7 +22,8 @@ def value_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except RuntimeError as error:
-            if not str(error).startswith((*_SENTENCES, f"{function.__name__}: ")):
+            operators = (schema.partition("(")[0] for schema in SCHEMAS)
+            if not str(error).startswith(tuple(f"{name}: " for name in (*operators, function.__name__))):
                 raise
             raise ValueError(str(error)) from None
 
