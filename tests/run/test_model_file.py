@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from recblr.config import MODELS
 from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
-from recblr.nn.build import build_model
+from recblr.nn.model import build_model
 from recblr.run.model_file import load_model, save_model
 from recblr.run.tensors import write_tensors
 

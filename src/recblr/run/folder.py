@@ -26,7 +26,7 @@ from recblr.data import Dataset, Split, split_dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
 from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
 from recblr.run.log import EpochRecord, read_log
 from recblr.run.model_file import load_model

@@ -8,8 +8,8 @@ import torch
 
 from recblr.config import MODELS
 from recblr.errors import InputError
-from recblr.nn.build import build_model
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
+from recblr.nn.model import build_model
 from recblr.run.tensors import difference, read_tensors, write_tensors
 
 KIND = "model"

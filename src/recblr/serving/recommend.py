@@ -8,7 +8,7 @@ import torch
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.evaluation.ranking import check_items
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
 from recblr.serving.scorer import model_scorer
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from recblr.data import Packed
 from recblr.evaluation import Scorer
 from recblr.evaluation.ranking import TOKENS
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
 from recblr.nn.repeats import seen_items
 from recblr.system.device import tensors_on
 

@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch
-from recblr.nn.build import build_model
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
+from recblr.nn.model import build_model
 from recblr.nn.repeats import Repeats
 from recblr.ops.common.torch_internals import lerp_all_
 from recblr.system.device import CPU, device_memory, generators, tensors_on
