@@ -1,4 +1,4 @@
-"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding; and any model by name."""
+"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding; any model by name."""
 
 from collections.abc import Callable
 from typing import Any
