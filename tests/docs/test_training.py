@@ -235,7 +235,7 @@ def test_recommending(shop: Path) -> None:
         # [recommend]
         from pathlib import Path
 
-        from recblr.serving.recommend import recommend
+        from recblr.serving import recommend
         from recblr.training import Run
 
         run = Run(Path("run"))
