@@ -76,7 +76,7 @@ def main():
         print(json.dumps(measure(sys.argv[2])))
         return
     # Here, because it brings torch along, which no measured process may pay for.
-    from recblr.evaluation.machine import describe_machine
+    from recblr.system.machine import describe_machine
 
     headings = ("format", "MB", "read", "split", "batches", "total", "worst", "peak GB", "claim")
     table = Table(*headings, title="seconds: medians, and the worst of the totals", box=None, pad_edge=False)

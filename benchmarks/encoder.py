@@ -19,11 +19,11 @@ from reporting import COLOURS, MEGABYTES, main
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from recblr.cli.memory import keep_freed_memory
 from recblr.config import RecBLRConfig, SASRecConfig
-from recblr.evaluation.machine import usable_cores
 from recblr.nn import RecBLRLayer
 from recblr.nn.baselines import SASRecEncoder
+from recblr.system.machine import usable_cores
+from recblr.system.memory import keep_freed_memory
 
 CONFIG = RecBLRConfig()
 WIDTH, DEPTH = CONFIG.d_model, CONFIG.num_layers

@@ -16,14 +16,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recblr.cli.memory import keep_freed_memory
 from recblr.config import TrainingConfig
 from recblr.data import packed_batches, read_dataset
 from recblr.data.repetition import repeat_log_odds
-from recblr.evaluation.machine import describe_machine
+from recblr.run.folder import split_for
+from recblr.system.machine import describe_machine
+from recblr.system.memory import keep_freed_memory
 from recblr.training.learner import Learner
 from recblr.training.objective import objective
-from recblr.training.splitting import split_for
 
 WARM_UP = 5
 ROUNDS = 5  # in turns: steps, then their matrix products

@@ -13,8 +13,9 @@ from measuring import sets_beyond_cache, take_turns
 from reporting import main
 from shapes import dimensions, is_packed, offsets_of, shapes
 
-from recblr.evaluation.machine import usable_cores
-from recblr.ops import composed
+from recblr.ops.bdlru import composed_bdlru
+from recblr.ops.causal_conv1d import composed_causal_conv1d
+from recblr.system.machine import usable_cores
 
 FORWARD, BOTH = 12, 8  # the claim, for bdlru
 TAPS = 4
@@ -79,7 +80,7 @@ def unit(operator, size, offsets):
     def contender(function):
         return lambda x, gates, decay, z=None: function(x, gates, decay, z, None, offsets, None)[0]
 
-    return make, {"fused": contender(torch.ops.recblr.bdlru), "composed": contender(composed.bdlru)}
+    return make, {"fused": contender(torch.ops.recblr.bdlru), "composed": contender(composed_bdlru)}
 
 
 def conv(_, size, offsets):
@@ -94,7 +95,7 @@ def conv(_, size, offsets):
 
     calls = {
         "fused": contender(torch.ops.recblr.causal_conv1d),
-        "composed": contender(composed.causal_conv1d),
+        "composed": contender(composed_causal_conv1d),
     }
     if offsets is None:
         calls["torch's conv1d"] = lambda x, weight, bias: F.silu(

@@ -23,7 +23,8 @@ from recurrence import combine
 from shapes import dimensions, is_packed, offsets_of
 from torch._higher_order_ops.associative_scan import associative_scan
 
-from recblr.ops import composed
+from recblr.ops.bdlru import composed_bdlru
+from recblr.ops.causal_conv1d import composed_causal_conv1d
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SCAN, BDLRU, GATED, CONV = "scan", "bdlru", "bdlru with z", "causal_conv1d"
@@ -104,11 +105,11 @@ def contenders(case, which, offsets):
         SCAN: {RECBLR: lambda a, b: ops.scan(a, b, None, offsets, False)},
         CONV: {
             RECBLR: lambda x, w, bias: ops.causal_conv1d(x, w, bias, None, offsets, True)[0],
-            COMPOSED: lambda x, w, bias: composed.causal_conv1d(x, w, bias, None, offsets, True)[0],
+            COMPOSED: lambda x, w, bias: composed_causal_conv1d(x, w, bias, None, offsets, True)[0],
         },
     }.get(operator) or {
         RECBLR: lambda x, gates, decay, z=None: ops.bdlru(x, gates, decay, z, None, offsets, None)[0],
-        COMPOSED: lambda x, gates, decay, z=None: composed.bdlru(x, gates, decay, z, None, offsets, None)[0],
+        COMPOSED: lambda x, gates, decay, z=None: composed_bdlru(x, gates, decay, z, None, offsets, None)[0],
     }
     if operator == SCAN and not is_packed(case["shape"]):
         calls |= {WARP: _accelerated("warp"), SCALAR: _accelerated("scalar")}

@@ -11,8 +11,8 @@ from figure import Figure
 from measuring import take_turns
 from reporting import main
 
-from recblr.evaluation.machine import usable_cores
 from recblr.nn.losses import linear_cross_entropy
+from recblr.system.machine import usable_cores
 
 SHAPES = (1024, 3416, 64), (1024, 12101, 64), (1024, 100_000, 64)
 QUICK = ((8, 100, 16),)

@@ -14,7 +14,7 @@ from measuring import sets_beyond_cache, take_turns
 from reporting import main
 from shapes import dimensions, offsets_of, shapes
 
-from recblr.evaluation.machine import usable_cores
+from recblr.system.machine import usable_cores
 
 FORWARD, BACKWARD = 0.9, 0.8  # the claim
 FORWARD_STREAMS, BACKWARD_STREAMS = 3, 5

@@ -19,7 +19,7 @@ from reporting import main
 from shapes import dimensions, is_packed, shapes
 from torch._higher_order_ops.associative_scan import associative_scan
 
-from recblr.evaluation.machine import usable_cores
+from recblr.system.machine import usable_cores
 
 TIMES, OF_FLOOR = 4, 0.95  # the claim
 # Words an element: a, b -> h; and with the gradients, a, h, dh -> da, db.

@@ -18,13 +18,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from recblr.cli.memory import keep_freed_memory
+from recblr.cli.display import TrainingDisplay
 from recblr.config import TrainingConfig
-from recblr.console import TrainingDisplay
 from recblr.data import Dataset, read_dataset
 from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError
-from recblr.evaluation.machine import describe_machine
+from recblr.system.machine import describe_machine
+from recblr.system.memory import keep_freed_memory
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-from recblr.evaluation.machine import describe_machine
-from recblr.info import commit
+from recblr.io.atomic import atomic_path
+from recblr.system.build import commit
+from recblr.system.machine import describe_machine
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 150

@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 
 from recblr.errors import InputError
 from recblr.evaluation import read_report, write_report
-from recblr.evaluation.report_picture import MASKINGS, METRIC, plot_learning
+from recblr.evaluation.picture import MASKINGS, METRIC, plot_learning
 from recblr.evaluation.report_table import with_spread
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"

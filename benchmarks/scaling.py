@@ -14,7 +14,7 @@ from figure import Figure
 from measuring import added_memory, exponent, last_level_cache, take_turns
 from reporting import COLOURS, MEGABYTES, MICROSECONDS, main
 
-from recblr.evaluation.machine import usable_cores
+from recblr.system.machine import usable_cores
 
 # Axis -> what stays, and how the axis grows, up to 2^26 and 2^24 elements a tensor.
 FIXED = {"T": {"B": 1, "C": 64}, "B": {"T": 64, "C": 64}, "C": {"B": 16, "T": 256}}

@@ -25,17 +25,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from recblr.cli.memory import keep_freed_memory
+from recblr.cli.display import TrainingDisplay
 from recblr.config import OPTIONS, TrainingConfig
-from recblr.console import TrainingDisplay
 from recblr.data import read_dataset
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-from recblr.evaluation.machine import describe_machine
+from recblr.io.atomic import atomic_path
+from recblr.run.folder import split_for
+from recblr.system.machine import describe_machine
+from recblr.system.memory import keep_freed_memory
 from recblr.training import Run, train
-from recblr.training.listener import Several, Silent
-from recblr.training.selection import SELECT_BY
-from recblr.training.splitting import split_for
+from recblr.training.listener import ListenerGroup, SilentListener
+from recblr.training.progress import SELECT_BY
 
 # Key -> lowest, highest, and the step in between, or "log".
 RANGES = {
@@ -54,7 +54,7 @@ METRICS = "hr@10", "ndcg@10", "mrr@10"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class Pruning(Silent):
+class Pruning(SilentListener):
     """Ends a trial that is behind the others."""
 
     def __init__(self, trial):
@@ -122,7 +122,7 @@ def objective(trial, dataset, ranges, fixed, folder, console):
                 dataset,
                 run,
                 TrainingConfig.from_options(options),
-                listener=Several([display, Pruning(trial)]),
+                listener=ListenerGroup([display, Pruning(trial)]),
             )
     except InputError as error:
         if not trial.number:

@@ -13,10 +13,13 @@ from recblr.errors import InputError, needed
 
 if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
-    from recblr.info import build_info
     from recblr.integrations.released import load_released
     from recblr.nn import BDLRU, CausalConv1d, GatedRecurrentLayer, RecBLR, RecBLRLayer
-    from recblr.ops import bdlru, causal_conv1d, check_offsets, scan, scan_with_final
+    from recblr.ops.bdlru import bdlru
+    from recblr.ops.causal_conv1d import causal_conv1d
+    from recblr.ops.common.checks import check_offsets
+    from recblr.ops.scan import scan, scan_with_final
+    from recblr.system.build import build_info
 
 try:
     __version__ = version("recblr")
@@ -31,7 +34,7 @@ _LAZY = {
     "RecBLR": "recblr.nn",
     "RecBLRLayer": "recblr.nn",
     "bdlru": "recblr.ops",
-    "build_info": "recblr.info",
+    "build_info": "recblr.system.build",
     "causal_conv1d": "recblr.ops",
     "check_offsets": "recblr.ops",
     "load_released": "recblr.integrations.released",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from benchmarks.harness import BENCHMARKS
 from evaluation.reports import report
-from evaluation.test_report_picture import CURVE
+from evaluation.test_picture import CURVE
 from evaluation.test_seeds import combined, of_seed
 
 from recblr.errors import InputError

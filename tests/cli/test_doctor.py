@@ -8,7 +8,7 @@ import pytest
 from cli.command import succeeds
 
 import recblr
-from recblr import doctor
+from recblr.system import doctor
 
 
 def test_it_says_which_versions_are_installed() -> None:
@@ -56,11 +56,11 @@ def test_a_native_module_that_does_not_load_is_a_finding_not_a_failure(
     def broken() -> dict[str, object]:
         raise ImportError("libgomp.so.1 is missing [/usr/lib]")
 
-    monkeypatch.setattr("recblr.info.build_info", broken)
+    monkeypatch.setattr("recblr.system.build.build_info", broken)
     assert "not usable: libgomp.so.1 is missing [/usr/lib]" in succeeds("doctor")
 
 
 def test_without_torch_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     info = {**recblr.build_info(), "ops": None}
-    monkeypatch.setattr("recblr.info.build_info", lambda: info)
+    monkeypatch.setattr("recblr.system.build.build_info", lambda: info)
     assert "not registered: torch is not installed" in succeeds("doctor")

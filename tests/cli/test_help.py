@@ -16,7 +16,7 @@ from data.publisher import publish
 
 from recblr.cli.commands import app
 from recblr.config import OPTIONS
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 
 COMMANDS = {info.callback.__name__: info for info in app.registered_commands if info.callback}
 

@@ -16,7 +16,7 @@ from cli.command import ENVIRONMENT, SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, checkpoint_names, tiny_dataset
 
 import recblr.training.evaluate as evaluation
-from recblr.cli.stopping import Stopping
+from recblr.cli.signals import StopOnSignal
 from recblr.data import write_inter
 from recblr.training.learner import Learner
 
@@ -113,7 +113,7 @@ def test_the_second_does_not_wait(
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
     try:
-        with Stopping(lambda: None) as asked:
+        with StopOnSignal(lambda: None) as asked:
             os.kill(os.getpid(), signal.SIGINT)
             assert not asked()
             os.kill(os.getpid(), signal.SIGTERM)

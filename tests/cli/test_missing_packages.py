@@ -37,9 +37,9 @@ def test_the_help_and_the_doctor_need_neither_torch_nor_the_data_packages() -> N
 
 def test_a_missing_module_of_its_own_is_a_defect_not_a_mistake() -> None:
     done = python(
-        "import sys; sys.modules['recblr.data.filtering'] = None\n"
+        "import sys; sys.modules['recblr.data.events'] = None\n"
         "from recblr.cli import main; sys.argv = ['recblr', 'synth', 'x.inter']; main()"
     )
     assert done.returncode == 1
-    assert "recblr.data.filtering" in done.stderr.splitlines()[-1]
+    assert "recblr.data.events" in done.stderr.splitlines()[-1]
     assert "Traceback" in done.stderr

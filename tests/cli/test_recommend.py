@@ -9,7 +9,7 @@ import torch
 from cli.command import ENVIRONMENT, items_in, recblr, shell, succeeds
 
 from recblr.errors import InputError
-from recblr.recommend import recommend
+from recblr.serving.recommend import recommend
 from recblr.training import Run
 
 

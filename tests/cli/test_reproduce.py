@@ -21,7 +21,7 @@ from training.tiny_runs import assert_same_run, contents, tiny_dataset
 import recblr.training.evaluate as evaluation
 from recblr.data import download, write_inter
 from recblr.evaluation import read_report, write_report
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 from recblr.training import Run, curves
 from recblr.training.learner import Learner
 
@@ -155,7 +155,7 @@ def killed(step: int, cwd: Path) -> None:
     code = f"""
 import os, signal, sys
 from dataclasses import replace
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 from recblr.training.learner import Learner
 RECIPES["ml-1m"] = replace(RECIPES["ml-1m"], **{counts})
 step, steps = Learner.step, []

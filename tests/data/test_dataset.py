@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recblr.data import Dataset
-from recblr.data.numeric import Numbers
+from recblr.data.packed import Numbers
 from recblr.errors import InputError
 
 

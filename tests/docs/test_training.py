@@ -18,9 +18,9 @@ from training.tiny_runs import assert_same_run, one_thread, tiny_config, tiny_da
 import recblr
 from recblr.data import download, write_inter
 from recblr.evaluation import read_report
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 from recblr.training import EpochRecord, Run, train
-from recblr.training.listener import Silent
+from recblr.training.listener import SilentListener
 
 # The defaults suit data that a test has no time for.
 SMALLER = {"train": ["--epochs", "2", *SMALL]}
@@ -165,7 +165,7 @@ def test_resuming(shop: Path) -> None:
     assert len(Run(shop / "run").log()) == tiny_config().epochs
 
 
-class _Impatient(Silent):
+class _Impatient(SilentListener):
     def end_epoch(self, record: EpochRecord) -> None:
         raise KeyboardInterrupt
 
@@ -235,7 +235,7 @@ def test_recommending(shop: Path) -> None:
         # [recommend]
         from pathlib import Path
 
-        from recblr.recommend import recommend
+        from recblr.serving import recommend
         from recblr.training import Run
 
         run = Run(Path("run"))

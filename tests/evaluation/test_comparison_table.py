@@ -7,7 +7,7 @@ from evaluation.test_seeds import combined, of_seed
 from rich.console import Console
 
 from recblr.evaluation import print_comparison
-from recblr.recipes import RECIPES
+from recblr.experiments import RECIPES
 
 MACHINE = {
     "cpu": "Abacus 9",

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recblr.errors import InputError
-from recblr.evaluation.report import build_report, read_report, summarise, write_report
+from recblr.evaluation.report import build_report, summarise
+from recblr.evaluation.report_file import read_report, write_report
 
 
 def test_one_seed_has_no_spread() -> None:

@@ -6,7 +6,8 @@ import pytest
 from evaluation.reports import figures, report
 from rich.console import Console
 
-from recblr.evaluation.report import Report, print_report, render_report
+from recblr.evaluation.report_file import Report
+from recblr.evaluation.report_table import print_report, render_report
 
 
 def lines(report: Report, width: int = 100) -> list[str]:

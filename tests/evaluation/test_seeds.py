@@ -8,7 +8,7 @@ from evaluation.reports import figures, report
 
 from recblr.errors import InputError
 from recblr.evaluation import combine, summarise
-from recblr.evaluation.schema import check_report
+from recblr.evaluation.report_file import check_report
 
 DATASET = SimpleNamespace(
     name="ml-1m",

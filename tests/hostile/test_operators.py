@@ -18,7 +18,7 @@ from ops.cases import OPERATORS_REFUSE, SCANNED, accumulation, array, assert_clo
 from ops.reference import recurrence
 from torch import Tensor
 
-from recblr.ops import schemas
+from recblr.ops.common import library
 
 Shape = tuple[int, ...]
 
@@ -204,7 +204,7 @@ def test_what_is_legal_gives_the_recurrence_and_all_else_an_error(arguments: Cal
     assert_close(h, expected, magnitude, h.dtype, b.shape[-2])
 
 
-OPERATORS = [schema.partition("(")[0] for schema in schemas.SCHEMAS]
+OPERATORS = [schema.partition("(")[0] for schema in library.SCHEMAS]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

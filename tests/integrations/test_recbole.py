@@ -28,7 +28,7 @@ from recblr.data import synthesize
 from recblr.data.writers import write_inter
 from recblr.integrations import recbole as plugin
 from recblr.integrations.released import released_name
-from recblr.training.model_file import load_model, save_model
+from recblr.run.model_file import load_model, save_model
 
 LENGTH = 11
 

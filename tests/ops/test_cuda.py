@@ -17,7 +17,8 @@ from torch import Tensor
 
 import recblr
 from recblr.nn import RecBLRLayer
-from recblr.ops import composed, native
+from recblr.ops.bdlru import composed_bdlru
+from recblr.ops.common import native
 
 OPS = torch.ops.recblr
 REGIMES = "1", "2", "3"
@@ -366,7 +367,7 @@ def test_the_composition_runs_on_a_gpu_too(gpu: str) -> None:
         given["offsets"],
         given["scale"],
     )
-    for got, wanted in zip(composed.bdlru(*unit), recblr.bdlru(*unit), strict=True):
+    for got, wanted in zip(composed_bdlru(*unit), recblr.bdlru(*unit), strict=True):
         torch.testing.assert_close(got, wanted)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import recblr
 from recblr._core import scan as numpy_scan
 from recblr._core import scan_with_final as numpy_scan_with_final
-from recblr.ops import reference
+from recblr.ops.scan import reference_scan, reference_scan_backward, reference_scan_with_final
 
 Arguments = dict[str, Any]
 Row = tuple[str, Arguments, str]
@@ -91,9 +91,9 @@ def _on_meta(arguments: Arguments) -> Arguments:
 
 @pytest.mark.parametrize(("arguments", "message"), [row[1:] for row in SCAN], ids=_ids(SCAN))
 def test_scan_refuses(arguments: Arguments, message: str) -> None:
-    for call in (torch.ops.recblr.scan, recblr.scan, reference.scan):
+    for call in (torch.ops.recblr.scan, recblr.scan, reference_scan):
         _refuses(call, arguments, f"scan: {message}")
-    for call in (torch.ops.recblr.scan_with_final, recblr.scan_with_final, reference.scan_with_final):
+    for call in (torch.ops.recblr.scan_with_final, recblr.scan_with_final, reference_scan_with_final):
         _refuses(call, arguments, f"scan_with_final: {message}")
     _refuses(recblr.scan, _on_meta(arguments), f"scan: {message}")
     _refuses(recblr.scan_with_final, _on_meta(arguments), f"scan_with_final: {message}")
@@ -104,7 +104,7 @@ def test_scan_refuses(arguments: Arguments, message: str) -> None:
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_OFFSETS], ids=_ids(BAD_OFFSETS))
 def test_scan_refuses_offsets_that(change: Arguments, message: str) -> None:
     arguments = {name: x for name, x in (PACKED | change).items() if name != "grad_final"}
-    for call in (torch.ops.recblr.scan, reference.scan):
+    for call in (torch.ops.recblr.scan, reference_scan):
         _refuses(call, arguments, f"scan: {message}")
     _refuses(numpy_scan, _as_numpy(arguments), f"scan: {message}")
 
@@ -143,7 +143,7 @@ def test_scan_refuses_mixed_devices(change: dict[str, str]) -> None:
     ((name, device),) = change.items()
     arguments = PACKED | {name: PACKED[name].to(device)}
     named = "a" if name == "b" else name  # the others are measured against b
-    for call in (torch.ops.recblr.scan, reference.scan):
+    for call in (torch.ops.recblr.scan, reference_scan):
         _refuses(call, arguments, f"scan: {named} must be on ")
 
 
@@ -154,7 +154,7 @@ def test_arguments_that_need_gradients_are_refused_alike() -> None:
 
 def test_half_arguments_need_a_float32_state() -> None:
     half = {name: x.bfloat16() for name, x in BATCHED.items()}
-    for call in (recblr.scan, reference.scan):
+    for call in (recblr.scan, reference_scan):
         _refuses(call, half, "scan: initial must be float32, the accumulation dtype, but is bfloat16")
     _refuses(recblr.scan, half | {"a": BATCHED["a"].half()}, "scan: a must have b's dtype bfloat16.*float16")
 
@@ -185,14 +185,14 @@ BAD_BACKWARD: list[Row] = [
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_BACKWARD], ids=_ids(BAD_BACKWARD))
 def test_the_backward_refuses(change: Arguments, message: str) -> None:
     arguments = BACKWARD | change
-    for call in (torch.ops.recblr._scan_backward, reference.scan_backward):
+    for call in (torch.ops.recblr._scan_backward, reference_scan_backward):
         _refuses(call, arguments, f"_scan_backward: {message}")
     _refuses(torch.ops.recblr._scan_backward, _on_meta(arguments), f"_scan_backward: {message}")
 
 
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BAD_OFFSETS], ids=_ids(BAD_OFFSETS))
 def test_the_backward_refuses_offsets_that(change: Arguments, message: str) -> None:
-    for call in (torch.ops.recblr._scan_backward, reference.scan_backward):
+    for call in (torch.ops.recblr._scan_backward, reference_scan_backward):
         _refuses(call, BACKWARD | change, message)
 
 

@@ -13,7 +13,8 @@ from ops.cases import DTYPES, HALF, accumulation, on
 from torch import Tensor
 
 import recblr
-from recblr.ops import composed
+from recblr.ops.bdlru import composed_bdlru
+from recblr.ops.causal_conv1d import composed_causal_conv1d
 
 Arguments = dict[str, Any]
 
@@ -106,7 +107,7 @@ def _assert_like_the_composition(
 def test_bdlru_and_its_gradients_are_those_of_the_composition(
     device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
-    _assert_like_the_composition(recblr.bdlru, composed.bdlru, _on(device, _unit(kind, dtype, full)), dtype)
+    _assert_like_the_composition(recblr.bdlru, composed_bdlru, _on(device, _unit(kind, dtype, full)), dtype)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -116,7 +117,7 @@ def test_causal_conv1d_and_its_gradients_are_those_of_the_composition(
     device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
     _assert_like_the_composition(
-        recblr.causal_conv1d, composed.causal_conv1d, _on(device, _conv(kind, dtype, full)), dtype
+        recblr.causal_conv1d, composed_causal_conv1d, _on(device, _conv(kind, dtype, full)), dtype
     )
 
 
@@ -146,7 +147,7 @@ def test_gradients_that_only_the_final_state_gives_reach_every_input() -> None:
     unit = _unit("batched", torch.float64, full=True)
     unit["x"].requires_grad_()
     (alone,) = torch.autograd.grad(recblr.bdlru(**unit)[1].sum(), unit["x"])
-    (wanted,) = torch.autograd.grad(composed.bdlru(*unit.values())[1].sum(), unit["x"])
+    (wanted,) = torch.autograd.grad(composed_bdlru(*unit.values())[1].sum(), unit["x"])
     torch.testing.assert_close(alone, wanted)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from recblr import _core, info
-from recblr.ops import native
+from recblr import _core
+from recblr.ops.common import native
+from recblr.system import build
 
 Machine = Callable[..., None]
 FAILS, NO_LIBRARY = -1, -2  # instead of a driver's version
@@ -140,4 +141,4 @@ def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, t
 def test_the_doctor_knows_which_gpus_kernels_run_on(
     architectures: str, capability: tuple[int, int], runs: bool
 ) -> None:
-    assert info.runs_on(architectures, capability) is runs
+    assert build.runs_on(architectures, capability) is runs

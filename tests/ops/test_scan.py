@@ -14,7 +14,7 @@ from torch import Tensor
 import recblr
 from recblr._core import scan as numpy_scan
 from recblr._core import scan_with_final as numpy_scan_with_final
-from recblr.ops import native
+from recblr.ops.common import native
 
 
 def test_the_native_kernels_serve() -> None:

@@ -19,11 +19,11 @@ from recblr.data import Batch
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
+from recblr.run.tensors import write_tensors
 from recblr.training import TrainingConfig
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
-from recblr.training.tensors import write_tensors
 
 PROGRESS = Progress(epoch=2, best_epoch=1, best=0.25, seconds=1.5, steps=6)
 FILES = ["model.safetensors", "optimizer.safetensors", "average.safetensors"]

@@ -10,8 +10,9 @@ from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
 
 from recblr.data import leave_one_out
 from recblr.evaluation import KS, popular, rank_targets, read_report, successor, write_report
-from recblr.evaluation.schema import Report
-from recblr.training import DataConfig, Run, model_scorer, train
+from recblr.evaluation.report_file import Report
+from recblr.serving.scorer import model_scorer
+from recblr.training import DataConfig, Run, train
 from recblr.training.evaluate import evaluate_run
 
 FACTS = {"command": "recblr train d.inter --out run"}

@@ -21,7 +21,8 @@ from recblr.nn.losses import (
     linear_cross_entropy,
     sampled_softmax_loss,
 )
-from recblr.training import Run, TrainingConfig, TrainingStopped, model_scorer, train
+from recblr.serving.scorer import model_scorer
+from recblr.training import Run, TrainingConfig, TrainingStopped, train
 from recblr.training.objective import objective
 
 LOSSES: list[dict[str, Any]] = [

@@ -25,10 +25,12 @@ from training.tiny_runs import (
 from recblr.data import Batch
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
-from recblr.recommend import recommend
-from recblr.training import Run, TrainingStopped, model_scorer, tensors, train
+from recblr.run import tensors
+from recblr.serving.recommend import recommend
+from recblr.serving.scorer import model_scorer
+from recblr.system.device import device_for, device_name
+from recblr.training import Run, TrainingStopped, train
 from recblr.training.checkpoint import load_checkpoint, save_checkpoint
-from recblr.training.device import device_for, device_name
 from recblr.training.evaluate import evaluate_run
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress

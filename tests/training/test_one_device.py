@@ -16,7 +16,8 @@ from training.tiny_runs import tiny_config, tiny_dataset
 
 from recblr.data import Batch, leave_one_out
 from recblr.nn import RecBLR
-from recblr.training import TrainingConfig, learner, model_scorer
+from recblr.serving.scorer import model_scorer
+from recblr.training import TrainingConfig, learner
 from recblr.training.learner import Learner
 from recblr.training.objective import objective
 

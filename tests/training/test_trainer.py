@@ -26,10 +26,10 @@ from recblr.data import Batch, Dataset, Packed, leave_one_out
 from recblr.errors import InputError
 from recblr.evaluation import popular, rank_targets
 from recblr.nn import RecBLRConfig
-from recblr.training import EpochRecord, Run, model_scorer, train, trainer
-from recblr.training.learner import Learner
-from recblr.training.listener import Silent
-from recblr.training.schedule import learning_rate
+from recblr.serving.scorer import model_scorer
+from recblr.training import EpochRecord, Run, train, trainer
+from recblr.training.learner import Learner, learning_rate
+from recblr.training.listener import SilentListener
 
 
 def of_lengths(*lengths: int) -> Dataset:
@@ -143,7 +143,7 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(
     run = Run(tmp_path / "run")
     after: list[bytes] = []
 
-    class Keep(Silent):
+    class Keep(SilentListener):
         def end_epoch(self, record: EpochRecord) -> None:
             after.append(run.model_file.read_bytes())
 

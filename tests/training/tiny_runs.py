@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from recblr.data import Dataset, synthesize
 from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, TrainingConfig, train
-from recblr.training.listener import Silent, Step
+from recblr.training.listener import SilentListener, Step
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -60,7 +60,7 @@ class Stopped(Exception):
     """What a listener raises to end a run before its time."""
 
 
-class StopAfter(Silent):
+class StopAfter(SilentListener):
     """Stops the run at the end of an epoch."""
 
     def __init__(self, epoch: int) -> None:
@@ -71,7 +71,7 @@ class StopAfter(Silent):
             raise Stopped
 
 
-class Witness(Silent):
+class Witness(SilentListener):
     """Keeps all that it is told."""
 
     def __init__(self) -> None:

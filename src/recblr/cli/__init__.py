@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 
-from recblr.cli.starting import starting
+from recblr.cli.signals import interrupt_ends_process
 from recblr.errors import InputError, needed
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def main() -> None:
 
 def _command() -> None:
     try:
-        with starting():
+        with interrupt_ends_process():
             from recblr.cli.app import tell
             from recblr.cli.commands import app
     except ModuleNotFoundError as error:  # not even what the help takes

@@ -1,4 +1,4 @@
-"""`python -m recblr.cli` is `recblr`."""
+"""`python -m recblr.cli` is `recblr`, as `python -m recblr` is."""
 
 from recblr.cli import main
 

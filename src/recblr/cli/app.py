@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from recblr.config.device import MEANING
+from recblr.config.run import DEVICE_WORDS
 
 ORDER = (
     "train",
@@ -41,7 +41,7 @@ app = typer.Typer(
 )
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `recblr train` wrote.")]
-Device = Annotated[str, typer.Option(metavar="WORD", help=MEANING)]
+Device = Annotated[str, typer.Option(metavar="WORD", help=DEVICE_WORDS)]
 
 
 def example(*lines: str) -> str:

@@ -1,13 +1,20 @@
 """`recblr doctor`: what is installed, and what runs."""
 
+from rich.table import Table
+
 from recblr.cli.app import app, example, plain_console
-from recblr.cli.starting import starting
+from recblr.cli.signals import interrupt_ends_process
 
 
 @app.command(epilog=example("recblr doctor"))
 def doctor() -> None:
     """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
-    with starting():
-        from recblr.doctor import table
+    with interrupt_ends_process():
+        from recblr.system.doctor import findings
 
-    plain_console().print(table())
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, finding in findings():
+        table.add_row(what, finding)
+    plain_console().print(table)

@@ -7,13 +7,13 @@ import typer
 from rich.console import Console
 
 from recblr.cli.app import Device, RunFolder, app, example, plain_console, tell
-from recblr.cli.starting import starting
+from recblr.cli.signals import interrupt_ends_process
 
 
 @app.command(epilog=example("recblr evaluate run"))
 def evaluate(folder: RunFolder, *, device: Device = "auto") -> None:
     """Rank every user's test item among the whole catalogue; write RUN/report.json and print it."""
-    with starting():
+    with interrupt_ends_process():
         from recblr.training import Run
 
     evaluate_and_print(Run(folder), plain_console(), device)
@@ -34,7 +34,7 @@ def evaluate_and_print(run: Any, console: Console, device: str) -> None:
 
 def evaluate_and_write(run: Any, console: Console, device: str) -> dict[str, Any]:
     """Evaluate with progress, and write the report into the run's folder."""
-    from recblr.console import ranking_display
+    from recblr.cli.display import ranking_display
     from recblr.evaluation import write_report
     from recblr.training.evaluate import evaluate_run
 

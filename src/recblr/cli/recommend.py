@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable
-from recblr.cli.starting import starting
+from recblr.cli.signals import interrupt_ends_process
 from recblr.errors import InputError
 
 
@@ -33,11 +33,11 @@ def recommend(
     device: Device = "cpu",
 ) -> None:
     """Print the items that the model recommends after a user's whole history, or after any history."""
-    with starting():
+    with interrupt_ends_process():
         from recblr.data.titles import read_titles
-        from recblr.recommend import recommend as best_items
+        from recblr.serving.recommend import recommend as best_items
+        from recblr.system.device import device_for
         from recblr.training import Run
-        from recblr.training.device import device_for
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")

@@ -1,7 +1,5 @@
 """`recblr reproduce`: an experiment of the paper over several seeds, and both sides' figures."""
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,20 +10,20 @@ from rich.console import Console
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.download import fetch
 from recblr.cli.evaluate import evaluate_and_write
-from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
-from recblr.cli.running import (
+from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.train import (
     print_dataset,
     print_device,
     read_data,
-    tell_if_nothing_draws,
     train_and_show,
+    warn_without_matplotlib,
     with_real_paths,
 )
-from recblr.cli.starting import starting
-from recblr.config import OPTIONS, DataConfig, TrainingConfig
+from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
-from recblr.recipes import Recipe, recipe
+from recblr.experiments import Recipe, combined_report, finished_report, recipe
+from recblr.system.memory import keep_freed_memory
 
 _MOST_SEEDS = 1000
 
@@ -56,12 +54,12 @@ def reproduce(
     are not given are the recipe's, whatever their default. However it is
     interrupted, the same command goes on from where it was.
     """
-    with starting():
-        from recblr.evaluation import combine, draw_report, print_comparison, write_report
+    with interrupt_ends_process():
+        from recblr.evaluation import draw_report, print_comparison, write_report
+        from recblr.run.folder import split_for
+        from recblr.system.device import device_for
         from recblr.training import Run
         from recblr.training.curves import can_draw
-        from recblr.training.device import device_for
-        from recblr.training.splitting import split_for
 
     keep_freed_memory()
     console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
@@ -89,7 +87,7 @@ def reproduce(
 
     print_dataset(dataset, console)
     print_device(device, console)
-    tell_if_nothing_draws("curves.png and report.png")
+    warn_without_matplotlib("curves.png and report.png")
     again = typed_command()
     console.print(f"interrupt it at any time; the same command goes on: {again}", soft_wrap=True)
     reports = {}
@@ -105,9 +103,7 @@ def reproduce(
             tell(f"stopped; the model is kept: continue with {again}")
             raise typer.Exit(130) from None
 
-    report = combine(reports, dataset, command=again)
-    report["paper"] = chosen.paper()
-    report["recipe"] = {"name": name, "differs": _differing(chosen, config, reading, events)}
+    report = combined_report(name, reports, dataset, config, reading, events=events, command=again)
     write_report(report, folder / "report.json")
     if can_draw():
         draw_report(report, folder / "report.png")
@@ -127,46 +123,12 @@ def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) 
         )
     if given is None and not path.exists():
         return fetch(name, path, None, console).ratings
-    if not path.is_dir():
-        return path
-    for file in chosen.files:
-        if (path / file).exists():
-            return path / file
-    raise InputError(
-        f"the folder {path} has none of {', '.join(chosen.files)}; give {chosen.title}'s file with --data"
-    )
+    return chosen.file_in(path) if path.is_dir() else path
 
 
 def _report_of(run: Any, epochs: int, console: Console, device: str) -> dict[str, Any]:
     """The seed's report: what its folder has, unless that is missing, damaged or of fewer epochs."""
-    from recblr.evaluation import read_report
-
-    report: dict[str, Any] = {}
-    with suppress(InputError):
-        report = read_report(run.report_file)
-    if report.get("training", {}).get("epochs_done") != epochs:
-        report = evaluate_and_write(run, console, device)
+    report = finished_report(run, epochs) or evaluate_and_write(run, console, device)
     unmasked, masked = (report["ours"]["test"][how]["ndcg@10"]["mean"] for how in ("unmasked", "masked"))
     console.print(f"test NDCG@10 {unmasked:.4f}  unseen {masked:.4f}")
     return report
-
-
-def _differing(
-    chosen: Recipe, config: TrainingConfig, reading: DataConfig, events: int
-) -> Mapping[str, dict[str, Any]]:
-    """{key: {"recipe": …, "here": …}} of the options that could change the figures; seeds are told apart.
-
-    events: how many train, by which the recipe settles what it leaves to the data.
-    """
-    here = config.as_options() | reading.as_options()
-    of_recipe = (
-        TrainingConfig.from_options(dict(chosen.options)).settled(events).as_options()
-        | DataConfig.from_options(dict(chosen.options)).as_options()
-    )
-    for key in here.keys() - of_recipe.keys():  # another model's own
-        of_recipe[key] = OPTIONS[key].default
-    return {
-        key: {"recipe": of_recipe[key], "here": value}
-        for key, value in here.items()
-        if OPTIONS[key].fixed and key != "seed" and value != of_recipe[key]
-    }

@@ -1,24 +1,21 @@
-"""`recblr train`: a file of interactions becomes a run."""
+"""`recblr train`: a file of interactions becomes a run; and what it shares with other commands that train."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from recblr.cli.app import app, example, plain_console
+from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
-from recblr.cli.memory import keep_freed_memory
 from recblr.cli.options import typed_options, with_flags
-from recblr.cli.running import (
-    print_dataset,
-    print_device,
-    read_data,
-    tell_if_nothing_draws,
-    train_and_show,
-    with_real_paths,
-)
-from recblr.cli.starting import starting
+from recblr.cli.signals import StopOnSignal, interrupt_ends_process
 from recblr.config import DataConfig, TrainingConfig
+from recblr.errors import InputError
+from recblr.system.memory import keep_freed_memory
 
 
 @app.command(
@@ -55,10 +52,10 @@ def train(
     each is for the test, the one before it for validation, unless --split
     says otherwise.
     """
-    with starting():
+    with interrupt_ends_process():
         from recblr.config.file import read_config
+        from recblr.system.device import device_for
         from recblr.training import Run
-        from recblr.training.device import device_for
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
@@ -84,6 +81,94 @@ def train(
         reading = with_real_paths(reading)
     print_dataset(dataset, console)
     print_device(device, console)
-    tell_if_nothing_draws("curves.png")
+    warn_without_matplotlib("curves.png")
     train_and_show(dataset, run, training, reading, console, resume=resume, going_on=run.resume_command)
     evaluate_and_print(run, console, training.device)
+
+
+def read_data(config: DataConfig, console: Console) -> Any:
+    """The dataset that the options name."""
+    from recblr.data import read_dataset
+
+    if not config.paths:
+        raise InputError("there are no data to train on: give DATA, or paths under [data] in --config FILE")
+    with console.status(Text(f"reading {', '.join(config.paths)}")):
+        return read_dataset(
+            config.paths,
+            format=config.format,
+            user=config.user_column,
+            item=config.item_column,
+            time=config.time_column,
+            rating=config.rating_column,
+            min_rating=config.min_rating,
+            k_core=config.k_core,
+        )
+
+
+def with_real_paths(config: DataConfig) -> DataConfig:
+    """The same options with paths that hold from any folder, to be kept with the run."""
+    return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
+
+
+def print_dataset(dataset: Any, console: Console) -> None:
+    console.print(
+        f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
+        f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
+    )
+
+
+def print_device(device: Any, console: Console) -> None:
+    """Say which GPU it is; of the CPU nothing needs to be said."""
+    from recblr.system.device import device_name
+
+    if device.type != "cpu":
+        console.print(f"on {device_name(device)}, {device}", soft_wrap=True)
+
+
+def warn_without_matplotlib(pictures: str) -> None:
+    from recblr.training.curves import can_draw
+
+    if not can_draw():
+        tell(f"there will be no {pictures}, for want of matplotlib: pip install 'recblr[plot]'")
+
+
+def train_and_show(
+    dataset: Any,
+    run: Any,
+    config: TrainingConfig,
+    data: DataConfig,
+    console: Console,
+    *,
+    resume: bool,
+    going_on: str,
+    title: str = "training",
+) -> Any:
+    """Train with progress; how far the run has come.  A signal saves the run, says how to go on, and exits.
+
+    going_on: the command that goes on with the run. title: what the run's bar says.
+    """
+    from recblr.cli.display import TrainingDisplay
+    from recblr.training import TrainingStopped, train
+    from recblr.training.curves import Curves, can_draw
+    from recblr.training.listener import ListenerGroup
+
+    display = TrainingDisplay(console, title)
+    asked = StopOnSignal(display.stopping)
+    try:
+        with asked, display, Curves(run) as curves:
+            done = train(
+                dataset,
+                run,
+                config,
+                data=data,
+                resume=resume,
+                facts={"command": typed_command()},
+                listener=ListenerGroup([display, curves]) if can_draw() else display,
+                stop=asked,
+            )
+    except (TrainingStopped, KeyboardInterrupt) as how:
+        kept = "the run is saved" if isinstance(how, TrainingStopped) else "what was saved before is kept"
+        tell(f"stopped; {kept}: continue with {going_on}")
+        raise typer.Exit(asked.exit_code) from None
+    console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
+    return done

@@ -3,13 +3,9 @@
 Never imports torch: the command's help must come at once.
 """
 
-from recblr.config.baselines import GRU4RecConfig, SASRecConfig
-from recblr.config.data import DataConfig
-from recblr.config.model import ModelConfig, RecBLRConfig
-from recblr.config.models import MODELS
+from recblr.config.model import MODELS, GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
 from recblr.config.option import TABLES, Option
-from recblr.config.registry import OPTIONS
-from recblr.config.training import TrainingConfig
+from recblr.config.run import OPTIONS, DataConfig, TrainingConfig
 
 __all__ = [
     "MODELS",

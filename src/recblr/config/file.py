@@ -7,13 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recblr.config.data import DataConfig
 from recblr.config.option import TABLES, Option
-from recblr.config.registry import OPTIONS
-from recblr.config.training import TrainingConfig
-from recblr.data.atomic import atomic_path
-from recblr.data.files import check_ends
+from recblr.config.run import OPTIONS, DataConfig, TrainingConfig
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+from recblr.io.reading import check_ends
 
 _HEAD = """\
 # What this run was asked to do; a flag on the command line goes before the file:

@@ -1,10 +1,11 @@
-"""The hyper-parameters: those that every model has, and RecBLR's own."""
+"""The hyper-parameters: those that every model has, each model's own, and the models that there are."""
 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
-from recblr.config.option import LARGEST, option
+from recblr.config.option import LARGEST, Option, check_choice, from_values, option, options, with_default
+from recblr.errors import InputError, naming_flag
 
 ModelName = Literal["recblr", "sasrec", "gru4rec"]
 LambdaInit = Literal["uniform", "linspace"]
@@ -154,3 +155,70 @@ class RecBLRConfig(RecurrentConfig):
         if not self.padding_leak or self.max_length is None:
             return 0
         return (1 << (self.max_length - 1).bit_length()) - self.max_length
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecConfig(ModelConfig):
+    """SASRec's hyper-parameters; its number of blocks and its max_length are the paper's for MovieLens-1M.
+
+    num_heads: attention heads, each d_model / num_heads wide.
+    max_length: how many positions are learned, and so the most events that the model can see.
+    """
+
+    model: ModelName = with_default(ModelConfig, "model", "sasrec")
+    max_length: int = with_default(ModelConfig, "max_length", 200)
+    num_heads: int = _option(2, "Number of attention heads; for sasrec only.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_counts("max_length", "num_heads")  # here max_length must not be None
+        if self.d_model % self.num_heads:
+            raise ValueError(
+                f"num_heads must divide d_model, which is {self.d_model}, but is {self.num_heads}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRU4RecConfig(RecurrentConfig):
+    """GRU4Rec's hyper-parameters.
+
+    expand: the GRU's hidden state is expand * d_model wide.
+    """
+
+    model: ModelName = with_default(ModelConfig, "model", "gru4rec")
+
+
+MODELS: dict[str, type[ModelConfig]] = {
+    "recblr": RecBLRConfig,
+    "sasrec": SASRecConfig,
+    "gru4rec": GRU4RecConfig,
+}
+"""The class of a model's hyper-parameters by the model's name."""
+
+MODEL_OPTIONS: dict[str, Option] = {}
+"""Every option of every model by its key; where models share one, with the default of the first."""
+
+for _config in MODELS.values():
+    for _entry in options(_config):
+        MODEL_OPTIONS.setdefault(_entry.key, _entry)
+
+
+def model_from_options(values: dict[str, Any]) -> ModelConfig:
+    """The hyper-parameters of {key: value}, in which other tables' keys are passed over.
+
+    What is missing has its default.  An option of another model may be there with its default, so that a
+    config file serves for all models.
+
+    Raises InputError, naming the flag, for an unknown model, another model's option, or a value out of range.
+    """
+    name = values.get("model", RecBLRConfig.model)
+    check_choice(MODEL_OPTIONS["model"], name)
+    config = MODELS[name]
+    own = {entry.key for entry in options(config)}
+    for key, entry in MODEL_OPTIONS.items():
+        if key not in own and values.get(key, entry.default) != entry.default:
+            raise InputError(f"--{key} is no option of --model {name}; leave it out")
+    try:
+        return from_values(config, values)
+    except ValueError as error:
+        raise naming_flag(error) from None

@@ -1,25 +1,13 @@
-"""Data: reading, filtering, splitting and batching histories, and a dataset whose optimum is known."""
+"""Data: reading, filtering, splitting and batching histories, and built-in data to judge a model by."""
 
-from recblr.data.batches import (
-    Batch,
-    PackedBatches,
-    PrefixBatches,
-    in_chunks,
-    packed_batches,
-    prefix_batches,
-)
+from recblr.data.batches import Batch, PackedBatches, PrefixBatches, in_chunks, packed_batches, prefix_batches
+from recblr.data.best_possible import best_possible, last_item_only
 from recblr.data.dataset import Dataset
 from recblr.data.packed import Packed
-from recblr.data.readers import FORMATS, read_dataset
+from recblr.data.read.formats import FORMATS, read_dataset
 from recblr.data.splits import SPLITS, Holdout, Split, leave_one_out, split_by_time, split_dataset
-from recblr.data.synthetic import (
-    SyntheticParameters,
-    best_possible,
-    generate,
-    last_item_only,
-    synthesize,
-    write_inter,
-)
+from recblr.data.synthetic import SyntheticParameters, generate, synthesize
+from recblr.data.writers import write_inter
 
 __all__ = [
     "FORMATS",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from recblr.data import storage
-from recblr.data.columns import Wanted
-from recblr.data.lookup import unknown_id
-from recblr.data.numeric import Numbers
-from recblr.data.packed import Packed
+from recblr.data.events import indexed
+from recblr.data.packed import Numbers, Packed
+from recblr.data.read.columns import Wanted
+from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
+
+# difflib compares pair by pair, so a catalogue of millions is thinned to this many candidates first.
+_MOST_CANDIDATES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +88,8 @@ class Dataset:
         Raises InputError for a column that is missing or of another type, a missing value, and where nothing
         is left.
         """
-        # Here, because the way from events to a dataset ends in this class.
-        from recblr.data.events import to_dataset
-        from recblr.data.frames import read_frame
-
         events = read_frame(frame, Wanted(user, item, time, rating, min_rating))
-        return to_dataset(events, name=name, k=k_core, min_rating=min_rating)
+        return cls(name, *indexed(events, k=k_core, min_rating=min_rating))
 
     @property
     def num_users(self) -> int:
@@ -152,14 +153,14 @@ class Dataset:
         """The index of a user's history; InputError for an unknown user."""
         index = self._user_positions.get(token)
         if index is None:
-            raise InputError(unknown_id("user", token, self.user_ids, self.name))
+            raise InputError(_unknown_id("user", token, self.user_ids, self.name))
         return index
 
     def item_index(self, token: str) -> int:
         """The index of an item in the catalogue; InputError for an unknown item."""
         index = self._item_positions.get(token)
         if index is None:
-            raise InputError(unknown_id("item", token, self.item_ids, self.name))
+            raise InputError(_unknown_id("item", token, self.item_ids, self.name))
         return index
 
     def save(self, directory: str | Path) -> None:
@@ -205,3 +206,37 @@ def _check_times(times: Numbers, histories: Packed) -> None:
     # Only where a history starts may the time be earlier than the event's before it.
     if not np.isin(falls, histories.offsets).all():
         raise ValueError("times must not fall within a history: sort each history by time")
+
+
+def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> str:
+    """One sentence that says that `known`, the ids of one kind ("user", "item"), lack `token`.
+
+    It names close matches where there are some, else a few ids that exist.
+    """
+    near = _close_matches(token, known)
+    if near:
+        hint = f"did you mean {_listed(near, 'or')}?"
+    elif known:
+        hint = f"give one of the ids in the data, such as {_listed(known[:3], 'or')}"
+    else:
+        hint = f"it has no {kind}s at all"
+    return (
+        f"{data} has no {kind} {token!r} among its {len(known)} {kind}s "
+        f"(those with few interactions are filtered out): {hint}"
+    )
+
+
+def _close_matches(token: str, known: Sequence[str]) -> list[str]:
+    folded = token.casefold()
+    candidates: dict[str, str] = {}
+    for other in known:
+        if abs(len(other) - len(token)) <= 2 and other[:1].casefold() == folded[:1]:
+            candidates.setdefault(other.casefold(), other)
+            if len(candidates) == _MOST_CANDIDATES:
+                break
+    return [candidates[match] for match in difflib.get_close_matches(folded, candidates, n=3, cutoff=0.7)]
+
+
+def _listed(tokens: Sequence[str], word: str) -> str:
+    quoted = [repr(token) for token in tokens]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {word} {quoted[-1]}"

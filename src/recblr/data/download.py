@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from recblr.data.atomic import atomic_folder
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_folder
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
 

@@ -1,4 +1,4 @@
-"""From events as they stand in files or frames to a dataset: number, filter, sort, pack.
+"""From events as they stand in files or frames to the parts of a dataset: number, filter, sort, pack.
 
 Every reader ends here, so the order of events, users and items is decided in one place.
 """
@@ -12,10 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.dataset import Dataset
-from recblr.data.filtering import k_core
-from recblr.data.numeric import Numbers
-from recblr.data.packed import Int64Array, Packed
+from recblr.data.packed import Int64Array, Numbers, Packed
 from recblr.errors import InputError
 
 
@@ -49,7 +46,7 @@ class Events:
         )
 
 
-def in_a_row(parts: Sequence[Events]) -> Events:
+def concatenate(parts: Sequence[Events]) -> Events:
     """The events of several files (one or more), one after the other.
 
     Raises InputError where some have times and others have not: there is no telling how they interleave.
@@ -72,12 +69,14 @@ def in_a_row(parts: Sequence[Events]) -> Events:
     )
 
 
-def to_dataset(events: Events, *, name: str, k: int, min_rating: float | None = None) -> Dataset:
-    """The k-core of the events that are rated min_rating or higher, as a dataset called `name`.
+def indexed(
+    events: Events, *, k: int, min_rating: float | None = None
+) -> tuple[Packed, list[str], list[str], Numbers | None]:
+    """Histories, user ids, item ids and times: the k-core of the events rated min_rating or higher.
 
-    Each history is sorted by time, ties in file order. Users are numbered in the order in which the file
-    first names them (among the events rated high enough); items likewise, among the events that the k-core
-    leaves. Raises InputError where nothing is left.
+    The parts of a dataset, in its order.  Each history is sorted by time, ties in file order. Users are
+    numbered in the order in which the file first names them (among the events rated high enough); items
+    likewise, among the events that the k-core leaves. Raises InputError where nothing is left.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
@@ -98,12 +97,40 @@ def to_dataset(events: Events, *, name: str, k: int, min_rating: float | None = 
         items, item_ids = _renumbered(items, by_first_appearance(items, len(item_ids)), item_ids)
     order = _by_user_then_time(users, times)
     lengths = np.bincount(users, minlength=len(user_ids))
-    return Dataset(
-        name,
+    return (
         Packed.from_lengths(items[order], lengths),
         user_ids.to_list(),
         item_ids.to_list(),
         None if times is None else times[order],
+    )
+
+
+def k_core(
+    users: Int64Array, items: Int64Array, k: int, *, source: str = "the data"
+) -> npt.NDArray[np.bool_]:
+    """Which interactions remain once every user and every item that is left has at least k of them.
+
+    users, items: (N,) int64 indices from 0, one pair an interaction; a repeated pair counts as often as
+    it occurs. Returns (N,) bool. k ≤ 1 keeps everything. Dropping a user can make an item rare and the
+    other way round, so it is repeated until nothing changes.
+
+    Raises InputError, which names `source`, where nothing is left.
+    """
+    keep = np.ones(users.size, dtype=np.bool_)
+    if k <= 1:
+        return keep
+    left = users.size
+    while left:
+        for ids in (users, items):
+            keep &= np.bincount(ids[keep], minlength=1 + int(ids.max()))[ids] >= k
+        remaining = int(np.count_nonzero(keep))
+        if remaining == left:
+            return keep
+        left = remaining
+    raise InputError(
+        f"nothing is left of {source} after dropping users and items with fewer than {k} interactions: "
+        f"it had {users.size} interactions, {np.unique(users).size} users and {np.unique(items).size} items; "
+        "lower --k-core (k_core= in Python; 0 keeps everything)"
     )
 
 

@@ -7,11 +7,13 @@ else, and every operation on all histories is a few NumPy calls over flat arrays
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Int64Array = npt.NDArray[np.int64]
+Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recblr.data.dataset import Dataset
-from recblr.data.numeric import Numbers
-from recblr.data.packed import Int64Array, Packed
+from recblr.data.packed import Int64Array, Numbers, Packed
 from recblr.errors import InputError
 
 SPLITS = ("leave-one-out", "time")

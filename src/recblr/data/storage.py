@@ -18,16 +18,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recblr.data.atomic import atomic_path
-from recblr.data.files import UNREADABLE_PARQUET
-from recblr.data.numeric import Numbers
-from recblr.data.packed import Packed
+from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
 
 _VERSION = 2  # 1 knew no times, and reads the same
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
+
+UNREADABLE_PARQUET = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises for a damaged Parquet file; the last is no Exception, and is caught by name only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +85,8 @@ def read(directory: Path) -> Parts:
         users = users.cast({"user": pl.String, "items": pl.List(pl.Int64)})
         items = items.cast({"item": pl.String})
         lengths = users["items"].list.len().to_numpy()
-        histories = Packed.from_lengths(_in_a_row(users["items"]).astype(np.int64), lengths)
-        times = _in_a_row(users["times"]) if "times" in users.columns else None
+        histories = Packed.from_lengths(_flat(users["items"]).astype(np.int64), lengths)
+        times = _flat(users["times"]) if "times" in users.columns else None
     except (ValueError, *UNREADABLE_PARQUET):
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
@@ -115,7 +116,7 @@ def _as_lists(values: Numbers, histories: Packed) -> pl.Series:
     return laid_out["values"].fill_null(pl.Series([[]], dtype=lists["values"].dtype))
 
 
-def _in_a_row(lists: pl.Series) -> Numbers:
+def _flat(lists: pl.Series) -> Numbers:
     # Exploding an empty list yields one null, which is no event.
     values: Numbers = lists.explode().drop_nulls().to_numpy()
     return values

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.reading import check_ends
 
 
 def read_titles(path: str | Path) -> dict[str, str]:

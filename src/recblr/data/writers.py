@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recblr.data.atomic import atomic_path
 from recblr.data.dataset import Dataset
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
 
 _HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"
 

@@ -1,19 +1,12 @@
 """Whole-catalogue evaluation: ranks, metrics, baselines and the report that holds them."""
 
-from recblr.evaluation.baselines import popular, successor
-from recblr.evaluation.comparison_table import print_comparison
 from recblr.evaluation.metrics import KS, metrics_from_ranks
+from recblr.evaluation.picture import draw_report
 from recblr.evaluation.ranking import Ranks, Scorer, rank_targets
-from recblr.evaluation.report import (
-    build_report,
-    print_report,
-    read_report,
-    render_report,
-    summarise,
-    write_report,
-)
-from recblr.evaluation.report_picture import draw_report
-from recblr.evaluation.seeds import combine
+from recblr.evaluation.report import build_report, combine, summarise
+from recblr.evaluation.report_file import read_report, write_report
+from recblr.evaluation.report_table import print_comparison, print_report, render_report
+from recblr.evaluation.simple_models import popular, successor
 
 __all__ = [
     "KS",

@@ -14,7 +14,7 @@ import torch
 from recblr.data.batches import in_chunks
 from recblr.data.packed import Packed
 from recblr.data.splits import Holdout
-from recblr.evaluation.catalogue import check_catalogue, check_items
+from recblr.errors import InputError
 from recblr.evaluation.metrics import KS, metrics_from_ranks
 
 # A chunk's activations then stay in a core's cache: on ML-1M a third faster than ten times as many.
@@ -85,6 +85,29 @@ def rank_targets(
             if progress is not None:
                 progress(done)
     return ranks
+
+
+def check_catalogue(num_items: int) -> None:
+    """Raise InputError unless the catalogue has at least one item."""
+    if num_items < 1:
+        raise InputError(
+            f"the catalogue has {num_items} items, so there is nothing to rank; give at least one"
+        )
+
+
+def check_items(items: npt.NDArray[np.int64], num_items: int, name: str) -> None:
+    """Raise InputError, naming the array and the first offender, if an item is not in [0, num_items).
+
+    Out-of-range indices would otherwise surface as a scatter error on some device, or silently
+    count for another item where the index is negative.
+    """
+    outside = np.flatnonzero((items < 0) | (items >= num_items))
+    if outside.size:
+        first = int(outside[0])
+        raise InputError(
+            f"{name}[{first}] is item {int(items[first])}, outside the catalogue of {num_items} items "
+            f"(0 to {num_items - 1}); use the catalogue that the histories were indexed with"
+        )
 
 
 def _chunks(histories: Packed, tokens: int, max_users: int) -> Iterator[tuple[npt.NDArray[np.int64], Packed]]:

@@ -1,12 +1,95 @@
-"""Reports on disk: a reader that trusts nothing and a writer that leaves nothing half-written."""
+"""Reports on disk: their schema, a reader that trusts nothing and a writer that leaves nothing half-written.
+
+A report that passes `check_report` can be rendered without a further question.
+"""
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-from recblr.evaluation.schema import Report, check_report
+from recblr.io.atomic import atomic_path
+
+SCHEMA = 1
+
+Report = dict[str, Any]
+"""A report as plain JSON values, as `build_report` makes and `read_report` reads it."""
+
+Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""figures[split][masking][metric], for example figures["test"]["masked"]["ndcg@10"], of one run."""
+
+_DATASET: Mapping[str, type | tuple[type, ...]] = {
+    "name": str,
+    "users": int,
+    "items": int,
+    "interactions": int,
+    "mean_length": (int, float),
+    "fingerprint": str,
+}
+
+
+def check_report(report: object, source: str) -> Report:
+    """The report, if it keeps to the schema; otherwise InputError naming `source` and what is wrong."""
+    remedy = "evaluate the run again to write a new one"
+    if not isinstance(report, dict) or "schema" not in report:
+        raise InputError(f'{source} is not a recblr report: it has no "schema" entry; {remedy}')
+    if report["schema"] != SCHEMA:
+        raise InputError(
+            f"{source} has report schema {report['schema']!r}, but this recblr reads schema {SCHEMA}; "
+            f"use the recblr that wrote it, or {remedy}"
+        )
+    problem = _problem(report)
+    if problem is not None:
+        raise InputError(f"{source} is not a complete recblr report: {problem}; {remedy}")
+    return report
+
+
+def _problem(report: Report) -> str | None:
+    dataset = report.get("dataset")
+    if not isinstance(dataset, dict):
+        return '"dataset" is missing'
+    for key, kind in _DATASET.items():
+        if not isinstance(dataset.get(key), kind):
+            return f'"dataset.{key}" is missing or of the wrong kind'
+    if not isinstance(report.get("protocol"), dict):
+        return '"protocol" is missing'
+    baselines = report.get("baselines")
+    if not isinstance(baselines, dict):
+        return '"baselines" is missing'
+    if not report.get("ours"):
+        return '"ours" is missing'
+    roots = {"ours": report["ours"], **{f"baselines.{name}": root for name, root in baselines.items()}}
+    for where, root in roots.items():
+        problem = _figures_problem(root, where)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _figures_problem(node: object, where: str, levels: int = 3) -> str | None:
+    """What is wrong below `where`, which has `levels` of names (split, masking, metric) above its leaves."""
+    if levels == 0:
+        return None if _is_leaf(node) else f'"{where}" is not a mean with its spread and seeds'
+    if not isinstance(node, dict) or not node:
+        return f'"{where}" holds no figures'
+    problems = (_figures_problem(child, f"{where}.{key}", levels - 1) for key, child in node.items())
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _is_leaf(node: object) -> bool:
+    return (
+        isinstance(node, dict)
+        and _is_number(node.get("mean"))
+        and _is_number(node.get("std"))
+        and isinstance(node.get("seeds"), dict)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""A report as a table for people: ours first and bold, the baselines below it, four decimals."""
+"""A report as a table for people: ours first, then the simple models; or beside the paper's figures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recblr.evaluation.schema import Report
+from recblr.evaluation.report_file import Report
 
 _SPLITS = {"test": "test item", "valid": "validation item"}
 _SECTIONS = {"unmasked": "all items", "masked": "unseen items"}
@@ -105,3 +105,60 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
         words[0] += f" (validated on {asked:,} of {users:,} users)" if asked != users else ""
     words += [str(protocol["candidates"])] if "candidates" in protocol else []
     return words + ([f"{protocol['ties']} ties"] if "ties" in protocol else [])
+
+
+def print_comparison(report: Report, console: Console | None = None) -> None:
+    """Print a report of `combine` that has the roots `paper` and `recipe`, to standard output by default."""
+    console = console or Console()
+    console.print(_comparison(report))
+    for line in _comparison_lines(report):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _comparison(report: Report) -> Table:
+    ours, paper = report["ours"]["test"], report["paper"]["test"]["unmasked"]
+    table = Table(
+        title=Text(f"{report['dataset']['name']}: the paper ({report['paper']['source']}), and here"),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("")
+    for name in ("paper, all items", "here, all items", "difference", "here, unseen items"):
+        table.add_column(name, justify="right")
+    for metric, theirs in paper.items():
+        here = ours["unmasked"][metric]
+        table.add_row(
+            metric.upper(),
+            f"{theirs['mean']:.4f}",
+            Text(with_spread(here), style="bold"),
+            f"{here['mean'] - theirs['mean']:+.4f}",
+            with_spread(ours["masked"][metric]),
+        )
+    return table
+
+
+def _comparison_lines(report: Report) -> list[str]:
+    dataset, runs, seconds = report["dataset"], report["runs"], report["seconds"]
+    differs = report["recipe"]["differs"]
+    changes = [f"--{key} {both['here']} in place of {both['recipe']}" for key, both in differs.items()]
+    return [
+        f"seeds     {', '.join(runs)}" + (": mean ± sample standard deviation" if len(runs) > 1 else ""),
+        f"seconds   {seconds['train']:,.0f} training, {seconds['validate']:,.0f} validation, "
+        f"{seconds['evaluate']:,.0f} evaluation" + (", a seed" if len(runs) > 1 else ""),
+        *(f"machine   {words}" for words in dict.fromkeys(_machine(run["machine"]) for run in runs.values())),
+        f"dataset   {dataset['users']:,} users, {dataset['items']:,} items, "
+        f"{dataset['interactions']:,} interactions, fingerprint {dataset['fingerprint'][:16]}",
+        f"protocol  {', '.join(protocol_words(report['protocol']))}; "
+        "unseen items: those of the user's own history are left out",
+        f"recipe    {report['recipe']['name']}, but {'; '.join(changes)}"
+        if changes
+        else f"recipe    {report['recipe']['name']}",
+    ]
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    versions = machine["versions"]
+    words = [f"{machine['cpu']}, cores {machine['cores']}, torch threads {machine['torch_threads']}"]
+    device = machine.get("device", "cpu")  # a report from before there was a choice does not say
+    words += [device] if device != "cpu" else []
+    return ", ".join([*words, *(f"{package} {versions[package]}" for package in ("recblr", "torch"))])

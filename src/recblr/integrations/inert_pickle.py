@@ -17,8 +17,9 @@ from typing import IO, Any
 
 import torch
 
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.reading import check_ends
+from recblr.ops.common.torch_internals import rebuild_tensor
 
 _REMEDY = "give the checkpoint that RecBole saved"
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -56,7 +57,7 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             # A new function each time: a pickle can set attributes of whatever it is handed.
-            return lambda *arguments: torch._utils._rebuild_tensor_v2(*arguments)
+            return lambda *arguments: rebuild_tensor(*arguments)
         return Inert
 
 

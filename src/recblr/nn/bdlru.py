@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit
-from recblr.nn import checks
+from recblr.nn.base import check_count, check_last_axis
 from recblr.ops import bdlru, scan_with_final
-from recblr.ops.checks import accumulation_dtype
+from recblr.ops.common.checks import accumulation_dtype
 
 MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
 
@@ -40,7 +40,7 @@ class BDLRU(nn.Module):
         self, channels: int, *, beta_epsilon: float = 0.0, lambda_init: LambdaInit = "uniform"
     ) -> None:
         super().__init__()
-        checks.count("channels", channels)
+        check_count("channels", channels)
         if not 0 <= beta_epsilon < float("inf"):
             raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {beta_epsilon}")
         if lambda_init not in get_args(LambdaInit):
@@ -83,7 +83,7 @@ class BDLRU(nn.Module):
         Raises:
             ValueError: a shape, dtype or offset that does not fit, named in one sentence.
         """
-        checks.last_axis("x", x, self.channels, "channels")
+        check_last_axis("x", x, self.channels, "channels")
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
         if self.beta_epsilon:
             return _bdlru_with_epsilon(x, self.gates(x), decay, z, initial, offsets, self.beta_epsilon)

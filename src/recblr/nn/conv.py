@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recblr.nn import checks
+from recblr.nn.base import check_count, check_last_axis
 from recblr.ops import causal_conv1d
 
 
@@ -20,8 +20,8 @@ class CausalConv1d(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 4, *, silu: bool = True) -> None:
         super().__init__()
-        checks.count("channels", channels)
-        checks.count("kernel_size", kernel_size)
+        check_count("channels", channels)
+        check_count("kernel_size", kernel_size)
         self.channels, self.kernel_size, self.silu = channels, kernel_size, silu
         self.weight = nn.Parameter(torch.empty(channels, kernel_size))
         self.bias = nn.Parameter(torch.empty(channels))
@@ -51,7 +51,7 @@ class CausalConv1d(nn.Module):
         Raises:
             ValueError: a shape, dtype or offset that does not fit, named in one sentence.
         """
-        checks.last_axis("x", x, self.channels, "channels")
+        check_last_axis("x", x, self.channels, "channels")
         return causal_conv1d(x, self.weight, self.bias, initial, offsets, self.silu)
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recblr.nn import checks
+from recblr.nn.base import check_count, check_last_axis
 from recblr.ops import scan_with_final
-from recblr.ops.checks import accumulation_dtype
+from recblr.ops.common.checks import accumulation_dtype
 
 INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
 
@@ -24,7 +24,7 @@ class HistoryAverage(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        checks.count("channels", channels)
+        check_count("channels", channels)
         self.channels = channels
         self.decay = nn.Parameter(torch.empty(channels))  # a's logit
         self.weight = nn.Parameter(torch.empty(channels))
@@ -52,7 +52,7 @@ class HistoryAverage(nn.Module):
         Raises:
             ValueError: a shape, dtype or offset that does not fit, named in one sentence.
         """
-        checks.last_axis("x", x, self.channels, "channels")
+        check_last_axis("x", x, self.channels, "channels")
         # In 16 bits, a decay near 1 would be 1.
         exact = x.to(accumulation_dtype(x.dtype))
         decay = self.decay.to(exact.dtype)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, RecBLRConfig
-from recblr.nn import checks
+from recblr.nn.base import check_count, check_last_axis
 from recblr.nn.bdlru import BDLRU
 from recblr.nn.conv import CausalConv1d
 from recblr.nn.dropout import Dropout
@@ -86,7 +86,7 @@ class GatedRecurrentLayer(nn.Module):
         Returns the output, of u's shape, and the state after it; state: what came before it, or None.
         Raises ValueError for a shape, dtype, offset or state that does not fit.
         """
-        checks.last_axis("the input", u, self.d_model, "d_model")
+        check_last_axis("the input", u, self.d_model, "d_model")
         if state is not None and (state.average.shape[-1] == 0) != (self.average is None):
             has = "no history average" if self.average is None else "a history average"
             raise ValueError(f"the state does not fit the layer, which has {has}: give a state of its own")
@@ -181,7 +181,7 @@ class RecBLRLayer(nn.Module):
             beta_epsilon=beta_epsilon,
             lambda_init=lambda_init,
         )
-        checks.count("the width of ffn_expand * d_model", round(ffn_expand * d_model))
+        check_count("the width of ffn_expand * d_model", round(ffn_expand * d_model))
         self.recurrent = GatedRecurrentLayer(
             d_model,
             expand,

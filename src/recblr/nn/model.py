@@ -1,11 +1,15 @@
-"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding."""
+"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding; any model by name."""
+
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
-from recblr.config.model import RecBLRConfig
+from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
+from recblr.nn.base import NextItemModel, initialise
+from recblr.nn.baselines import GRU4Rec, SASRec
 from recblr.nn.dropout import Dropout
 from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
-from recblr.nn.next_item import NextItemModel, initialise
 from recblr.nn.padding import pack, unpack, valid_positions
 
 State = tuple[LayerState, ...]
@@ -113,3 +117,15 @@ class RecBLR(NextItemModel):
             x, layer_state = layer.with_state(x, offsets=offsets, state=state[i] if state else None)
             states.append(layer_state)
         return x, tuple(states)
+
+
+_MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {
+    RecBLRConfig: RecBLR,
+    SASRecConfig: SASRec,
+    GRU4RecConfig: GRU4Rec,
+}
+
+
+def build_model(num_items: int, config: ModelConfig) -> NextItemModel:
+    """A new model over a catalogue of num_items, its weights drawn from torch's generator."""
+    return _MODELS[type(config)](num_items, config)

@@ -1,11 +1,10 @@
-"""Training with exact resume, and the folder that a run leaves behind."""
+"""Training with exact resume."""
 
 from recblr.config import DataConfig, TrainingConfig
+from recblr.run.folder import Run
+from recblr.run.log import EpochRecord
 from recblr.training.listener import Listener, Step
 from recblr.training.progress import Progress, TrainingStopped
-from recblr.training.record import EpochRecord
-from recblr.training.run import Run
-from recblr.training.scorer import model_scorer
 from recblr.training.trainer import train
 
 __all__ = [
@@ -17,6 +16,5 @@ __all__ = [
     "Step",
     "TrainingConfig",
     "TrainingStopped",
-    "model_scorer",
     "train",
 ]

@@ -1,13 +1,10 @@
 """Checkpoints: everything that the next step depends on, in folders that are whole or not there.
 
-A checkpoint is the folder RUN/checkpoints/epoch-NNNN after an epoch, or epoch-NNNN-step-MMMMMM that many
-steps into the next one, written under another name and renamed when it is complete.  Random numbers need
-no place in it: each step derives its own from the seed.
+Random numbers need no place in them: each step derives its own from the seed.
 """
 
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -16,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recblr.data.files import check_ends
 from recblr.errors import InputError
+from recblr.io.reading import check_ends
+from recblr.run.checkpoints import checkpoint_name, checkpoints_in, position
+from recblr.run.tensors import difference, read_tensors, write_tensors
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
-from recblr.training.tensors import difference, read_tensors, write_tensors
 
 _MODEL, _OPTIMIZER, _AVERAGE = "model.safetensors", "optimizer.safetensors", "average.safetensors"
 _PROGRESS = "progress.json"
-_NAME = re.compile("epoch-([0-9]+)(?:-step-([0-9]+))?")
 
 
 def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerprint: str) -> None:
@@ -32,7 +29,7 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerpr
 
     fingerprint: of the dataset, which `load_checkpoint` asks for again.
     """
-    name = f"epoch-{progress.epoch:04d}" + (f"-step-{progress.step:06d}" if progress.step else "")
+    name = checkpoint_name(progress.epoch, progress.step)
     draft = folder / f".{name}"
     about = {"epoch": progress.epoch, "step": progress.step, "fingerprint": fingerprint}
     try:
@@ -48,7 +45,7 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerpr
         if (folder / name).exists():
             shutil.rmtree(folder / name)
         draft.rename(folder / name)
-        for other in _checkpoints(folder):
+        for other in checkpoints_in(folder):
             if other.name != name:
                 shutil.rmtree(other)
     except OSError as error:
@@ -57,36 +54,19 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerpr
         ) from None
 
 
-def tidy(folder: Path) -> None:
-    """Remove what a killed run left beside the newest checkpoint: older ones, and drafts."""
-    for path in (*_checkpoints(folder)[:-1], *folder.glob(".epoch-*")):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a checkpoint in `folder`, be it damaged."""
-    return bool(_checkpoints(folder))
-
-
-def finished_epochs(folder: Path) -> int:
-    """How many epochs were complete at the newest checkpoint, be it damaged; 0 where there is none."""
-    found = _checkpoints(folder)
-    return _position(found[-1])[0] if found else 0
-
-
 def latest_progress(folder: Path) -> Progress | None:
     """How far the newest checkpoint in `folder` is, or None where there is none.
 
     Raises InputError where it is damaged.
     """
-    found = _checkpoints(folder)
+    found = checkpoints_in(folder)
     if not found:
         return None
     newest = found[-1]
     try:
         check_ends(newest / _PROGRESS)
         progress = Progress(**json.loads((newest / _PROGRESS).read_text(encoding="utf-8")))
-        if not progress.is_sound() or (progress.epoch, progress.step) != _position(newest):
+        if not progress.is_sound() or (progress.epoch, progress.step) != position(newest):
             raise ValueError
     except (OSError, ValueError, TypeError, RecursionError):
         raise InputError(f"{newest / _PROGRESS} is missing or damaged; {_remedy(newest)}") from None
@@ -99,7 +79,7 @@ def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
     Raises InputError where a file is missing or damaged, or belongs to other data, another model or
     another moment; the learner is then as it was.
     """
-    newest = _checkpoints(folder)[-1]
+    newest = checkpoints_in(folder)[-1]
     remedy = _remedy(newest)
     found = []
     for part, kind, expected in _parts(learner, after_a_step=True):
@@ -107,7 +87,7 @@ def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
         reason = difference(tensors, expected)
         if reason is None and header.get("fingerprint") != fingerprint:
             reason = "it was written on other data"
-        if reason is None and (header.get("epoch"), header.get("step")) != _position(newest):
+        if reason is None and (header.get("epoch"), header.get("step")) != position(newest):
             reason = f"it was written after epoch {header.get('epoch')}, step {header.get('step')}"
         if reason is not None:
             raise InputError(f"{newest / part} does not fit this run: {reason}; {remedy}")
@@ -135,18 +115,6 @@ def _parts(learner: Learner, *, after_a_step: bool = False) -> list[tuple[str, s
 
 def _remedy(checkpoint: Path) -> str:
     return f"restore it from a copy, or delete {checkpoint}, and --resume starts from the first epoch"
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted((folder / name for name in names if _NAME.fullmatch(name)), key=_position)
-
-
-def _position(checkpoint: Path) -> tuple[int, int]:
-    """Complete epochs, and steps of the next, by the folder's name."""
-    match = _NAME.fullmatch(checkpoint.name)
-    assert match is not None
-    return int(match[1]), int(match[2] or 0)
 
 
 def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

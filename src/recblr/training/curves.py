@@ -5,14 +5,13 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Self
 
-from recblr.data.atomic import atomic_path
 from recblr.errors import InputError
-from recblr.evaluation.report_picture import MASKINGS
-from recblr.training.listener import Silent
-from recblr.training.progress import TrainingStopped
-from recblr.training.record import EpochRecord
-from recblr.training.run import Run
-from recblr.training.selection import SELECT_BY
+from recblr.evaluation.picture import MASKINGS
+from recblr.io.atomic import atomic_path
+from recblr.run.folder import Run
+from recblr.run.log import EpochRecord
+from recblr.training.listener import SilentListener
+from recblr.training.progress import SELECT_BY, TrainingStopped
 
 PAUSE = 10.0  # seconds at least between two drawings, of 0.2 s each
 
@@ -64,7 +63,7 @@ def draw_curves(run: Run) -> None:
         figure.savefig(draft, format="png", dpi=110)
 
 
-class Curves(Silent):
+class Curves(SilentListener):
     """A listener that keeps RUN/curves.png up to date, at no more than a few hundredths of the time."""
 
     def __init__(self, run: Run) -> None:

@@ -5,14 +5,14 @@ from dataclasses import asdict
 from time import perf_counter
 
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
-from recblr.evaluation.machine import describe_machine
 from recblr.evaluation.ranking import TOKENS
-from recblr.evaluation.schema import Report
-from recblr.info import commit
-from recblr.training.device import device_for, device_name, told_if_memory_lacks
-from recblr.training.run import Run
-from recblr.training.scorer import model_scorer, ranking_tokens
-from recblr.training.splitting import split_for
+from recblr.evaluation.report_file import Report
+from recblr.run.folder import Run, split_for
+from recblr.serving.scorer import model_scorer, ranking_tokens
+from recblr.system.build import commit
+from recblr.system.device import device_for, device_name
+from recblr.system.machine import describe_machine
+from recblr.system.memory import explain_out_of_memory
 
 
 def evaluate_run(
@@ -47,7 +47,7 @@ def evaluate_run(
         return result
 
     name, started = type(model).__name__, perf_counter()
-    with told_if_memory_lacks(
+    with explain_out_of_memory(
         f"there is not enough memory on {device_name(where)} to rank the catalogue; give --device cpu"
     ):
         ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))

@@ -1,5 +1,6 @@
-"""The model with all that a step of training changes, and the step."""
+"""The model with all that a step of training changes, the step, and its learning rate."""
 
+import math
 from dataclasses import replace
 from typing import cast
 
@@ -10,12 +11,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch
-from recblr.nn.build import build_model
-from recblr.nn.next_item import NextItemModel
+from recblr.nn.base import NextItemModel
+from recblr.nn.model import build_model
 from recblr.nn.repeats import Repeats
-from recblr.training.device import CPU, device_memory, generators
+from recblr.ops.common.torch_internals import lerp_all_
+from recblr.system.device import CPU, device_memory, generators, tensors_on
 from recblr.training.objective import Objective
-from recblr.training.transfer import tensors_on
+
+FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine
 
 
 class Learner:
@@ -112,6 +115,21 @@ def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = C
     return 4 * copies * weights <= device_memory(device)
 
 
+def learning_rate(config: TrainingConfig, before: float, after: float) -> float:
+    """The rate of a step, given the shares of the whole run (0 to 1) that are done before and after it.
+
+    It rises linearly over the first ``config.warmup`` of the run, to ``config.learning_rate``; from there it
+    stays, or falls along half a cosine to FINAL_LEARNING_RATE of it at the end.
+    """
+    if after < config.warmup:
+        return config.learning_rate * after / config.warmup
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = max(0.0, (before - config.warmup) / (1 - config.warmup))
+    falling = (1 + math.cos(math.pi * progress)) / 2
+    return config.learning_rate * (FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * falling)
+
+
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Two groups of parameters: matrices but embeddings, which decay, and the rest, which does not.
 
@@ -144,5 +162,5 @@ class MovingAverage(AveragedModel):
         n = int(self.n_averaged)  # on the CPU, wherever the weights are
         # The first weights replace those from before training.
         share = 1 - min(self._decay, (1 + n) / (10 + n)) if n else 1.0
-        torch._foreach_lerp_(self._averages, weights, share)
+        lerp_all_(self._averages, weights, share)
         self.n_averaged += 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from recblr.training.record import EpochRecord
+from recblr.run.log import EpochRecord
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Listener(Protocol):
         """The epoch is done, and saved."""
 
 
-class Silent:
-    """A listener that does nothing."""
+class SilentListener:
+    """A listener that does nothing; to derive from."""
 
     def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None: ...
     def trained(self, step: Step) -> None: ...
@@ -45,7 +45,7 @@ class Silent:
     def end_epoch(self, record: EpochRecord) -> None: ...
 
 
-class Several:
+class ListenerGroup:
     """Tells each of several listeners, in order."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:

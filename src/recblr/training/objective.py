@@ -18,7 +18,7 @@ from recblr.nn.losses import (
     sampled_softmax_loss,
 )
 from recblr.nn.repeats import Repeats
-from recblr.training.device import CPU
+from recblr.system.device import CPU
 
 Objective = Callable[[Tensor, Tensor, Tensor, Repeats | None], Tensor]
 """hidden (N, D), item embeddings (V, D), targets (N,), a bias of repeats or None -> the mean loss."""

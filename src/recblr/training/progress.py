@@ -3,6 +3,12 @@
 import math
 from dataclasses import dataclass
 
+from recblr.run.log import is_count, is_duration
+
+SELECT_BY = "ndcg@10"
+"""The metric by which the best epoch is chosen, on the validation items over the whole catalogue: the paper's
+protocol."""
+
 
 class TrainingStopped(Exception):
     """Training was asked to stop, and everything that it takes to go on is saved."""
@@ -40,13 +46,3 @@ class Progress:
             and is_duration(self.seconds)
             and is_duration(self.step_seconds)
         )
-
-
-def is_count(value: object) -> bool:
-    """Whether this, which a file says, can be a count."""
-    return type(value) is int and 0 <= value < 2**63
-
-
-def is_duration(value: object) -> bool:
-    """Whether this, which a file says, can be seconds: under three centuries, so that sums are finite."""
-    return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

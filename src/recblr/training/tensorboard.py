@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from recblr.errors import InputError
-from recblr.training.listener import Silent, Step
-from recblr.training.record import EpochRecord
+from recblr.run.log import EpochRecord
+from recblr.training.listener import SilentListener, Step
 
 EVERY = 10  # steps between two points of the training loss
 
@@ -20,7 +20,7 @@ def check_tensorboard() -> None:
         )
 
 
-class TensorBoard(Silent):
+class TensorBoard(SilentListener):
     """A listener that writes scalars.
 
     folder: theirs. steps: of the run so far; what an earlier part of it wrote beyond them is done again,

@@ -11,33 +11,23 @@ from typing import Any
 import torch
 
 from recblr.config import DataConfig, TrainingConfig
-from recblr.data import (
-    Dataset,
-    Packed,
-    PackedBatches,
-    PrefixBatches,
-    Split,
-    packed_batches,
-    prefix_batches,
-)
+from recblr.data import Dataset, Packed, PackedBatches, PrefixBatches, Split, packed_batches, prefix_batches
 from recblr.data.repetition import repeat_log_odds
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
+from recblr.run.folder import Run, split_for
+from recblr.run.log import EpochRecord, append_to_log, drop_log_after
+from recblr.run.model_file import save_model
+from recblr.serving.scorer import model_scorer, ranking_tokens
+from recblr.system.device import device_for, device_name
+from recblr.system.memory import explain_out_of_memory
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.device import device_for, device_name, told_if_memory_lacks
-from recblr.training.learner import Learner, fits_memory
-from recblr.training.listener import Listener, Several, Silent, Step
-from recblr.training.model_file import save_model
+from recblr.training.learner import Learner, fits_memory, learning_rate
+from recblr.training.listener import Listener, ListenerGroup, SilentListener, Step
 from recblr.training.objective import objective
-from recblr.training.progress import Progress, TrainingStopped
-from recblr.training.record import EpochRecord, append_to_log, drop_log_after
-from recblr.training.run import Run
-from recblr.training.schedule import learning_rate
-from recblr.training.scorer import model_scorer, ranking_tokens
-from recblr.training.selection import SELECT_BY
-from recblr.training.splitting import split_for
+from recblr.training.pending_losses import PendingLosses
+from recblr.training.progress import SELECT_BY, Progress, TrainingStopped
 from recblr.training.tensorboard import TensorBoard, check_tensorboard
-from recblr.training.unread import Unread
 
 
 def train(
@@ -117,7 +107,7 @@ def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: tor
     )
     if not fits_memory(items, config, device):
         raise InputError(too_large)
-    with told_if_memory_lacks(too_large):
+    with explain_out_of_memory(too_large):
         loss = objective(config, split.train, items, device)
         start = repeat_log_odds(split.train, items) if config.repeat_bias else None
         return Learner(items, config, loss, device, start)
@@ -129,10 +119,10 @@ def _listeners(
 ) -> Iterator[Listener]:
     """The caller's listener, and TensorBoard's where the options ask for it."""
     if not config.tensorboard:
-        yield listener or Silent()
+        yield listener or SilentListener()
         return
     with closing(TensorBoard(run.tensorboard, done.steps)) as tensorboard:
-        yield Several([listener or Silent(), tensorboard])
+        yield ListenerGroup([listener or SilentListener(), tensorboard])
 
 
 class _Loop:
@@ -156,7 +146,7 @@ class _Loop:
         """Finish the epoch under way: train, validate, write it all down."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
-        with told_if_memory_lacks(_too_large_a_batch(self._config, self._learner.device)):
+        with explain_out_of_memory(_too_large_a_batch(self._config, self._learner.device)):
             done = self._train(done, batches)
             started = time.perf_counter()
             valid = self._validate(done)
@@ -193,25 +183,25 @@ class _Loop:
         number, users = done.epoch + 1, len(self._split.valid.targets)
         self._listener.start_epoch(number, self._config.epochs, batches.num_targets, users, done.targets)
         started = time.perf_counter() - done.step_seconds
-        unread = Unread(self._learner.device)
+        pending = PendingLosses(self._learner.device)
         for index, batch in enumerate(islice(batches, done.step, None), done.step):
             if self._asked_to_stop():
-                raise self._stopped(self._read(unread, done, started))
+                raise self._stopped(self._read(pending, done, started))
             rate = self._rate(number, index, len(batches))
-            unread.add(len(batch.targets), self._learner.step(batch, rate, number, index), rate)
+            pending.add(len(batch.targets), self._learner.step(batch, rate, number, index), rate)
             to_save = 0 < 60 * self._config.checkpoint_minutes <= time.monotonic() - self._saved
-            if to_save or unread.due():
-                done = self._read(unread, done, started)
+            if to_save or pending.due():
+                done = self._read(pending, done, started)
             if to_save:
                 self._save(done)
-        done = self._read(unread, done, started)
+        done = self._read(pending, done, started)
         if not self._learner.is_finite():  # by the last step, which no loss has told of
             raise _diverged("weights became infinite", number)
         return done
 
-    def _read(self, unread: Unread, done: Progress, started: float) -> Progress:
+    def _read(self, pending: PendingLosses, done: Progress, started: float) -> Progress:
         """Count the steps whose losses were still to be read, and tell of them."""
-        for taken in unread.read():
+        for taken in pending.read():
             if not math.isfinite(taken.loss):
                 raise _diverged(f"the loss became {taken.loss}", done.epoch + 1)
             done = replace(

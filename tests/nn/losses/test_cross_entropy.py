@@ -13,7 +13,8 @@ from nn.losses.histories import held_items, some_repeats
 
 from recblr.nn.losses import linear_cross_entropy
 from recblr.nn.repeats import Repeats
-from recblr.ops import native, training
+from recblr.ops import cross_entropy
+from recblr.ops.common import native
 
 # Sizes of a catalogue: one block, several of unequal size, and with many rows several chunks of them.
 CATALOGUES = st.sampled_from([1, 2, 30, 255, 256, 700, 1023, 1024, 3001, 9000])
@@ -101,14 +102,14 @@ def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed
 @pytest.mark.parametrize("repeating", ["no history", "every event", "chosen events"])
 @pytest.mark.parametrize("catalogue", [7, 3001])
 def test_the_reference_computes_the_same(catalogue, repeating, monkeypatch):
-    monkeypatch.setattr(training, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", 1)
     hidden, weight, targets = _problem(150, catalogue, 5, 1.0, 0, torch.float64)
     arguments = [hidden.detach(), weight.detach(), targets, True]
     if repeating != "no history":
         r = some_repeats(150, catalogue, 0, torch.float64, repeating == "every event")
         arguments += [r.bias.detach(), r.items, r.offsets, r.rows]
     torch.testing.assert_close(
-        training._reference(*arguments), torch.ops.recblr._linear_cross_entropy(*arguments)
+        cross_entropy._reference(*arguments), torch.ops.recblr._linear_cross_entropy(*arguments)
     )
 
 

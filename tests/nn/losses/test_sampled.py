@@ -15,14 +15,7 @@ from nn.losses import plain
 from nn.losses.histories import held_items, some_repeats
 from torch import Tensor
 
-from recblr.nn.losses import (
-    Proposal,
-    bpr_loss,
-    gbce_beta,
-    gbce_bias,
-    gbce_loss,
-    sampled_softmax_loss,
-)
+from recblr.nn.losses import Proposal, bpr_loss, gbce_beta, gbce_bias, gbce_loss, sampled_softmax_loss
 
 Loss = Callable[..., Tensor]
 

@@ -8,11 +8,11 @@ At the defaults, two layers of width 2 D, it has about as many parameters as Rec
 
 from torch import Tensor, nn
 
-from recblr.config.baselines import GRU4RecConfig
+from recblr.config.model import GRU4RecConfig
+from recblr.nn.base import NextItemModel, initialise
 from recblr.nn.dropout import Dropout
-from recblr.nn.next_item import NextItemModel, initialise
 from recblr.nn.padding import unpack, valid_positions
-from recblr.ops.functional import check_offsets
+from recblr.ops import check_offsets
 
 
 class GRU4Rec(NextItemModel):

@@ -1,42 +1,12 @@
 """Next-item cross entropy over the whole catalogue, without the logits ever existing in full."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recblr.nn.repeats import Repeats
-from recblr.ops import training
-from recblr.ops.refusals import value_errors
-
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    """Gradients are taken in the forward pass, chunk by chunk, while a chunk's logits are at hand."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        bias: Tensor | None,
-        *histories: Tensor | None,
-    ) -> Tensor:
-        needs_grad = any(ctx.needs_input_grad)
-        loss, *gradients = training.linear_cross_entropy(
-            hidden, weight, targets, needs_grad, bias, *histories
-        )
-        ctx.save_for_backward(*gradients)
-        return loss.to(hidden.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_hidden, d_weight, d_bias = ctx.saved_tensors
-        d_repeats = d_bias * grad if ctx.needs_input_grad[3] else None
-        return d_hidden * grad, d_weight * grad, None, d_repeats, None, None, None
+from recblr.ops.common.refusals import value_errors
+from recblr.ops.cross_entropy import mean_cross_entropy
 
 
 @value_errors
@@ -74,7 +44,7 @@ def linear_cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], but is {label_smoothing}")
     histories = (repeats.bias, repeats.items, repeats.offsets, repeats.rows) if repeats else (None,) * 4
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *histories)
+    loss = mean_cross_entropy(hidden, weight, targets, *histories)
     if label_smoothing and len(targets):
         # Shares move between scores under one normaliser, so what they change is linear in the scores.
         wanted = torch.linalg.vecdot(hidden, F.embedding(targets, weight)).mean()

@@ -1,0 +1,5 @@
+"""`python -m recblr` is `recblr`."""
+
+from recblr.cli import main
+
+main()

@@ -1,0 +1,97 @@
+"""What people see while a run works: bars in a terminal, a line an epoch everywhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recblr.run.log import EpochRecord
+from recblr.training.listener import Step
+from recblr.training.progress import SELECT_BY
+
+
+def _bars(console: Console, *columns: TextColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class TrainingDisplay:
+    """A training listener: one bar for the whole run and one for the epoch, and a line for each epoch.
+
+    title: what the run's bar says.
+    """
+
+    def __init__(self, console: Console, title: str = "training") -> None:
+        self._console = console
+        self._bars = _bars(console, TextColumn("{task.fields[note]}"))
+        self._run = self._bars.add_task(title, total=None, note="")
+        self._epoch = self._bars.add_task("epoch", total=None, note="")
+        self._loss = 0.0
+
+    def __enter__(self) -> "TrainingDisplay":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def stopping(self) -> None:
+        """Show that the run will stop as soon as it is saved."""
+        self._bars.update(self._run, description="saving")
+
+    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
+        if self._bars.tasks[0].total is None:
+            self._bars.update(self._run, total=epochs * targets, completed=(epoch - 1) * targets + done)
+        description = f"epoch {epoch}/{epochs}"
+        self._bars.reset(self._epoch, total=targets, completed=done, description=description, note="")
+        self._users = users
+        self._validating = False
+
+    def trained(self, step: Step) -> None:
+        self._bars.advance(self._run, step.targets)
+        self._bars.advance(self._epoch, step.targets)
+        speed = self._bars.tasks[1].speed
+        self._loss = step.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * step.loss
+        note = f"loss {self._loss:.3f}" + (f"  {speed:,.0f} tokens/s" if speed else "")
+        self._bars.update(self._epoch, note=note)
+
+    def validated(self, users: int) -> None:
+        if not self._validating:
+            self._validating = True
+            self._bars.reset(self._epoch, total=self._users, description="validation", note="users")
+        self._bars.update(self._epoch, completed=users)
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        speed = record.targets / max(record.train_seconds, 1e-9)
+        name = SELECT_BY.upper()
+        self._console.print(
+            f"epoch {record.epoch:3}  loss {record.loss:.4f}"
+            f"  {name} {record.valid['unmasked'][SELECT_BY]:.4f}"
+            f"  unseen {record.valid['masked'][SELECT_BY]:.4f}"
+            f"  {speed:,.0f} tokens/s  {record.train_seconds + record.valid_seconds:.1f} s"
+            + ("  *" if record.best_epoch == record.epoch else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def ranking_display(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for evaluation; yields the callback that `evaluate_run` takes."""
+    with _bars(console) as bars:
+        task = bars.add_task("ranking", total=None)
+
+        def show(name: str, done: int, users: int) -> None:
+            bars.update(task, description=f"ranking for {name}", completed=done, total=users)
+
+        yield show

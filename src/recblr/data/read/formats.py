@@ -1,0 +1,129 @@
+"""The one door for data files: tells the formats apart and turns files into a dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from recblr.data.dataset import Dataset
+from recblr.data.events import Events, concatenate, indexed
+from recblr.data.read.columns import Wanted
+from recblr.data.read.frames import read_parquet
+from recblr.data.read.text import INTER, csv_dialect, movielens, read_lines, read_table
+from recblr.errors import InputError
+from recblr.io.reading import check_readable, read_text
+
+FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "pairs", "sequences")
+
+_BY_SUFFIX = {
+    ".inter": "inter",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".dat": "movielens",
+    ".data": "movielens",
+    ".parquet": "parquet",
+    ".txt": "lines",
+}
+
+
+def read_dataset(
+    path: str | Path | Sequence[str | Path],
+    *,
+    format: str = "auto",
+    user: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    rating: str | None = None,
+    min_rating: float | None = None,
+    k_core: int = 5,
+) -> Dataset:
+    """Read one or more files of interactions as a dataset, named after the first.
+
+    path: a file, or several whose events follow each other in the order given; a user's history may span
+        files. Text may be gzipped.
+    format: of every file, "auto" to go by its suffix, else one of
+        "inter"      .inter: RecBole's atomic file: tabs, header ``user_id:token …``
+        "csv"        .csv, .tsv: a header and commas, tabs or semicolons
+        "movielens"  .dat, .data: `user::item::rating::timestamp` without a header (ratings.dat), also with
+                     tabs (u.data) or commas
+        "parquet"    .parquet
+        "pairs"      `user item` a line, oldest first
+        "sequences"  `user item item …` a line, oldest first
+        A .txt holds pairs where every line has two words and sequences otherwise.
+    user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and rating, or
+        another usual spelling (userId, movieId …). Without a time column the file's order counts.
+    min_rating: interactions rated lower are dropped, before anything else is counted.
+    k_core: users and items with fewer interactions are dropped, until none is left; 0 or 1 keeps all.
+
+    Times are numbers of any unit, or dates (ISO 8601 in text), which become Unix seconds. Histories are
+    sorted by time, ties in file order; users and items are numbered as they first appear.
+    Raises InputError, one sentence that names the place and the remedy, for whatever cannot be read.
+    """
+    if format not in FORMATS:
+        raise InputError(f"there is no format {format!r}: choose one of {', '.join(FORMATS)}")
+    wanted = Wanted(user, item, time, rating, min_rating)
+    paths = _listed(path)
+    events = concatenate([_read(one, format, wanted) for one in paths])
+    return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
+
+
+def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    if not isinstance(path, str | os.PathLike | Sequence) or isinstance(path, bytes):
+        raise TypeError(f"the data are read from a path or several, not from a {type(path).__name__}")
+    paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
+    if not paths:
+        raise InputError("there are no data files to read: give one or more")
+    seen: dict[str, Path] = {}
+    for one in paths:
+        if "\0" in str(one):
+            raise InputError(f"the path {str(one)!r} holds a zero character, which no path can: check it")
+        other = seen.setdefault(os.path.realpath(one), one)
+        if other is not one:
+            raise InputError(f"the data file {other} is given twice: its events would count twice")
+    return paths
+
+
+def _read(path: Path, format: str, wanted: Wanted) -> Events:
+    form = _by_suffix(path) if format == "auto" else format
+    if form == "parquet":
+        return read_parquet(path, wanted)
+    if form in ("lines", "pairs", "sequences", "movielens"):
+        _check_headless(path, form, wanted)
+    data = read_text(path)
+    if form == "inter":
+        return read_table(path, data, INTER, wanted)
+    if form == "csv":
+        return read_table(path, data, csv_dialect(path, data), wanted)
+    if form == "movielens":
+        return read_table(path, *movielens(path, data), wanted)
+    return read_lines(path, data, "auto" if form == "lines" else form)
+
+
+def _check_headless(path: Path, form: str, wanted: Wanted) -> None:
+    """Refuse what only a header, or a column of ratings, could give."""
+    for name in wanted.names().values():
+        raise InputError(
+            f"{path} has no header that could name a column {name!r}: leave the column names out, "
+            "or read it with the format csv if it has one"
+        )
+    if wanted.min_rating is not None and form != "movielens":
+        raise InputError(
+            f"{path} has no ratings to hold against --min-rating (min_rating= in Python): leave it out, or "
+            "give a file with a column of ratings"
+        )
+
+
+def _by_suffix(path: Path) -> str:
+    suffix = _without_gz(path).suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        check_readable(path)  # that there is no file matters more than how its name ends
+        raise InputError(
+            f"the name {path.name} does not say what the file holds ({', '.join(_BY_SUFFIX)} do): "
+            f"choose one of the formats {', '.join(FORMATS[1:])}"
+        )
+    return _BY_SUFFIX[suffix]
+
+
+def _without_gz(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path

@@ -1,0 +1,77 @@
+"""Two simple models that need no training and that a model must beat to be worth its training.
+
+Popularity ignores the history; the successor counts know its last item and nothing else.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from recblr.data.packed import Packed
+from recblr.evaluation.ranking import Scorer, check_catalogue, check_items
+
+
+def popular(train: Packed, num_items: int) -> Scorer:
+    """Score every item by how often it occurs in `train`, whatever the history.
+
+    The scorer returns (S, num_items) float64: a read-only view that repeats one row.
+    Raises InputError if `train` holds items outside [0, num_items).
+    """
+    row = torch.from_numpy(_popularity(train, num_items))
+
+    def score(histories: Packed) -> torch.Tensor:
+        return row.expand(len(histories), num_items)
+
+    return score
+
+
+def successor(train: Packed, num_items: int) -> Scorer:
+    """Score every item by how often it directly followed the history's last item in `train`.
+
+    Popularity, scaled below 1, breaks ties, and ranks the items that never followed; it alone scores
+    an empty history. The scorer returns (S, num_items) float64 and raises InputError for a last item
+    outside the catalogue, as `successor` does for `train`.
+    """
+    popularity = _popularity(train, num_items)
+    # float64, because float32 would round the tie-break away beside counts of a few thousand.
+    base = popularity / (popularity.max() + 1.0)
+    starts, followers, counts = _count_successors(train, num_items)
+
+    def score(histories: Packed) -> torch.Tensor:
+        scores = np.tile(base, (len(histories), 1))
+        rows = np.flatnonzero(histories.lengths > 0)
+        last = histories.items[histories.offsets[1:][rows] - 1]
+        check_items(last, num_items, "last items")
+        widths = starts[last + 1] - starts[last]
+        entries = _ranges(starts[last], widths)
+        scores[np.repeat(rows, widths), followers[entries]] += counts[entries]
+        return torch.from_numpy(scores)
+
+    return score
+
+
+def _popularity(train: Packed, num_items: int) -> npt.NDArray[np.float64]:
+    check_catalogue(num_items)
+    check_items(train.items, num_items, "train.items")
+    return np.bincount(train.items, minlength=num_items).astype(np.float64)
+
+
+def _count_successors(
+    train: Packed, num_items: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Compressed rows: item v's followers are followers[starts[v]:starts[v+1]], each once, with its count."""
+    lengths = train.lengths
+    inner = np.maximum(lengths - 1, 0)
+    first = _ranges(train.offsets[:-1], inner)
+    pairs = train.items[first] * num_items + train.items[first + 1]
+    unique, counts = np.unique(pairs, return_counts=True)
+    starts = np.searchsorted(unique, np.arange(num_items + 1) * num_items)
+    return starts, unique % num_items, counts
+
+
+def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """starts[0], starts[0]+1, … (lengths[0] of them), then those of starts[1], and so on."""
+    ends = np.cumsum(lengths)
+    shift = np.repeat(starts - (ends - lengths), lengths)
+    indices: npt.NDArray[np.int64] = np.arange(len(shift)) + shift
+    return indices

@@ -1,0 +1,115 @@
+"""Opening files: which may be opened, and the bytes of those that are text, unzipped."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recblr.errors import InputError
+
+_GZIP = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# What a gzip file may unfold to: logs shrink to a tenth, and what shrinks to a thousandth fills the memory.
+_UNFOLDED, _RATIO = 256 << 20, 100
+
+
+class Endless(OSError):
+    """A pipe or a device, which is read without an end or waits for one."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EINVAL, "it is a pipe or a device, not a file")
+
+
+def check_ends(path: str | Path) -> None:
+    """Raise Endless for a pipe or a device, which opening would wait for; OSError for what is not there."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Endless
+
+
+def read_text(path: Path) -> bytes:
+    """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
+
+    Raises InputError where there is no such file, it is a folder, a pipe or a device, cannot be read, is a
+    damaged gzip file or one that unfolds without end, is binary, is not UTF-8, or holds nothing.
+    """
+    data = _decompressed(path, _read(path))
+    if data.startswith(_BYTE_ORDER_MARK):
+        data = data[len(_BYTE_ORDER_MARK) :]
+    if not data[:1024].strip() and not data.strip():
+        raise InputError(f"{path} is empty: give a file with one interaction or one user a line")
+    zero = data.find(b"\0")
+    if zero >= 0:
+        raise InputError(
+            f"{path} is not text (line {_line(data, zero)} holds a zero byte): export the data as UTF-8 text"
+        )
+    if not data.isascii():
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path} is not UTF-8 (line {_line(data, error.start)} holds the byte "
+                f"0x{data[error.start]:02x}): convert it, for example with iconv -f LATIN1 -t UTF-8"
+            ) from None
+    return data
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError where there is no such file, it is a folder, a pipe or a device, or cannot be read."""
+    with _explained(path):
+        check_ends(path)
+        with path.open("rb"):
+            pass
+
+
+def _read(path: Path) -> bytes:
+    with _explained(path):
+        check_ends(path)
+        return path.read_bytes()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}: check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder: give the data file inside it, or several") from None
+    except Endless:
+        raise InputError(f"{path} is a pipe or a device: save the data into a file and give that") from None
+    except PermissionError:
+        raise InputError(f"{path} cannot be read: check its permissions") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+
+
+def _decompressed(path: Path, data: bytes) -> bytes:
+    if data.startswith(_GZIP):
+        try:
+            most = max(_UNFOLDED, _RATIO * len(data))
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                unfolded = file.read(most + 1)
+            if len(unfolded) > most:
+                raise InputError(
+                    f"{path} unfolds to more than {_RATIO} times its size, which no log does: "
+                    "unzip it yourself if you trust it"
+                )
+            return unfolded
+        except (EOFError, OSError, zlib.error):
+            raise InputError(f"{path} is a damaged gzip file: fetch or compress it again") from None
+    if data and path.suffix.lower() == ".gz":
+        raise InputError(f"{path} is named .gz and is not gzip: rename it without .gz, or compress it")
+    return data
+
+
+def _line(data: bytes, position: int) -> int:
+    return data.count(b"\n", 0, position) + 1

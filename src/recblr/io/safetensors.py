@@ -1,0 +1,62 @@
+"""Files in the format safetensors: atomic writes, and reads that say what is wrong in one sentence.
+
+Which library's arrays they hold is for the caller to say, so that nothing here imports torch.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+
+_KEY = "recblr"  # the header entry that marks a file as ours
+
+
+def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], header: dict[str, Any]) -> None:
+    """Write a file with a JSON header; `path` holds the old file or the new one, never a part.
+
+    save: called with the file to write and the metadata to put in it.
+
+    Raises InputError where the folder cannot be written to.
+    """
+    with atomic_path(path) as draft:
+        # safetensors replaces the file by one that its owner alone may read.
+        mode = draft.stat().st_mode
+        try:
+            save(draft, {_KEY: json.dumps(header, sort_keys=True)})
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"cannot write {path}: {error}; make room or choose another place") from None
+        draft.chmod(mode)
+
+
+def read_entries(
+    path: Path, kind: str, *, framework: str, remedy: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arrays and header of a file that `write_entries` wrote with header["kind"] == kind.
+
+    framework: what the arrays are of, "np" or "pt", in safetensors' words.
+
+    Raises InputError, which ends with `remedy`, where the file is missing, truncated, damaged or not ours.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}; {remedy}")
+    try:
+        with safe_open(path, framework=framework) as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or truncated ({error}); {remedy}") from None
+    try:
+        header = json.loads(metadata[_KEY])
+        found = header["kind"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError(
+            f"{path} was not written by recblr: its header has no recblr entry; {remedy}"
+        ) from None
+    if found != kind:
+        raise InputError(f"{path} holds a recblr {found}, not a {kind}; {remedy}")
+    return arrays, header

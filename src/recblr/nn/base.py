@@ -1,0 +1,123 @@
+"""What every model has: an item embedding at both ends, hidden vectors in between; and what layers check."""
+
+import torch
+from torch import Tensor, nn
+
+from recblr.config.model import ModelConfig
+
+INIT_STD = 0.02
+
+
+class NextItemModel(nn.Module):
+    """A model that scores the whole catalogue after every event of a history.
+
+    Training, evaluation and recommendation take any; a subclass brings ``forward(items, *, offsets)``,
+    from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors ``(N, D)``.
+
+    Items are integers ``0 <= item < num_items``, and there is no padding item.
+
+    repeat_bias: None, or ``()``, what is added to the scores of items that a user already has.
+
+    Args:
+        num_items: size V of the catalogue.
+        config: hyper-parameters.
+
+    Raises:
+        ValueError: num_items is no whole number, or less than 1.
+    """
+
+    config: ModelConfig
+    repeat_bias: nn.Parameter | None
+
+    def __init__(self, num_items: int, config: ModelConfig) -> None:
+        super().__init__()
+        check_count("num_items", num_items)
+        self.config = config
+        self.num_items = num_items
+        self.item_embedding = nn.Embedding(num_items, config.d_model)
+        self.register_parameter("repeat_bias", None)
+
+    def learn_repeat_bias(self, initial: float = 0.0) -> None:
+        """Have a `repeat_bias` from now on, one more parameter; see :mod:`recblr.nn.repeats`."""
+        weight: Tensor = self.item_embedding.weight
+        self.repeat_bias = nn.Parameter(torch.tensor(initial, dtype=weight.dtype, device=weight.device))
+
+    def embed(self, items: Tensor) -> Tensor:
+        """The embeddings ``(..., D)`` of items ``(...)``, int64 or int32.
+
+        Raises:
+            ValueError: items that are no integers or (on a CPU) not in the catalogue.
+            TypeError: items that are no tensor.
+        """
+        if not isinstance(items, Tensor):
+            raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
+        if items.dtype not in (torch.int64, torch.int32):
+            kind = "int64 or int32" if "int" in str(items.dtype) else "integers"
+            raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))
+        try:
+            embedded: Tensor = self.item_embedding(items)
+        except IndexError:  # on a CPU; other devices do not say
+            raise ValueError(
+                f"items must lie in 0..{self.num_items - 1}, but range from {int(items.min())} to"
+                f" {int(items.max())}"
+            ) from None
+        return embedded
+
+    def scores(self, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
+        """The catalogue's scores by the tied embedding.
+
+        Args:
+            hidden: ``(..., D)``.
+            seen: ``(..., V)`` bool, which items the user of each hidden vector already has, of which
+                :func:`recblr.nn.seen_items` makes one. It counts where there is a repeat_bias, and there it
+                must be given.
+
+        Returns:
+            ``(..., V)``.
+
+        Raises:
+            ValueError: there is a repeat_bias, and no `seen`.
+        """
+        weight: Tensor = self.item_embedding.weight
+        scores = hidden @ weight.mT
+        if self.repeat_bias is None:
+            return scores
+        if seen is None:
+            raise ValueError(
+                "this model has learned how likely items are that a user already has: give seen=, (..., V)"
+                " bool, as recblr.nn.seen_items makes it"
+            )
+        return scores + seen * self.repeat_bias
+
+
+def check_count(name: str, value: int) -> None:
+    """Refuse a size that is no whole number, or less than 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, but is {value!r}")
+
+
+def check_last_axis(name: str, x: Tensor, width: int, meaning: str) -> None:
+    """Refuse a tensor of another width.
+
+    Raises:
+        ValueError: x's last axis is not `width` long.
+        TypeError: x is no tensor.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, but is of the type {type(x).__name__}")
+    if x.dim() == 0 or x.shape[-1] != width:
+        raise ValueError(
+            f"{name} must have a last axis of {width}, the layer's {meaning}, but has shape {tuple(x.shape)}"
+        )
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), biases zero, as RecBLR's paper says; other modules keep their own."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        torch.nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,7 @@
+"""The folder that a training leaves behind: what training writes, and serving and evaluation read."""
+
+from recblr.run.folder import Run, split_for
+from recblr.run.log import EpochRecord
+from recblr.run.model_file import load_model, save_model
+
+__all__ = ["EpochRecord", "Run", "load_model", "save_model", "split_for"]

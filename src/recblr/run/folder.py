@@ -1,0 +1,260 @@
+"""A run's folder: what is in it, and how it is opened and checked.
+
+config.toml          options, those of reading the data among them
+run.json             facts: the data's fingerprint and the command; its presence says that this is a run
+dataset/             the filtered histories and the ids of users and items
+model.safetensors    the best model so far
+log.jsonl            a line an epoch
+checkpoints/         what --resume continues from
+report.json          the evaluation
+curves.png           the log as a picture, where matplotlib is installed
+tensorboard/         scalars for TensorBoard, where they were asked for
+"""
+
+import json
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recblr.config import OPTIONS, DataConfig, TrainingConfig
+from recblr.config.file import read_config, write_config
+from recblr.config.option import options
+from recblr.data import Dataset, Split, split_dataset
+from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+from recblr.io.reading import check_ends
+from recblr.nn.base import NextItemModel
+from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
+from recblr.run.log import EpochRecord, read_log
+from recblr.run.model_file import load_model
+
+_FORMAT = 2
+_REMEDY = "restore it from a copy, or train again into another --out"
+
+
+_READING = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of these
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training run, new or finished."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.toml"
+
+    @property
+    def facts_file(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.json"
+
+    @property
+    def curves_file(self) -> Path:
+        return self.folder / "curves.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def dataset_folder(self) -> Path:
+        return self.folder / "dataset"
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to go on with the run."""
+        return shlex.join(["recblr", "train", "--out", str(self.folder), "--resume"])
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run, be it damaged; False too where nobody may look."""
+        return os.path.exists(self.facts_file)
+
+    def create(
+        self,
+        dataset: Dataset,
+        config: TrainingConfig,
+        data: DataConfig | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Lay out the folder for a new run; InputError where it cannot be written to or holds a run."""
+        if self.exists():
+            raise InputError(
+                f"{self.folder} already holds a run; add --resume to continue it, or choose another --out"
+            )
+        if has_checkpoint(self.checkpoints):
+            # They would pass for this run's as soon as it is resumed.
+            raise InputError(
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
+                "choose another --out"
+            )
+        new = not os.path.lexists(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
+            ) from None
+        try:
+            self._lay_out(dataset, config, data, facts or {})
+        except InputError:
+            if new:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _lay_out(
+        self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None, facts: dict[str, Any]
+    ) -> None:
+        write_config(self.config_file, _options(config, data))
+        dataset.save(self.dataset_folder)
+        values = {"format": _FORMAT, "fingerprint": dataset.fingerprint, **facts}
+        # Last, because its presence says that the folder holds a run.
+        with atomic_path(self.facts_file) as draft:
+            draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    def tidy(self) -> None:
+        """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
+        tidy_checkpoints(self.checkpoints)
+        for file in (
+            self.config_file,
+            self.facts_file,
+            self.model_file,
+            self.log_file,
+            self.report_file,
+            self.curves_file,
+        ):
+            for draft in self.folder.glob(f".{file.name}.*"):
+                draft.unlink(missing_ok=True)
+
+    def facts(self) -> dict[str, Any]:
+        """run.json; InputError where the folder holds no run, or a damaged one."""
+        try:
+            check_ends(self.facts_file)
+            values = json.loads(self.facts_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"{self.folder} holds no run (there is no {self.facts_file.name}); "
+                "give the folder that `recblr train` wrote with --out"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"cannot read {self.facts_file}: {error.strerror}; "
+                "give the folder that `recblr train` wrote with --out"
+            ) from None
+        except (ValueError, RecursionError):
+            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}") from None
+        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+            raise InputError(
+                f"{self.facts_file} was not written by this version of recblr; train again into another --out"
+            )
+        if not isinstance(values.get("fingerprint"), str) or not isinstance(values.get("command", ""), str):
+            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}")
+        return values
+
+    def options(self) -> dict[str, Any]:
+        """config.toml, {key: value}; InputError where the folder holds no run, or the file is damaged."""
+        self.facts()
+        try:
+            return read_config(self.config_file)
+        except InputError as error:
+            # What follows is for somebody who writes a file of their own.
+            reason, _, _ = str(error).partition("; ")
+            raise InputError(f"{reason}; {_REMEDY}") from None
+
+    def config(self) -> TrainingConfig:
+        """How the run trains."""
+        return TrainingConfig.from_options(self.options())
+
+    def data(self) -> DataConfig | None:
+        """How its data were read; None where they were given as a dataset."""
+        values = self.options()
+        return DataConfig.from_options(values) if _READING.intersection(values) else None
+
+    def resume(self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None = None) -> None:
+        """Check that the run was started with this data and these options; take over those that may change.
+
+        Raises InputError, naming what differs, where it was not.
+        """
+        before = self.options()
+        now = _options(config, data)
+        if self.data() is None:
+            now = {key: value for key, value in now.items() if key not in _READING}
+        differing = [key for key, value in now.items() if before.get(key, OPTIONS[key].default) != value]
+        for key in differing:
+            if OPTIONS[key].fixed:
+                raise InputError(
+                    f"{self.folder} was started with --{key} {before.get(key, OPTIONS[key].default)},"
+                    f" not {now[key]}; resume with the same options, or choose another --out"
+                )
+        if self.facts()["fingerprint"] != dataset.fingerprint:
+            raise InputError(
+                f"{self.folder} was started on other data than {dataset.name} now gives; "
+                "resume with the same data, or choose another --out"
+            )
+        if differing:
+            write_config(self.config_file, before | now)
+
+    def dataset(self) -> Dataset:
+        """The run's filtered histories and ids; InputError where they are missing or damaged."""
+        fingerprint = self.facts()["fingerprint"]
+        try:
+            dataset = Dataset.load(self.dataset_folder)
+        except InputError as error:
+            reason = str(error).rpartition(": ")[0]  # the rest is what a reader of data files may do about it
+            raise InputError(
+                f"{reason}; restore the folder from a copy, or train again into another --out"
+            ) from None
+        if dataset.fingerprint != fingerprint:
+            raise InputError(
+                f"{self.dataset_folder} holds other data than the run was started with; "
+                "restore the run's own, or train again into another --out"
+            )
+        return dataset
+
+    def model(self) -> NextItemModel:
+        """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
+        fingerprint = self.facts()["fingerprint"]
+        if not self.model_file.exists() and not finished_epochs(self.checkpoints):
+            raise InputError(
+                f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
+            )
+        model, header = load_model(self.model_file)
+        differs = "data" if header.get("fingerprint") != fingerprint else "options"
+        if differs == "data" or model.config != self.config().model:
+            raise InputError(
+                f"{self.model_file} belongs to another run: its {differs} differ; "
+                "restore the run's own, or train again into another --out"
+            )
+        return model
+
+    def log(self) -> list[EpochRecord]:
+        """The log's records, one an epoch; InputError where a line is no record."""
+        return read_log(self.log_file)
+
+
+def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
+    return (data.as_options() if data else {}) | config.as_options()
+
+
+def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
+    """What trains, validates and tests by a run's options; InputError where the data cannot be split so."""
+    return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)

@@ -1,0 +1,100 @@
+"""The log of a run: a line an epoch, and what it keeps of one."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
+from recblr.io.reading import check_ends
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """A line of the log: what an epoch cost and what it brought."""
+
+    epoch: int
+    loss: float  # mean over the epoch's training targets
+    learning_rate: float  # of the epoch's last batch
+    steps: int  # of the optimizer, since the run began
+    targets: int
+    train_seconds: float
+    valid_seconds: float
+    valid: dict[str, dict[str, float]]  # masking -> metric -> value
+    best_epoch: int
+    device: str = "cpu"  # that did it; logs from before there was a choice do not say
+
+    def is_sound(self) -> bool:
+        """Whether the values can be an epoch's."""
+        counts = (self.epoch, self.steps, self.targets, self.best_epoch)
+        numbers = (self.loss, self.learning_rate)
+        metrics = [metric for masking in self.valid.values() for metric in masking.values()]
+        return (
+            type(self.device) is str
+            and all(map(is_count, counts))
+            and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+            and all(map(is_duration, (self.train_seconds, self.valid_seconds)))
+            and all(type(metric) in (int, float) and 0 <= metric <= 1 for metric in metrics)
+        )
+
+
+def read_log(file: Path) -> list[EpochRecord]:
+    """The records, one an epoch; none where there is no file.
+
+    Raises InputError where it cannot be read, or a line is no record.
+    """
+    records = []
+    for number, line in enumerate(_lines(file), 1):
+        try:
+            record = EpochRecord(**json.loads(line))
+            if not record.is_sound():
+                raise ValueError
+            records.append(record)
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+            raise InputError(
+                f"{file}, line {number} is damaged; restore it from a copy, or delete the line"
+            ) from None
+    return records
+
+
+def append_to_log(file: Path, record: EpochRecord) -> None:
+    """Add an epoch's line; InputError where there is no room for it."""
+    try:
+        with open(file, "a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(record)) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot write {file}: {error.strerror}; make room and continue with --resume"
+        ) from None
+
+
+def drop_log_after(file: Path, epoch: int) -> None:
+    """Forget the lines of epochs that are about to be done again."""
+    lines = _lines(file)
+    if len(lines) > epoch:
+        with atomic_path(file) as draft:
+            draft.write_bytes(b"".join(lines[:epoch]))
+
+
+def _lines(file: Path) -> list[bytes]:
+    """The lines with their ends; none where there is no file."""
+    try:
+        check_ends(file)
+        return file.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror}; restore it from a copy, or delete it"
+        ) from None
+
+
+def is_count(value: object) -> bool:
+    """Whether this, which a file says, can be a count."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def is_duration(value: object) -> bool:
+    """Whether this, which a file says, can be seconds: under three centuries, so that sums are finite."""
+    return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

@@ -1,0 +1,1 @@
+"""What this installation and this machine are: the build, the devices, the memory."""

@@ -1,0 +1,35 @@
+"""Arrays on a device: the CPU's share memory, another's come in one copy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recblr.system.device import tensors_on
+
+ARRAYS = [np.array([3, 1, 4]), np.array([], dtype=np.int64), np.array([1, 5])]
+
+
+def test_they_arrive_as_they_are(device: str) -> None:
+    for tensor, array in zip(tensors_on(torch.device(device), *ARRAYS), ARRAYS, strict=True):
+        assert tensor.device == torch.device(device)
+        assert tensor.dtype == torch.int64
+        assert tensor.tolist() == array.tolist()
+
+
+def test_on_the_cpu_nothing_is_copied() -> None:
+    for tensor, array in zip(tensors_on(torch.device("cpu"), *ARRAYS), ARRAYS, strict=True):
+        assert np.shares_memory(tensor.numpy(), array) == bool(array.size)
+
+
+def test_elsewhere_all_come_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+    copy = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda x, *where, **how: copies.append(how) or copy(x, *where, **how)
+    )
+    found = tensors_on(torch.device("meta"), *ARRAYS)
+    assert [tuple(tensor.shape) for tensor in found] == [(3,), (0,), (2,)]
+    assert {tensor.device.type for tensor in found} == {"meta"}
+    assert copies == [{"non_blocking": True}]
