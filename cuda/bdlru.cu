@@ -10,12 +10,12 @@
 namespace recblr::cuda {
 namespace {
 
-// Shared memory that a block can have.
+// Shared memory that a block can have, of which kernels take what every device has where it does not say.
 #if defined(__CUDACC__)
 std::size_t most_shared(const Launch& to) {
   int bytes = 0;
   return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, to.device) == cudaSuccess
-             ? static_cast<std::size_t>(bytes) : kSharedUnasked;
+             ? static_cast<std::size_t>(bytes) : 48 * 1024;
 }
 #else
 std::size_t most_shared(const Launch&) { return 227 * 1024; }
@@ -34,7 +34,7 @@ const char* rows(const BdlruForward<T>& w, const Launch& to) {
   return with_pack<T>(channels_in_pack<T>(e, w.in.x, w.in.gates, w.in.z, w.y), [&](auto n) {
     constexpr int N = decltype(n)::value;
     const std::int64_t blocks = (e.sequences * (e.channels / N) + kUnitThreads - 1) / kUnitThreads;
-    return launch(bdlru_rows_forward<T, N>, at_least_one(e, blocks), kUnitThreads, UnitRing<T, N>::kBytes, to, w);
+    return launch<bdlru_rows_forward<T, N>>(at_least_one(e, blocks), kUnitThreads, UnitRing<T, N>::kBytes, to, w);
   });
 }
 
@@ -65,8 +65,8 @@ const char* warps(const BdlruForward<T>& w, const Launch& to) {
   const auto start = [&](auto n, auto width) {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value;
     const int threads = threads_for<ForwardShare<T, N>>(to, kStretchWarps<T, N>, kMostWarps);
-    return launch(bdlru_warps_forward<T, N, kWidth>, at_least_one(e, e.stretches() * channel_blocks(e, N)), threads,
-                  threads / kLanes * sizeof(ForwardShare<T, N>), to, w);
+    return launch<bdlru_warps_forward<T, N, kWidth>>(at_least_one(e, e.stretches() * channel_blocks(e, N)), threads,
+                                                     threads / kLanes * sizeof(ForwardShare<T, N>), to, w);
   };
   return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.y);
 }
@@ -83,7 +83,7 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
     if (!parts.ddecay || (w.dscale && !dscale)) return kNoMemory;
     constexpr int kStretch = kStretchWarps<T, N>;
     const int threads = threads_for<BackwardShare<T, N>>(to, kStretch, one_stretch ? kStretch : kMostWarps);
-    if (const char* error = launch(bdlru_warps_backward<T, N, kWidth>, at_least_one(e, stretches * blocks), threads,
+    if (const char* error = launch<bdlru_warps_backward<T, N, kWidth>>(at_least_one(e, stretches * blocks), threads,
                                    threads / kLanes * sizeof(BackwardShare<T, N>), to, parts, dscale, all))
       return error;
     if (w.dscale)
@@ -109,8 +109,9 @@ const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
   auto* pieces = scratch<Segment>(to, count);
   if (!first || !pieces) return kNoMemory;
   e.segments = pieces, e.segment_count = count;
-  if (const char* error = launch(number_pieces<kSplitThreads>, 1, kSplitThreads, 0, to, cuts, first)) return error;
-  return launch(list_pieces<kSplitThreads>, (count + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, cuts, first, pieces, count);
+  if (const char* error = launch<number_pieces<kSplitThreads>>(1, kSplitThreads, 0, to, cuts, first)) return error;
+  const std::int64_t blocks = (count + kSplitThreads - 1) / kSplitThreads;
+  return launch<list_pieces<kSplitThreads>>(blocks, kSplitThreads, 0, to, cuts, first, pieces, count);
 }
 
 // Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
@@ -127,12 +128,14 @@ const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const 
   // Here a channel's numbers are the same however many a thread has: as many as it may read at once.
   const auto summarise = [&](auto, auto width) {
     constexpr int N = decltype(width)::value;
-    return launch(bdlru_split_summary<backward, T, N>, e.segment_count * channel_blocks(e, N), kSplitThreads,
-                  SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads, to, in, dy, product, from_zero);
+    constexpr std::size_t kBytes = SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads;
+    const std::int64_t blocks = e.segment_count * channel_blocks(e, N);
+    return launch<bdlru_split_summary<backward, T, N>>(blocks, kSplitThreads, kBytes, to, in, dy, product, from_zero);
   };
   if (const char* error = with_channels<T>(e, to, summarise, in.x, in.gates, in.z, dy)) return error;
-  return launch(bdlru_split_carry<backward, A>, (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads, kSplitThreads, 0, to, first,
-                e.sequences, e.channels, start, product, from_zero, last);
+  const std::int64_t blocks = (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads;
+  return launch<bdlru_split_carry<backward, A>>(blocks, kSplitThreads, 0, to, first, e.sequences, e.channels, start,
+                                                product, from_zero, last);
 }
 
 template <typename T>

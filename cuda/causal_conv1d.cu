@@ -50,7 +50,8 @@ const char* edges(const Extent& e, const View<T>& rows, const View<const Accumul
   if (!e.offsets && e.length > 0) return nullptr;
   constexpr std::int64_t kSequences = kEdgeThreads / 32, kMost = 4096;
   const std::int64_t blocks = (e.sequences + kSequences - 1) / kSequences;
-  return launch(conv_edges<T>, blocks > kMost ? kMost : blocks > 0 ? blocks : 1, kEdgeThreads, 0, launch_to, e, rows, from, to, past);
+  const std::int64_t some = blocks > kMost ? kMost : blocks > 0 ? blocks : 1;
+  return launch<conv_edges<T>>(some, kEdgeThreads, 0, launch_to, e, rows, from, to, past);
 }
 
 template <typename T>
@@ -62,7 +63,8 @@ const char* forward(ConvForward<T> w, const DeviceOffsets& offsets, const Launch
   return with_kernel<T>(w, [&](auto n, auto width) {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value, kThreads = kWindowThreads<kWidth>;
     const Tiles tiles = tiles_of<T>(e, N, kThreads, tile);
-    return launch(conv_forward_tiles<T, N, kWidth>, tiles.blocks(), kThreads, ConvShared<T, N, kWidth>::forward(w.in.width), to, w, tiles);
+    const std::size_t shared = ConvShared<T, N, kWidth>::forward(w.in.width);
+    return launch<conv_forward_tiles<T, N, kWidth>>(tiles.blocks(), kThreads, shared, to, w, tiles);
   });
 }
 
@@ -82,7 +84,8 @@ const char* backward(ConvBackward<T> w, const DeviceOffsets& offsets, const Laun
       partial = scratch<A>(to, count * columns);
       if (!partial) return kNoMemory;
       const std::size_t shared = ConvShared<T, N, kWidth>::backward(w.in.width);
-      if (const char* error = launch(conv_backward_tiles<T, N, kWidth>, tiles.blocks(), kThreads, shared, to, w, tiles, partial))
+      if (const char* error = launch<conv_backward_tiles<T, N, kWidth>>(tiles.blocks(), kThreads, shared, to, w, tiles,
+                                                                        partial))
         return error;
     }
     return sum_rows(static_cast<const A*>(partial), count, columns, w.dtaps, split, w.dbias, to);

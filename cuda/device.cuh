@@ -8,6 +8,7 @@
 
 #include "../cpp/core/elements.h"
 #include "launch.h"
+#include "shared_limit.h"
 
 #define RECBLR_DEVICE
 #if defined(__CUDACC__)
@@ -36,28 +37,49 @@
 namespace recblr::cuda {
 
 #if defined(__CUDACC__)
-constexpr std::size_t kSharedUnasked = 48 * 1024;  // bytes that a launch gets without asking the driver first
+// A kernel's limit on shared memory, as SharedLimit wants it.  The device is the current one.
+struct SharedOfKernel {
+  using Status = cudaError_t;
+  const void* kernel;
+  int device;
+  // What the kernel's own variables leave of what a block can have.
+  Status most(int& bytes) const {
+    cudaFuncAttributes of_kernel;
+    if (const Status status = cudaFuncGetAttributes(&of_kernel, kernel)) return status;
+    const Status status = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    bytes -= static_cast<int>(of_kernel.sharedSizeBytes);
+    return status;
+  }
+  Status set(int bytes) const {
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  }
+};
 
 template <typename T>
 struct Same {
   using type = T;
 };
-// Enqueues `blocks` blocks of `threads` threads; null, or the error as text.  The launch's own status is read: the
-// runtime's last error may be another's.
-template <typename... P>
-const char* launch(void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t shared, const Launch& to,
-                   typename Same<P>::type... parameters) {
+// P are the kernel's own, to which arguments are converted.
+template <auto kernel, typename... P>
+const char* launch_as(void (*)(P...), std::int64_t blocks, int threads, std::size_t shared, const Launch& to,
+                      typename Same<P>::type... parameters) {
   if (blocks == 0) return nullptr;
   if (blocks > 0x7fffffff) return "more blocks than a grid holds";
+  static SharedLimit limit;
   const void* function = reinterpret_cast<const void*>(kernel);
-  cudaError_t status = cudaSuccess;
-  if (shared > kSharedUnasked)
-    status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  cudaError_t status = limit.allow(shared, to.device, SharedOfKernel{function, to.device});
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&parameters))...};
+  const dim3 grid(static_cast<unsigned>(blocks)), block(static_cast<unsigned>(threads));
   if (status == cudaSuccess)
-    status = cudaLaunchKernel(function, dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(threads)), pointers, shared,
-                              static_cast<cudaStream_t>(to.stream));
+    status = cudaLaunchKernel(function, grid, block, pointers, shared, static_cast<cudaStream_t>(to.stream));
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+
+// Enqueues `blocks` blocks of `threads` threads; null, or the error as text.  The launch's own status is read: the
+// runtime's last error may be another's.
+template <auto kernel, typename... Q>
+const char* launch(std::int64_t blocks, int threads, std::size_t shared, const Launch& to, const Q&... arguments) {
+  return launch_as<kernel>(kernel, blocks, threads, shared, to, arguments...);
 }
 
 inline int multiprocessors(const Launch& to) {
@@ -65,10 +87,10 @@ inline int multiprocessors(const Launch& to) {
   return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, to.device) == cudaSuccess ? count : 1;
 }
 #else
-template <typename... P, typename... Q>
-const char* launch(void (*kernel)(P...), std::int64_t blocks, int threads, std::size_t shared, const Launch&, Q... parameters) {
+template <auto kernel, typename... Q>
+const char* launch(std::int64_t blocks, int threads, std::size_t shared, const Launch&, const Q&... arguments) {
   if (blocks > 0x7fffffff) return "more blocks than a grid holds";
-  ::cuda_on_host::run(blocks, threads, shared, [&] { kernel(parameters...); });
+  ::cuda_on_host::run(blocks, threads, shared, [&] { kernel(arguments...); });
   return nullptr;
 }
 

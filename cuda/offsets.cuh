@@ -52,7 +52,8 @@ inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, c
   auto* trusted = scratch<std::int64_t>(to, count);
   if (!trusted) return kNoMemory;
   extent.offsets = trusted;
-  return launch(order_offsets<kOffsetThreads>, 1, kOffsetThreads, 0, to, RawOffsets{offsets, count, extent.length}, trusted);
+  const RawOffsets raw{offsets, count, extent.length};
+  return launch<order_offsets<kOffsetThreads>>(1, kOffsetThreads, 0, to, raw, trusted);
 }
 
 // Zeros in the rows that no sequence covers, those before the first one and behind the last.  All threads of the grid

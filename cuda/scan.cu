@@ -25,13 +25,13 @@ template <typename Cell>
 const char* rows(const typename Cell::Work& w, const Launch& to) {
   const Extent& e = w.extent;
   const std::int64_t blocks = (e.sequences * (e.channels / Cell::kChannels) + kRowThreads - 1) / kRowThreads;
-  return launch(scan_rows<Cell>, at_least_for_zeros(blocks, e), kRowThreads, RowRing<Cell>::kBytes, to, w);
+  return launch<scan_rows<Cell>>(at_least_for_zeros(blocks, e), kRowThreads, RowRing<Cell>::kBytes, to, w);
 }
 template <typename Cell>
 const char* warps(const typename Cell::Work& w, const Launch& to) {
   const Extent& e = w.extent;
   const std::int64_t blocks = e.sequences * warp_blocks(e, Cell::kChannels);
-  return launch(scan_warps<Cell>, at_least_for_zeros(blocks, e), kWarpThreads, kWarpBytes<Cell>, to, w);
+  return launch<scan_warps<Cell>>(at_least_for_zeros(blocks, e), kWarpThreads, kWarpBytes<Cell>, to, w);
 }
 
 // Complex numbers, which recommenders have no use for, are scanned by rows alone: half of all kernels otherwise.

@@ -87,8 +87,8 @@ const char* launch_carry(const Carry<A>& w, const Launch& to) {
   constexpr int kPack = static_cast<int>(16 / sizeof(A));
   const auto blocks = [&](std::int64_t n) { return (w.cut.sequences * (w.channels / n) + kCarryThreads - 1) / kCarryThreads; };
   if (w.channels % kPack == 0)
-    return launch(carry_states<A, kPack>, blocks(kPack), kCarryThreads, CarryRing<A, kPack>::kBytes, to, w);
-  return launch(carry_states<A, 1>, blocks(1), kCarryThreads, CarryRing<A, 1>::kBytes, to, w);
+    return launch<carry_states<A, kPack>>(blocks(kPack), kCarryThreads, CarryRing<A, kPack>::kBytes, to, w);
+  return launch<carry_states<A, 1>>(blocks(1), kCarryThreads, CarryRing<A, 1>::kBytes, to, w);
 }
 
 // `steps`: a segment's.  There is at least one sequence.
@@ -108,16 +108,17 @@ const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& 
   auto* parts = reinterpret_cast<Segment*>(all);
   A *product = array(0), *from_zero = array(1), *incoming = array(2);
 
-  if (const char* error = launch(cut_sequences<kCutThreads>, (places + kCutThreads - 1) / kCutThreads, kCutThreads, 0, to, cut, parts))
-    return error;
+  const std::int64_t cutters = (places + kCutThreads - 1) / kCutThreads;
+  if (const char* error = launch<cut_sequences<kCutThreads>>(cutters, kCutThreads, 0, to, cut, parts)) return error;
   e.segments = parts, e.segment_count = places;
   const std::int64_t blocks = (places * (e.channels / Cell::kChannels) + kRowThreads - 1) / kRowThreads;
-  if (const char* error = launch(scan_summaries<Cell>, blocks, kRowThreads, SummaryRing<Cell>::kBytes, to, w, product, from_zero))
+  if (const char* error = launch<scan_summaries<Cell>>(blocks, kRowThreads, SummaryRing<Cell>::kBytes, to, w, product,
+                                                       from_zero))
     return error;
   const Carry<A> carry{cut, e.channels, Cell::kAgainst, Cell::starts(w), product, from_zero, incoming};
   if (const char* error = launch_carry(carry, to)) return error;
   Cell::starts(w) = View<const A>{incoming, e.channels, 0, 1};
-  return launch(scan_rows<Cell>, blocks, kRowThreads, RowRing<Cell>::kBytes, to, w);
+  return launch<scan_rows<Cell>>(blocks, kRowThreads, RowRing<Cell>::kBytes, to, w);
 }
 
 }  // namespace recblr::cuda

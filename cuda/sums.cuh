@@ -27,11 +27,13 @@ template <typename From, typename To>
 const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, To* sums, std::int64_t split, To* rest, const Launch& to) {
   const std::int64_t groups = count > kSumRows ? (count + kSumRows - 1) / kSumRows : 1;
   const std::int64_t blocks = (groups * width + kSumThreads - 1) / kSumThreads;
-  if (groups == 1) return launch(add_rows<From, To>, blocks, kSumThreads, 0, to, parts, count, width, groups, sums, split, rest);
+  if (groups == 1)
+    return launch<add_rows<From, To>>(blocks, kSumThreads, 0, to, parts, count, width, groups, sums, split, rest);
   auto* next = scratch<double>(to, groups * width);
   if (!next) return kNoMemory;
   double* const none = nullptr;
-  if (const char* error = launch(add_rows<From, double>, blocks, kSumThreads, 0, to, parts, count, width, groups, next, width, none))
+  if (const char* error = launch<add_rows<From, double>>(blocks, kSumThreads, 0, to, parts, count, width, groups, next,
+                                                         width, none))
     return error;
   return sum_rows(static_cast<const double*>(next), groups, width, sums, split, rest, to);
 }
