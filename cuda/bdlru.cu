@@ -129,8 +129,8 @@ const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const 
   const auto summarise = [&](auto, auto width) {
     constexpr int N = decltype(width)::value;
     constexpr std::size_t kBytes = SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads;
-    return launch<bdlru_split_summary<backward, T, N>>(e.segment_count * channel_blocks(e, N), kSplitThreads, kBytes, to,
-                                                       in, dy, product, from_zero);
+    const std::int64_t blocks = e.segment_count * channel_blocks(e, N);
+    return launch<bdlru_split_summary<backward, T, N>>(blocks, kSplitThreads, kBytes, to, in, dy, product, from_zero);
   };
   if (const char* error = with_channels<T>(e, to, summarise, in.x, in.gates, in.z, dy)) return error;
   const std::int64_t blocks = (e.sequences * e.channels + kSplitThreads - 1) / kSplitThreads;

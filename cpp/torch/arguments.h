@@ -136,7 +136,7 @@ inline Tensor zero_row(const Sequences& s, const Tensor& like) {
   return row;
 }
 
-// True where the elements fill memory without gap or overlap; ops/layout.py says the same for fakes.
+// True where the elements fill memory without gap or overlap; ops/common/layout.py says the same for fakes.
 inline bool is_dense(const Tensor& t) {
   bool used[3] = {false, false, false};
   std::int64_t expected = 1;

@@ -1,5 +1,5 @@
 // torch.ops.recblr._bdlru and its derivative for any device (see scan_operators.h).  What the public operator refuses is
-// refused in Python, before (src/recblr/ops/fused.py); here, whatever would read beyond memory.
+// refused in Python, before (src/recblr/ops/bdlru.py); here, whatever would read beyond memory.
 //
 // Device runs forward(BdlruForward<T>) and backward(BdlruBackward<T>, ddecay), whose ddecay is its own to sum up.
 #pragma once
@@ -14,7 +14,8 @@ struct BdlruArguments {
   Sequences s;
   std::int64_t rows;
 
-  // From the stack: x, gates, decay, z, initial, offsets, scale.
+  // From the stack: x, gates, decay, z, initial, offsets, scale.  What else an operator is handed is taken before: this
+  // may refuse, and nobody would free it.
   BdlruArguments(const char* op, StableIValue* stack)
       : op(op), x(Tensor::required(stack[0])), gates(Tensor::required(stack[1])), decay(Tensor::required(stack[2])),
         z(Tensor::optional(stack[3])), initial(Tensor::optional(stack[4])), offsets(Tensor::optional(stack[5])),
@@ -85,8 +86,8 @@ template <typename Device>
 void bdlru_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Tensor grad = Tensor::optional(stack[0]);
   const Tensor grad_final = Tensor::optional(stack[1]);
-  const BdlruArguments in("_bdlru_backward", stack + 2);
   const Tensor states = Tensor::required(stack[9]);
+  const BdlruArguments in("_bdlru_backward", stack + 2);
   const std::int32_t dtype = in.x.dtype(), wide = accumulation_dtype(dtype);
   if (grad) check_same(in.op, "grad", grad, "x", in.x);
   check_state(in.op, "grad_final", grad_final, in.s, dtype);

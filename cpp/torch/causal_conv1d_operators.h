@@ -21,7 +21,7 @@ struct ConvArguments {
   std::int64_t width;
   std::vector<std::int64_t> past_shape;
 
-  // From the stack: x, weight, bias, initial, offsets, silu.
+  // From the stack: x, weight, bias, initial, offsets, silu.  Other tensors are taken before (see BdlruArguments).
   ConvArguments(const char* op, StableIValue* stack)
       : op(op), x(Tensor::required(stack[0])), weight(Tensor::required(stack[1])), bias(Tensor::optional(stack[2])),
         initial(Tensor::optional(stack[3])), offsets(Tensor::optional(stack[4])), silu(unbox<bool>(stack[5])) {

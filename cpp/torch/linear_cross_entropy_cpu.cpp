@@ -212,7 +212,11 @@ Histories read_histories(const std::string& op, const Tensor& items, const Tenso
 //   Tensor? offsets=None, Tensor? rows=None) -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)
 void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string op = "linear_cross_entropy";
-  const Tensor hidden = Tensor::required(stack[0]), weight = Tensor::required(stack[1]), targets = Tensor::required(stack[2]);
+  // All before the first refusal, which would leave those that nobody has taken.
+  const Tensor hidden = Tensor::required(stack[0]), weight = Tensor::required(stack[1]);
+  const Tensor targets = Tensor::required(stack[2]);
+  const Tensor bias = Tensor::optional(stack[4]), items = Tensor::optional(stack[5]);
+  const Tensor offsets = Tensor::optional(stack[6]), of_rows = Tensor::optional(stack[7]);
   const bool gradients = unbox<bool>(stack[3]);
   if (hidden.dim() != 2 || weight.dim() != 2 || hidden.size(1) != weight.size(1))
     refuse(op + ": hidden must be (N, D) and weight (V, D), but have shapes " + shape(hidden) + " and " + shape(weight));
@@ -229,8 +233,6 @@ void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
     if (target < 0 || target >= catalogue)
       refuse(op + ": targets must lie in 0.." + std::to_string(catalogue - 1) + ", but one is " + std::to_string(target));
 
-  const Tensor bias = Tensor::optional(stack[4]), items = Tensor::optional(stack[5]), offsets = Tensor::optional(stack[6]),
-               of_rows = Tensor::optional(stack[7]);
   Histories histories;
   if (bias) {
     if (bias.dim() != 0 || bias.dtype() != hidden.dtype())

@@ -1,5 +1,5 @@
 // torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's stable
-// C ABI.  Python has defined the schemas (src/recblr/ops/schemas.py); a device's file only registers implementations.
+// C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers implementations.
 //
 // Device is made from (op, b, offsets), gives an Extent, and runs ScanForward<T> and ScanBackward<T>.
 #pragma once

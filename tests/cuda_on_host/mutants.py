@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 
 WARPS, SPLIT, SEGMENTS, ROWS = "scan_warps.cuh", "scan_split.cuh", "segments.cuh", "scan_rows.cuh"
 CELLS, OFFSETS, MEMORY, LIMITS = "scan_cells.cuh", "offsets.cuh", "memory.cuh", "scan_limits"
-LIMIT = "shared_limit.h"
+LIMIT, APART = "shared_limit.h", "f(Number<2>(), Number<1>())"
 CONV, OF_CONV, BDLRU = "causal_conv1d.cuh", "causal_conv1d", "bdlru"
 OVER = "step_over(product[k], carry[k], from_zero[k])"
 OVER_ALL = "multiply_add(product[k], carry[k], from_zero[k])"
@@ -69,8 +69,7 @@ MUTANTS = [
     Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
     Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
     Mutant("nothing asked for", "launch.h", "count > 0 ? count : 1", "count", BDLRU),
-    Mutant("rows by addresses", "bdlru.cu", "f(Number<2>(), Number<1>())", "f(Number<1>(), Number<1>())",
-           BDLRU),
+    Mutant("rows by addresses", "bdlru.cu", APART, APART.replace("2", "1"), BDLRU),
     Mutant("a pair that is not aligned", "bdlru.cu", "(packs_fit(e, views, 2) && ...)", "true", BDLRU),
     Mutant("a limit that follows sizes", LIMIT, "driver.set(most)", "driver.set(int(bytes))", "shared_limit"),
     Mutant("one device's limit for all", LIMIT, "std::uint64_t{1} << device", "1", "shared_limit"),
