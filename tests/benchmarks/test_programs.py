@@ -30,28 +30,23 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+# One test for all: they are measured by one command, and several processes of tests would each call it.
+def test_every_benchmark_leaves_its_figures_and_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    folder = tmp_path_factory.mktemp("benchmarks")
-    ended = run("--quick", "--out", folder)
+    ended = run("--quick", "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    return folder
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_benchmark_leaves_its_figures_and_a_picture(name: str, out: Path) -> None:
-    document = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-    assert document["claim"].startswith("Claim: ")
-    assert document["results"]
-    for result in document["results"]:
-        assert result["figures"]
-        for figure in result["figures"]:
-            assert (figure["value"] is None) == bool(figure["note"])
-            if figure["value"]:
-                assert figure["ours"] in result["took"]
-                assert figure["beside"] in result["took"]
-    assert "</svg>" in (out / f"{name}.svg").read_text(encoding="utf-8")
+    for name in NAMES:
+        document = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        assert document["claim"].startswith("Claim: "), name
+        assert document["results"], name
+        for result in document["results"]:
+            assert result["figures"], name
+            for figure in result["figures"]:
+                assert (figure["value"] is None) == bool(figure["note"]), name
+                if figure["value"]:
+                    assert figure["ours"] in result["took"], name
+                    assert figure["beside"] in result["took"], name
+        assert "</svg>" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8"), name
 
 
 def test_data_that_are_not_there_are_refused_before_anything_runs(tmp_path: Path) -> None:
