@@ -260,6 +260,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
 
 
 def test_pytorchs_switch_for_weights_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)  # torch refuses the two together
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     path = save(tmp_path / "RecBLR.pth", released_model())
     with pytest.raises(InputError, match=r"TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, .* unset it"):
