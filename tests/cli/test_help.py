@@ -14,6 +14,7 @@ import pytest
 from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
+from recblr import __version__
 from recblr.cli.commands import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
@@ -27,6 +28,11 @@ def examples(command: str) -> list[str]:
 
 def test_the_commands_are_those_that_are_documented() -> None:
     assert set(COMMANDS) == {"train", "evaluate", "recommend", "reproduce", "download", "synth", "doctor"}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    seen = recblr("--version")
+    assert (seen.code, seen.out) == (0, f"recblr {__version__}\n")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from recblr import __version__
 from recblr.config.run import DEVICE_WORDS
 
 ORDER = (
@@ -39,6 +40,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Sequential recommendation with behavior-dependent linear recurrent units (RecBLR).",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"recblr {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+]
+
+
+@app.callback()
+def _before_any_command(version: Version = False) -> None:
+    """Options that are no command's."""
+
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `recblr train` wrote.")]
 Device = Annotated[str, typer.Option(metavar="WORD", help=DEVICE_WORDS)]
