@@ -108,6 +108,14 @@ def test_a_maximal_length_keeps_the_last_pairs_of_each_history(
     assert batches.num_targets == len(expected)
 
 
+@pytest.mark.parametrize("max_length", [None, 4])
+def test_batches_of_what_is_not_cut_carry_it_once(max_length: int | None) -> None:
+    histories = numbered([5, 1, 0, 3])
+    whole = packed_batches(histories, tokens=9, seed=0, epoch=0, max_length=max_length)
+    prefixes = prefix_batches(histories, sequences=9, seed=0, epoch=0, max_length=max_length)
+    assert [batch.whole for batch in (*whole, *prefixes)] == [None, None]
+
+
 def prefixes(batch: Batch) -> list[tuple[int, ...]]:
     """The events of each sequence, and behind them its target."""
     assert batch.rows is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from training.tiny_runs import tiny_config, tiny_dataset
 
 from recblr.data import Batch, leave_one_out
+from recblr.data.batches import Whole
 from recblr.nn import RecBLR
 from recblr.serving.scorer import model_scorer
 from recblr.training import TrainingConfig, learner
@@ -24,6 +26,7 @@ from recblr.training.objective import objective
 META = torch.device("meta")
 HISTORIES = Batch(np.array([1, 2, 3, 5, 7]), np.array([2, 3, 4, 7, 9]), np.array([0, 3, 5]))
 PREFIXES = Batch(np.array([1, 1, 2]), np.array([2, 3]), np.array([0, 1, 3]), np.array([0, 2]))
+CUT = replace(PREFIXES, whole=Whole(pack([[1], [5, 1, 2]]), np.array([0, 3])))
 COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 
 
@@ -54,15 +57,16 @@ def test_the_guard_refuses_a_mixture() -> None:
     ],
     ids=lambda config: f"{config.loss} {config.precision}",
 )
-@pytest.mark.parametrize("batch", [HISTORIES, PREFIXES], ids=["histories", "prefixes"])
+@pytest.mark.parametrize("batch", [HISTORIES, PREFIXES, CUT], ids=["histories", "prefixes", "cut"])
+@pytest.mark.parametrize("bias", [None, -1.0], ids=["plain", "with a bias"])
 def test_a_loss_and_its_gradients(
-    monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, batch: Batch
+    monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, batch: Batch, bias: float | None
 ) -> None:
     monkeypatch.setattr(learner, "generators", lambda _: [torch.default_generator])
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # of which meta has none
     dataset = tiny_dataset()
     items = dataset.num_items
-    ours = Learner(items, config, objective(config, leave_one_out(dataset).train, items, META), META)
+    ours = Learner(items, config, objective(config, leave_one_out(dataset).train, items, META), META, bias)
     with OneDevice():
         ours._loss(batch).backward()
     for parameter in ours.model.parameters():

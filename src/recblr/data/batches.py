@@ -16,6 +16,18 @@ from recblr.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
+class Whole:
+    """The histories of a batch whose inputs are the newest events only: what its users had by then is more.
+
+    histories: the S histories up to and with their last input.
+    rows: (M,) int64, the event of them that each target came right after.
+    """
+
+    histories: Packed
+    rows: Int64Array
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """S packed histories to train on.
 
@@ -23,12 +35,14 @@ class Batch:
     targets: (M,) int64, the item that came right after each of the inputs that `rows` names.
     offsets: (S+1,) int64, history s is ``inputs[offsets[s]:offsets[s + 1]]``.
     rows: (M,) int64, which inputs have a target; None where all have, so that M is N.
+    whole: the histories that inputs were cut from; None where none was cut, and inputs are all there is.
     """
 
     inputs: Int64Array
     targets: Int64Array
     offsets: Int64Array
     rows: Int64Array | None = None
+    whole: Whole | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +52,7 @@ class PackedBatches:
     _histories: Packed
     _order: Int64Array
     _cuts: Int64Array
+    _max_length: int | None
 
     def __len__(self) -> int:
         return self._cuts.size - 1
@@ -45,13 +60,20 @@ class PackedBatches:
     @property
     def num_targets(self) -> int:
         """The number of (input, target) pairs in the whole epoch."""
-        return int((self._histories.lengths[self._order] - 1).sum())
+        return int(_num_pairs(self._histories.lengths[self._order], self._max_length).sum())
 
     def __iter__(self) -> Iterator[Batch]:
         for start, end in pairwise(self._cuts):
             chosen = self._histories.select(self._order[start:end])
-            inputs = chosen.trimmed(last=1)
-            yield Batch(inputs.items, chosen.trimmed(first=1).items, inputs.offsets)
+            lengths = _num_pairs(chosen.lengths, self._max_length)
+            first = chosen.offsets[1:] - lengths  # the first target of each
+            inputs, targets = chosen.pieces(first - 1, lengths), chosen.pieces(first, lengths)
+            whole = None
+            if inputs.items.size < chosen.items.size - len(chosen):
+                past = chosen.trimmed(last=1)
+                shift = np.repeat(past.offsets[1:] - inputs.offsets[1:], lengths)
+                whole = Whole(past, shift + np.arange(inputs.items.size))
+            yield Batch(inputs.items, targets.items, inputs.offsets, whole=whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +97,17 @@ class PrefixBatches:
         offsets = self._histories.offsets
         for start in range(0, self.num_targets, self._sequences):
             targets = self._targets[start : start + self._sequences]
-            lengths = targets - offsets[np.searchsorted(offsets, targets, side="right") - 1]
+            starts = offsets[np.searchsorted(offsets, targets, side="right") - 1]
+            past = prefixes = self._histories.pieces(starts, targets - starts)
             if self._max_length is not None:
-                lengths = np.minimum(lengths, self._max_length)
-            prefixes = self._histories.pieces(targets - lengths, lengths)
+                prefixes = past.latest(self._max_length)
+            cut = prefixes.items.size < past.items.size
             yield Batch(
-                prefixes.items, self._histories.items[targets], prefixes.offsets, prefixes.offsets[1:] - 1
+                prefixes.items,
+                self._histories.items[targets],
+                prefixes.offsets,
+                prefixes.offsets[1:] - 1,
+                Whole(past, past.offsets[1:] - 1) if cut else None,
             )
 
 
@@ -91,7 +118,7 @@ def packed_batches(
 
     Histories are shuffled and packed whole until the next one would bring a batch above `tokens` inputs;
     a history that is longer on its own is a batch of its own. Those with fewer than 2 events give nothing.
-    With `max_length`, only the last so many pairs of each history count.
+    With `max_length`, only the last so many pairs of each history count; a batch says what was cut.
 
     Raises InputError where tokens or max_length < 1, or seed or epoch is negative.
     """
@@ -99,10 +126,10 @@ def packed_batches(
     _check_order(seed, epoch)
     if max_length is not None:
         _check_length(max_length)
-        histories = histories.latest(max_length + 1)
     usable = np.flatnonzero(histories.lengths >= 2)
     order = np.random.default_rng([seed, epoch]).permutation(usable)
-    return PackedBatches(histories, order, _cuts(histories.lengths[order] - 1, tokens))
+    cuts = _cuts(_num_pairs(histories.lengths[order], max_length), tokens)
+    return PackedBatches(histories, order, cuts, max_length)
 
 
 def prefix_batches(
@@ -113,7 +140,7 @@ def prefix_batches(
     Each is a sequence of its own. So RecBole, and the authors' released code through it, makes training
     samples of histories: n events give n - 1 prefixes. It costs about the mean length times what
     :func:`packed_batches` costs for the same targets. A batch has `sequences` prefixes, the last one the
-    rest; of each, with `max_length`, the newest so many events.
+    rest; of each, with `max_length`, the newest so many events, and what was cut beside them.
 
     Raises InputError where sequences or max_length < 1, or seed or epoch is negative.
     """
@@ -140,6 +167,11 @@ def in_chunks(histories: Packed, tokens: int) -> Iterator[tuple[Int64Array, Pack
     cuts = _cuts(np.maximum(histories.lengths[order], 1), tokens)
     for start, end in pairwise(cuts):
         yield order[start:end], histories.select(order[start:end])
+
+
+def _num_pairs(lengths: Int64Array, max_length: int | None) -> Int64Array:
+    """How many (input, target) pairs histories of 1 event or more give, the newest where not all count."""
+    return lengths - 1 if max_length is None else np.minimum(lengths - 1, max_length)
 
 
 def _cuts(sizes: Int64Array, budget: int) -> Int64Array:

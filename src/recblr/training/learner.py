@@ -84,17 +84,23 @@ class Learner:
         return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
+        bias, whole = self.model.repeat_bias, batch.whole
         named = [] if batch.rows is None else [batch.rows]
-        items, offsets, targets, *named_rows = tensors_on(
-            self.device, batch.inputs, batch.offsets, batch.targets, *named
+        # What a user has does not depend on how much of it the model sees, here as in serving/scorer.py.
+        had = []
+        if bias is not None and whole is not None:
+            had = [whole.histories.items, whole.histories.offsets, whole.rows]
+        items, offsets, targets, *others = tensors_on(
+            self.device, batch.inputs, batch.offsets, batch.targets, *named, *had
         )
-        rows = named_rows[0] if named_rows else None
+        rows = others[0] if named else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
             hidden = self.model(items, offsets=offsets)
         if rows is not None:
             hidden = hidden[rows]
-        bias = self.model.repeat_bias
-        repeats = None if bias is None else Repeats(bias, items, offsets, rows)
+        repeats = None
+        if bias is not None:
+            repeats = Repeats(bias, *others[-3:]) if had else Repeats(bias, items, offsets, rows)
         # In float32 whatever the precision: the loss is a small difference of large sums.
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
 
