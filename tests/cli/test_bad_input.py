@@ -293,6 +293,42 @@ def test_bad_input_is_one_sentence_and_changes_nothing(name: str, tmp_path: Path
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("damage", "problem", "remedy"),
+    [
+        (
+            lambda run: (run / "config.toml").unlink(),
+            "there is no config file mine; not yours: old/config.toml",
+            RESTORE,
+        ),
+        (
+            stale_option,
+            "mine; not yours: old/config.toml: d-model in [model] must be a whole number",
+            RESTORE,
+        ),
+        (
+            lambda run: (run / "dataset" / "catalogue.parquet").unlink(),
+            "mine; not yours: old/dataset holds no whole dataset (catalogue.parquet is missing)",
+            RESTORE.replace("it", "the folder"),
+        ),
+        (
+            cut("dataset/histories.parquet", 0.7),
+            "the dataset saved in mine; not yours: old/dataset is damaged",
+            RESTORE.replace("it", "the folder"),
+        ),
+    ],
+    ids=["config lost", "config with a wrong value", "dataset without a file", "dataset cut short"],
+)
+def test_a_path_of_any_punctuation_is_told_whole(
+    damage: Callable[[Path], object], problem: str, remedy: str, tmp_path: Path, finished: Path
+) -> None:
+    damage(Path(shutil.copytree(finished, tmp_path / "mine; not yours: old")))
+    with at(tmp_path):
+        seen = recblr("evaluate", "mine; not yours: old")
+    assert_one_sentence(seen, (f"recblr: {problem}", f"; {remedy}\n"))
+    assert "read the data file again" not in seen.err
+
+
 USAGE = {
     "epochs in words": "train log.csv --out run --epochs many",
     "learning rate in words": "train log.csv --out run --learning-rate fast",

@@ -172,3 +172,30 @@ def test_the_classes_are_frozen() -> None:
     for config in (DataConfig(), TrainingConfig()):
         with pytest.raises(AttributeError):
             setattr(config, fields(config)[0].name, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "remedy"),
+    [
+        (None, "there is no config file {}", "check the path"),
+        ("epochs = 3", "{}: epochs stands outside of its table", "put it under [optimisation]"),
+        ("[modle]", "{}: there is no table [modle]", "do you mean model?"),
+        ("[model]\nepochs = 3", "{}: epochs is no key of [model]", "put it under [optimisation]"),
+        ("[model]\nd-modle = 3", "{}: there is no d-modle in [model]", "do you mean d-model?"),
+        (
+            '[loss]\nloss = "gbc; e"',
+            "{}: --loss must be one of " + ", ".join(OPTIONS["loss"].choices) + ", but is 'gbc; e'",
+            "do you mean gbce?",
+        ),
+        ("[optimisation]\nepochs = 0", "{}: --epochs must be at least 1, but is 0", ""),
+    ],
+)
+def test_the_problem_and_the_remedy_are_apart_in_a_path_of_any_punctuation(
+    tmp_path: Path, content: str | None, problem: str, remedy: str
+) -> None:
+    folder = tmp_path / "mine; not yours: old"
+    folder.mkdir()
+    path = folder / "c.toml" if content is None else write(folder, content)
+    with pytest.raises(InputError) as raised:
+        read_config(path)
+    assert (raised.value.problem, raised.value.remedy) == (problem.format(path), remedy)

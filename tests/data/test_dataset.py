@@ -147,7 +147,7 @@ def test_a_truncated_file_is_damaged(tmp_path: Path, name: str, keep: float) -> 
     make([[0, 1]]).save(tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(InputError, match="is damaged: read the data file again"):
+    with pytest.raises(InputError, match="is damaged; read the data file again"):
         Dataset.load(tmp_path)
 
 
@@ -229,3 +229,29 @@ def test_times_that_do_not_fit_are_refused(times: Numbers, says: str) -> None:
 
 def test_times_may_fall_from_one_history_to_the_next() -> None:
     assert make([[0, 1], [], [2], [0]], times=[5, 6, 1, 0]).times is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("catalogue.parquet", None, "{} holds no whole dataset (catalogue.parquet is missing)"),
+        ("catalogue.parquet", "x", "the dataset saved in {} is damaged"),
+        (
+            "dataset.json",
+            '{"version": 9, "name": "a", "fingerprint": "b"}',
+            "{}/dataset.json has version 9 and this program reads versions up to 2",
+        ),
+    ],
+)
+def test_the_problem_and_the_remedy_are_apart_in_a_path_of_any_punctuation(
+    tmp_path: Path, file: str, content: str | None, problem: str
+) -> None:
+    folder = tmp_path / "mine; not yours: old"
+    make([[0, 1]]).save(folder)
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_text(content)
+    with pytest.raises(InputError) as raised:
+        Dataset.load(folder)
+    assert (raised.value.problem, raised.value.remedy) == (problem.format(folder), "read the data file again")

@@ -63,7 +63,7 @@ def test_a_run_that_stops_is_drawn_but_one_that_fails_is_not(
         run = Run(tmp_path / error.__name__)
         with Curves(run) as listener:
             train(tiny_dataset(), run, tiny_config(epochs=1), listener=listener)
-            raise error
+            raise error("ends here")
 
     counts = drawings(monkeypatch)
     for error in (TrainingStopped, KeyboardInterrupt, InputError):

@@ -38,29 +38,29 @@ def read_config(path: Path) -> dict[str, Any]:
         # A byte order mark is what some editors put before any text.
         tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"there is no config file {path}; check the path") from None
+        raise InputError(f"there is no config file {path}", "check the path") from None
     except OSError as error:
-        raise InputError(f"cannot read the config file {path}: {error.strerror}; give another") from None
+        raise InputError(f"cannot read the config file {path}: {error.strerror}", "give another") from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is no TOML: {_lower(str(error))}; mend it there") from None
+        raise InputError(f"{path} is no TOML: {_lower(str(error))}", "mend it there") from None
     except (ValueError, RecursionError):  # no UTF-8, a number of too many digits, brackets without end
-        raise InputError(f"{path} is no TOML; give a file like the config.toml in a run's folder") from None
+        raise InputError(f"{path} is no TOML", "give a file like the config.toml in a run's folder") from None
     values = {}
     for table, entries in tables.items():
         if table not in TABLES:
-            raise InputError(_unknown_table(path, table))
+            raise _unknown_table(path, table)
         if not isinstance(entries, dict):
             raise InputError(f"{path}: {table} is a table: write [{table}], and its keys on the lines below")
         for key, value in entries.items():
             option = OPTIONS.get(key)
             if option is None or option.table != table:
-                raise InputError(_unknown_key(path, table, key))
+                raise _unknown_key(path, table, key)
             values[key] = _typed(path, option, value)
     try:
         TrainingConfig.from_options(values)
         DataConfig.from_options(values)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error.problem}", error.remedy) from None
     return values
 
 
@@ -79,7 +79,7 @@ def write_config(path: Path, values: dict[str, Any]) -> None:
         text = "".join(lines).encode()
     except UnicodeEncodeError:
         raise InputError(
-            "a path or column name is no text, so no config file can hold it; rename it"
+            "a path or column name is no text, so no config file can hold it", "rename it"
         ) from None
     with atomic_path(path) as draft:
         draft.write_bytes(text)
@@ -99,20 +99,23 @@ def _typed(path: Path, option: Option, value: Any) -> Any:
     return value
 
 
-def _unknown_table(path: Path, name: str) -> str:
+def _unknown_table(path: Path, name: str) -> InputError:
     if name in OPTIONS:
-        return f"{path}: {name} stands outside of its table; put it under [{OPTIONS[name].table}]"
-    return f"{path}: there is no table [{name}]; {_nearest(name, TABLES, 'the tables are')}"
+        return InputError(
+            f"{path}: {name} stands outside of its table", f"put it under [{OPTIONS[name].table}]"
+        )
+    return InputError(f"{path}: there is no table [{name}]", _nearest(name, TABLES, "the tables are"))
 
 
-def _unknown_key(path: Path, table: str, key: str) -> str:
+def _unknown_key(path: Path, table: str, key: str) -> InputError:
     if key in OPTIONS:
-        return f"{path}: {key} is no key of [{table}]; put it under [{OPTIONS[key].table}]"
+        return InputError(f"{path}: {key} is no key of [{table}]", f"put it under [{OPTIONS[key].table}]")
     here = [known for known, option in OPTIONS.items() if option.table == table]
     near = difflib.get_close_matches(key, here, n=1) or difflib.get_close_matches(key, OPTIONS, n=1)
     if near and near[0] not in here:
-        return f"{path}: there is no {key}; do you mean {near[0]}, under [{OPTIONS[near[0]].table}]?"
-    return f"{path}: there is no {key} in [{table}]; {_nearest(key, here, 'its keys are')}"
+        remedy = f"do you mean {near[0]}, under [{OPTIONS[near[0]].table}]?"
+        return InputError(f"{path}: there is no {key}", remedy)
+    return InputError(f"{path}: there is no {key} in [{table}]", _nearest(key, here, "its keys are"))
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...], otherwise: str) -> str:

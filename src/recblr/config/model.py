@@ -217,7 +217,7 @@ def model_from_options(values: dict[str, Any]) -> ModelConfig:
     own = {entry.key for entry in options(config)}
     for key, entry in MODEL_OPTIONS.items():
         if key not in own and values.get(key, entry.default) != entry.default:
-            raise InputError(f"--{key} is no option of --model {name}; leave it out")
+            raise InputError(f"--{key} is no option of --model {name}", "leave it out")
     try:
         return from_values(config, values)
     except ValueError as error:

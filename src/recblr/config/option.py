@@ -85,8 +85,8 @@ def check_choice(option: Option, value: Any) -> None:
     if option.choices and value not in option.choices:
         near = difflib.get_close_matches(str(value), option.choices, n=1)
         raise InputError(
-            f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}"
-            + (f"; do you mean {near[0]}?" if near else "")
+            f"--{option.key} must be one of {', '.join(option.choices)}, but is {value!r}",
+            f"do you mean {near[0]}?" if near else "",
         )
 
 

@@ -123,8 +123,8 @@ class TrainingConfig:
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
         if self.loss == "gbce" and self.proposal != "uniform":
             raise InputError(
-                "--loss gbce is calibrated for uniform negatives, not by popularity; "
-                "leave --negatives-from out, or choose another loss"
+                "--loss gbce is calibrated for uniform negatives, not by popularity",
+                "leave --negatives-from out, or choose another loss",
             )
 
     def settled(self, events: int) -> Self:

@@ -48,7 +48,7 @@ def write(directory: Path, parts: Parts) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {directory}: {error.strerror}; choose another") from None
+        raise InputError(f"cannot make the folder {directory}: {error.strerror}", "choose another") from None
     users = pl.DataFrame({"user": pl.Series(parts.user_ids, dtype=pl.String)})
     users = users.with_columns(items=_as_lists(parts.histories.items, parts.histories))
     if parts.times is not None:
@@ -67,7 +67,7 @@ def read(directory: Path) -> Parts:
     for name in (_ABOUT, _HISTORIES, _CATALOGUE):
         if not (directory / name).is_file():
             raise InputError(
-                f"{directory} holds no whole dataset ({name} is missing): read the data file again"
+                f"{directory} holds no whole dataset ({name} is missing)", "read the data file again"
             )
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
@@ -76,8 +76,8 @@ def read(directory: Path) -> Parts:
         raise damaged(directory) from None
     if version not in (1, _VERSION):
         raise InputError(
-            f"{directory / _ABOUT} has version {version!r} and this program reads versions up to {_VERSION}: "
-            "read the data file again"
+            f"{directory / _ABOUT} has version {version!r} and this program reads versions up to {_VERSION}",
+            "read the data file again",
         )
     try:
         users = pl.read_parquet(directory / _HISTORIES, glob=False)
@@ -96,7 +96,7 @@ def read(directory: Path) -> Parts:
 
 def damaged(directory: Path) -> InputError:
     """The error for files that are there and do not hold one whole dataset."""
-    return InputError(f"the dataset saved in {directory} is damaged: read the data file again")
+    return InputError(f"the dataset saved in {directory} is damaged", "read the data file again")
 
 
 def _as_parquet(table: pl.DataFrame) -> bytes:

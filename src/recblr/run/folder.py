@@ -176,9 +176,8 @@ class Run:
         try:
             return read_config(self.config_file)
         except InputError as error:
-            # What follows is for somebody who writes a file of their own.
-            reason, _, _ = str(error).partition("; ")
-            raise InputError(f"{reason}; {_REMEDY}") from None
+            # Its own remedy is for somebody who writes a file of their own.
+            raise InputError(error.problem, _REMEDY) from None
 
     def config(self) -> TrainingConfig:
         """How the run trains."""
@@ -219,9 +218,9 @@ class Run:
         try:
             dataset = Dataset.load(self.dataset_folder)
         except InputError as error:
-            reason = str(error).rpartition(": ")[0]  # the rest is what a reader of data files may do about it
+            # Its own remedy is for a reader of data files.
             raise InputError(
-                f"{reason}; restore the folder from a copy, or train again into another --out"
+                error.problem, "restore the folder from a copy, or train again into another --out"
             ) from None
         if dataset.fingerprint != fingerprint:
             raise InputError(

@@ -1,0 +1,56 @@
+"""A mistake's sentence and its two parts, whatever punctuation a path brings into them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from recblr.config.file import read_config
+from recblr.errors import InputError, naming_flag
+
+TWO_PARTS = InputError("a; b.csv: c is damaged", "fetch it again; or leave it out")
+
+
+def parts(error: InputError) -> tuple[str, str, str]:
+    return error.problem, error.remedy, str(error)
+
+
+def test_the_sentence_is_the_problem_and_the_remedy() -> None:
+    assert str(InputError("a is damaged", "fetch it again")) == "a is damaged; fetch it again"
+
+
+def test_a_whole_sentence_is_the_problem() -> None:
+    assert parts(InputError("a is damaged; fetch it")) == (
+        "a is damaged; fetch it",
+        "",
+        "a is damaged; fetch it",
+    )
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+@pytest.mark.parametrize("error", [TWO_PARTS, InputError("a is damaged; fetch it")], ids=["two", "one"])
+def test_copies_and_pickles_keep_the_parts(
+    error: InputError, again: Callable[[InputError], InputError]
+) -> None:
+    assert type(again(error)) is InputError
+    assert parts(again(error)) == parts(error)
+
+
+def test_it_arrives_from_another_process(tmp_path: Path) -> None:
+    file = tmp_path / "mine; not yours.toml"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        error = pool.submit(read_config, file).exception()
+    assert isinstance(error, InputError)
+    assert parts(error)[:2] == (f"there is no config file {file}", "check the path")
+
+
+def test_naming_the_flag_keeps_the_remedy() -> None:
+    named = naming_flag(InputError("d_model must be 1; 2: or 3", "choose one"))
+    assert parts(named)[:2] == ("--d-model must be 1; 2: or 3", "choose one")
+    assert parts(naming_flag(ValueError("d_model must be 1; 2")))[:2] == ("--d-model must be 1; 2", "")
