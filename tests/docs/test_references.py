@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Flags of other programs, and names that a page says are not there yet.
-OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy", "--data": "benchmarks/gpu.py"}
+OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy"} | dict.fromkeys(
+    ("--data", "--only", "--minutes"), "benchmarks/gpu.py"
+)
 PLANNED = {"recblr.Engine"}
 
 of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
