@@ -138,6 +138,26 @@ def test_the_same_input_gives_the_same_bits(gpu: str, shape: tuple[int, ...], dt
             assert torch.equal(value, first[name]), name
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (2500, 24)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("regime", REGIMES)
+def test_where_arrays_lie_changes_no_bit(
+    gpu: str, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: torch.dtype, regime: str
+) -> None:
+    monkeypatch.setenv("RECBLR_CUDA_REGIME", regime)
+    given = _arguments(shape, OFFSETS if len(shape) == 2 else None, dtype, gpu)
+    wanted = _everything(given)
+    for name, value in _everything({name: _an_element_further(x) for name, x in given.items()}).items():
+        assert torch.equal(value, wanted[name]), name
+
+
+def _an_element_further(x: Any) -> Any:
+    """The same numbers, an element behind where memory is aligned."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    return x.new_empty(x.numel() + 1)[1:].view(x.shape).copy_(x)
+
+
 BAD = {
     "start late": [5, 10, 60],
     "start below zero": [-7, 10, 60],
