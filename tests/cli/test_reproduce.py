@@ -238,6 +238,18 @@ def test_a_log_with_a_line_deleted_costs_one_evaluation_at_most(
     succeeds(*one_seed)
 
 
+def test_a_seed_that_another_process_trains_is_told_at_once(shop: Path) -> None:
+    succeeds(*COMMAND)
+    run = Run(Path("reproduce-ml-1m/seed-1"))
+    before = contents(run.folder)
+    with run.lock():
+        seen = recblr(*COMMAND, "--checkpoint-minutes", "5")
+    assert seen.code == 2
+    assert seen.err.startswith(f"recblr: another process is training into {run.folder}; ")
+    assert "seed 1 of 2" not in seen.out
+    assert contents(run.folder) == before
+
+
 def test_a_baseline_takes_the_recipe_too(shop: Path) -> None:
     options = ["--model", "sasrec", "--num-heads", "4", "--epochs", "1", "--k-core", "0", "--seeds", "1"]
     succeeds("reproduce", "ml-1m", "--data", "shop.inter", *options, "--out", "out")
