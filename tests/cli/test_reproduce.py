@@ -216,6 +216,40 @@ def test_a_report_of_a_seed_from_before_its_end_is_not_taken(shop: Path) -> None
     assert read_report(file)["ours"] == whole["ours"]
 
 
+@pytest.mark.parametrize("deleted", [1, 2])
+def test_a_log_with_a_line_deleted_costs_one_evaluation_at_most(
+    shop: Path, deleted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_seed = [*COMMAND, "--seeds", "1"]
+    succeeds(*one_seed)
+    run, before = Run(Path("reproduce-ml-1m/seed-0")), read_report("reproduce-ml-1m/report.json")
+    lines = run.log_file.read_text().splitlines(keepends=True)
+    run.log_file.write_text("".join(lines[: deleted - 1] + lines[deleted:]))
+    run.report_file.unlink()
+    assert steps_of(*one_seed) == 0
+    training = read_report(run.report_file)["training"]
+    assert training["epochs_done"] == 2
+    assert training["best_epoch"] == before["runs"]["0"]["training"]["best_epoch"]
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("it was evaluated again")
+
+    monkeypatch.setattr(evaluation, "evaluate_run", again)
+    succeeds(*one_seed)
+
+
+def test_a_seed_that_another_process_trains_is_told_at_once(shop: Path) -> None:
+    succeeds(*COMMAND)
+    run = Run(Path("reproduce-ml-1m/seed-1"))
+    before = contents(run.folder)
+    with run.lock():
+        seen = recblr(*COMMAND, "--checkpoint-minutes", "5")
+    assert seen.code == 2
+    assert seen.err.startswith(f"recblr: another process is training into {run.folder}; ")
+    assert "seed 1 of 2" not in seen.out
+    assert contents(run.folder) == before
+
+
 def test_a_baseline_takes_the_recipe_too(shop: Path) -> None:
     options = ["--model", "sasrec", "--num-heads", "4", "--epochs", "1", "--k-core", "0", "--seeds", "1"]
     succeeds("reproduce", "ml-1m", "--data", "shop.inter", *options, "--out", "out")

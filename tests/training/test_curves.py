@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
@@ -43,6 +44,33 @@ def test_the_log_is_drawn_as_it_stands(tmp_path: Path, epochs: int) -> None:
     run.log_file.write_text("\n".join([*lines, lines[-1].replace(f'"epoch": {epochs}', '"epoch": 9')]))
     draw_curves(run)
     assert run.curves_file.read_bytes() != first
+
+
+@pytest.mark.parametrize("deleted", [1, 2, 3, 4])
+def test_a_log_with_a_line_deleted_is_drawn_by_its_own_epochs(
+    tmp_path: Path, deleted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    run = Run(tmp_path / "run")
+    train(tiny_dataset(), run, tiny_config())
+    left = [record for record in run.log() if record.epoch != deleted]
+    lines = run.log_file.read_text().splitlines(keepends=True)
+    run.log_file.write_text("".join(lines[: deleted - 1] + lines[deleted:]))
+    drawn: list[tuple[Any, ...]] = []
+    plot = Axes.plot
+
+    def spy(self: Axes, *arguments: Any, **options: Any) -> Any:
+        drawn.append(arguments)
+        return plot(self, *arguments, **options)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    draw_curves(run)
+    assert run.curves_file.read_bytes().startswith(PNG)
+    assert drawn[0] == ([record.epoch for record in left], [record.loss for record in left])
+    best = [record for record in left if record.epoch == left[-1].best_epoch]
+    marks = [point[:2] for point in drawn if "o" in point]
+    assert marks == [(record.epoch, record.valid["unmasked"]["ndcg@10"]) for record in best]
 
 
 def test_it_is_drawn_at_the_end_and_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

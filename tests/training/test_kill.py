@@ -127,6 +127,41 @@ def test_killed_again_and_again_at_random_moments_equals_straight_through(
     assert_equal_runs(run, straight)
 
 
+def test_a_second_process_may_read_the_run_but_not_train_into_it_until_the_first_is_gone(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    first = start(data, run)
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not (run / "checkpoints" / "epoch-0001").exists():
+            assert first.poll() is None, "it ended before it could be halted"
+            assert time.monotonic() < deadline, "the first epoch never ended"
+            time.sleep(0.002)
+        first.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+        before = contents(run)
+        for more in (["--resume"], ["--resume", "--device", "cpu", "--checkpoint-minutes", "5"], []):
+            second = start(data, run, *more)
+            output, _ = second.communicate(timeout=DEADLINE)
+            assert second.returncode == 2
+            assert output.splitlines()[-1] == (
+                f"recblr: another process is training into {run}; wait until it ends, or choose another --out"
+            )
+            assert "Traceback" not in output
+        assert contents(run) == before
+        for words in (["evaluate", run], ["recommend", run, "--user", "u1"]):
+            command = [sys.executable, "-m", "recblr.cli", *map(str, words)]
+            subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, timeout=DEADLINE)
+    finally:
+        first.kill()
+        first.communicate(timeout=DEADLINE)
+    assert (run / ".lock").exists()
+    finish(data, run, "--resume")
+    assert_equal_runs(run, straight)
+    assert not (run / ".lock").exists()
+
+
 def contents_changed(run: Path, before: dict[str, bytes]) -> bool:
     try:
         return contents(run) != before

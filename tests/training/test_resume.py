@@ -133,6 +133,26 @@ def test_half_a_line_in_the_log_is_forgotten(tmp_path: Path, straight: Path) -> 
     assert_same_run(run.folder, straight)
 
 
+@pytest.mark.parametrize("end", ["\n", ""], ids=["with an end", "without an end"])
+@pytest.mark.parametrize("deleted", [1, 2])
+def test_a_resumed_log_with_a_line_deleted_has_every_other_epoch_once(
+    tmp_path: Path, straight: Path, deleted: int, end: str
+) -> None:
+    # Killed between the log's third line and the checkpoint, so that the third epoch is done again.
+    run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
+    lines = (straight / "log.jsonl").read_text().splitlines()[:3]
+    run.log_file.write_text("\n".join(lines[: deleted - 1] + lines[deleted:]) + end)
+    resume(run.folder)
+    assert [record.epoch for record in run.log()] == [epoch for epoch in (1, 2, 3, 4) if epoch != deleted]
+
+
+def test_a_last_line_without_an_end_is_not_glued_to_the_next(tmp_path: Path, straight: Path) -> None:
+    run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
+    run.log_file.write_text(run.log_file.read_text().rstrip())  # as an editor may leave it
+    resume(run.folder)
+    assert_same_run(run.folder, straight)
+
+
 def test_what_a_kill_left_half_written_is_swept_up(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     (run.checkpoints / ".epoch-0003").mkdir()

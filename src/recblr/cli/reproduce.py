@@ -83,7 +83,8 @@ def reproduce(
     configs = {seed: replace(config, seed=seed) for seed in runs}
     for seed, run in runs.items():
         if run.exists():  # better refused now than when its turn comes
-            run.resume(dataset, configs[seed], reading)
+            with run.lock():
+                run.resume(dataset, configs[seed], reading)
 
     print_dataset(dataset, console)
     print_device(device, console)

@@ -9,12 +9,15 @@ checkpoints/         what --resume continues from
 report.json          the evaluation
 curves.png           the log as a picture, where matplotlib is installed
 tensorboard/         scalars for TensorBoard, where they were asked for
+.lock                keeps a second process out while one trains; it is not there otherwise
 """
 
 import json
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 from recblr.nn.base import NextItemModel
 from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
+from recblr.run.lock import folder_lock
 from recblr.run.log import EpochRecord, read_log
 from recblr.run.model_file import load_model
 
@@ -89,6 +93,10 @@ class Run:
         """Whether the folder holds a run, be it damaged; False too where nobody may look."""
         return os.path.exists(self.facts_file)
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Whoever trains into the folder holds this; InputError where another process does."""
+        return folder_lock(self.folder)
+
     def create(
         self,
         dataset: Dataset,
@@ -97,6 +105,44 @@ class Run:
         facts: dict[str, Any] | None = None,
     ) -> None:
         """Lay out the folder for a new run; InputError where it cannot be written to or holds a run."""
+        with self.created(dataset, config, data, facts):
+            pass
+
+    @contextmanager
+    def created(
+        self,
+        dataset: Dataset,
+        config: TrainingConfig,
+        data: DataConfig | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> Iterator[None]:
+        """Lay out the folder for a new run, as `create` does, and hold its lock from before that on."""
+        new = not os.path.lexists(self.folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
+            ) from None
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.lock())
+            except InputError:
+                if new:
+                    with suppress(OSError):  # not empty where another process was faster
+                        self.folder.rmdir()
+                raise
+            self._check_free()
+            try:
+                self._lay_out(dataset, config, data, facts or {})
+            except InputError:
+                if new:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            yield
+
+    def _check_free(self) -> None:
+        """InputError where the folder holds a run or what is left of one."""
         if self.exists():
             raise InputError(
                 f"{self.folder} already holds a run; add --resume to continue it, or choose another --out"
@@ -107,19 +153,6 @@ class Run:
                 f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
                 "choose another --out"
             )
-        new = not os.path.lexists(self.folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
-            ) from None
-        try:
-            self._lay_out(dataset, config, data, facts or {})
-        except InputError:
-            if new:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise
 
     def _lay_out(
         self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None, facts: dict[str, Any]

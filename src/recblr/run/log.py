@@ -40,21 +40,16 @@ class EpochRecord:
 
 
 def read_log(file: Path) -> list[EpochRecord]:
-    """The records, one an epoch; none where there is no file.
+    """The records, one an epoch, but for lines that somebody deleted; none where there is no file.
 
     Raises InputError where it cannot be read, or a line is no record.
     """
     records = []
     for number, line in enumerate(_lines(file), 1):
-        try:
-            record = EpochRecord(**json.loads(line))
-            if not record.is_sound():
-                raise ValueError
-            records.append(record)
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise InputError(
-                f"{file}, line {number} is damaged; restore it from a copy, or delete the line"
-            ) from None
+        record = _record(line)
+        if record is None:
+            raise InputError(f"{file}, line {number} is damaged; restore it from a copy, or delete the line")
+        records.append(record)
     return records
 
 
@@ -70,11 +65,29 @@ def append_to_log(file: Path, record: EpochRecord) -> None:
 
 
 def drop_log_after(file: Path, epoch: int) -> None:
-    """Forget the lines of epochs that are about to be done again."""
+    """Forget the lines of epochs that are about to be done again, and what a crash left of one."""
     lines = _lines(file)
-    if len(lines) > epoch:
+    records = [_record(line) for line in lines]
+    # A damaged line stays, for whoever reads the log to be told of it.
+    kept = [
+        line for line, record in zip(lines, records, strict=True) if record is None or record.epoch <= epoch
+    ]
+    while kept and _record(kept[-1]) is None and (len(kept) > epoch or not kept[-1].endswith(b"\n")):
+        kept.pop()
+    if kept and not kept[-1].endswith(b"\n"):  # as some editors leave it; the next line would be glued to it
+        kept[-1] += b"\n"
+    if kept != lines:
         with atomic_path(file) as draft:
-            draft.write_bytes(b"".join(lines[:epoch]))
+            draft.write_bytes(b"".join(kept))
+
+
+def _record(line: bytes) -> EpochRecord | None:
+    """What a line of the log says; None where it is damaged."""
+    try:
+        record = EpochRecord(**json.loads(line))
+        return record if record.is_sound() else None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
 
 
 def _lines(file: Path) -> list[bytes]:

@@ -46,10 +46,11 @@ def draw_curves(run: Run) -> None:
     rate.set(ylabel="learning rate", ylim=(0, None))
     for masking, (words, colour) in MASKINGS.items():
         valid.plot(epochs, [record.valid[masking][SELECT_BY] for record in log], color=colour, label=words)
-    best = log[log[-1].best_epoch - 1]
-    valid.plot(
-        best.epoch, best.valid["unmasked"][SELECT_BY], "o", color=MASKINGS["unmasked"][1], label="kept"
-    )
+    kept = [record for record in log if record.epoch == log[-1].best_epoch][-1:]  # its line may be deleted
+    for best in kept:
+        valid.plot(
+            best.epoch, best.valid["unmasked"][SELECT_BY], "o", color=MASKINGS["unmasked"][1], label="kept"
+        )
     valid.set(ylabel=f"validation {SELECT_BY.upper()}", xlabel="epoch", ylim=(0, None))
     valid.legend(frameon=False, loc="lower right")
     valid.xaxis.set_major_locator(MaxNLocator(integer=True))

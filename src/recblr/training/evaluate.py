@@ -1,18 +1,22 @@
 """The evaluation of a finished run: ours and the baselines on the test items, as one report."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from time import perf_counter
 
+from recblr.errors import InputError
 from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
 from recblr.evaluation.ranking import TOKENS
 from recblr.evaluation.report_file import Report
 from recblr.run.folder import Run, split_for
+from recblr.run.log import EpochRecord
 from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.build import commit
 from recblr.system.device import device_for, device_name
 from recblr.system.machine import describe_machine
 from recblr.system.memory import explain_out_of_memory
+from recblr.training.checkpoint import latest_progress
 
 
 def evaluate_run(
@@ -59,8 +63,7 @@ def evaluate_run(
     training = config.as_dict()
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
     training["learned_repeat_bias"] = None if model.repeat_bias is None else model.repeat_bias.item()
-    training["epochs_done"] = len(log)
-    training["best_epoch"] = log[-1].best_epoch if log else None
+    training["epochs_done"], training["best_epoch"] = _epochs(run, log)
     report = build_report(
         ours={config.seed: ours},
         baselines=baselines,
@@ -88,3 +91,17 @@ def evaluate_run(
     )
     report["curve"] = [{"epoch": r.epoch, "loss": r.loss, "seconds": r.train_seconds, **r.valid} for r in log]
     return report
+
+
+def _epochs(run: Run, log: list[EpochRecord]) -> tuple[int, int | None]:
+    """How many epochs are done, and the best of them, if any.
+
+    Lines of the log may be deleted, and checkpoints too, so that the one that knows more counts.
+    """
+    known = [(record.epoch, record.best_epoch) for record in log]
+    with suppress(InputError):  # a damaged checkpoint is told to who resumes
+        progress = latest_progress(run.checkpoints)
+        if progress is not None:
+            known.append((progress.epoch, progress.best_epoch))
+    epochs, best = max(known, default=(0, 0))
+    return epochs, best or None

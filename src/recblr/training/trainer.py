@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -43,6 +43,8 @@ def train(
 ) -> Progress:
     """Train until the last epoch, or until validation has not improved for config.patience epochs.
 
+    One process trains into a folder at a time; others may read it.
+
     A run that is stopped at any moment, even by kill -9, continues with ``resume=True`` from its last
     checkpoint, and ends with the same bits as one that was never stopped (on the same machine, device and
     number of threads: PyTorch's layer norm, for one, sums its gradients thread by thread).  It may go on
@@ -63,8 +65,8 @@ def train(
         How far the run has come, with the best epoch.  The best model is in ``run.model_file``.
 
     Raises:
-        InputError: the folder holds a run already (without ``resume``), or one that does not fit; or
-            config.device is not there.
+        InputError: the folder holds a run already (without ``resume``), or one that does not fit; another
+            process is training into it; or config.device is not there.
         TrainingStopped: ``stop`` said so.
     """
     if config.tensorboard:
@@ -77,16 +79,18 @@ def train(
             f"no user of {dataset.name} has the {takes} that training takes; give longer histories"
         )
     done, new = Progress(), not (resume and run.exists())
-    if not new:
-        run.resume(dataset, config, data)
-        done = latest_progress(run.checkpoints) or done
-        if done.epoch:
-            run.model()  # better told now that it is lost than after the last epoch
+    with ExitStack() as held:  # the run's lock, from before anything of it is read or written
+        if not new:
+            held.enter_context(run.lock())
+            run.resume(dataset, config, data)
+            done = latest_progress(run.checkpoints) or done
+            if done.epoch:
+                run.model()  # better told now that it is lost than after the last epoch
 
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        held.enter_context(torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]))
         learner = _learner(dataset, split, config, device)
         if new:
-            run.create(dataset, config, data, facts)
+            held.enter_context(run.created(dataset, config, data, facts))
         if done.steps:
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
