@@ -15,4 +15,4 @@ BENCHMARKS = ROOT / "benchmarks"
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(BENCHMARKS)
-    measuring, reporting, encoder = map(import_module, ("measuring", "reporting", "encoder"))
+    encoder, figure, measuring = map(import_module, ("encoder", "figure", "measuring"))

@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.harness import BENCHMARKS, measuring, reporting
+from benchmarks.harness import BENCHMARKS, figure, measuring
 
 PROGRAM = """'''Claim: waiting takes time.
 
 More about it.
 '''
 import sys, time
-import measuring, reporting
+import figure, measuring, reporting
 
 def cases(quick):
     return [{"shape": shape, "direction": "forward", "threads": 1} for shape in ("1×2", "3×4")]
@@ -29,7 +29,7 @@ def measure(case, quick):
     return measuring.take_turns({name: lambda s=s: time.sleep(s) for name, s in waits.items()}, quick=quick)
 
 def figures(result):
-    return [reporting.Figure("ours", "other", result.times_faster("ours", "other"), 2)]
+    return [figure.Figure("ours", "other", result.times_faster("ours", "other"), 2)]
 
 if __name__ == "__main__":
     reporting.main(__doc__, cases, measure, figures, summary=lambda results: [f"cases: {len(results)}"])
@@ -98,9 +98,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_measuring(tmp_path
     ],
 )
 def test_a_bar_is_reached_by_the_median(options: dict[str, object], verdict: bool | None) -> None:
-    figure = reporting.Figure("ours", "other", measuring.Spread(median=2.0, low=0.0, high=9.0), **options)
-    assert figure.verdict() is verdict
+    compared = figure.Figure("ours", "other", measuring.Spread(median=2.0, low=0.0, high=9.0), **options)
+    assert compared.verdict() is verdict
 
 
 def test_a_contender_that_did_not_run_has_no_verdict() -> None:
-    assert reporting.Figure("ours", "other", None, bar=2.0, note="not installed").verdict() is None
+    assert figure.Figure("ours", "other", None, bar=2.0, note="not installed").verdict() is None
