@@ -84,7 +84,9 @@ def test_flags_exist(page: Path) -> None:
 
 
 def commands() -> list[typer.core.TyperCommand]:
-    return list(typer.main.get_command(app).commands.values())
+    """Every command, and `recblr` itself."""
+    group = typer.main.get_command(app)
+    return [group, *group.commands.values()]
 
 
 def flags(parameter: typer.core.TyperOption) -> list[str]:
