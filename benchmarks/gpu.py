@@ -34,7 +34,7 @@ TESTS = tuple(f"tests/{name}.py" for name in
               ("ops/test_cuda", "ops/test_scan", "ops/test_bdlru", "ops/test_causal_conv1d", "ops/test_fused",
                "ops/test_scan_derivatives", "ops/test_native", "training/test_on_devices",
                "system/test_transfer"))  # fmt: skip
-# Small, and every kernel in every regime; the sanitizer makes them ten to a hundred times as slow.
+# Small, and each operator in each regime, in float32.  The sanitizer makes them 10 to 100 times as slow.
 SANITIZED = "(brought and int32) or nothing_to_do"
 WORKERS = 8  # processes of tests: each holds some 500 MB of the GPU
 

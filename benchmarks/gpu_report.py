@@ -151,7 +151,8 @@ def summary(found):
         lines += [f"  failed: {name}" for name in list(tests["failures"])[:FAILURES]]
     for tool in ("memcheck", "racecheck"):
         if checked := found[tool]:
-            lines.append(f"{tool}: {'; '.join(checked['summaries']) or 'ended before its summary'}")
+            said = "; ".join(checked["summaries"]) or "ended before its summary"
+            lines.append(f"{tool}: {said}, in {(checked['tests'] or {}).get('passed', 0)} tests that passed")
     if rows := _shares(found["kernels"]):
         lines += ["shares of the speed of a copy of the same size, float32 and bfloat16:", *rows]
     lines += _beside_peers(found["kernels"])

@@ -180,6 +180,19 @@ def test_the_commands_do_what_their_stages_promise(tmp_path: Path) -> None:
         assert (ROOT / test).is_file()
 
 
+def test_the_sanitizers_see_every_regime() -> None:
+    """A filter that fits no name of a test would leave them nothing to find."""
+    words = "--collect-only", "-p", "no:cacheprovider", gpu.TESTS[0], "-k", gpu.SANITIZED
+    command = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    chosen = [line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line]
+    assert any(name.startswith("test_nothing_to_do") for name in chosen), done.stdout
+    for regime in "123":
+        of_regime = [name for name in chosen if "brought" in name and f"-{regime}-" in name]
+        assert len(of_regime) == 8, (regime, chosen)
+        assert all("int32" in name for name in of_regime)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -450,7 +463,7 @@ def test_everything_known_is_kept_in_few_and_small_files(work: Path, tmp_path: P
 def test_the_summary_is_read_at_a_glance(work: Path) -> None:
     lines = "\n".join(gpu_report.summary(gpu_report.document({}, work, [])))
     assert "tests: 1 passed, 0 failed, 0 skipped" in lines
-    assert "memcheck: ERROR SUMMARY: 0 errors" in lines
+    assert "memcheck: ERROR SUMMARY: 0 errors, in 0 tests that passed" in lines
     assert " 0.50 missed         none" in lines
     assert "bdlru, forward, composed: 4.0 times as fast, from 4.0 to 4.0 in 1 cases" in lines
     assert "train: 1 epochs of 2.00 s, NDCG@10 0.2000 on validation" in lines

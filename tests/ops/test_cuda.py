@@ -170,7 +170,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_offsets_are_brought_into_order_and_rows_of_nobody_get_zeros(
