@@ -8,7 +8,7 @@ from figure import Figure
 from measuring import Result, Spread
 from reporting import draw_bars, draw_picture
 
-TITLE = "Shares of the speed of a copy of the same size; dotted: what is to be reached"
+TITLE = "Share of the speed of a copy of the same size (dotted line: the target)"
 
 
 def main(lines, picture):

@@ -39,7 +39,7 @@ def main(lines, picture, seconds, quick):
     shapes = QUICK if quick else SHAPES
     words = ["--quick"] * quick
     _pass(OURS, shapes, lines, end, words)
-    # It may take half of what is left: the other peers need time too.
+    # Wait for the compiler for half of the time that is left; the other peers need the rest.
     if compiling and not _ends(compiling, (end - perf_counter()) / 2):
         words = [*words, "--without", COMPILED]
     _pass(PEERS, shapes, lines, end, words)

@@ -37,11 +37,11 @@ def tidy_checkpoints(folder: Path) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is a checkpoint in `folder`, be it damaged."""
+    """Whether `folder` holds a checkpoint, damaged or not."""
     return bool(checkpoints_in(folder))
 
 
 def finished_epochs(folder: Path) -> int:
-    """How many epochs were complete at the newest checkpoint, be it damaged; 0 where there is none."""
+    """How many epochs were complete at the newest checkpoint, damaged or not; 0 where there is none."""
     found = checkpoints_in(folder)
     return position(found[-1])[0] if found else 0
