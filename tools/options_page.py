@@ -16,20 +16,21 @@ from recblr.config.option import TABLES
 HEAD = """\
 # Options
 
-Every option of every command. `python tools/options_page.py` makes this page; do not edit it by hand. The last
-column is the text that `--help` shows.
+Every option of every command. `python tools/options_page.py` makes this page; do not edit it by hand. The
+last column is the text that `--help` shows.
 
-**Where a value comes from.** A flag on the command line counts first, then the file given with `--config`, then
-the default. [How to train on your own log](own-log.md#keep-options-in-a-file) shows such a file.
+**Where a value comes from.** A flag on the command line counts first, then the file given with `--config`,
+then the default. [How to train on your own log](own-log.md#keep-options-in-a-file) shows such a file.
 
-**Types.** *N* is a whole number, *X* a number, *WORD* a text. An option of type *on/off* has two flags: `--name`
-turns it on, and the same with `no-` before the name turns it off. In a file it is `true` or `false`. A default
-of – means that there is none: the option is off, or recblr chooses, as the text says.
+**Types.** *N* is a whole number, *X* a number, *WORD* a text. An option of type *on/off* has two flags:
+`--name` turns it on, and the same with `no-` before the name turns it off. In a file it is `true` or
+`false`. A default of – means that there is none: the option is off, or recblr chooses, as the text says.
 
 ## Options of a run
 
-`recblr train` and `recblr reproduce` take all of these. Each heading names a table of the config file. Each key
-is the flag without its dashes. Options marked † may change when a run is resumed; all others must stay the same.
+`recblr train` and `recblr reproduce` take all of these. Each heading names a table of the config file. Each
+key is the flag without its dashes. Options marked † may change when a run is resumed; all others must stay
+the same.
 """
 TITLES = {
     "data": "what is read, and how it is split",
