@@ -10,14 +10,13 @@ from pathlib import Path
 
 import gpu_timing
 import torch
-from encoder import ENCODERS, OURS, PEER, WIDTH
+from encoder import ENCODERS, MEMORY, OURS, PEER, WIDTH
 from figure import Figure, as_json
 from measuring import Result
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TOKENS = 1 << 17  # a batch
 LENGTHS = 200, 500, 1000, 2000, 4096, 8192
-MEMORY = "'s memory"
 
 
 def cases(quick):

@@ -19,9 +19,8 @@ from figure import Figure, as_json
 from gpu_report import json_lines
 from gpu_shapes import COMPILED, LOST, LOST_STATUS, OURS, PEERS
 from measuring import Result
-from recurrence import combine
+from recurrence import associative
 from shapes import dimensions, is_packed, offsets_of
-from torch._higher_order_ops.associative_scan import associative_scan
 
 from recblr.ops.bdlru import composed_bdlru
 from recblr.ops.causal_conv1d import composed_causal_conv1d
@@ -115,7 +114,7 @@ def contenders(case, which, offsets):
         calls |= {WARP: _accelerated("warp"), SCALAR: _accelerated("scalar")}
         calls |= {RECURRENT: _fla("fused_recurrent_hgrn"), CHUNKED: _fla("chunk_hgrn")}
         if direction == FORWARD:  # backward, it builds matrices of T × T
-            calls |= {ASSOCIATIVE: _associative}
+            calls |= {ASSOCIATIVE: associative}
     if which == OURS:
         calls = {RECBLR: calls[RECBLR]}
     return {name: _timed(call, direction == BOTH) for name, call in calls.items()}
@@ -150,10 +149,6 @@ def _fla(name):
         return getattr(import_module("fla.ops.hgrn"), name)(b, -a)[0]
 
     return scan
-
-
-def _associative(a, b):
-    return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
 
 
 def measure(case, which, quick, left_out):

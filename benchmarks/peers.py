@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from figure import Figure
 from measuring import sets_beyond_cache, take_turns
-from recurrence import combine
+from recurrence import associative, combine
 from reporting import main
 from shapes import dimensions, is_packed, shapes
-from torch._higher_order_ops.associative_scan import associative_scan
 
 from recblr.system.machine import usable_cores
 
@@ -100,10 +99,6 @@ def in_torch(scan, both):
         return torch.autograd.grad(scan(a, b), (a, b), grad)
 
     return both_ways if both else forward
-
-
-def associative(a, b):
-    return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
 
 
 def loop(a, b):

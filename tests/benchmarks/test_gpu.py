@@ -11,20 +11,17 @@ import sys
 import tarfile
 import time
 import xml.etree.ElementTree as ElementTree
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks.harness import BENCHMARKS, ROOT
+from benchmarks.harness import BENCHMARKS, ROOT, load
 
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    gpu, gpu_kernels, gpu_report, gpu_shapes, stages = map(
-        import_module, ("gpu", "gpu_kernels", "gpu_report", "gpu_shapes", "stages")
-    )
+gpu, gpu_kernels, gpu_report, gpu_shapes, stages = map(
+    load, ("gpu", "gpu_kernels", "gpu_report", "gpu_shapes", "stages")
+)
 
 NAMES = ["build", "tests", "memcheck", "kernels", "train", "racecheck", "encoder"]
 # What torch and pytest import, and pip, which comes with Python.

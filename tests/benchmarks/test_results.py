@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 from evaluation.reports import report
 from evaluation.test_picture import CURVE
 from evaluation.test_seeds import combined, of_seed
@@ -16,10 +15,7 @@ from recblr.errors import InputError
 from recblr.evaluation import write_report
 
 pytest.importorskip("matplotlib", reason="pictures take matplotlib, the extra `plot`")
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    results = import_module("results")
+results = load("results")
 
 
 @pytest.fixture

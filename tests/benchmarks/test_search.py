@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 
 pytest.importorskip("optuna", reason="searches take optuna, the extra `bench`")
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    program = import_module("search")
+program = load("search")
 
 
 @pytest.fixture(scope="module")

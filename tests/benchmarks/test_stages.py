@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
-import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    stages = import_module("stages")
+stages = load("stages")
 
 Stage = stages.Stage
 
