@@ -1,4 +1,4 @@
-"""Draw the kernels' figures that benchmarks/gpu_shapes.py has left.  Run by it."""
+"""Draw the figures of the kernels; benchmarks/gpu_shapes.py measures them and runs this program."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ TITLE = "Share of the speed of a copy of the same size (dotted line: the target)
 
 
 def main(lines, picture):
-    """Draw every figure that has something to reach, and a value."""
+    """Draw every figure that has a bar and a value, and that compares with a copy."""
     results, shown = [], []
     for record in json_lines(lines):
         if "figures" not in record:

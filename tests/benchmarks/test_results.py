@@ -1,4 +1,4 @@
-"""What docs/results shows of a report: of one run, and of several seeds beside the paper."""
+"""The tables that docs/results shows for reports of one run, and of several seeds beside the paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evaluation.test_seeds import combined, of_seed
 from recblr.errors import InputError
 from recblr.evaluation import write_report
 
-pytest.importorskip("matplotlib", reason="pictures take matplotlib, the extra `plot`")
+pytest.importorskip("matplotlib", reason="pictures need matplotlib, which is in the extra `plot`")
 results = load("results")
 
 
@@ -29,7 +29,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:
-    """A report of one seed; others: of the model."""
+    """A report of one seed; others: further options of the model."""
     return {
         **report(),
         "curve": CURVE,
@@ -102,7 +102,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         results.refresh()
 
 
-def test_a_report_without_a_place_in_the_page_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
+def test_a_report_for_which_the_page_has_no_table_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
     write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
     for name in ("ml-100k", "ml-100k.sasrec"):
         with pytest.raises(InputError, match=rf"no place for the table of {name}: write <!-- table:ml-100k"):
