@@ -17,8 +17,7 @@ from recblr.config import MODELS
 from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
 from recblr.nn.model import build_model
-from recblr.run.model_file import load_model, save_model
-from recblr.run.tensors import write_tensors
+from recblr.run.model_file import load_model, save_model, write_tensors
 
 CONFIG = RecBLRConfig(d_model=8, num_layers=1)
 

@@ -5,7 +5,8 @@ run.json             facts: the data's fingerprint and the command; its presence
 dataset/             the filtered histories and the ids of users and items
 model.safetensors    the best model so far
 log.jsonl            a line an epoch
-checkpoints/         what --resume continues from
+checkpoints/         what --resume continues from: the folder epoch-NNNN after an epoch, or
+                     epoch-NNNN-step-MMMMMM that many steps into the next one
 report.json          the evaluation
 curves.png           the log as a picture, where matplotlib is installed
 tensorboard/         scalars for TensorBoard, where they were asked for
@@ -14,6 +15,7 @@ tensorboard/         scalars for TensorBoard, where they were asked for
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -30,16 +32,14 @@ from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 from recblr.nn.base import NextItemModel
-from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
 from recblr.run.lock import folder_lock
 from recblr.run.log import EpochRecord, read_log
 from recblr.run.model_file import load_model
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
-
-
 _READING = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of these
+_CHECKPOINT = re.compile("epoch-([0-9]+)(?:-step-([0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Run:
             raise InputError(
                 f"{self.folder} already holds a run; add --resume to continue it, or choose another --out"
             )
-        if has_checkpoint(self.checkpoints):
+        if checkpoints_in(self.checkpoints):
             # They would pass for this run's as soon as it is resumed.
             raise InputError(
                 f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
@@ -166,7 +166,7 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
-        tidy_checkpoints(self.checkpoints)
+        _tidy_checkpoints(self.checkpoints)
         for file in (
             self.config_file,
             self.facts_file,
@@ -265,7 +265,7 @@ class Run:
     def model(self) -> NextItemModel:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
         fingerprint = self.facts()["fingerprint"]
-        if not self.model_file.exists() and not finished_epochs(self.checkpoints):
+        if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
                 f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
             )
@@ -290,3 +290,33 @@ def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
 def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
     """What trains, validates and tests by a run's options; InputError where the data cannot be split so."""
     return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """The folder's name after so many complete epochs, and steps of the next."""
+    return f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, be they damaged, the newest last."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted((folder / name for name in names if _CHECKPOINT.fullmatch(name)), key=position)
+
+
+def position(checkpoint: Path) -> tuple[int, int]:
+    """Complete epochs, and steps of the next, by the folder's name."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _tidy_checkpoints(folder: Path) -> None:
+    """Remove what a killed run left beside the newest checkpoint: older ones, and drafts."""
+    for path in (*checkpoints_in(folder)[:-1], *folder.glob(".epoch-*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _finished_epochs(folder: Path) -> int:
+    """How many epochs were complete at the newest checkpoint, damaged or not; 0 where there is none."""
+    found = checkpoints_in(folder)
+    return position(found[-1])[0] if found else 0

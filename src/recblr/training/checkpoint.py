@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recblr.errors import InputError
 from recblr.io.reading import check_ends
-from recblr.run.checkpoints import checkpoint_name, checkpoints_in, position
-from recblr.run.tensors import difference, read_tensors, write_tensors
+from recblr.run.folder import checkpoint_name, checkpoints_in, position
+from recblr.run.model_file import difference, read_tensors, write_tensors
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
 
