@@ -20,7 +20,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from recblr.io.reading import check_ends
 from recblr.nn.base import NextItemModel
 from recblr.run.lock import folder_lock
 from recblr.run.log import EpochRecord, read_log
-from recblr.run.model_file import load_model
+from recblr.run.model_file import SavedModel, load_model
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
@@ -264,19 +264,36 @@ class Run:
 
     def model(self) -> NextItemModel:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
+        return self.saved_model().model
+
+    def model_and_dataset(self) -> tuple[SavedModel, Dataset]:
+        """The best model so far, with its item ids, and the data; InputError where they do not fit."""
+        dataset, saved = self.dataset(), self.saved_model()
+        if saved.item_ids is None:  # as in files of format 1
+            return replace(saved, item_ids=dataset.item_ids), dataset
+        if saved.item_ids != dataset.item_ids:
+            raise self._of_another("item ids")
+        return saved, dataset
+
+    def saved_model(self) -> SavedModel:
+        """What the model file holds; InputError where it does not fit the run's data and options."""
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
                 f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
             )
-        model, header = load_model(self.model_file)
-        differs = "data" if header.get("fingerprint") != fingerprint else "options"
-        if differs == "data" or model.config != self.config().model:
-            raise InputError(
-                f"{self.model_file} belongs to another run: its {differs} differ; "
-                "restore the run's own, or train again into another --out"
-            )
-        return model
+        saved = load_model(self.model_file)
+        if saved.fingerprint != fingerprint:
+            raise self._of_another("data")
+        if saved.model.config != self.config().model:
+            raise self._of_another("options")
+        return saved
+
+    def _of_another(self, differ: str) -> InputError:
+        return InputError(
+            f"{self.model_file} belongs to another run: its {differ} differ",
+            "restore the run's own, or train again into another --out",
+        )
 
     def log(self) -> list[EpochRecord]:
         """The log's records, one an epoch; InputError where a line is no record."""

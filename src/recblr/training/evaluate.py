@@ -31,8 +31,9 @@ def evaluate_run(
     too little memory.
     """
     where = device_for(device)
-    dataset, config, data, facts, log = run.dataset(), run.config(), run.data(), run.facts(), run.log()
-    model, split = run.model().to(where), split_for(dataset, config)
+    saved, dataset = run.model_and_dataset()
+    config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
+    model, split = saved.model.to(where), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
     def figures(

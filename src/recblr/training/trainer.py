@@ -96,7 +96,7 @@ def train(
         run.tidy()
         drop_log_after(run.log_file, done.epoch)
         with _listeners(run, config, done, listener) as told:
-            loop = _Loop(learner, split, run, config, dataset.fingerprint, told, stop)
+            loop = _Loop(learner, split, run, config, dataset, told, stop)
             while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
                 done = loop.epoch(done)
     return done
@@ -138,12 +138,12 @@ class _Loop:
         split: Split,
         run: Run,
         config: TrainingConfig,
-        fingerprint: str,
+        dataset: Dataset,
         listener: Listener,
         stop: Callable[[], bool] | None,
     ) -> None:
         self._learner, self._split, self._run, self._config = learner, split, run, config
-        self._fingerprint, self._listener, self._stop = fingerprint, listener, stop
+        self._dataset, self._listener, self._stop = dataset, listener, stop
         self._saved = time.monotonic()
 
     def epoch(self, done: Progress) -> Progress:
@@ -174,7 +174,14 @@ class _Loop:
         done = Progress(number, best_epoch=best[1], best=best[0], seconds=seconds, steps=done.steps)
         if done.best_epoch == number:
             # Before the checkpoint: killed in between, the epoch is done again with the same result.
-            save_model(self._learner.kept, self._run.model_file, fingerprint=self._fingerprint, epoch=number)
+            save_model(
+                self._learner.kept,
+                self._run.model_file,
+                self._dataset.item_ids,
+                fingerprint=self._dataset.fingerprint,
+                epoch=number,
+                metrics=valid,
+            )
         append_to_log(self._run.log_file, record)
         self._save(done)
         self._listener.end_epoch(record)
@@ -240,7 +247,7 @@ class _Loop:
         return learning_rate(self._config, before, after)
 
     def _save(self, done: Progress) -> None:
-        save_checkpoint(self._run.checkpoints, self._learner, done, self._fingerprint)
+        save_checkpoint(self._run.checkpoints, self._learner, done, self._dataset.fingerprint)
         self._saved = time.monotonic()
 
     def _asked_to_stop(self) -> bool:
