@@ -122,7 +122,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
+                f"cannot make the folder {self.folder}: {error.strerror}", "choose another --out"
             ) from None
         with ExitStack() as held:
             try:
@@ -145,13 +145,13 @@ class Run:
         """InputError where the folder holds a run or what is left of one."""
         if self.exists():
             raise InputError(
-                f"{self.folder} already holds a run; add --resume to continue it, or choose another --out"
+                f"{self.folder} already holds a run", "add --resume to continue it, or choose another --out"
             )
         if checkpoints_in(self.checkpoints):
             # They would pass for this run's as soon as it is resumed.
             raise InputError(
-                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
-                "choose another --out"
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone",
+                "choose another --out",
             )
 
     def _lay_out(
@@ -185,22 +185,23 @@ class Run:
             values = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{self.folder} holds no run (there is no {self.facts_file.name}); "
-                "give the folder that `recblr train` wrote with --out"
+                f"{self.folder} holds no run (there is no {self.facts_file.name})",
+                "give the folder that `recblr train` wrote with --out",
             ) from None
         except OSError as error:
             raise InputError(
-                f"cannot read {self.facts_file}: {error.strerror}; "
-                "give the folder that `recblr train` wrote with --out"
+                f"cannot read {self.facts_file}: {error.strerror}",
+                "give the folder that `recblr train` wrote with --out",
             ) from None
         except (ValueError, RecursionError):
-            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}") from None
+            raise InputError(f"{self.facts_file} is damaged", _REMEDY) from None
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise InputError(
-                f"{self.facts_file} was not written by this version of recblr; train again into another --out"
+                f"{self.facts_file} was not written by this version of recblr",
+                "train again into another --out",
             )
         if not isinstance(values.get("fingerprint"), str) or not isinstance(values.get("command", ""), str):
-            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}")
+            raise InputError(f"{self.facts_file} is damaged", _REMEDY)
         return values
 
     def options(self) -> dict[str, Any]:
@@ -235,12 +236,13 @@ class Run:
             if OPTIONS[key].fixed:
                 raise InputError(
                     f"{self.folder} was started with --{key} {before.get(key, OPTIONS[key].default)},"
-                    f" not {now[key]}; resume with the same options, or choose another --out"
+                    f" not {now[key]}",
+                    "resume with the same options, or choose another --out",
                 )
         if self.facts()["fingerprint"] != dataset.fingerprint:
             raise InputError(
-                f"{self.folder} was started on other data than {dataset.name} now gives; "
-                "resume with the same data, or choose another --out"
+                f"{self.folder} was started on other data than {dataset.name} now gives",
+                "resume with the same data, or choose another --out",
             )
         if differing:
             write_config(self.config_file, before | now)
@@ -257,8 +259,8 @@ class Run:
             ) from None
         if dataset.fingerprint != fingerprint:
             raise InputError(
-                f"{self.dataset_folder} holds other data than the run was started with; "
-                "restore the run's own, or train again into another --out"
+                f"{self.dataset_folder} holds other data than the run was started with",
+                "restore the run's own, or train again into another --out",
             )
         return dataset
 
@@ -280,7 +282,7 @@ class Run:
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
-                f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
+                f"{self.folder} holds no trained model yet", f"finish an epoch with {self.resume_command}"
             )
         saved = load_model(self.model_file)
         if saved.fingerprint != fingerprint:

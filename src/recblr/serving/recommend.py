@@ -32,9 +32,9 @@ def recommend(
     """
     items = np.asarray(history, dtype=np.int64)
     if not items.size:
-        raise InputError("the history is empty, so there is nothing to go by; give one item or more")
+        raise InputError("the history is empty, so there is nothing to go by", "give one item or more")
     if k < 1:
-        raise InputError(f"k is the number of items to recommend and is {k}; give 1 or more")
+        raise InputError(f"k is the number of items to recommend and is {k}", "give 1 or more")
     check_items(items, model.num_items, "history")
     scores = model_scorer(model)(Packed(items, np.array([0, len(items)])))[0]
     candidates = model.num_items

@@ -76,7 +76,7 @@ def train(
     if not _batches(split.train, config, epoch=0).num_targets:
         takes = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
-            f"no user of {dataset.name} has the {takes} that training takes; give longer histories"
+            f"no user of {dataset.name} has the {takes} that training takes", "give longer histories"
         )
     done, new = Progress(), not (resume and run.exists())
     with ExitStack() as held:  # the run's lock, from before anything of it is read or written
@@ -105,12 +105,13 @@ def train(
 def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: torch.device) -> Learner:
     items, sizes = dataset.num_items, config.as_options()
     others = [f"--{key} {sizes[key]}" for key in ("expand", "d-conv", "max-length") if sizes.get(key)]
-    too_large = (
+    too_large = InputError(
         f"there is not enough memory for a model of --d-model {sizes['d-model']} and --num-layers"
-        f" {sizes['num-layers']} ({', '.join(others)}) over {items:,} items; make it smaller"
+        f" {sizes['num-layers']} ({', '.join(others)}) over {items:,} items",
+        "make it smaller",
     )
     if not fits_memory(items, config, device):
-        raise InputError(too_large)
+        raise too_large
     with explain_out_of_memory(too_large):
         loss = objective(config, split.train, items, device)
         start = repeat_log_odds(split.train, items) if config.repeat_bias else None
@@ -260,24 +261,24 @@ class _Loop:
         return TrainingStopped()
 
 
-def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> str:
+def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> InputError:
     prefixes = config.samples == "prefixes"
     flag, size = (
         ("--batch-sequences", config.batch_sequences) if prefixes else ("--batch-tokens", config.batch_tokens)
     )
     on_gpu = device.type != "cpu"
-    return (
-        "there is not enough memory"
-        + (f" on {device_name(device)}" if on_gpu else "")
-        + f" for batches of {flag} {size}; start anew in another --out with fewer, or with a --max-length"
-        + (", or go on with --resume --device cpu" if on_gpu else "")
+    where = f" on {device_name(device)}" if on_gpu else ""
+    return InputError(
+        f"there is not enough memory{where} for batches of {flag} {size}",
+        "start anew in another --out with fewer, or with a --max-length"
+        + (", or go on with --resume --device cpu" if on_gpu else ""),
     )
 
 
 def _diverged(what: str, epoch: int) -> InputError:
     return InputError(
-        f"{what} in epoch {epoch}: training has diverged;"
-        " start anew in another --out with a lower --learning-rate"
+        f"{what} in epoch {epoch}: training has diverged",
+        "start anew in another --out with a lower --learning-rate",
     )
 
 
