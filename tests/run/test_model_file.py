@@ -7,7 +7,7 @@ import random
 import shutil
 import stat
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,17 @@ def test_an_old_name_of_an_option_is_read_as_the_new_one(
     assert load_model(path).model.config == load_model(OLD).model.config
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(RecBLRConfig)])
+def test_any_option_may_get_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(RENAMED, "as_it_was", name)
+    for file in (OLD, tmp_path / "new"):
+        if file != OLD:
+            save_model(load_model(OLD).model, file, ["a", "b", "c", "d", "e"])
+        path = Path(shutil.copy(file, tmp_path / "renamed"))
+        sealed.rewrite(path, lambda _, found: found["config"].update(as_it_was=found["config"].pop(name)))
+        assert load_model(path).model.config == load_model(OLD).model.config
+
+
 def test_the_old_and_the_new_name_at_once_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
     sealed.rewrite(path, lambda _, found: found["config"].update(width_of_conv=4))
@@ -198,6 +209,8 @@ def test_the_old_and_the_new_name_at_once_are_refused(path: Path, monkeypatch: p
 def test_options_that_are_missing_have_their_defaults(path: Path) -> None:
     sealed.rewrite(path, lambda _, found: [found["config"].pop(name) for name in ("d_conv", "expand")])
     assert load_model(path).model.config == CONFIG
+    sealed.rewrite(path, lambda _, found: found["config"].pop("num_layers"))
+    assert "it has no tensor layers.1." in one_sentence(path)  # the default is two
 
 
 OF_ITS_WRITER = "read it with the recblr that wrote it, or train again into another --out"

@@ -92,9 +92,9 @@ def load_model(path: Path) -> SavedModel:
     item_ids = _checked_ids(path, tensors, header)
     _check_finite(path, tensors, _REMEDY)
     try:
-        if header["config"]["num_layers"] > len(tensors):  # a header that lies could have us build for ever
-            raise ValueError
         config = model_from_fields(header["config"])
+        if config.num_layers > len(tensors):  # a header that lies could have us build for ever
+            raise ValueError
         # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
         with torch.device("meta"):
             model = build_model(header["num_items"], config)
