@@ -4,6 +4,8 @@
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
 # make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
+# make kills     a training run killed 20 times at random moments ends as one that was never killed
+# make coverage  the Python tests, and which lines of the package they run; pages to look at in build/coverage
 # make bench-cycles  how many cycles an element the fused kernels take
 # make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
 # make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
@@ -22,7 +24,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo test lint types cpp-test cuda-check py-test isa-test bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo test lint types cpp-test cuda-check py-test isa-test kills coverage bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -81,6 +83,13 @@ isa-test: $(VENV)/.dev
 	  print(*(i for i in b()['isa_available'].split(', ') if i != b()['isa']))"); do \
 	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa $(PYTEST) $(ISA_TESTS); \
 	done
+
+kills: $(VENV)/.dev
+	RECBLR_KILLS=20 RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest tests/training/test_kill.py
+
+# Tests start many processes of their own; they count too.
+coverage: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
 bench-cycles: $(VENV)/.dev
 	$(BIN)/cmake -S . -B build/cycles -G Ninja -DRECBLR_TESTS=ON -DRECBLR_CUDA=OFF -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \

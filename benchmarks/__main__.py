@@ -1,8 +1,8 @@
 """Run every benchmark of kernels, encoder and training, each in its own process, and keep their results.
 
-About 15 minutes on two calm cores.  Each prints its table and writes NAME.json and NAME.svg; at the end a
-line each says how long it took and how many of its bars are reached.  One that fails does not stop the
-others, but makes the exit status 1; a bar that is missed is a result and no failure.
+This takes about 15 minutes on two idle cores.  Each benchmark prints its table and writes NAME.json and
+NAME.svg.  A table at the end shows, for each benchmark, how long it took and how many bars it reached.  When
+a benchmark fails, the others still run, and the exit status is 1.  A missed bar is a result, not a failure.
 Run: python benchmarks [--out DIR] [--data INTERACTIONS] [--quick]
 """
 
@@ -28,9 +28,9 @@ def main():
     )
     parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument(
-        "--data", metavar="INTERACTIONS", type=Path, help="time an epoch of training on these too"
+        "--data", metavar="INTERACTIONS", type=Path, help="also time an epoch of training on this file"
     )
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and one process: a smoke test")
     options = parser.parse_args()
     if options.data and not options.data.exists():
         sys.exit(f"--data {options.data} does not exist")
@@ -40,24 +40,24 @@ def main():
         steps = ["--steps", "1"] if options.quick else []
         jobs["epoch"] = [options.data, "--out", options.out / "epoch.json", *steps]
     console = Console()
-    done = Table("benchmark", "seconds", "bars reached", box=SIMPLE_HEAD)
+    overview = Table("benchmark", "seconds", "bars reached", box=SIMPLE_HEAD)
     failed = []
-    for place, (name, arguments) in enumerate(jobs.items(), 1):
-        console.rule(f"{name}, {place} of {len(jobs)}")
+    for number, (name, arguments) in enumerate(jobs.items(), 1):
+        console.rule(f"{name}, {number} of {len(jobs)}")
         started = perf_counter()
         status = subprocess.run([sys.executable, HERE / f"{name}.py", *arguments], check=False).returncode
         if status:
             failed.append(name)
-        told = "failed" if status else reached(options.out / f"{name}.json")
-        done.add_row(name, f"{perf_counter() - started:.0f}", told)
-    console.print(done)
+        bars = "failed" if status else bars_reached(options.out / f"{name}.json")
+        overview.add_row(name, f"{perf_counter() - started:.0f}", bars)
+    console.print(overview)
     print(f"results are in {options.out}")
     if failed:
         sys.exit(f"failed, see above: {', '.join(failed)}")
 
 
-def reached(file):
-    """How many bars of a benchmark's results are reached."""
+def bars_reached(file):
+    """How many of a benchmark's bars are reached, in words."""
     results = json.loads(file.read_text(encoding="utf-8")).get("results", [])
     verdicts = [figure["reached"] for result in results for figure in result["figures"]]
     verdicts = [verdict for verdict in verdicts if verdict is not None]

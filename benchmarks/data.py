@@ -1,8 +1,8 @@
-"""Claim: ten million interactions become batches in under a minute and 4 GB, whatever the format, on 2 cores.
+"""Claim: ten million interactions become batches in under a minute and 4 GB on 2 cores, in every format.
 
-They are read, filtered, sorted, packed, split and cut.  Each format is measured in processes of its own, so
-that the peak of memory is that of one reading alone.  The data are drawn: users and items as skewed as in a
-shop, ids as long as Amazon's, times in no order.
+The interactions are read, filtered, sorted, packed, split and cut into batches.  Each run has its own
+process, so that its memory peak is that of one run alone.  The data are random: the popularity of users and
+items is as skewed as in a shop, ids are as long as Amazon's, and times are unordered.
 Run: python benchmarks/data.py [OUT.json]
 """
 
@@ -49,7 +49,7 @@ def write_all(folder):
 
 
 def measure(path):
-    """In a process of its own: what it takes from a file to the first epoch's batches."""
+    """Time and memory from a file to the batches of the first epoch; call it in a fresh process."""
     started = perf_counter()
     dataset = read_dataset(path)
     read = perf_counter()
@@ -75,11 +75,11 @@ def main():
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2])))
         return
-    # Here, because it brings torch along, which no measured process may pay for.
+    # Imported here because it imports torch, whose memory must not count in the measured processes.
     from recblr.system.machine import describe_machine
 
     headings = ("format", "MB", "read", "split", "batches", "total", "worst", "peak GB", "claim")
-    table = Table(*headings, title="seconds: medians, and the worst of the totals", box=None, pad_edge=False)
+    table = Table(*headings, title="seconds: medians, and the worst total", box=None, pad_edge=False)
     results = []
     with TemporaryDirectory() as folder:
         write_all(Path(folder))

@@ -1,12 +1,13 @@
 """Claim: RecBLR's encoder is 0.9 times as fast as SASRec's at T = 200, 1.5 times at 1000, 5 times at 8192.
 
-And from T = 1000 on it takes less memory.  Forward and backward, of what lies between embedding and head,
-which both share.  Both have the same width (64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d",
-whose feed-forward networks are four times as wide as the model, as RecBLR's are; those of "SASRec, FFN d" are
-as wide as the model, as in its original, which is so much less to do.  SASRec's attention is torch's
-scaled_dot_product_attention, in float32, without dropout.  Freed memory is kept, as `recblr train` keeps it;
-page faults would make up a tenth of either's time.  A batch has about as many events at every T.  The
-physical limit is arithmetic: the ratio of their FLOPs stands beside that of their speeds.
+From T = 1000 on, RecBLR's encoder also takes less memory.  The benchmark measures the forward and backward
+passes of the layers between embedding and head; both models share the other layers.  Both have the same width
+(64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d".  Its feed-forward networks are four times as
+wide as the model, like RecBLR's.  "SASRec, FFN d" is the original SASRec: its feed-forward networks are as
+wide as the model, so it computes less.  SASRec's attention is torch's scaled_dot_product_attention, in
+float32, without dropout.  The process keeps freed memory, as `recblr train` does; otherwise page faults would
+take a tenth of the time of both.  A batch has about the same number of events at every T.  The physical limit
+is arithmetic, so the ratio of FLOPs is shown beside the ratio of speeds.
 Run: python benchmarks/encoder.py [--out DIR]
 """
 
@@ -41,14 +42,14 @@ ENCODERS = {
 }
 MEMORY, FLOPS = "'s memory", "'s FLOPs"
 GIGAFLOPS = 1e-9, "GFLOP"
-# Operations an element of bdlru with its gate and of the convolution with bias and SiLU, exp and the like
-# counted as one; the backward pass computes each again, and its derivative.
+# Operations for each element: bdlru with its gate, and the convolution with bias and SiLU.  Functions such as
+# exp count as one operation.  The backward pass computes each operation again, and its derivative.
 ELEMENTWISE = 16 + 2 * CONFIG.d_conv + 4
 FORWARD_AND_BACKWARD = 1 + 2
 
 
 def sasrec(steps, ffn_expand):
-    """Without dropout, with which torch's attention falls back to one that holds all T×T weights."""
+    """SASRec's encoder without dropout: with dropout, torch's attention would store all T×T weights."""
     config = SASRecConfig(d_model=WIDTH, num_layers=DEPTH, max_length=steps, dropout=0.0)
     return SASRecEncoder(config, ffn_expand)
 
@@ -64,7 +65,7 @@ def arguments(rows, steps):
 
 
 def step(model, x, grad):
-    """Forward and backward, to the parameters and to the input, as below an embedding."""
+    """Forward and backward; the input gets a gradient too, because an embedding would need it."""
     model(x).backward(grad)
     model.zero_grad()
     x.grad = None
@@ -90,10 +91,10 @@ def one_step(name, rows, steps, threads):
 
 
 def operations(model, x, grad):
-    """FLOPs of a step: torch counts products of matrices; attention and our operators are counted here.
+    """FLOPs of a step: torch counts the matrix products; attention and our operators are counted here.
 
-    Attention multiplies the pairs of positions that causality leaves, twice forward (scores, values), and
-    five times backward, where the scores are computed anew.
+    Attention works on the pairs of positions that the causal mask allows.  It multiplies them twice in the
+    forward pass (scores, values), and five times in the backward pass, which computes the scores again.
     """
     rows, steps, _ = x.shape
     with FlopCounterMode(display=False) as counter:
@@ -124,9 +125,9 @@ def figures(result):
 
 
 def summary(results):
-    """From which length on RecBLR is ahead."""
+    """The length from which RecBLR is faster, and the length from which it takes less memory."""
     lengths = [result.case["T"] for result in results]
-    for what, ahead in (("", "is the faster"), (MEMORY, "takes less memory")):
+    for what, ahead in (("", "is faster"), (MEMORY, "takes less memory")):
         for peer in (PEER, NARROW):
             ratios = [result.times_faster(OURS + what, peer + what).median for result in results]
             yield f"beside {peer}, {OURS} {ahead} {crossing(lengths, ratios)}"

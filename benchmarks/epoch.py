@@ -1,7 +1,7 @@
 """Claim: an epoch of training on a CPU takes little longer than its matrix products alone.
 
-Times the steps of `recblr train DATA` with default options, and splits them by part with torch.profiler;
-beside them the same matrix products, of the same shapes, alone; both extrapolated to an epoch.
+The benchmark times the steps of `recblr train DATA` with default options.  torch.profiler splits this time
+into parts.  The same matrix products are also timed alone.  Both times are extrapolated to an epoch.
 Run: python benchmarks/epoch.py DATA [--steps N] [--out FILE.json]
 """
 
@@ -26,9 +26,9 @@ from recblr.training.learner import Learner
 from recblr.training.objective import objective
 
 WARM_UP = 5
-ROUNDS = 5  # in turns: steps, then their matrix products
+ROUNDS = 5  # each round runs the steps, then their matrix products
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm")
-# Part -> what an operator's name begins with or holds; the first that fits counts.
+# Part -> words that the name of an operator contains; the first part that matches counts.
 PARTS = {
     "matrix products": PRODUCTS,
     "loss, with its products": ("recblr::_linear_cross_entropy", "_LinearCrossEntropy"),
@@ -49,14 +49,14 @@ def part_of(name):
 
 
 def profiled(steps):
-    """Seconds by part, and the matrix products as (name, shapes): how often."""
+    """The seconds of each part, and the matrix products: (name, shapes) -> how often."""
     with torch.profiler.profile(record_shapes=True) as profile:
         steps()
     parts, products = dict.fromkeys([*PARTS, REST], 0.0), {}
     for event in profile.key_averages(group_by_input_shape=True):
         parts[part_of(event.key)] += event.self_cpu_time_total / 1e6
         if event.key in PRODUCTS:
-            first = event.key == "aten::addmm_"  # behind the matrix that is added to
+            first = event.key == "aten::addmm_"  # its first matrix is added, not multiplied
             matrices = [tuple(shape) for shape in event.input_shapes if len(shape) == 2]
             shapes = tuple(matrices[first : first + 2])
             products[event.key, shapes] = products.get((event.key, shapes), 0) + event.count
@@ -64,7 +64,7 @@ def profiled(steps):
 
 
 def loss_products(batches, catalogue, width):
-    """The three products within the loss, which the profiler does not see: (name, shapes) -> how often."""
+    """The three products inside the loss: (name, shapes) -> how often; the profiler does not see them."""
     counts = {}
     for batch in batches:
         rows = batch.targets.size
@@ -78,16 +78,16 @@ def loss_products(batches, catalogue, width):
 
 
 def product(left, right):
-    """A call of one product."""
+    """A function that computes one matrix product of these shapes."""
     a, b, out = torch.randn(left), torch.randn(right), torch.empty(left[0], right[1])
     return lambda: torch.mm(a, b, out=out)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", help="interactions, as for recblr train")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--out", type=Path, help="JSON")
+    parser.add_argument("data", help="a file of interactions, as recblr train reads it")
+    parser.add_argument("--steps", type=int, default=40, help="number of timed steps (40)")
+    parser.add_argument("--out", type=Path, help="the JSON file to write")
     options = parser.parse_args()
     keep_freed_memory()
     dataset = read_dataset(options.data)
@@ -127,7 +127,7 @@ def main():
         2 * count * left[0] * left[1] * right[1] for (_, (left, right)), count in products.items()
     )
     epoch, floor = (median(values) for values in seconds.values())
-    scale = epoch / sum(parts.values())  # the profiler slows what it watches
+    scale = epoch / sum(parts.values())  # because the profiler slows the steps down
 
     table = Table("part of an epoch", "seconds", title=f"{dataset.name}, {torch.get_num_threads()} threads")
     for part, value in parts.items():
@@ -136,7 +136,7 @@ def main():
     table.add_row("all", f"{epoch:.2f}")
     table.add_row(f"its matrix products alone, {flops / 1e12:.2f} TFLOP", f"{floor:.2f}")
     ratios = [a / b for a, b in zip(*seconds.values(), strict=True)]
-    table.add_row("times these", f"{median(ratios):.2f}")
+    table.add_row("epoch / products alone", f"{median(ratios):.2f}")
     Console().print(table)
     if options.out:
         result = {

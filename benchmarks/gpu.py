@@ -1,13 +1,14 @@
 """Build, test, check and measure on a machine with a GPU, by one command, offline, in under nine minutes.
 
-Stages, in this order: build (pip, into a folder of its own), tests, memcheck (compute-sanitizer on our
-kernels), kernels (beside a copy of the same size and beside peers), train (with --data, for as many epochs as
-fit), racecheck, encoder (beside SASRec).  Each is a process with its own share of the time.  A stage that
-fails, hangs or leaves the GPU unusable costs its own figures only.
+The stages run in this order: build (pip, into a separate folder), tests, memcheck (compute-sanitizer on our
+kernels), kernels (compared with a copy of the same size and with peers), train (with --data, for as many
+epochs as fit into the time), racecheck, encoder (compared with SASRec).  Each stage is a process with its own
+share of the time.  When a stage fails, hangs or makes the GPU unusable, only its own figures are lost.
 
-This program needs Python alone, no network and no git; a stage that lacks a package says which.  DIR gets at
-most five files: gpu.json (all figures, written anew as soon as a stage ends), tests.xml, kernels.svg,
-train.jsonl and logs.tgz.  `--only build` needs no GPU.  `--only` without build goes on with the last build.
+This program itself needs only Python: no package, no network and no git.  When a stage lacks a package, it
+names the package.  DIR gets at most five files: gpu.json (all figures, written again after each stage),
+tests.xml, kernels.svg, train.jsonl and logs.tgz.  `--only build` needs no GPU.  `--only` without build uses
+the last build.
 Run: python benchmarks/gpu.py --out DIR [--data INTERACTIONS] [--minutes 8.5] [--only NAME,...]
 """
 
@@ -34,9 +35,10 @@ TESTS = tuple(f"tests/{name}.py" for name in
               ("ops/test_cuda", "ops/test_scan", "ops/test_bdlru", "ops/test_causal_conv1d", "ops/test_fused",
                "ops/test_scan_derivatives", "ops/test_native", "training/test_on_devices",
                "system/test_transfer"))  # fmt: skip
-# Small, and each operator in each regime, in float32.  The sanitizer makes them 10 to 100 times as slow.
+# The tests for the sanitizers: small ones, for each operator in each regime, in float32.  A sanitizer makes
+# them 10 to 100 times slower.
 SANITIZED = "(brought and int32) or nothing_to_do"
-WORKERS = 8  # processes of tests: each holds some 500 MB of the GPU
+WORKERS = 8  # test processes; each uses about 500 MB of the GPU's memory
 
 
 def parser():
@@ -44,32 +46,32 @@ def parser():
         "python benchmarks/gpu.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     result.add_argument("--out", metavar="DIR", type=Path, required=True)
-    result.add_argument("--data", metavar="INTERACTIONS", type=Path, help="train on these, as recblr train")
+    result.add_argument("--data", metavar="INTERACTIONS", type=Path, help="train on this file")
     result.add_argument("--minutes", type=float, default=MINUTES, help=f"for all stages ({MINUTES})")
-    result.add_argument("--only", metavar="NAME,...", default=",".join(NAMES), help=f"of {', '.join(NAMES)}")
-    result.add_argument("--commit", metavar="ID", help="of these sources, where git does not tell")
-    result.add_argument("--quick", action="store_true", help="tiny shapes: only to see it run")
+    result.add_argument("--only", metavar="NAME,...", default=",".join(NAMES), help="run these stages only")
+    result.add_argument("--commit", metavar="ID", help="the commit of these sources, if git cannot tell it")
+    result.add_argument("--quick", action="store_true", help="tiny shapes: a smoke test")
     return result
 
 
 class Machine:
-    """What this machine has: the GPU that torch sees, or why there is none."""
+    """This machine, with the GPU that torch sees, or the reason why torch sees none."""
 
     def __init__(self):
         found = _output_of(sys.executable, HERE / "gpu_probe.py")
-        lacking = missing("torch") or "torch could not be asked for a GPU"
+        lacking = missing("torch") or "torch failed when it looked for a GPU"
         self.gpu = json.loads(found) if found else {"why": lacking}
 
     def no_gpu(self):
-        """Why no stage can use a GPU; "" where one can."""
+        """The reason why no stage can use a GPU; "" if stages can use one."""
         return f"it needs a GPU, and {self.gpu['why']}" if "why" in self.gpu else ""
 
     def architecture(self):
-        """The GPU's, as CMake names it; Hopper's where there is none to ask."""
+        """The GPU's architecture, as CMake names it; Hopper's if there is no GPU."""
         return self.gpu.get("capability", "9.0").replace(".", "")
 
     def as_json(self):
-        """The machine, as gpu.json describes it."""
+        """The description of the machine for gpu.json."""
         models = (line for line in lines_of(Path("/proc/cpuinfo")) if line.startswith("model name"))
         asked = "--query-gpu=driver_version,clocks.max.sm,clocks.max.memory"
         return {
@@ -88,7 +90,7 @@ def _cores():
 
 
 def _output_of(*command):
-    """What a program prints; "" where it cannot be run or fails."""
+    """The output of a program; "" if it cannot be run or fails."""
     try:
         done = subprocess.run(
             list(map(str, command)), capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
@@ -99,22 +101,22 @@ def _output_of(*command):
 
 
 def missing(*modules):
-    """A sentence that says which modules cannot be imported; "" where all can."""
+    """A sentence that names the modules that cannot be imported; "" if all can be imported."""
     lacking = [name for name in modules if find_spec(name) is None]
     return f"it needs {', '.join(lacking)}: python -m pip install {' '.join(lacking)}" if lacking else ""
 
 
 def no_compiler():
-    """What of the compilers is not here; "" where all are."""
+    """A sentence that names a missing build tool; "" if none is missing."""
     if not (os.environ.get("CUDACXX") or shutil.which("nvcc") or Path("/usr/local/cuda/bin/nvcc").exists()):
-        return "it needs nvcc: set CUDACXX to where it is"
+        return "it needs nvcc: set CUDACXX to its path"
     if not (shutil.which("cmake") or find_spec("cmake")):
         return "it needs cmake: python -m pip install cmake"
     return ""
 
 
 class Plan:
-    """The command of each stage, and why it cannot run here."""
+    """The command of each stage, and the reason if the stage cannot run here."""
 
     def __init__(self, options, machine, work):
         self.options, self.machine, self.work = options, machine, work
@@ -131,7 +133,7 @@ class Plan:
         }
 
     def stages(self):
-        """Those that are wanted, in the order of what matters most."""
+        """The wanted stages, the most important first."""
         tested, trained = ("torch", "pytest", "hypothesis"), ("torch", "polars", "rich", "typer")
         sanitizer = "" if shutil.which("compute-sanitizer") else "it needs compute-sanitizer on the PATH"
         no_data = "" if self.options.data else "it needs --data"
@@ -148,9 +150,9 @@ class Plan:
 
     def _stage(self, name, command, share, least, why_not):
         environment = self.environment | {"RECBLR_TEST_LINES": str(self.work / f"{name}.jsonl")}
-        if name == "tests":  # each test is compared with the CPU's result: the processes share its cores
+        if name == "tests":  # each test also computes on the CPU, so the test processes share its cores
             environment["OMP_NUM_THREADS"] = str(max(1, _cores() // WORKERS))
-        if name == "memcheck":  # an overrun within a block of torch's cache would be no error to it
+        if name == "memcheck":  # memcheck does not see an overrun inside a block of torch's cache
             environment["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
         return Stage(name, command, share, least, environment, why_not)
 
@@ -163,12 +165,13 @@ class Plan:
         return reason
 
     def _no_build(self):
-        # Compiling takes minutes: only where a GPU can run the result, or where nothing else is wanted.
+        # Compiling takes minutes, so it needs a GPU that can run the result, unless only the build is wanted.
         gpu = "" if self.wanted == ["build"] else self.machine.no_gpu()
         return gpu or missing("pip", "pybind11", "scikit_build_core") or no_compiler()
 
     def build(self, _):
-        # Not into the interpreter's own packages, which a system may forbid, nor into the checkout.
+        # Install into a separate folder: the system may forbid changes to the interpreter's own packages, and
+        # the checkout must stay clean.
         pip = sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--no-index"
         settings = (
             "cmake.define.RECBLR_CUDA=ON",
@@ -177,7 +180,7 @@ class Plan:
         )
         words = [word for setting in settings for word in ("-C", setting)]
         install = shlex.join(map(str, (*pip, "--upgrade", "--target", self.work / "site", *words, ROOT)))
-        # What cannot run a scan is no build: the stages after it would all fail by it, one after another.
+        # The build must be able to run a scan; otherwise all later stages would fail.
         runs = shlex.join(map(str, (sys.executable, HERE / "gpu_probe.py", "--kernels")))
         return "sh", "-c", install if self.machine.no_gpu() else f"{install} && {runs}"
 
@@ -190,7 +193,7 @@ class Plan:
         return self._pytest("--continue-on-collection-errors", *workers, *TESTS)
 
     def check(self, tool):
-        # Without --kernel-name, torch's own kernels are instrumented too.
+        # Without --kernel-name, the sanitizer would also check torch's own kernels.
         command = "compute-sanitizer", "--tool", tool, "--kernel-name", "kns=recblr", "--error-exitcode", "1"
         return lambda _: (*command, *self._pytest(TESTS[0], "-k", SANITIZED))
 
@@ -209,23 +212,23 @@ class Plan:
 def main(arguments=None):
     options = parser().parse_args(arguments)
     if unknown := sorted(set(options.only.split(",")) - set(NAMES)):
-        sys.exit(f"--only: {', '.join(unknown)} is none of {', '.join(NAMES)}")
+        sys.exit(f"--only: unknown stage {', '.join(unknown)}; choose from {', '.join(NAMES)}")
     if options.data and not options.data.is_file():
         sys.exit(f"--data {options.data} is not a file")
     if not options.minutes > 0:
         sys.exit(f"--minutes must be above 0, but is {options.minutes:g}")
     options.out = options.out.resolve()
     options.data = options.data and options.data.resolve()
-    # It outlives the command, so that a second one goes on with the first one's build.
+    # This folder stays after the command, so that the next command can use the same build.
     work = Path(tempfile.gettempdir()) / f"recblr-gpu-{os.getuid()}"
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         work.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        sys.exit(f"{error.filename} cannot be made: {error.strerror}; choose another --out")
+        sys.exit(f"cannot create {error.filename}: {error.strerror}; choose another --out")
     os.chdir(ROOT)
     plan = Plan(options, Machine(), work)
-    _forget(work, plan.wanted)
+    _remove_old_results(work, plan.wanted)
     about = {
         "benchmark": "gpu",
         "command": _command(options),
@@ -248,8 +251,8 @@ def main(arguments=None):
         sys.exit(f"not done, see above: {', '.join(failed)}")
 
 
-def _forget(work, names):
-    """Remove what an earlier command's stages of these names have left."""
+def _remove_old_results(work, names):
+    """Remove what these stages left behind in an earlier command."""
     for name in names:
         for old in (f"{name}.jsonl", f"{name}.log"):
             (work / old).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""RecBLR's encoder beside SASRec's on a GPU, from 200 to 8192 events: tokens a second and memory.
+"""Compare RecBLR's encoder with SASRec's on a GPU, from 200 to 8192 events: tokens per second and memory.
 
-Forward and backward in bfloat16 by autocast, so that SASRec has flash attention; as in benchmarks/encoder.py
-otherwise.  Run by benchmarks/gpu.py.
+SASRec uses flash attention, which needs 16 bits.  So forward and backward run in bfloat16, by autocast.
+Everything else is as in benchmarks/encoder.py.  benchmarks/gpu.py runs this program.
 """
 
 import json
@@ -10,14 +10,13 @@ from pathlib import Path
 
 import gpu_timing
 import torch
-from encoder import ENCODERS, OURS, PEER, WIDTH
+from encoder import ENCODERS, MEMORY, OURS, PEER, WIDTH
 from figure import Figure, as_json
 from measuring import Result
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TOKENS = 1 << 17  # a batch
 LENGTHS = 200, 500, 1000, 2000, 4096, 8192
-MEMORY = "'s memory"
 
 
 def cases(quick):
@@ -26,7 +25,7 @@ def cases(quick):
 
 
 def measure(case):
-    """Seconds a step and megabytes at the peak, and contender -> why it did not run."""
+    """Samples of seconds per step and of peak megabytes; and contender -> the reason why it did not run."""
     torch.manual_seed(0)
     size = case["B"], case["T"], WIDTH
     x, grad = torch.randn(size, device="cuda", requires_grad=True), torch.randn(size, device="cuda")
@@ -52,7 +51,7 @@ def measure(case):
 
 
 def figures(result, failed):
-    """Ours beside SASRec with as wide feed-forward networks."""
+    """RecBLR compared with the SASRec whose feed-forward networks have the same width."""
     if not result.has(OURS) or not result.has(PEER):
         return [
             Figure(OURS, PEER, None, note="; ".join(f"{k}: {v}" for k, v in failed.items()) or "did not run")
@@ -66,13 +65,13 @@ def figures(result, failed):
 
 
 def tokens_per_second(result):
-    """contender -> tokens a second."""
+    """contender -> tokens per second."""
     tokens = result.case["B"] * result.case["T"]
     return {name: tokens / result.of(name).median for name in ENCODERS if result.has(name)}
 
 
 def main(out, quick):
-    """Measure every length; write a line of JSON for each as soon as it is done."""
+    """Measure every length, and write a line of JSON after each."""
     with out.open("w", encoding="utf-8") as lines:
         for case in cases(quick):
             samples, failed = measure(case)

@@ -1,10 +1,10 @@
-"""Measure the kernels on a GPU for one shape: ours beside a copy of the same size, or ours beside its peers.
+"""Measure the kernels on a GPU for one shape: compare ours with a copy of the same size, or with its peers.
 
-Claim: on an H200 the scan reaches 0.9 of a copy's speed, bdlru 0.8, and both are 1.2 times as fast as their
-peers.  In 16 bits the scan's share is 0.85; forward and backward bdlru's is 0.75, and beside peers 1.5 times.
-Times are the GPU's alone (benchmarks/gpu_timing.py).  The copy moves as many bytes as the operator must move
-at the least.  A peer that is not installed, or does not take a shape, says so.
-Run by benchmarks/gpu_shapes.py, which sends this process the end of its input when its turn comes.
+Claim: on an H200 the scan reaches 0.9 of the speed of a copy (0.85 in 16 bits).  bdlru reaches 0.8 forward,
+and 0.75 forward and backward.  Both are 1.2 times as fast as their peers forward, and 1.5 times forward and
+backward.  Only time on the GPU counts (benchmarks/gpu_timing.py).  The copy moves the minimum number of bytes
+that the operator must move.  If a peer is not installed, or fails on a shape, the results give the reason.
+benchmarks/gpu_shapes.py runs this program, and closes its standard input when its turn comes.
 """
 
 import argparse
@@ -19,9 +19,8 @@ from figure import Figure, as_json
 from gpu_report import json_lines
 from gpu_shapes import COMPILED, LOST, LOST_STATUS, OURS, PEERS
 from measuring import Result
-from recurrence import combine
+from recurrence import associative
 from shapes import dimensions, is_packed, offsets_of
-from torch._higher_order_ops.associative_scan import associative_scan
 
 from recblr.ops.bdlru import composed_bdlru
 from recblr.ops.causal_conv1d import composed_causal_conv1d
@@ -29,12 +28,12 @@ from recblr.ops.causal_conv1d import composed_causal_conv1d
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SCAN, BDLRU, GATED, CONV = "scan", "bdlru", "bdlru with z", "causal_conv1d"
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
-# Least words an element that a pass moves, in the data's own type.
+# The minimum number of values that a pass moves for each element.
 WORDS = {
     (SCAN, FORWARD): 3, (SCAN, BACKWARD): 5, (SCAN, BOTH): 8, (BDLRU, FORWARD): 4, (BDLRU, BOTH): 11,
     (GATED, FORWARD): 5, (GATED, BOTH): 14, (CONV, FORWARD): 2, (CONV, BOTH): 5,
 }  # fmt: skip
-# The claim: shares of a copy's speed, and how many times as fast as peers.
+# The claim: shares of the speed of a copy, and how many times as fast as the peers.
 OF_COPY = {
     (SCAN, FORWARD): {"float32": 0.9, "bfloat16": 0.85},
     (SCAN, BACKWARD): {"float32": 0.9, "bfloat16": 0.85},
@@ -42,7 +41,7 @@ OF_COPY = {
     **{(operator, BOTH): dict.fromkeys(DTYPES, 0.75) for operator in (BDLRU, GATED)},
 }
 FASTER = {FORWARD: 1.2, BOTH: 1.5}
-OF_FLOOR = 0.95  # near enough to the floor that a peer may be as fast
+OF_FLOOR = 0.95  # from this share of a copy's speed on, ours need not be faster than its peers
 DEVICE = "cuda"
 RECBLR, COPY, COMPOSED = "recblr", "copy", "composed"
 WARP, SCALAR = "accelerated-scan, warp", "accelerated-scan, scalar"
@@ -52,7 +51,7 @@ BESIDE = WARP, SCALAR, RECURRENT, CHUNKED, ASSOCIATIVE, COMPOSED
 
 
 def cases(shape):
-    """What is measured for a shape."""
+    """The cases of a shape."""
     return [
         {"operator": operator, "direction": direction, "shape": shape, "dtype": dtype}
         for dtype in DTYPES
@@ -61,7 +60,7 @@ def cases(shape):
 
 
 def least_bytes(case):
-    """Bytes that the operator must move at the least: each input read once, each output written once."""
+    """The minimum number of bytes that the operator moves: each input read once, each output written once."""
     size = WORDS[case["operator"], case["direction"]] * DTYPES[case["dtype"]].itemsize
     for n in dimensions(case["shape"]):
         size *= n
@@ -69,7 +68,7 @@ def least_bytes(case):
 
 
 def arguments(case):
-    """How to make a set of a case's tensors, the cotangent last."""
+    """A function that makes one set of tensors for a case; the cotangent is the last."""
     size, dtype = dimensions(case["shape"]), DTYPES[case["dtype"]]
     *outer, channels = size
     wants = case["direction"] != FORWARD
@@ -91,11 +90,11 @@ def arguments(case):
 
 
 def contenders(case, which, offsets):
-    """Name -> a call of a set's arguments; raises only when it is called."""
+    """Name -> a function of one set of arguments.  A peer that is missing fails when it is called."""
     operator, direction = case["operator"], case["direction"]
     ops = torch.ops.recblr
     if operator == SCAN and direction == BACKWARD:
-        # h's place is taken by b, whose values do not matter to the time.
+        # b stands in for h: the time does not depend on the values.
         return {
             RECBLR: lambda a, b, grad: ops._scan_backward(
                 grad, None, a.detach(), b.detach(), None, offsets, False
@@ -114,8 +113,8 @@ def contenders(case, which, offsets):
     if operator == SCAN and not is_packed(case["shape"]):
         calls |= {WARP: _accelerated("warp"), SCALAR: _accelerated("scalar")}
         calls |= {RECURRENT: _fla("fused_recurrent_hgrn"), CHUNKED: _fla("chunk_hgrn")}
-        if direction == FORWARD:  # backward, it builds matrices of T × T
-            calls |= {ASSOCIATIVE: _associative}
+        if direction == FORWARD:  # its backward pass builds T × T matrices
+            calls |= {ASSOCIATIVE: associative}
     if which == OURS:
         calls = {RECBLR: calls[RECBLR]}
     return {name: _timed(call, direction == BOTH) for name, call in calls.items()}
@@ -134,7 +133,7 @@ def _timed(call, both):
 
 
 def _accelerated(kind):
-    """It wants channels first: data of the same size is taken as that, and nothing copied."""
+    """accelerated-scan: it wants channels first, so the data are viewed as such, without a copy."""
 
     def scan(a, b):
         batch, steps, channels = a.shape
@@ -144,7 +143,7 @@ def _accelerated(kind):
 
 
 def _fla(name):
-    """h = exp(g) h + x: a is taken as g."""
+    """fla computes h = exp(g) h + x; -a is passed as g, because only the time matters."""
 
     def scan(a, b):
         return getattr(import_module("fla.ops.hgrn"), name)(b, -a)[0]
@@ -152,14 +151,10 @@ def _fla(name):
     return scan
 
 
-def _associative(a, b):
-    return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
-
-
 def measure(case, which, quick, left_out):
-    """The case's result, and contender -> why it did not run.
+    """The case's result, and contender -> the reason why it did not run.
 
-    left_out: contender -> why it is not to run.
+    left_out: contender -> the reason why it must not run.
     """
     torch.manual_seed(0)
     torch.cuda.empty_cache()
@@ -180,7 +175,7 @@ def measure(case, which, quick, left_out):
 
 
 def figures(result, failed):
-    """Ours beside the copy and every peer that was to run."""
+    """Ours compared with the copy and with every peer, including those that failed."""
     if not result.has(RECBLR):
         return [Figure(RECBLR, COPY, None, note=failed.get(RECBLR, "did not run"))]
     case, shown, near = result.case, [], False
@@ -203,13 +198,14 @@ def figures(result, failed):
 
 
 def main(which, shape, lines, quick, without):
-    """Measure every case of a shape that is not in `lines` yet; write a line of JSON for each.
+    """Measure every case of a shape that is not in `lines` yet, and write a line of JSON for each.
 
-    Returns LOST_STATUS where a contender has lost the GPU; called again, it goes on without that one.
+    Returns LOST_STATUS if a contender made the GPU unusable for this process.  The next call leaves that
+    contender out.
     """
     torch.cuda.init()
     torch.empty(1, device=DEVICE)
-    sys.stdin.read()  # until it is this process's turn
+    sys.stdin.read()  # waits for this process's turn
     compiling = dict.fromkeys((WARP, SCALAR), "it was still being compiled") if without else {}
     records = json_lines(lines)
     done = [record["case"] for record in records if record["pass"] == which]

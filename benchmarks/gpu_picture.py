@@ -1,10 +1,10 @@
-"""Draw the kernels' figures that benchmarks/gpu_shapes.py has left.  Run by it."""
+"""Draw the figures of the kernels; benchmarks/gpu_shapes.py measures them and runs this program."""
 
-import json
 import sys
 from pathlib import Path
 
 from figure import Figure
+from gpu_report import json_lines
 from measuring import Result, Spread
 from reporting import draw_bars, draw_picture
 
@@ -12,10 +12,9 @@ TITLE = "Share of the speed of a copy of the same size (dotted line: the target)
 
 
 def main(lines, picture):
-    """Draw every figure that has something to reach, and a value."""
+    """Draw every figure that has a bar and a value, and that compares with a copy."""
     results, shown = [], []
-    for line in lines.read_text(encoding="utf-8").split("\n")[:-1]:
-        record = json.loads(line)
+    for record in json_lines(lines):
         if "figures" not in record:
             continue
         results.append(Result(record["case"], []))

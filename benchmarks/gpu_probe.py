@@ -1,7 +1,7 @@
-"""What GPU torch sees, as a line of JSON: its properties, or why there is none.
+"""Print the GPU that torch sees, as a line of JSON: its properties, or the reason why torch sees none.
 
-With --kernels it says instead what serves the operators, and fails where the installed recblr does not
-compute a scan on the GPU by its own kernel.
+With --kernels it prints instead which kernels the operators use.  It then fails if the installed recblr does
+not compute a scan on the GPU with its own kernel.
 """
 
 import json
@@ -29,14 +29,14 @@ def gpu():
 
 
 def kernels():
-    """What serves the operators; an error where the GPU's kernels do not load, run, and get a sum right."""
+    """Which kernels the operators use; exits with an error if the GPU's scan is not native or is wrong."""
     import recblr
 
     served = recblr.build_info()["ops"]
     half, one = (torch.full((1, 3, 1), value, device="cuda") for value in (0.5, 1.0))
     got = torch.ops.recblr.scan(half, one, None, None, False).flatten().tolist()
     if got != [1.0, 1.5, 1.75] or served["cuda"] != "native":
-        raise SystemExit(f"a scan on the GPU gave {got}, served by {served}")
+        raise SystemExit(f"a scan on the GPU returned {got}; the operators use {served}")
     return served
 
 

@@ -1,6 +1,6 @@
-"""What benchmarks/gpu.py writes: the lines that its stages leave, gathered into files and a summary.
+"""Gather the results of the stages of benchmarks/gpu.py into files and a summary.
 
-Imports only the standard library, since nothing else need be there before the build.
+This module imports only the standard library, because it runs before the build, without any package.
 """
 
 import json
@@ -15,18 +15,18 @@ from dataclasses import asdict
 
 from stages import SKIPPED
 
-LARGEST = 4 << 20  # bytes of a file in --out
-LARGEST_LOG = 1 << 20
-FAILURES = 20  # that the summary names
+LARGEST = 4 << 20  # bytes; a larger file in --out gets a warning
+LARGEST_LOG = 1 << 20  # bytes of each log that are kept
+FAILURES = 20  # the summary names at most so many failed tests
 
 
 def json_lines(file):
-    """The records of a file of JSON lines; without the last one where it was cut off."""
+    """The records of a file of JSON lines; a last line that was cut off is left out."""
     return [json.loads(line) for line in "".join(lines_of(file)).split("\n")[:-1]]
 
 
 def lines_of(file):
-    """The lines of a text file; none where there is no file."""
+    """The lines of a text file; an empty list if the file does not exist."""
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             return list(lines)
@@ -35,7 +35,7 @@ def lines_of(file):
 
 
 def tests_of(records):
-    """How many tests passed, failed and were skipped, and what the failed ones said; None without any."""
+    """Numbers of passed, failed and skipped tests, and the text of each failure; None if no test ran."""
     if not records:
         return None
     counts = {"passed": 0, "failed": 0, "skipped": 0}
@@ -46,14 +46,14 @@ def tests_of(records):
 
 
 def sanitizer_of(log, records):
-    """What compute-sanitizer summed up and which tests it saw; None where it has not run."""
+    """The summaries of compute-sanitizer, and the results of its tests; None if it has not run."""
     summaries = [line.strip("= \n") for line in lines_of(log) if "SUMMARY:" in line]
     tests = tests_of(records)
     return {"summaries": summaries, "tests": tests} if summaries or tests else None
 
 
 def training_of(epochs):
-    """Seconds and figures of each epoch of a run's log; None before the first one's end."""
+    """Seconds and figures of each epoch in a run's log; None if no epoch has ended."""
     if not epochs:
         return None
     return {
@@ -68,9 +68,9 @@ def training_of(epochs):
 
 
 def document(about, work, outcomes):
-    """Everything that is known so far, as plain values.
+    """All results so far, as plain values.
 
-    about: what stands at its head.  work: the folder with the stages' lines and logs.
+    about: the first fields of the document.  work: the folder with the results and logs of the stages.
     """
     lines = {name: json_lines(work / f"{name}.jsonl") for name in ("tests", "memcheck", "racecheck")}
     return about | {
@@ -85,7 +85,7 @@ def document(about, work, outcomes):
 
 
 def keep(out, about, work, outcomes):
-    """Write everything that is known so far into the folder `out`, and return it."""
+    """Write all results so far into the folder `out`, and return them."""
     found = document(about, work, outcomes)
     with _whole(out / "gpu.json") as draft:
         draft.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -101,12 +101,12 @@ def keep(out, about, work, outcomes):
                 _add_end(archive, log)
     for file in out.iterdir():
         if file.stat().st_size > LARGEST:
-            print(f"{file.name} has {file.stat().st_size:,} bytes, more than {LARGEST:,}", file=sys.stderr)
+            print(f"{file.name} has {file.stat().st_size:,} bytes, over {LARGEST:,}", file=sys.stderr)
     return found
 
 
 def junit(records):
-    """The tests as an XML document that tools for test reports read."""
+    """The tests as a JUnit XML document, which tools for test reports read."""
     suite = ElementTree.Element("testsuite", name="recblr on a GPU", tests=str(len(records)))
     for outcome, attribute in (("failed", "failures"), ("skipped", "skipped")):
         suite.set(attribute, str(sum(record["outcome"] == outcome for record in records)))
@@ -123,9 +123,9 @@ def junit(records):
 
 @contextmanager
 def _whole(file):
-    """A draft beside a file, which takes its place at the end of the block: the file is never half-written.
+    """A draft that replaces the file at the end of the block, so that the file is never half-written.
 
-    recblr's own way to do this cannot be imported before recblr is built.
+    recblr.io.atomic does the same, but cannot be imported before recblr is built.
     """
     draft = file.with_name(f".{file.name}.draft")
     try:
@@ -136,7 +136,7 @@ def _whole(file):
 
 
 def _add_end(archive, log):
-    """Add a log to the archive; of a long one, its end."""
+    """Add a log to the archive; only the end of a long log is added."""
     with tempfile.NamedTemporaryFile() as end:
         end.write(log.read_bytes()[-LARGEST_LOG:])
         end.flush()
@@ -144,20 +144,21 @@ def _add_end(archive, log):
 
 
 def summary(found):
-    """The lines that a person reads at the end."""
+    """The lines that gpu.py prints at the end."""
     lines = []
     if tests := found["tests"]:
         lines.append(f"tests: {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped")
         lines += [f"  failed: {name}" for name in list(tests["failures"])[:FAILURES]]
     for tool in ("memcheck", "racecheck"):
         if checked := found[tool]:
-            said = "; ".join(checked["summaries"]) or "ended before its summary"
-            lines.append(f"{tool}: {said}, in {(checked['tests'] or {}).get('passed', 0)} tests that passed")
+            verdict = "; ".join(checked["summaries"]) or "ended before its summary"
+            passed = (checked["tests"] or {}).get("passed", 0)
+            lines.append(f"{tool}: {verdict}, in {passed} tests that passed")
     if rows := _shares(found["kernels"]):
         lines += ["shares of the speed of a copy of the same size, float32 and bfloat16:", *rows]
     lines += _beside_peers(found["kernels"])
     lines += [
-        f"{', '.join(record['case'].values())}: {name} left the GPU unusable: {why}"
+        f"{', '.join(record['case'].values())}: {name} made the GPU unusable: {why}"
         for record in found["kernels"]
         for name, why in record.get("lost", {}).items()
     ]
@@ -173,7 +174,7 @@ def summary(found):
 
 
 def _shares(kernels):
-    """A line a shape and operator: the share of a copy's speed in float32 and bfloat16."""
+    """One line for each shape and operator: the share of a copy's speed in float32 and bfloat16."""
     found = {}
     for record in kernels:
         if record["pass"] != "ours":
@@ -190,7 +191,7 @@ def _shares(kernels):
 
 
 def _beside_peers(kernels):
-    """A line a peer: how many times as fast ours is, over all cases in which it ran."""
+    """One line for each peer: how many times as fast ours is, over all cases that the peer ran."""
     found = {}
     for record in kernels:
         for figure in record.get("figures", ()):

@@ -1,8 +1,8 @@
-"""Measure the kernels shape by shape, a process each: first ours beside a copy for all shapes, then peers.
+"""Measure the kernels, with one process for each shape: first ours and a copy for all shapes, then the peers.
 
-Imports only the standard library.  A shape's process writes its figures as it goes, so that one that fails or
-hangs costs only what it had still to do.  The next shape's process starts while this one measures, and waits.
-Run by benchmarks/gpu.py.
+This program imports only the standard library.  A process writes each figure at once, so that a process that
+fails or hangs loses only the figures that it has not measured yet.  The process of the next shape starts
+early, while the current one measures, and waits for its turn.  benchmarks/gpu.py runs this program.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 HERE = Path(__file__).parent
-# Batch × time × channels, or packed rows × channels.  The largest last, where time may run out.
+# Batch × time × channels, or packed rows × channels.  The largest comes last, because time may run out.
 SHAPES = (
     "2048×50×128",
     "2048×200×128",
@@ -26,53 +26,53 @@ SHAPES = (
 )
 QUICK = "4×64×16", "packed 300×16"
 OURS, PEERS, LOST = "ours", "peers", "lost"
-LOST_STATUS = 70  # of a process whose GPU a contender has left unusable
-MOST = 45  # seconds that one shape may take of a pass
-DRAWING = 10  # seconds
-COMPILED = "accelerated_scan"  # a peer that compiles for most of a minute when it is first imported
+LOST_STATUS = 70  # the exit status of a process when a contender has made its GPU unusable
+MOST = 45  # seconds for one shape in one pass, at most
+DRAWING = 10  # seconds for the picture, at most
+COMPILED = "accelerated_scan"  # a peer that compiles for almost a minute when it is first imported
 
 
 def main(lines, picture, seconds, quick):
-    """Fill `lines` (JSON, a line a case) and draw `picture` within so many seconds."""
+    """Write `lines` (JSON, one line for each case) and draw `picture`, within `seconds`."""
     end = perf_counter() + seconds - DRAWING
     compiling = _start("-c", f"import {COMPILED}.warp, {COMPILED}.scalar") if find_spec(COMPILED) else None
     shapes = QUICK if quick else SHAPES
     words = ["--quick"] * quick
     _pass(OURS, shapes, lines, end, words)
-    # Wait for the compiler for half of the time that is left; the other peers need the rest.
-    if compiling and not _ends(compiling, (end - perf_counter()) / 2):
+    # Wait for the compiler for at most half of the remaining time; the other peers need the rest.
+    if compiling and not _ends_in_time(compiling, (end - perf_counter()) / 2):
         words = [*words, "--without", COMPILED]
     _pass(PEERS, shapes, lines, end, words)
     drawing = _start(HERE / "gpu_picture.py", lines, picture)
-    if not _ends(drawing, DRAWING) or drawing.returncode:
+    if not _ends_in_time(drawing, DRAWING) or drawing.returncode:
         print("the picture could not be drawn, see above")
 
 
 def _pass(which, shapes, lines, end, words):
-    """Measure every shape; the next process is ready, and waits for its turn, when one ends."""
+    """Measure every shape.  When a process ends, the next one has already started and waits for its turn."""
     waiting = None
-    for place, shape in enumerate(shapes):
+    for index, shape in enumerate(shapes):
         if perf_counter() >= end:
-            print(f"{which}: no time was left for {', '.join(shapes[place:])}")
+            print(f"{which}: no time was left for {', '.join(shapes[index:])}")
             break
         process = waiting or _measuring(which, shape, lines, words)
-        waiting = _measuring(which, shapes[place + 1], lines, words) if place + 1 < len(shapes) else None
+        waiting = _measuring(which, shapes[index + 1], lines, words) if index + 1 < len(shapes) else None
         started = perf_counter()
-        while not (late := not _takes_its_turn(process, started, end)) and process.returncode == LOST_STATUS:
-            process = _measuring(
-                which, shape, lines, words
-            )  # goes on without the contender that lost the GPU
-        if late:
-            print(f"{which}, {shape}: ended after {perf_counter() - started:.0f} s, before it was done")
+        while (done := _takes_its_turn(process, started, end)) and process.returncode == LOST_STATUS:
+            # The new process leaves out the contender that made the GPU unusable.
+            process = _measuring(which, shape, lines, words)
+        if not done:
+            print(f"{which}, {shape}: stopped after {perf_counter() - started:.0f} s, before it was done")
         elif process.returncode:
-            print(f"{which}, {shape}: failed with {process.returncode}, see above")
+            print(f"{which}, {shape}: failed with status {process.returncode}, see above")
     if waiting:
-        _ends(waiting, 0)
+        _ends_in_time(waiting, 0)
 
 
 def _takes_its_turn(process, started, end):
+    """Let a waiting process measure; return whether it ended in time."""
     process.stdin.close()
-    return _ends(process, min(started + MOST, end) - perf_counter())
+    return _ends_in_time(process, min(started + MOST, end) - perf_counter())
 
 
 def _measuring(which, shape, lines, words):
@@ -84,8 +84,8 @@ def _start(*words, stdin=subprocess.DEVNULL):
     return subprocess.Popen([sys.executable, *map(str, words)], stdin=stdin)
 
 
-def _ends(process, seconds):
-    """Whether it ends by itself within so many seconds; where not, it is killed."""
+def _ends_in_time(process, seconds):
+    """Wait for a process for some seconds, then kill it; return whether it ended by itself."""
     try:
         process.wait(max(0, seconds))
     except subprocess.TimeoutExpired:

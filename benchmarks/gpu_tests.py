@@ -1,8 +1,9 @@
-"""A pytest plugin for tests on a GPU: each result is kept at once, and a lost GPU costs one test.
+"""A pytest plugin for tests on a GPU: it writes each result at once, and survives an unusable GPU.
 
-RECBLR_TEST_LINES names the file that gets a line of JSON for each test.  A CUDA error that stays, such as an
-illegal address, fails everything that the process does afterwards.  So the process ends, and pytest-xdist
-starts another for the tests that are left.  Imports only the standard library and pytest.
+RECBLR_TEST_LINES names the file that gets a line of JSON for each test.  After some CUDA errors, such as an
+illegal address, everything that the process does on the GPU fails.  So the process ends with the next test,
+which is lost, and pytest-xdist starts another process for the remaining tests.  This plugin imports only the
+standard library and pytest.
 """
 
 import json
@@ -15,7 +16,7 @@ LINES = "RECBLR_TEST_LINES"
 
 
 class State:
-    """lost_in: the test that left the GPU unusable for this process.  worker: one of pytest-xdist's."""
+    """lost_in: the test that made the GPU unusable.  worker: whether this is a worker of pytest-xdist."""
 
     lost_in, worker = None, False
 
@@ -26,7 +27,7 @@ def pytest_configure(config):
 
 def pytest_runtest_logreport(report):
     if State.worker:
-        return  # the process that gave this one its tests gets the report too
+        return  # the main process of pytest-xdist gets this report too, and writes it
     if report.when != "call" and report.outcome == "passed":
         return
     record = {
@@ -43,10 +44,10 @@ def pytest_runtest_logreport(report):
 def pytest_runtest_setup(item):
     if State.lost_in is None:
         return
-    print(f"{State.lost_in} left the GPU unusable for its process", file=sys.stderr, flush=True)
+    print(f"{State.lost_in} made the GPU unusable for its process", file=sys.stderr, flush=True)
     if State.worker:
         os._exit(70)
-    pytest.exit(f"{State.lost_in} left the GPU unusable", returncode=70)
+    pytest.exit(f"{State.lost_in} made the GPU unusable", returncode=70)
 
 
 @pytest.hookimpl(wrapper=True)

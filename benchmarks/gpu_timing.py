@@ -1,4 +1,4 @@
-"""How the GPU's benchmarks measure: by CUDA events, when warm, on arguments that no cache still holds."""
+"""Timing on the GPU: by CUDA events, after a warm-up, on arguments that are no longer in a cache."""
 
 from itertools import count
 from time import perf_counter
@@ -6,21 +6,21 @@ from time import perf_counter
 import torch
 from measuring import sets_beyond_cache
 
-SECONDS = 0.15  # of turns for a contender
+SECONDS = 0.15  # for the rounds of one contender
 ROUNDS = 5, 25  # at least and at most
-WARM_UP = 3
-AHEAD = 2_000_000  # cycles, about a millisecond, that the GPU idles while the host enqueues a call
-LARGEST_COPY = 4 << 30  # bytes, read and written; what is larger is taken for several of these
+WARM_UP = 3  # calls
+AHEAD = 2_000_000  # cycles (about a millisecond) that the GPU idles while the host enqueues a call
+LARGEST_COPY = 4 << 30  # bytes, read and written; the time of a larger copy is computed from this one
 
 
 def sets(make, quick=False):
-    """So many sets of arguments that the second-level cache cannot hold half of them."""
+    """Sets of arguments, so many that half of them do not fit into the second-level cache."""
     cache = torch.cuda.get_device_properties(0).L2_cache_size
     return sets_beyond_cache(make, quick, cache)
 
 
 class LostGPU(Exception):
-    """A contender left an error on the GPU with which this process can do nothing more on it."""
+    """A contender caused an error after which this process can no longer use the GPU."""
 
     def __init__(self, contender, why):
         super().__init__(f"{contender}: {why}")
@@ -28,7 +28,7 @@ class LostGPU(Exception):
 
 
 def take_turns(calls, arguments, quick=False):
-    """contender -> seconds on the GPU of each round, and contender -> why it does not run."""
+    """contender -> seconds on the GPU in each round; and contender -> the reason why it did not run."""
     samples, failed, turns = {}, {}, count()
     for name, call in list(calls.items()):
         try:
@@ -55,7 +55,7 @@ def take_turns(calls, arguments, quick=False):
 
 
 def _check(name, why):
-    """Raise LostGPU where the GPU is of no more use to this process."""
+    """Raise LostGPU if this process can no longer use the GPU."""
     try:
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -70,7 +70,7 @@ def _sentence(error):
 
 def _seconds(call, arguments):
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(AHEAD)  # so that no gap between launches counts
+    torch.cuda._sleep(AHEAD)  # so that gaps between launches do not count
     start.record()
     result = call(*arguments)
     end.record()
@@ -80,7 +80,7 @@ def _seconds(call, arguments):
 
 
 def copy_of(size):
-    """A call that copies within the GPU's memory, and how many of it move `size` bytes, read and written."""
+    """A call that copies in the GPU's memory, and how many such calls read and write `size` bytes."""
     copied = min(size, LARGEST_COPY)
     source = torch.empty(max(1, copied // 8), dtype=torch.float32, device="cuda").normal_()
     target = torch.empty_like(source)

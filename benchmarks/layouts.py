@@ -1,7 +1,7 @@
-"""Claim: the scan reads any layout where it lies; channel first takes about half of copying it, or less.
+"""Claim: the scan reads any layout without a copy; channel first takes at most about half as long as copying.
 
-Beside each layout: the same layout copied to channel last, scanned, and copied back; beside channel last:
-torch.add over the same bytes, which is what memory allows.  No layout is to be slower than copying it.
+Each layout is compared with its copying variant: copy to channel last, scan, and copy back.  No layout may be
+slower than that.  Channel last is compared with torch.add on the same bytes, which is the limit of memory.
 Run: python benchmarks/layouts.py [--out DIR]
 """
 

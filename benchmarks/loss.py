@@ -1,7 +1,7 @@
 """Claim: the chunked cross entropy is at least as fast on a CPU as torch's own, forward and backward.
 
-Beside it: the plain loss with its logits in full, and torch.nn.functional.linear_cross_entropy with chunking
-(torch 2.13 and later).  A shape is rows × catalogue × width.
+It is compared with the plain loss, which stores all logits, and with torch's chunked
+torch.nn.functional.linear_cross_entropy (torch 2.13 and later).  A shape is rows × catalogue × width.
 Run: python benchmarks/loss.py [--out DIR]
 """
 

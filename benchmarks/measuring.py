@@ -1,7 +1,8 @@
-"""How every benchmark measures: contenders take turns, ratios are paired, three processes tell the spread.
+"""How every benchmark measures: contenders take turns, ratios are paired, three processes give the spread.
 
-A busy or throttled machine slows neighbours in time alike, so what is compared is a round's own ratio; but
-where a process's memory happens to lie stays with it for life, so that one process alone looks too certain.
+A busy or throttled machine slows down all calls of one round alike.  So the ratio of two contenders is taken
+within each round.  The addresses of a process's memory also affect its speed, and they never change.  So the
+spread within one process is too small, and three processes are measured.
 """
 
 import json
@@ -18,10 +19,10 @@ from statistics import linear_regression, median
 from time import perf_counter
 
 PROCESSES = 3
-SECONDS = 0.5  # of turns for a case, in every process
+SECONDS = 0.5  # for the rounds of one case in one process
 ROUNDS = 3, 60  # at least and at most
-WARM_UP = 1, 2  # and before these, which nobody counts: caches, allocator, compilers
-DEFAULT_CACHE = 32 << 20
+WARM_UP = 1, 2  # rounds before these, which do not count: they warm up caches, allocator and compilers
+DEFAULT_CACHE = 32 << 20  # bytes, where the system does not tell the size of its caches
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Result:
-    """One case (label -> value) and, for each process, contender -> a sample a round."""
+    """One case (label -> value) and, for each process, contender -> its samples, one for each round."""
 
     case: dict
     processes: list
@@ -48,11 +49,11 @@ class Result:
         return name in self.processes[0]
 
     def of(self, name):
-        """What a contender took."""
+        """The spread of a contender's samples."""
         return Spread.of([median(samples[name]) for samples in self.processes])
 
     def paired(self, combine, *names):
-        """The spread of what `combine` makes of the contenders' samples in the same round."""
+        """The spread of combine(…) of the contenders' samples, taken round by round."""
         return Spread.of(
             [
                 median(combine(*values) for values in zip(*(samples[n] for n in names), strict=True))
@@ -61,15 +62,17 @@ class Result:
         )
 
     def times_faster(self, ours, beside, factor=1.0):
-        """How many times faster ours is than what is beside it, if that had `factor` times as much to do."""
+        """How many times as fast `ours` is as `beside`.
+
+        factor: multiplies the time of `beside` first, to compare contenders that do unequal work.
+        """
         return self.paired(lambda own, other: factor * other / own, ours, beside)
 
 
 def take_turns(calls, sets=((),), quick=False):
-    """contender -> seconds of each round, for calls name -> function of one of the sets of arguments.
+    """contender -> seconds of each round; calls: contender -> a function of one set of arguments.
 
-    Each call gets another set than the one before it, so that none finds its arguments in the cache because
-    its neighbour has just read them.
+    Each call gets another set than the call before it.  Otherwise it would find its arguments in the cache.
     """
     seconds = {name: [] for name in calls}
     turns = count()
@@ -93,7 +96,7 @@ def take_turns(calls, sets=((),), quick=False):
 
 
 def crossing(sizes, ratios):
-    """In words, from which size on the ratio is above 1; between sizes it goes by a power of the size."""
+    """In words, the size from which the ratio is above 1; a power law interpolates between two sizes."""
     points = list(zip(sizes, ratios, strict=True))
     if ratios[-1] < 1:
         return f"nowhere up to {sizes[-1]:,}"
@@ -101,19 +104,19 @@ def crossing(sizes, ratios):
         if ratio < 1:
             share = math.log(1 / ratio) / math.log(next_ratio / ratio)
             return f"from about {round(size * (next_size / size) ** share):,} on"
-    return f"from {sizes[0]:,} on, the least measured"
+    return f"from {sizes[0]:,} on, the smallest size measured"
 
 
 def exponent(sizes, values):
-    """p of the power law size**p that fits the values best; linear growth has 1."""
+    """The exponent p of the power law size**p that fits the values best; p is 1 for linear growth."""
     x, y = [math.log(size) for size in sizes], [math.log(value) for value in values]
     return linear_regression(x, y).slope
 
 
 def sets_beyond_cache(make, quick=False, cache=None):
-    """So many sets of arguments (tuples of tensors) that the last-level cache cannot hold half of them.
+    """Sets of arguments (tuples of tensors), so many that half of them do not fit into the last-level cache.
 
-    cache: its bytes, where it is not the processor's.
+    cache: the size of the cache in bytes; by default the size of the processor's.
     """
     first = make()
     size = sum(x.numel() * x.element_size() for x in first)
@@ -121,7 +124,7 @@ def sets_beyond_cache(make, quick=False, cache=None):
 
 
 def last_level_cache():
-    """Bytes of the largest cache of the first core; a guess where the system does not tell."""
+    """The bytes of the largest cache of the first core; DEFAULT_CACHE if the system does not tell them."""
     sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text(encoding="ascii").strip()
@@ -130,9 +133,9 @@ def last_level_cache():
 
 
 def peak_memory():
-    """Bytes of memory that this process has held at most.
+    """The peak memory of this process in bytes.
 
-    Not getrusage's, where the system tells better: a process begins with its parent's peak in there.
+    getrusage is used only where /proc is missing, because its value starts at the parent's peak.
     """
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -144,10 +147,10 @@ def peak_memory():
 
 
 def added_memory(function, arguments, warm_up):
-    """Megabytes that function(*arguments) adds to the peak of a fresh process.
+    """Megabytes that function(*arguments) adds to the peak memory of a fresh process.
 
-    That has called function(*warm_up) before, so that libraries are loaded and threads started.  `function`
-    is one of the benchmark's own module, which the process imports.
+    The process first calls function(*warm_up), which loads libraries and starts threads.  `function` must be
+    defined in a module, because the process imports it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "recblr.nn", "reporting"])  # what every benchmark imports
@@ -158,7 +161,7 @@ def added_memory(function, arguments, warm_up):
     try:
         return receiver.recv()
     except EOFError:
-        raise RuntimeError(f"the process that measures the memory of {function.__name__} ended") from None
+        raise RuntimeError(f"the process that measures the memory of {function.__name__} failed") from None
     finally:
         process.join()
 
@@ -170,25 +173,25 @@ def _send_added_memory(sender, function, arguments, warm_up):
     sender.send((peak_memory() - before) / 1e6)
 
 
-def in_processes(cases, measure, quick, told=lambda: None):
-    """Every case's result; `told` is called after each case in each process.
+def in_processes(cases, measure, quick, after_case=lambda: None):
+    """The result of every case; `after_case` is called after each case in each process.
 
-    The processes are this program started again, one after another; a quick run makes do with this one.
+    The processes run this program again, one after another.  A quick run measures in this process instead.
     """
     if quick:
         samples = [[measure(case, quick=True) for case in cases]]
     else:
-        samples = [_in_a_process(len(cases), told) for _ in range(PROCESSES)]
+        samples = [_in_a_process(len(cases), after_case) for _ in range(PROCESSES)]
     return [Result(case, list(each)) for case, each in zip(cases, zip(*samples, strict=True), strict=True)]
 
 
-def _in_a_process(cases, told):
+def _in_a_process(cases, after_case):
     command = [sys.executable, sys.argv[0], MEASURE]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         samples = []
         for line in process.stdout:
             samples.append(json.loads(line))
-            told()
+            after_case()
     if process.returncode or len(samples) != cases:
         sys.exit(f"{Path(sys.argv[0]).name} failed after {len(samples)} of {cases} cases, see above")
     return samples
@@ -198,8 +201,8 @@ MEASURE = "--measure-in-this-process"
 
 
 def measure_here(cases, measure):
-    """The other side of `in_processes`: a line of JSON a case, and nothing else, on standard output."""
+    """The part of `in_processes` that runs in the new process: it prints one line of JSON for each case."""
     with os.fdopen(os.dup(1), "w") as lines:
-        os.dup2(2, 1)  # what peers print goes where people look
+        os.dup2(2, 1)  # what peers print goes to standard error, so that it does not mix with the JSON
         for case in cases:
             print(json.dumps(measure(case, quick=False)), file=lines, flush=True)

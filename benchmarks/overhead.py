@@ -1,8 +1,8 @@
 """Claim: calling the scan takes at most 1 µs more than torch.add in inference mode, and 5 µs under no_grad.
 
-One event of one history: T = 1, B = 1, 64 channels, where there is next to nothing to compute, as in serving
-one user at a time.  torch.ops.recblr.scan is the operator, recblr.scan the function that also names what is
-wrong.
+The input is one event of one history: T = 1, B = 1, 64 channels.  There is almost nothing to compute, as in
+serving one user at a time.  torch.ops.recblr.scan is the operator.  recblr.scan is the function around it,
+which also explains wrong arguments.
 Run: python benchmarks/overhead.py [--out DIR]
 """
 
@@ -14,8 +14,8 @@ from reporting import COLOURS, MICROSECONDS, main
 import recblr
 
 CHANNELS, TAPS = 64, 4
-BARS = {"inference_mode": 1.0, "no_grad": 5.0}  # microseconds, the claim for the scan
-CALLS = 1000  # a sample
+BARS = {"inference_mode": 1.0, "no_grad": 5.0}  # the claim for the scan, in microseconds
+CALLS = 1000  # calls in one sample
 
 
 def cases(quick):
@@ -40,7 +40,7 @@ def measure(case, quick):
 
 
 def calls():
-    """name -> one call."""
+    """name -> a function that makes one call."""
     a, b, x, z = (torch.rand(1, 1, CHANNELS) for _ in range(4))
     gates, decay = torch.randn(1, 1, 2 * CHANNELS), torch.rand(CHANNELS)
     weight, bias = torch.randn(CHANNELS, TAPS), torch.randn(CHANNELS)

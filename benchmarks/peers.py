@@ -1,9 +1,10 @@
 """Claim: the scan is 4 times as fast as the best of its peers, or within 5 % of the memory floor.
 
-Peers: torch's associative_scan, eager and compiled; a Python loop over time, compiled; the torch reference of
-accelerated-scan; JAX's associative_scan, jitted.  Each gets the layout that it likes, all threads of the
-machine, and warm compilers.  The floor is torch.add's time for as many bytes as must be moved at the least.
-Peers that are not installed are said to be missing: pip install accelerated-scan jax
+The peers are torch's associative_scan, eager and compiled; a compiled Python loop over time; the torch
+reference of accelerated-scan; and JAX's associative_scan, jitted.  Each peer gets its preferred layout and
+all threads of the machine.  Compilation is not timed.  The memory floor is the time in which torch.add moves
+the minimum number of bytes.  The table says which peers are not installed; to install them, run
+`pip install accelerated-scan jax`.
 Run: python benchmarks/peers.py [--out DIR]
 """
 
@@ -14,18 +15,17 @@ import numpy as np
 import torch
 from figure import Figure
 from measuring import sets_beyond_cache, take_turns
-from recurrence import combine
+from recurrence import associative, combine
 from reporting import main
 from shapes import dimensions, is_packed, shapes
-from torch._higher_order_ops.associative_scan import associative_scan
 
 from recblr.system.machine import usable_cores
 
 TIMES, OF_FLOOR = 4, 0.95  # the claim
-# Words an element: a, b -> h; and with the gradients, a, h, dh -> da, db.
+# Values moved for each element: forward reads a, b and writes h; backward reads a, h, dh and writes da, db.
 WORDS = {"forward": 3, "both ways": 3 + 5}
-# torch.compile takes a graph of every step or of every level, anew in every process: 5 to 12 seconds a case
-# up to these lengths, and up to minutes beyond.
+# torch.compile traces every step of the loop, or every level of the tree, and does so in every process.  This
+# takes 5 to 12 seconds a case up to these lengths, and up to minutes beyond them.
 LONGEST_COMPILED = {"forward": 200, "both ways": 50}
 LONGEST_LOOP = 50
 ASSOCIATIVE, COMPILED, LOOP = "torch associative_scan", "torch associative_scan, compiled", "loop, compiled"
@@ -38,16 +38,16 @@ def cases(quick):
         {"shape": shape, "direction": direction, "threads": usable_cores()}
         for direction in WORDS
         for shape in shapes(quick)
-        if not is_packed(shape)  # no peer takes them
+        if not is_packed(shape)  # no peer takes packed rows
     ]
 
 
 def why_not(peer, case):
-    """Why a peer does not run; empty where it does."""
+    """The reason why a peer does not run; empty if it runs."""
     steps = dimensions(case["shape"])[1]
     longest = {COMPILED: LONGEST_COMPILED[case["direction"]], LOOP: LONGEST_LOOP}.get(peer, steps)
     if steps > longest:
-        return f"left out to save time: beyond T = {longest} it compiles too long"
+        return f"left out: compiling takes too long beyond T = {longest}"
     package = {ACCELERATED: "accelerated_scan", JAX: "jax"}.get(peer)
     if package and not find_spec(package):
         return "not installed"
@@ -57,7 +57,7 @@ def why_not(peer, case):
 def measure(case, quick):
     torch.set_num_threads(case["threads"])
     torch.manual_seed(0)
-    torch._dynamo.reset()  # so that no shape is compiled as one of several
+    torch._dynamo.reset()  # otherwise torch would compile one graph for several shapes
     size = dimensions(case["shape"])
     both = case["direction"] == "both ways"
     peers = [peer for peer in PEERS if not why_not(peer, case) and not (quick and peer in (COMPILED, LOOP))]
@@ -74,12 +74,12 @@ def measure(case, quick):
             calls[peer] = accelerated(sets, both)
         else:
             calls[peer] = in_torch(TORCH_PEERS[peer](), both)
-    agree(calls, sets[0], both)
+    check_results(calls, sets[0], both)
     seconds = take_turns(calls, sets, quick)
     share = WORDS[case["direction"]] / WORDS["forward"]
     seconds["memory floor"] = [share * value for value in seconds["torch.add"]]
     if peers:
-        # The best is one peer, not the luckiest of each round.
+        # One peer is the best for the whole case; it is not chosen again in each round.
         seconds["best peer"] = min((seconds[peer] for peer in peers), key=median)
     return seconds
 
@@ -90,7 +90,7 @@ def add(a, b, _):
 
 
 def in_torch(scan, both):
-    """A call of scan(a, b), with its gradients where `both`."""
+    """A function that calls scan(a, b), and computes its gradients if `both`."""
 
     def forward(a, b, _):
         with torch.no_grad():
@@ -100,10 +100,6 @@ def in_torch(scan, both):
         return torch.autograd.grad(scan(a, b), (a, b), grad)
 
     return both_ways if both else forward
-
-
-def associative(a, b):
-    return associative_scan(combine, (a, b), dim=1, combine_mode="generic")[1]
 
 
 def loop(a, b):
@@ -122,7 +118,7 @@ TORCH_PEERS = {
 
 
 def accelerated(sets, both):
-    """Its layout is channels first; the copies into that are not timed."""
+    """accelerated-scan's reference; the copies into its layout, channels first, are not timed."""
     from accelerated_scan.ref import scan
 
     firsts = {
@@ -134,7 +130,7 @@ def accelerated(sets, both):
 
 
 def in_jax(sets, both):
-    """On arrays of its own; the copies into those are not timed."""
+    """JAX's associative_scan; the copies into JAX's arrays are not timed."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
@@ -150,8 +146,8 @@ def in_jax(sets, both):
     return lambda a, b, grad: jax.block_until_ready(call(*arrays[id(a)]))
 
 
-def agree(calls, arguments, both):
-    """Refuse to time what computes something else."""
+def check_results(calls, arguments, both):
+    """Raise an error if a peer computes another result than ours."""
     expected = calls["recblr"](*arguments)
     for name, call in calls.items():
         if name == "torch.add":

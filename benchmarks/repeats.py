@@ -1,9 +1,11 @@
-"""Claim: a learned bias of repeats ranks better where nothing recurs, and no worse where much does.
+"""Claim: a learned repeat bias ranks better where items never repeat, and no worse where many repeat.
 
-Two datasets from MovieLens-1M: the films that each user rated, none of them twice, and these films' genres
-("Comedy|Drama" is one), which recur all the time.  Each is trained with the bias and without, else by the
-defaults of `recblr train` but for the epochs; figures are of the test items among all, those that a user has
-included.  Interrupted, the same command goes on where it was.
+There are two datasets, both from MovieLens-1M.  In the first, the items are the films that a user rated; no
+user rates a film twice.  In the second, the items are the genres of these films ("Comedy|Drama" is one
+genre), which repeat all the time.  A model is trained on each dataset with the bias and without it.  All
+other options, except the number of epochs, are the defaults of `recblr train`.  The figures rank the test
+item among all items, including those that the user already has.  After an interruption, the same command
+continues.
 Run: python benchmarks/repeats.py INTERACTIONS movies.dat [--epochs N] [--out DIR]
 """
 
@@ -32,7 +34,7 @@ METRICS = "hr@10", "ndcg@10", "mrr@10"
 
 
 def genres_of(films, file):
-    """The films' dataset with the genres of each film in its place."""
+    """The dataset of films, with each film replaced by its genres."""
     try:
         lines = [line.split("::") for line in Path(file).read_text("latin-1").splitlines()]
         genres = {film: words for film, _, words in lines}
@@ -40,7 +42,9 @@ def genres_of(films, file):
         raise InputError(f"cannot read {file} ({error}); give MovieLens-1M's movies.dat") from None
     missing = [film for film in films.item_ids if film not in genres]
     if missing:
-        raise InputError(f"{file} lacks {len(missing)} films, {missing[0]} among them; give MovieLens-1M's")
+        raise InputError(
+            f"{file} lacks {len(missing)} films, for example {missing[0]}; give MovieLens-1M's movies.dat"
+        )
     frame = pl.DataFrame(
         {
             "user": np.repeat(films.user_ids, films.histories.lengths),
@@ -51,14 +55,14 @@ def genres_of(films, file):
 
 
 def share_repeated(dataset):
-    """Of the events that are not the first of their history, how many have an item that came before."""
+    """The share of repeats: events whose item came before, among all events but the first of each history."""
     histories = [dataset.histories.history(user) for user in range(dataset.num_users)]
     distinct = sum(np.unique(history).size for history in histories)
     return 1 - (distinct - len(histories)) / (dataset.num_interactions - len(histories))
 
 
-def trained(dataset, folder, config, console):
-    """The run's report."""
+def train_and_evaluate(dataset, folder, config, console):
+    """Train a run, or continue it; return its report."""
     run = Run(folder)
     display = TrainingDisplay(console)
     console.rule(f"{dataset.name}, {'with' if config.repeat_bias else 'without'} the bias")
@@ -67,7 +71,8 @@ def trained(dataset, folder, config, console):
     return evaluate_run(run)
 
 
-def measured(dataset, config, folder, console):
+def compare(dataset, config, folder, console):
+    """The figures of one dataset, with the bias and without it."""
     result = {
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -77,7 +82,7 @@ def measured(dataset, config, folder, console):
     }
     for name, learned in (("with", True), ("without", False)):
         options = TrainingConfig.from_options({**config, "repeat-bias": learned})
-        report = trained(dataset, folder / f"{dataset.name}, {name}", options, console)
+        report = train_and_evaluate(dataset, folder / f"{dataset.name}, {name}", options, console)
         result[name] = {metric: report["ours"]["test"]["unmasked"][metric]["mean"] for metric in METRICS}
         result[name]["seconds"] = report["seconds"]["train"]
         if learned:
@@ -97,10 +102,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("interactions", metavar="INTERACTIONS", help="MovieLens-1M's, as recblr train reads")
+    parser.add_argument("interactions", metavar="INTERACTIONS", help="MovieLens-1M, as recblr train reads it")
     parser.add_argument("movies", metavar="movies.dat")
     parser.add_argument("--epochs", metavar="N", type=int, default=12)
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("repeats"), help="runs, repeats.json")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("repeats"), help="for the results")
     options = parser.parse_args()
     keep_freed_memory()
     console = Console()
@@ -111,7 +116,7 @@ def main():
         datasets = films, genres_of(films, options.movies)
     except InputError as error:
         sys.exit(str(error))
-    results = [measured(dataset, config, options.out, console) for dataset in datasets]
+    results = [compare(dataset, config, options.out, console) for dataset in datasets]
     document = {
         "claim": __doc__.split("\n")[0],
         "command": f"python benchmarks/repeats.py INTERACTIONS movies.dat --epochs {options.epochs}",

@@ -1,4 +1,4 @@
-"""What every benchmark shows: figures in a table, and with --out a JSON file and a picture of the same."""
+"""The command line of every benchmark: it prints a table, and with --out writes a JSON file and a picture."""
 
 import argparse
 import json
@@ -29,10 +29,13 @@ COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#b
 def main(doc, cases, measure, figures, draw=None, value="times as fast", summary=lambda results: ()):
     """The command line of a benchmark.
 
-    doc: the module's docstring; its first paragraph is the claim.  cases(quick): dictionaries of labels.
-    measure(case, quick=): contender -> samples.  figures(result): what to make of a case's result.
-    draw(picture, results, figures): onto a matplotlib Figure; by default the figures that have a bar.
-    value: what the figures' value is.  summary(results): sentences on all the cases together.
+    doc: the docstring of the module; its first paragraph is the claim.
+    cases(quick): the cases, as dictionaries of labels.
+    measure(case, quick=): the samples of a case, as contender -> list.
+    figures(result): the figures of a case.
+    draw(picture, results, figures, value): draws on a matplotlib Figure; by default the figures with a bar.
+    value: the meaning of the figures' value, for headings.
+    summary(results): sentences about all cases together.
     """
     if sys.argv[1:] == [measuring.MEASURE]:
         measuring.measure_here(cases(False), measure)
@@ -44,13 +47,13 @@ def main(doc, cases, measure, figures, draw=None, value="times as fast", summary
         description=f"{claim}\n\n{rest}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help=f"write {name}.json and {name}.svg there")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, one process: only to see it run")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes and one process: a smoke test")
     options = parser.parse_args()
     if options.out:
         prepare(options.out)
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH)  # a file has room
+        console = Console(width=WIDTH)  # a file is not limited to the width of a terminal
     load = os.getloadavg()
     results = _measured(cases(options.quick), measure, options.quick)
     shown = [figures(result) for result in results]
@@ -92,7 +95,7 @@ def _measured(cases, measure, quick):
 
 
 def table(claim, results, shown, value):
-    """Under each case a row a figure."""
+    """A table with a heading for each case, and below it one row for each figure."""
     result = Table("ours", "", "beside", "", value, "from … to", "to reach", title=claim, box=SIMPLE_HEAD)
     for column in (0, 5, 6):
         result.columns[column].no_wrap = True
@@ -136,12 +139,12 @@ def _cells(result, figure):
 
 
 def _digits(x):
-    """Three digits, or all before the point."""
+    """A number with three digits, or with all digits before the point if they are more."""
     return f"{x:,.0f}" if abs(x) >= 100 else f"{x:.3g}"
 
 
 def prepare(folder):
-    """Refuse before minutes of measuring what could not be written after it."""
+    """Exit now if results could not be written into the folder, before minutes of measuring."""
     try:
         import matplotlib  # noqa: F401
 
@@ -150,27 +153,27 @@ def prepare(folder):
             pass
         (folder / ".writable").unlink()
     except ModuleNotFoundError:
-        sys.exit("--out draws pictures, which takes matplotlib: pip install 'recblr[plot]'")
+        sys.exit("--out draws pictures, which needs matplotlib: pip install 'recblr[plot]'")
     except (OSError, InputError) as error:
-        sys.exit(f"--out {folder} cannot be written to: {error}")
+        sys.exit(f"cannot write to --out {folder}: {error}")
 
 
 def source_commit():
-    """The commit of the sources around this file; where git does not tell, the native library's."""
-    told = subprocess.run(
+    """The commit of these sources; if git cannot tell it, the commit of the native library."""
+    described = subprocess.run(
         ["git", "-C", ROOT, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return told.stdout.strip() or commit()
+    return described.stdout.strip() or commit()
 
 
 def draw_picture(path, claim, draw, results, shown, value):
-    """Write what draw(picture, results, shown, value) draws."""
+    """Write the picture that draw(picture, results, shown, value) draws; equal figures give equal bytes."""
     import matplotlib
 
-    # Not pyplot, which would choose a window to draw in; and the same figures give the same bytes.
+    # Not pyplot, because it would choose a window system.
     from matplotlib.figure import Figure as Picture
 
     with matplotlib.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none", "font.size": 9}):
@@ -184,7 +187,7 @@ def draw_picture(path, claim, draw, results, shown, value):
 
 
 def draw_bars(picture, results, shown, value):
-    """A panel a direction, a row a shape, a colour for whatever else the figures with a bar differ in."""
+    """Draw the figures with a bar: a panel for each direction, a row for each shape, colours for the rest."""
     panels, rows, series = {}, {}, {}
     for result, figures in zip(results, shown, strict=True):
         labels = dict(result.case)

@@ -1,9 +1,11 @@
 """Claim: the time and the memory of scan and of bdlru grow linearly with T, with B, and with C.
 
-One of them grows, the others stay.  Times are of the forward pass and of both passes; memory is what making
-the arguments and both passes add to the peak of a fresh process, all results and gradients included.  Beside
-are torch.add on as many elements, which shows what steps are the caches' and not ours, and a tensor's size.
-Growth is linear where the exponent of the power law through the sizes that no cache holds is 0.9 to 1.1.
+One of the three grows while the other two are fixed.  The time is that of the forward pass, and of forward
+and backward together ("both ways").  The memory is what a fresh process adds to its peak when it makes the
+arguments and runs both passes, including all results and gradients.  The time is compared with torch.add on
+as many elements, which shows the jumps that the caches cause.  The memory is compared with the size of one
+tensor.  A power law is fitted through the sizes that are too large for any cache.  Growth is linear if its
+exponent is 0.9 to 1.1.
 Run: python benchmarks/scaling.py [--out DIR]
 """
 
@@ -16,14 +18,15 @@ from reporting import COLOURS, MEGABYTES, MICROSECONDS, main
 
 from recblr.system.machine import usable_cores
 
-# Axis -> what stays, and how the axis grows, up to 2^26 and 2^24 elements a tensor.
+# The fixed sizes for each axis that grows, and the powers of 2 that it takes: up to 2^26 elements for T, and
+# up to 2^24 for B and C.
 FIXED = {"T": {"B": 1, "C": 64}, "B": {"T": 64, "C": 64}, "C": {"B": 16, "T": 256}}
 SIZES = {"T": range(4, 21, 2), "B": range(0, 13, 2), "C": range(0, 13, 2)}
 QUICK_SIZES = dict.fromkeys(FIXED, (2, 4))
 LINEAR = 0.9, 1.1
 OPERATORS = "scan", "bdlru"
 BOTH, MEMORY = ", both ways", "'s memory"
-TIMES = {"": "-", BOTH: "--"}  # what is timed of an operator, and its line's style
+TIMES = {"": "-", BOTH: "--"}  # the timed passes, and the style of their lines
 ADD, TENSOR = "torch.add", "a tensor"
 
 
@@ -41,7 +44,7 @@ def dimensions(case):
 
 
 def arguments(operator, size):
-    """The operator's arguments, which take gradients, and the gradient of its result."""
+    """The operator's arguments, which require gradients, and the gradient of its result."""
     *outer, channels = size
     if operator == "scan":
         inputs = torch.rand(size), torch.rand(size)
@@ -101,25 +104,26 @@ def figures(result):
 
 
 def along(results, axis):
+    """The results in which this axis grows."""
     return [result for result in results if result.case["which"] == f"{axis} grows"]
 
 
 def growth(results, axis, name):
-    """The sizes of the results along an axis, and the medians of what `name` took there."""
+    """The sizes of the axis in these results, and the median samples of `name`."""
     return [result.case[axis] for result in results], [result.of(name).median for result in results]
 
 
 def beyond_caches(results):
-    """The results along an axis that are too large for a cache; the last two at least."""
+    """The results whose three tensors are too large for the cache; at least the last two results."""
     return [
         result
-        for place, result in enumerate(results)
-        if place >= len(results) - 2 or 3e6 * result.of(TENSOR).median > last_level_cache()
+        for index, result in enumerate(results)
+        if index >= len(results) - 2 or 3e6 * result.of(TENSOR).median > last_level_cache()
     ]
 
 
 def summary(results):
-    """What is linear, and what is not."""
+    """One sentence for each axis, operator and measured quantity: whether it grows linearly."""
     for axis in FIXED:
         for name in OPERATORS:
             for what in (*TIMES, MEMORY):

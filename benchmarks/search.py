@@ -1,9 +1,9 @@
-"""Claim: none; this is how recipes are searched for, on validation alone.
+"""Claim: none; this program searches for the options of a recipe, with the validation items only.
 
-Trains with options drawn by Optuna (TPE; trials below the median at their epoch are ended early), ranks the
-validation items after each epoch, and never ranks the test items.  The first trial is of the defaults and of
-what --fix says.  Everything drawn and measured is in OUT/search.json, and OUT/search.png shows it.
-Interrupted, the same command goes on; the trial under way is lost.
+Optuna draws the options of each trial (TPE).  A trial that is below the median of the others at the same
+epoch ends early.  Each trial ranks the validation items after each epoch, and never ranks the test items.
+The first trial has the defaults and the options of --fix.  OUT/search.json holds all options and figures, and
+OUT/search.png shows them.  After an interruption, the same command continues; only the running trial is lost.
 Run: python benchmarks/search.py DATA --out OUT [--hours H] [--epochs N] [--between KEY=LOW..HIGH ...]
      [--fix KEY=VALUE ...]
 """
@@ -37,7 +37,7 @@ from recblr.training import Run, train
 from recblr.training.listener import ListenerGroup, SilentListener
 from recblr.training.progress import SELECT_BY
 
-# Key -> lowest, highest, and the step in between, or "log".
+# Option -> lowest value, highest value, and the step between values or "log" for a logarithmic scale.
 RANGES = {
     "learning-rate": (3e-4, 5e-3, "log"),
     "dropout": (0.1, 0.7, 0.05),
@@ -55,7 +55,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Pruning(SilentListener):
-    """Ends a trial that is behind the others."""
+    """Ends a trial that is worse than the others at the same epoch."""
 
     def __init__(self, trial):
         self._trial = trial
@@ -67,7 +67,7 @@ class Pruning(SilentListener):
 
 
 def fixed_option(entry):
-    """The option and the value that KEY=VALUE names, VALUE being written as in TOML, or a word."""
+    """The option and the value of KEY=VALUE.  VALUE is written as in TOML, or is a plain word."""
     key, _, words = entry.partition("=")
     if key not in OPTIONS:
         sys.exit(f"--fix {entry}: there is no option {key}; recblr train --help lists them")
@@ -84,7 +84,7 @@ def fixed_option(entry):
 
 
 def narrowed(entry):
-    """The option and the range that KEY=LOW..HIGH names."""
+    """The option and the range of KEY=LOW..HIGH."""
     key, _, words = entry.partition("=")
     if key not in RANGES:
         sys.exit(f"--between {entry}: choose an option among {', '.join(RANGES)}")
@@ -112,7 +112,7 @@ def objective(trial, dataset, ranges, fixed, folder, console):
     drawn = {key: draw(trial, key, ranges) for key in (*ranges, *CHOICES) if key not in fixed}
     options = drawn | fixed
     run = Run(folder / f"trial-{trial.number}")
-    shutil.rmtree(run.folder, ignore_errors=True)  # what was killed
+    shutil.rmtree(run.folder, ignore_errors=True)  # left by a trial that was interrupted
     console.rule(f"trial {trial.number}")
     console.print(", ".join(f"{key} {value:.4g}" for key, value in options.items() if key in trial.params))
     display = TrainingDisplay(console)
@@ -126,8 +126,8 @@ def objective(trial, dataset, ranges, fixed, folder, console):
             )
     except InputError as error:
         if not trial.number:
-            sys.exit(str(error))  # for want of data, or for what is fixed
-        console.print(str(error))  # diverged
+            sys.exit(str(error))  # the data or the options of --fix are wrong, so every trial would fail
+        console.print(str(error))  # this trial diverged
         raise optuna.TrialPruned from None
     finally:
         records = run.log() if run.log_file.exists() else []
@@ -142,7 +142,7 @@ def objective(trial, dataset, ranges, fixed, folder, console):
 def document(study, options, dataset):
     trials = []
     for trial in study.get_trials(states=DONE):
-        valid = trial.user_attrs["valid"]  # of the best epoch; None where the first diverged
+        valid = trial.user_attrs["valid"]  # of the best epoch; None if the first epoch diverged
         if valid is not None:
             valid = {root: {metric: leaves[metric] for metric in METRICS} for root, leaves in valid.items()}
         head = {"number": trial.number, "state": trial.state.name, "options": trial.params}
@@ -162,7 +162,7 @@ def document(study, options, dataset):
 
 
 def keep(found, folder):
-    """Write search.json and search.png, each whole or not at all."""
+    """Write search.json and search.png; neither is ever half-written."""
     with atomic_path(folder / "search.json") as draft:
         draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     with atomic_path(folder / "search.png") as draft:
@@ -182,14 +182,14 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", metavar="DATA")
-    parser.add_argument("--out", metavar="OUT", type=Path, required=True)
-    parser.add_argument("--hours", metavar="H", type=float, default=1.0, help="begin no trial after so long")
-    parser.add_argument("--epochs", metavar="N", type=int, default=12, help="of each trial's schedule")
+    parser.add_argument("data", metavar="DATA", help="a file of interactions, as recblr train reads it")
+    parser.add_argument("--out", metavar="OUT", type=Path, required=True, help="the folder for the results")
+    parser.add_argument("--hours", metavar="H", type=float, default=1.0, help="start no trial later")
+    parser.add_argument("--epochs", metavar="N", type=int, default=12, help="epochs of each trial")
     parser.add_argument(
-        "--between", metavar="KEY=LOW..HIGH", nargs="*", default=[], help="draw from there only"
+        "--between", metavar="KEY=LOW..HIGH", nargs="*", default=[], help="narrow the range of an option"
     )
-    parser.add_argument("--fix", metavar="KEY=VALUE", nargs="*", default=[], help="options not to be drawn")
+    parser.add_argument("--fix", metavar="KEY=VALUE", nargs="*", default=[], help="give an option this value")
     options = parser.parse_args()
     keep_freed_memory()
     console = Console()
@@ -197,7 +197,7 @@ def main():
     ranges = RANGES | dict(map(narrowed, options.between))
     try:
         if fixed.keys() >= SPACE:
-            raise InputError("--fix leaves nothing to be drawn; fix fewer options")
+            raise InputError("--fix leaves no option to search for; fix fewer options")
         config = TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
         settled = config.settled(split_for(dataset, config).train.items.size).as_options()
@@ -206,7 +206,7 @@ def main():
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        sys.exit(f"--out {options.out}: no folder can be made there ({error.strerror}); name another")
+        sys.exit(f"--out {options.out}: cannot create this folder ({error.strerror}); name another folder")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     journal = options.out / "study.journal"
     try:
@@ -217,14 +217,14 @@ def main():
             pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=options.epochs // 3),
             load_if_exists=True,
         )
-    except (ValueError, KeyError, AssertionError):  # what Optuna makes of lines that are not its own
+    except (ValueError, KeyError, AssertionError):  # Optuna's errors when it reads a damaged journal
         sys.exit(f"{journal} is damaged; remove it, or name another folder with --out")
     searched = {"fingerprint": dataset.fingerprint, "epochs": options.epochs}
     if study.trials and study.user_attrs != searched:
         sys.exit(f"--out {options.out} holds a search of other data or epochs; name another folder")
     for key, value in searched.items():
         study.set_user_attr(key, value)
-    # By how many there are already: an interrupted search must not draw the same once more.
+    # The seed is the number of trials, so that a continued search does not draw the same options again.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=5)
     defaults = {key: settled[key] for key in SPACE if key not in fixed}
     if all(trial.params != defaults for trial in study.get_trials(states=DONE)):
@@ -237,7 +237,7 @@ def main():
             )
             keep(document(study, options, dataset), options.out)
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        sys.exit("stopped; the same command continues the search")
     if study.get_trials(states=DONE):
         keep(document(study, options, dataset), options.out)
         show(study, console)

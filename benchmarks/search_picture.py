@@ -1,4 +1,4 @@
-"""A search as a picture: what each option that was drawn did to the best validation NDCG@10."""
+"""Draw a search: the best validation NDCG@10 of each trial, against each option that was searched."""
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -8,10 +8,10 @@ BLUE, GREY, RED = "#4477aa", "#bbbbbb", "#cc6677"
 
 
 def draw(found, path):
-    """Draw what search.json holds as PNG: a panel an option, a point a trial.
+    """Draw the contents of search.json as PNG: a panel for each option, a point for each trial.
 
-    Hollow points are of trials that were ended early, at their best epoch; the dashed line is the first
-    trial's value, the defaults'.
+    Each point shows the trial's best epoch.  Hollow points are trials that ended early.  The dashed line is
+    the value of the first trial, which has the defaults.  A red circle marks the best trial.
     """
     trials = [trial for trial in found["trials"] if trial["valid"]]
     keys = list(dict.fromkeys(key for trial in trials for key in trial["options"]))
@@ -22,7 +22,7 @@ def draw(found, path):
     best = max(range(len(values)), key=values.__getitem__)
     for key, axes in zip(keys, panels, strict=True):
         places = [trial["options"][key] for trial in trials]
-        if len({*places}) < 5:  # a choice: one place each
+        if len({*places}) < 5:  # few values: space them evenly
             choices = sorted({*places})
             axes.set_xticks(range(len(choices)), [f"{choice:g}" for choice in choices])
             axes.margins(x=0.3)

@@ -1,4 +1,4 @@
-"""The shapes that the kernels' benchmarks share: recommenders' and language models', larger than a cache."""
+"""The shapes of the kernel benchmarks: sizes of recommenders and of language models, larger than a cache."""
 
 BATCHED = ((256, 200, 128), (64, 1000, 128), (8, 4096, 256), (1, 65536, 64), (2048, 50, 128))
 PACKED = (51_200, 128)  # rows, channels
@@ -7,7 +7,7 @@ QUICK = (4, 20, 16)
 
 
 def shapes(quick=False):
-    """Every shape's name, batch x time x channels, or packed rows x channels."""
+    """The name of every shape: batch × time × channels, or packed rows × channels."""
     return [_name(shape) for shape in ((QUICK, QUICK[1:]) if quick else (*BATCHED, PACKED))]
 
 
@@ -20,12 +20,12 @@ def is_packed(name):
 
 
 def dimensions(name):
-    """The tensor's shape of a name."""
+    """The shape of a tensor, from its name."""
     return tuple(int(size) for size in name.removeprefix("packed ").split("×"))
 
 
 def offsets_of(name):
-    """None, or the offsets of sequences whose lengths follow a power law, as histories' do."""
+    """Offsets of packed sequences, or None; lengths follow a power law, as lengths of histories do."""
     if not is_packed(name):
         return None
     import torch  # here, so that programs without torch can read the shapes' names

@@ -1,7 +1,8 @@
-"""Run stages one after another within a limit of time, each in its own process; a failed one costs no other.
+"""Run stages one after another within a time limit, each in its own process; failures do not stop the rest.
 
-Imports only the standard library.  What became of a stage is handed on as soon as it ends.  A stage that
-takes too long is killed with all that it started.  The time that one leaves unused passes on to the others.
+This module imports only the standard library.  The outcome of a stage is recorded as soon as the stage ends.
+A stage that takes too long is killed, together with all processes that it started.  Time that a stage does
+not use goes to the later stages.
 """
 
 import ctypes
@@ -19,12 +20,12 @@ TAIL = 1500  # characters of a failure's output that its record keeps
 
 @dataclass(frozen=True)
 class Stage:
-    """What runs as one process.
+    """A command that runs as one process.
 
-    command: called with the seconds that the stage may take, for those that divide them up.
-    share: its part of the time, beside the shares of the stages after it.
-    least: seconds below which starting it is of no use.
-    why_not: called just before; a sentence that says why it cannot run here, or "".
+    command: takes the seconds that the stage may use, and returns the words of the command.
+    share: the weight of the stage when the remaining time is divided among it and the stages after it.
+    least: the minimum number of seconds; with less, the stage is skipped.
+    why_not: called just before the stage; returns the reason why it cannot run here, or "".
     """
 
     name: str
@@ -37,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a stage; why: the reason or the end of its output, where it is not done."""
+    """How a stage ended; why: if it is not done, the reason or the end of its output."""
 
     name: str
     status: str
@@ -46,20 +47,20 @@ class Outcome:
 
 
 def run_stages(stages, seconds, logs, record, clock=perf_counter):
-    """Run every stage and return the outcomes; `record` gets all so far after each.
+    """Run every stage and return the outcomes; after each stage, `record` gets all outcomes so far.
 
-    seconds: for all stages together.  logs: the folder for NAME.log, which holds what a stage printed.
+    seconds: for all stages together.  logs: the folder for NAME.log, which holds the output of a stage.
     """
     started, outcomes = clock(), []
-    for place, stage in enumerate(stages):
+    for index, stage in enumerate(stages):
         left = seconds - (clock() - started)
-        box = max(0, left) * stage.share / sum(later.share for later in stages[place:])
+        limit = max(0, left) * stage.share / sum(later.share for later in stages[index:])
         if why := stage.why_not():
             outcome = Outcome(stage.name, SKIPPED, 0.0, why)
-        elif box < stage.least:
-            outcome = Outcome(stage.name, SKIPPED, 0.0, f"only {box:.0f} s were left for it")
+        elif limit < stage.least:
+            outcome = Outcome(stage.name, SKIPPED, 0.0, f"only {limit:.0f} s were left for it")
         else:
-            outcome = _run(stage, box, Path(logs) / f"{stage.name}.log")
+            outcome = _run(stage, limit, Path(logs) / f"{stage.name}.log")
         outcomes.append(outcome)
         record(outcomes)
     return outcomes
@@ -68,7 +69,7 @@ def run_stages(stages, seconds, logs, record, clock=perf_counter):
 def _run(stage, seconds, log):
     started = perf_counter()
     with log.open("w", encoding="utf-8") as output:
-        # A session of its own, so that everything that it started ends with it.
+        # The stage gets its own session, so that all processes that it started can be killed with it.
         process = subprocess.Popen(
             list(map(str, stage.command(seconds))),
             stdin=subprocess.DEVNULL,
@@ -92,6 +93,6 @@ def _run(stage, seconds, log):
 
 
 def _die_with_parent():
-    """Between fork and exec: have Linux kill this process when the one that started it is killed."""
+    """Ask Linux to kill this process when its parent dies; called between fork and exec."""
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import pickle
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import recblr
 from recblr.config.file import read_config
 from recblr.errors import InputError, naming_flag
 
+SOURCES = Path(recblr.__file__).parent
 TWO_PARTS = InputError("a; b.csv: c is damaged", "fetch it again; or leave it out")
 
 
@@ -31,6 +34,27 @@ def test_a_whole_sentence_is_the_problem() -> None:
         "",
         "a is damaged; fetch it",
     )
+
+
+def _with_a_remedy_in_the_problem(source: str) -> list[int]:
+    """The lines that make an InputError whose first part holds the second too."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "InputError"
+        for text in ast.walk(node.args[0])
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and "; " in text.value
+    ]
+
+
+def test_every_remedy_is_a_field_of_its_own() -> None:
+    assert _with_a_remedy_in_the_problem('raise InputError(f"{a}; do b")') == [1]
+    found = {
+        file.name: lines
+        for file in SOURCES.rglob("*.py")
+        if (lines := _with_a_remedy_in_the_problem(file.read_text(encoding="utf-8")))
+    }
+    assert found == {}
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])

@@ -1,7 +1,8 @@
-"""Refuse object files of an instruction set that hold a function which the linker may take for another's.
+"""Refuse object files with weak symbols, because the linker could mix the instruction sets through them.
 
-An inline function or template that is compiled outside of the instruction set's namespace becomes a weak
-symbol: of the copies for AVX-512 and for the baseline, the linker keeps either, and the package may crash.
+An inline function or template that is compiled outside the namespace of its instruction set becomes a weak
+symbol.  The linker keeps only one copy of it: the one for AVX-512 or the one for the baseline.  If it keeps
+the copy for AVX-512, the package may crash on processors without AVX-512.
 Usage: python tools/check_symbols.py OBJECT...
 """
 
@@ -9,11 +10,11 @@ import subprocess
 import sys
 
 WEAK = "WVu"  # nm's letters: weak functions, weak data, unique data
-HARMLESS = ("DW.ref.__gxx_personality_v0",)  # a pointer to the runtime's own function, the same in every copy
+HARMLESS = ("DW.ref.__gxx_personality_v0",)  # a pointer to a function of the C++ runtime, equal in all copies
 
 
 def weak_symbols(nm_output: str) -> list[str]:
-    """The defined weak symbols in what nm prints, less those that are harmless."""
+    """The defined weak symbols in the output of nm, without the harmless ones."""
     rows = [line.split(maxsplit=2) for line in nm_output.splitlines()]
     defined = [(row[1], row[2]) for row in rows if len(row) == 3]
     return [name for letter, name in defined if letter in WEAK and name not in HARMLESS]

@@ -1,9 +1,10 @@
-"""Says what is and is not inside a repaired wheel, a line a finding; exits with 1 where one is wrong.
+"""Check the contents of repaired wheels: print one line for each finding, and exit with 1 if one is wrong.
 
     python tools/check_wheel.py WHEEL...
 
-What a wheel promises is compared with what it holds: its platform tag with the symbol versions that its
-libraries ask for, its metadata with pyproject.toml.  Needs auditwheel, for its policies, and pyelftools.
+The check compares what a wheel promises with what it contains: its platform tag with the symbol versions that
+its libraries need, and its metadata with pyproject.toml.  It needs auditwheel, for the platform policies, and
+pyelftools.
 """
 
 import base64
@@ -36,9 +37,10 @@ SYSTEM = re.compile(r"(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|ld-
 
 @dataclass(frozen=True)
 class Native:
-    """A native library that belongs inside; `needs` is what it needs besides the system's libraries.
+    """A native library that belongs in a wheel.
 
-    always: a wheel is none without it.
+    exports: the symbols that it must export.  needs: the libraries that it must need, besides the system's.
+    always: whether every wheel must contain it.
     """
 
     path: re.Pattern[str]
@@ -49,16 +51,16 @@ class Native:
 
 NATIVE = (
     Native(re.compile(r"recblr/_core\.[\w-]+\.so"), exports=frozenset({"PyInit__core"})),
-    # libtorch.so stays a name, which the loader resolves to the torch that is imported already.
+    # The wheel does not contain libtorch.so: the loader finds the one of the torch that is already imported.
     Native(re.compile(r"recblr/librecblr_ops\.so"), needs=frozenset({"libtorch.so"})),
-    # Where nvcc built it.
+    # Only wheels that were built with nvcc contain this one.
     Native(re.compile(r"recblr/librecblr_ops_cuda\.so"), needs=frozenset({"libtorch.so"}), always=False),
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence on a wheel, and whether it is as it should be."""
+    """One sentence about a wheel, and whether this part of the wheel is correct."""
 
     good: bool
     sentence: str
@@ -83,8 +85,8 @@ def _files(names: list[str], folder: str) -> Iterator[Finding]:
         if not name.startswith(folder)
         and (not name.startswith("recblr/") or PurePosixPath(name).suffix not in SUFFIXES)
     ]
-    what = f"what does not belong there: {', '.join(foreign)}" if foreign else "nothing but the package"
-    yield Finding(not foreign, f"holds {what}")
+    what = f"files that do not belong there: {', '.join(foreign)}" if foreign else "only the package"
+    yield Finding(not foreign, f"contains {what}")
 
 
 def _record(archive: zipfile.ZipFile, names: list[str], folder: str) -> Finding:
@@ -98,7 +100,7 @@ def _record(archive: zipfile.ZipFile, names: list[str], folder: str) -> Finding:
 
     actual = {name: digest(name) for name in names if name != own}
     wrong = sorted({name for name, _ in actual.items() ^ recorded.items()})
-    return Finding(not wrong, f"RECORD is wrong on {', '.join(wrong)}" if wrong else "RECORD agrees")
+    return Finding(not wrong, f"RECORD is wrong about {', '.join(wrong)}" if wrong else "RECORD is correct")
 
 
 def _library(name: str, library: SharedLibrary, native: Native) -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def _library(name: str, library: SharedLibrary, native: Native) -> Iterator[Find
     others = {needed for needed in library.needed if not SYSTEM.fullmatch(needed)}
     yield Finding(others == native.needs, f"{name} needs {', '.join(sorted(library.needed))}")
     if library.executable_stack:
-        yield Finding(False, f"{name} asks for an executable stack, which newer systems refuse")
+        yield Finding(False, f"{name} needs an executable stack, which newer systems refuse")
 
 
 def _newest(versions: set[str], prefix: str) -> str:
@@ -119,7 +121,7 @@ def _newest(versions: set[str], prefix: str) -> str:
 
 
 def _platform(tag: str, libraries: list[SharedLibrary]) -> Finding:
-    """Whether every system that the tag names has what the libraries ask for."""
+    """Whether every system with this platform tag has the symbol versions that the libraries need."""
     policy_file = importlib.resources.files("auditwheel.policy") / "manylinux-policy.json"
     named = re.fullmatch(r"(manylinux\w+?)_(x86_64|aarch64)", tag)
     policies = [
@@ -131,9 +133,9 @@ def _platform(tag: str, libraries: list[SharedLibrary]) -> Finding:
     offered = policies[0]["symbol_versions"][named[2]]
     beyond = asked - {f"{prefix}_{number}" for prefix, numbers in offered.items() for number in numbers}
     if beyond:
-        return Finding(False, f"asks for {', '.join(sorted(beyond))}, which {tag} does not promise")
-    floor = f"glibc {_newest(asked, 'GLIBC')} and GLIBCXX_{_newest(asked, 'GLIBCXX')} on"
-    return Finding(True, f"runs from {floor}, as {tag} promises")
+        return Finding(False, f"needs {', '.join(sorted(beyond))}, which {tag} does not promise")
+    oldest = f"glibc {_newest(asked, 'GLIBC')} and GLIBCXX_{_newest(asked, 'GLIBCXX')}"
+    return Finding(True, f"needs {oldest} or later, as {tag} promises")
 
 
 def _metadata(metadata: Message, names: list[str], folder: str) -> Iterator[Finding]:
@@ -146,13 +148,13 @@ def _metadata(metadata: Message, names: list[str], folder: str) -> Iterator[Find
     yield _same("licence", metadata["License-Expression"], PROJECT["license"])
     for file in PROJECT["license-files"]:
         there = file in metadata.get_all("License-File", []) and f"{folder}licenses/{file}" in names
-        yield Finding(there, f"the licence's text, {file}, is {'' if there else 'not '}inside")
+        yield Finding(there, f"{'contains' if there else 'lacks'} the text of the licence, {file}")
 
 
 def findings(path: Path) -> Iterator[Finding]:
-    """What there is to say of a wheel, good and bad.
+    """All findings about a wheel, good and bad.
 
-    Raises InvalidWheelFilename, BadZipFile, OSError, and KeyError where a part of the metadata is missing.
+    Raises InvalidWheelFilename, BadZipFile, OSError, or KeyError if a part of the metadata is missing.
     """
     tags = parse_wheel_filename(path.name)[3]
     with zipfile.ZipFile(path) as archive:
@@ -161,7 +163,7 @@ def findings(path: Path) -> Iterator[Finding]:
         yield from _files(names, folder)
         size = path.stat().st_size
         largest = LARGEST_WITH_CUDA if any(NATIVE[-1].path.fullmatch(name) for name in names) else LARGEST
-        yield Finding(size <= largest, f"{size / 1e6:.2f} MB of {largest / 1e6:.2f} at most")
+        yield Finding(size <= largest, f"has {size / 1e6:.2f} MB; at most {largest / 1e6:.2f} MB are allowed")
         libraries = []
         for name in names:
             for native in NATIVE:
@@ -183,7 +185,7 @@ def findings(path: Path) -> Iterator[Finding]:
 
 
 def main(paths: list[Path]) -> int:
-    """Print every finding; the exit code."""
+    """Print every finding; return the exit status."""
     if not paths:
         print("usage: python tools/check_wheel.py WHEEL...", file=sys.stderr)
         return 2
@@ -195,9 +197,9 @@ def main(paths: list[Path]) -> int:
                 print(f"  {'ok   ' if finding.good else 'WRONG'} {finding.sentence}")
                 wrong += not finding.good
         except (InvalidWheelFilename, zipfile.BadZipFile, OSError, KeyError) as error:
-            print(f"  WRONG it cannot be read as a wheel: {error}")
+            print(f"  WRONG this file cannot be read as a wheel: {error}")
             wrong += 1
-    print(f"wheels checked: {len(paths)}, findings that are wrong: {wrong}")
+    print(f"wheels checked: {len(paths)}, wrong findings: {wrong}")
     return 1 if wrong else 0
 
 

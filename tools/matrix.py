@@ -1,11 +1,11 @@
-"""Runs the operators' and layers' tests on one wheel under several versions of torch, and prints a table.
+"""Run the tests of operators and layers on one wheel with several versions of torch, and print a table.
 
     python tools/matrix.py WHEEL VERSION...
 
-Fetches the torch wheels alone, not what they depend on (0.2 to 1 GB each), into RECBLR_TORCH_CACHE (by
-default recblr/torch in the user's cache folder), and keeps them there, unpacked.  A CUDA build gets stubs
-for the libraries that this machine lacks: no GPU is needed, and none is used.  pytest, Hypothesis and what
-torch imports come from the environment that runs this.
+The program downloads only the torch wheels (0.2 to 1 GB each), without their dependencies.  It unpacks and
+keeps them in RECBLR_TORCH_CACHE, by default recblr/torch in the user's cache folder.  A CUDA build of torch
+gets stubs for the libraries that this machine lacks, so no GPU is needed, and none is used.  pytest,
+Hypothesis and the dependencies of torch come from the environment that runs this program.
 """
 
 import os
@@ -32,7 +32,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What pytest said under one torch."""
+    """The results of pytest with one version of torch."""
 
     torch: str
     passed: int
@@ -42,13 +42,13 @@ class Outcome:
 
 
 def pip(*arguments: str | Path) -> None:
-    """Run pip; end here where it fails, which it has told why."""
+    """Run pip; exit if it fails, after pip has printed the reason."""
     if subprocess.run([*PIP, *arguments], check=False).returncode:
         sys.exit(f"matrix: pip {' '.join(map(str, arguments))} failed")
 
 
 def torch_wheel(version: str, cache: Path) -> Path:
-    """The wheel of a version of torch for this Python, fetched where the cache lacks it."""
+    """The wheel of a version of torch for this Python, downloaded if the cache lacks it."""
 
     def cached() -> Path | None:
         mine = set(sys_tags())
@@ -59,16 +59,16 @@ def torch_wheel(version: str, cache: Path) -> Path:
         return None
 
     if cached() is None:
-        print(f"fetching torch {version} into {cache} …", flush=True)
+        print(f"downloading torch {version} into {cache} …", flush=True)
         pip("download", "--no-deps", "-d", cache, f"torch=={version}")
     found = cached()
     if found is None:
-        sys.exit(f"matrix: pip fetched no wheel of torch {version} for Python {platform.python_version()}")
+        sys.exit(f"matrix: pip has no wheel of torch {version} for Python {platform.python_version()}")
     return found
 
 
 def unpacked(wheel: Path) -> Path:
-    """The folder of a torch wheel's files, with the stubs that it needs in `stubs`."""
+    """The folder with the files of a torch wheel; its subfolder `stubs` has the stubs that it needs."""
     folder = wheel.with_suffix("")
     if not folder.exists():
         print(f"unpacking {wheel.name} …", flush=True)
@@ -82,33 +82,33 @@ def unpacked(wheel: Path) -> Path:
 
 
 def run_tests(torch: Path, site: Path, report: Path) -> Outcome:
-    """The tests under the torch in a folder, on the package in another."""
+    """Run the tests with the torch in the folder `torch` and the package in the folder `site`."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(site), str(torch)]),
         "LD_LIBRARY_PATH": str(torch / "stubs"),
         "RECBLR_REQUIRE_NATIVE": "1",
     }
     facts = "import torch, recblr; print(torch.__version__, torch.__file__, recblr.__file__)"
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", facts], env=environment, cwd=site, capture_output=True, text=True, check=True
     )
-    version, *files = said.stdout.split()
+    version, *files = done.stdout.split()
     for file, folder in zip(files, (torch, site), strict=True):
         if not Path(file).is_relative_to(folder):
-            raise RuntimeError(f"{file} was imported, not the one in {folder}")
+            raise RuntimeError(f"Python imported {file} instead of the one in {folder}")
     print(f"== torch {version}", flush=True)
     pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}")
     subprocess.run([*pytest, *TESTS], env=environment, cwd=ROOT, check=False)
     suite = ElementTree.parse(report).getroot().find("testsuite")
     if suite is None:
-        raise RuntimeError(f"pytest left no report on torch {version}")
+        raise RuntimeError(f"pytest wrote no report for torch {version}")
     total, skipped, *failed = (int(suite.attrib[key]) for key in ("tests", "skipped", "failures", "errors"))
     passed = total - skipped - sum(failed)
     return Outcome(version, passed, sum(failed), skipped, float(suite.attrib["time"]))
 
 
 def main(wheel: Path, versions: list[str]) -> int:
-    """Test under every version and print the table; the exit code."""
+    """Test with every version and print the table; return the exit status."""
     cache = Path(os.environ.get("RECBLR_TORCH_CACHE") or CACHE)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="matrix-") as scratch:

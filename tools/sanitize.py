@@ -1,11 +1,12 @@
-"""Runs the native code under Address-, UndefinedBehavior- and ThreadSanitizer; any report ends the run.
+"""Run the native code under Address-, UndefinedBehavior- and ThreadSanitizer; any report ends the run.
 
     python tools/sanitize.py
 
-Builds the C++ tests and a copy of the package into build/sanitize, with the tools of the environment that
-runs this.  First proves that the sanitizers see what they must, by arrays that claim memory they do not have;
-then runs the C++ tests, the operators' tests, and the attacks of tests/hostile.  At last the fused kernels
-run on threads under ThreadSanitizer, which must first report a race that is made for it.
+The program builds the C++ tests and a copy of the package into build/sanitize, with the tools of the
+environment that runs it.  It first checks that the sanitizers find errors: it passes arrays that claim more
+memory than they have.  Then it runs the C++ tests, the tests of the operators, and the attacks of
+tests/hostile.  Last, it runs the fused kernels on threads under ThreadSanitizer, which must first report a
+deliberate race.
 """
 
 import os
@@ -21,16 +22,17 @@ BUILD = ROOT / "build" / "sanitize"
 SITE = BUILD / "site"
 TOOLS = Path(sys.executable).parent
 
-# What is left out is about the shipped binary, about imports, or compiles C++ of its own.
+# The tests that are left out check the shipped binary or imports, or compile C++ code themselves.
 TESTS = ("tests/ops", "tests/hostile", "--ignore=tests/ops/test_abi.py", "--ignore=tests/ops/test_import.py",
          "-k", "not inductor")  # fmt: skip
 
-LIARS = {
+# An error that a sanitizer must report -> code that causes it, and a part of the report.
+DELIBERATE_ERRORS = {
     "the operators read beyond a tensor's memory": (
         "import torch, recblr; x = torch.ones(64, 64); x.untyped_storage().resize_(64); recblr.scan(x, x)",
         "AddressSanitizer: heap-buffer-overflow",
     ),
-    "the NumPy door reads beyond an array's memory": (
+    "the NumPy function reads beyond an array's memory": (
         "import numpy as np; from recblr._core import scan; x = np.ones(64);"
         " x = np.lib.stride_tricks.as_strided(x, (64, 64), (512, 8)); scan(x, x)",
         "AddressSanitizer: heap-buffer-overflow",
@@ -43,14 +45,14 @@ LIARS = {
 
 
 def run(*command: str | Path, **variables: str) -> None:
-    """Run a command; end here where it fails."""
+    """Run a command; exit if it fails."""
     done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, check=False)
     if done.returncode:
         sys.exit(f"sanitize: {' '.join(map(str, command[:6]))} … failed")
 
 
 def configure(build: Path, sanitizers: str) -> None:
-    """Prepare a build of the native code under these sanitizers."""
+    """Configure a build of the native code with these sanitizers."""
     options = {
         "CMAKE_BUILD_TYPE": "Debug",  # no link-time optimization
         "CMAKE_MAKE_PROGRAM": TOOLS / "ninja",
@@ -64,7 +66,7 @@ def configure(build: Path, sanitizers: str) -> None:
 
 
 def build() -> None:
-    """Build the native code, and lay the package beside it."""
+    """Build the native code, and install it into a copy of the package."""
     configure(BUILD, "address,undefined")
     run(TOOLS / "cmake", "--build", BUILD)
     shutil.rmtree(SITE, ignore_errors=True)
@@ -72,17 +74,18 @@ def build() -> None:
     run(TOOLS / "cmake", "--install", BUILD, "--prefix", SITE)
 
 
-def sanitized() -> dict[str, str]:
-    """The variables under which Python loads the sanitized libraries."""
+def sanitizer_environment() -> dict[str, str]:
+    """The environment variables with which Python loads the sanitized libraries."""
 
     def library(name: str) -> str:
-        said = subprocess.run(["c++", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
-        return said.stdout.strip()
+        command = ["c++", f"-print-file-name={name}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     return {
-        # Before Python itself; libstdc++ too, for the exceptions that the sanitizer wants to see.
+        # The sanitizer must be loaded before Python.  It needs libstdc++ to intercept C++ exceptions.
         "LD_PRELOAD": f"{library('libasan.so')} {library('libstdc++.so')}",
-        # Python and torch keep to their end what they have; where memory is short, they say so themselves.
+        # Python and torch do not free all memory at exit, so leaks are not reported.  They report themselves
+        # when an allocation fails.
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
         "PYTHONPATH": str(SITE),
@@ -91,9 +94,9 @@ def sanitized() -> dict[str, str]:
     }
 
 
-def prove(environment: dict[str, str]) -> None:
-    """End here where a sanitizer overlooks what it must see."""
-    for what, (code, report) in LIARS.items():
+def check_sanitizers(environment: dict[str, str]) -> None:
+    """Exit if a sanitizer does not report a deliberate error."""
+    for what, (code, report) in DELIBERATE_ERRORS.items():
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | environment,
@@ -102,8 +105,8 @@ def prove(environment: dict[str, str]) -> None:
             check=False,
         )
         if done.returncode == 0 or report not in done.stderr:
-            sys.exit(f"sanitize: {what}, and nothing was reported:\n{done.stderr}")
-        print(f"reported, as it must be: {what}", flush=True)
+            sys.exit(f"sanitize: no sanitizer reported that {what}:\n{done.stderr}")
+        print(f"reported, as expected: {what}", flush=True)
 
 
 def threads() -> None:
@@ -112,22 +115,22 @@ def threads() -> None:
     configure(directory, "thread")
     run(TOOLS / "cmake", "--build", directory, "--target", "test_fused")
     test = directory / "tests" / "cpp" / "test_fused"
-    halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # a report takes it a second, and races come by the thousand
+    halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # there are thousands of races, and each report takes a second
     raced = subprocess.run(
         [test], env=os.environ | halt | {"RECBLR_RACE": "1"}, capture_output=True, text=True, check=False
     )
     if "ThreadSanitizer: data race" not in raced.stderr:
-        sys.exit(f"sanitize: threads share their tasks, and nothing was reported:\n{raced.stderr}")
-    print("reported, as it must be: threads share their tasks", flush=True)
+        sys.exit(f"sanitize: ThreadSanitizer did not report the deliberate race:\n{raced.stderr}")
+    print("reported, as expected: the deliberate race", flush=True)
     run(test, **halt)
 
 
 def main() -> None:
     build()
-    environment = sanitized()
-    prove(environment)
+    environment = sanitizer_environment()
+    check_sanitizers(environment)
     run(TOOLS / "ctest", "--test-dir", BUILD, "--output-on-failure", "-j", str(os.cpu_count() or 1))
-    # Neither pytest's capture nor its fault handler may stand between a report and whoever reads it.
+    # Otherwise pytest's capture and its fault handler would hide the reports of the sanitizers.
     options = ("--capture=sys", "-p", "no:faulthandler", "-p", "no:cacheprovider")
     run(sys.executable, "-m", "pytest", *options, *TESTS, **environment)
     threads()

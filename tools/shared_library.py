@@ -1,4 +1,4 @@
-"""What the loader reads of a shared library: what it needs and from where, and what it exports."""
+"""Read the dynamic section of a shared library: the libraries that it needs, the symbols that it exports."""
 
 import io
 
@@ -9,8 +9,11 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 class SharedLibrary:
     """The dynamic part of an ELF file.
 
-    needed: names of libraries; run_paths: of RPATH and RUNPATH; exports: names of symbols that others see;
-    versions: symbol versions asked of others, as "GLIBC_2.34"; executable_stack: whether it asks for one.
+    needed: the names of the libraries that it needs.
+    run_paths: the entries of RPATH and RUNPATH.
+    exports: the names of the symbols that other libraries can see.
+    versions: the symbol versions that it needs from other libraries, such as "GLIBC_2.34".
+    executable_stack: whether it needs an executable stack.
     """
 
     def __init__(self, content: bytes) -> None:

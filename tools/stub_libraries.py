@@ -1,10 +1,11 @@
-"""Makes libraries loadable that need others, which this machine lacks: a CUDA build of torch without CUDA.
+"""Write stub libraries, so that a library can be loaded on a machine that lacks some libraries that it needs.
 
     python tools/stub_libraries.py FOLDER OUT
 
-For every library that those in FOLDER need and this machine lacks, writes one into OUT under the same name,
-with the same symbol versions, whose functions all return 100: what CUDA's say where there is no device.  No
-GPU code can run; everything else can.
+With stubs, a CUDA build of torch can be loaded without CUDA.  For every library that the libraries in FOLDER
+need and this machine lacks, the program writes a stub into OUT, with the same name and the same symbol
+versions.  All functions of a stub return 100, the error code of CUDA for a missing device.  GPU code cannot
+run; everything else can.
 """
 
 import re
@@ -20,10 +21,10 @@ NO_DEVICE = 100  # cudaErrorNoDevice, CUDA_ERROR_NO_DEVICE
 
 @dataclass
 class Needs:
-    """What libraries ask for and have, together."""
+    """The libraries and symbols that a group of libraries needs, and the symbols that it defines."""
 
     libraries: set[str] = field(default_factory=set)
-    # Symbols by the library that they are asked of and their version in it; plain ones are asked of all.
+    # Needed symbols: library -> version -> names.  A symbol without a version may come from any library.
     versioned: dict[str, dict[str, set[str]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
@@ -68,28 +69,28 @@ def _compile(name: str, versions: dict[str, set[str]], plain: set[str], out: Pat
     code.write_text("".join(f"long {symbol}(void) {{ return {NO_DEVICE}; }}\n" for symbol in sorted(symbols)))
     named = "".join(f"{v} {{ global: {'; '.join(sorted(s))}; }};\n" for v, s in sorted(versions.items()))
     versions_file.write_text(named or "{ global: *; };\n")
-    # -w, -fno-builtin: some carry names that the compiler knows otherwise.
+    # -w, -fno-builtin: some functions have the names of the compiler's built-in functions.
     options = ("-shared", "-fPIC", "-nostdlib", "-w", "-fno-builtin", f"-Wl,-soname,{name}")
     _output("cc", *options, f"-Wl,--version-script={versions_file}", "-o", out / name, code)
 
 
 def write_stubs(folder: Path, out: Path) -> list[str]:
-    """Write what the libraries in a folder lack here; returns the names.
+    """Write a stub for each library that is missing on this machine; return their names.
 
-    Raises FileNotFoundError where the folder holds no library.
+    Raises FileNotFoundError if the folder contains no library.
     """
     libraries = sorted(folder.glob("*.so*"))
     if not libraries:
-        raise FileNotFoundError(f"there is no library in {folder}")
+        raise FileNotFoundError(f"there is no library (*.so*) in {folder}")
     needs, installed = needs_of(libraries), _installed()
     missing = sorted(needs.libraries - {library.name for library in libraries} - installed.keys())
-    here = needs_of(installed[name] for name in sorted(needs.libraries & installed.keys()))
-    # Python's own come from the interpreter.
-    nowhere = {s for s in needs.plain - needs.defined - here.defined if not re.match(r"_?Py", s)}
+    found = needs_of(installed[name] for name in sorted(needs.libraries & installed.keys()))
+    # The interpreter defines Python's own symbols.
+    undefined = {s for s in needs.plain - needs.defined - found.defined if not re.match(r"_?Py", s)}
     out.mkdir(parents=True, exist_ok=True)
     for name in missing:
-        # The loader looks for a symbol without a version in every library: any one of them will do.
-        _compile(name, needs.versioned[name], nowhere if name == missing[0] else set(), out)
+        # The loader looks for a symbol without a version in every library, so the first stub can define them.
+        _compile(name, needs.versioned[name], undefined if name == missing[0] else set(), out)
     return missing
 
 

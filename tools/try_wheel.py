@@ -1,10 +1,10 @@
-"""Installs a wheel into empty environments, away from the source tree and any compiler, and tries it there.
+"""Install a wheel into empty environments, without the source tree and without a compiler, and test it there.
 
     python tools/try_wheel.py WHEEL [--torch auto|required|no]
 
-Twice: with NumPy and what the command prints with, then with every dependency, torch among them, as
-constraints.txt pins it.  The second is left out where there is no torch for this Python and machine, unless
-it is required.  What is tried is in tests/installation/installed.py.
+There are two environments.  The first has NumPy, rich and typer, and no torch.  The second has all
+dependencies, with the versions of constraints.txt.  With --torch auto, the second is left out if torch has no
+wheel for this Python and machine.  The tests are in tests/installation/installed.py.
 """
 
 import argparse
@@ -17,17 +17,17 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TRIAL = ROOT / "tests" / "installation" / "installed.py"
+TESTS = ROOT / "tests" / "installation" / "installed.py"
 PIP = ("-m", "pip", "--disable-pip-version-check", "-q")
 
 
 class Environment:
-    """An empty virtual environment, and commands in it that see no compiler and no other Python's modules."""
+    """An empty virtual environment; its commands see no compiler and no modules of another Python."""
 
     def __init__(self, folder: Path) -> None:
         self.python = folder / "bin" / "python"
         self.elsewhere = folder / "elsewhere"
-        # PIP_NO_DEPS: cibuildwheel installs the wheel with it, since not everything may be to be had.
+        # cibuildwheel sets PIP_NO_DEPS, because some dependencies may not be available for its Python.
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -36,7 +36,7 @@ class Environment:
         self.variables = kept | {"PATH": str(self.python.parent), "COLUMNS": "100"}
         venv.create(folder, with_pip=True)
         self.elsewhere.mkdir()
-        shutil.copy(TRIAL, self.elsewhere)
+        shutil.copy(TESTS, self.elsewhere)
 
     def run(self, *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -53,23 +53,23 @@ class Environment:
             sys.exit(f"try_wheel: pip could not install {' '.join(map(str, packages))}")
 
     def offers(self, requirement: str) -> bool:
-        """Whether there is a wheel for this Python and machine; pip itself says why not."""
-        asked = ("download", "--only-binary", ":all:", "--no-deps", "-d", "offered", requirement)
-        return self.run(*PIP, *asked).returncode == 0
+        """Whether pip has a wheel for this Python and machine; if not, pip prints the reason."""
+        download = ("download", "--only-binary", ":all:", "--no-deps", "-d", "offered", requirement)
+        return self.run(*PIP, *download).returncode == 0
 
-    def try_it(self, variant: str) -> None:
-        if self.run("-I", TRIAL.name, variant).returncode:
-            sys.exit(f"try_wheel: the wheel failed {variant}")
+    def test(self, variant: str) -> None:
+        if self.run("-I", TESTS.name, variant).returncode:
+            sys.exit(f"try_wheel: the wheel failed its tests ({variant})")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Install a wheel into empty environments and try it there.")
+    parser = argparse.ArgumentParser(description="Install a wheel into empty environments and test it there.")
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--torch", choices=("auto", "required", "no"), default="auto")
     options = parser.parse_args()
     wheel = options.wheel.resolve()
     if not wheel.is_file():
-        parser.error(f"{wheel} is not there: build it with `make wheel`")
+        parser.error(f"{wheel} does not exist: build it with `make wheel`")
     constraints = ROOT / "constraints.txt"
     (torch,) = (line for line in constraints.read_text().splitlines() if line.startswith("torch=="))
     print(f"{wheel.name} on Python {sys.version.split()[0]}")
@@ -78,16 +78,16 @@ def main() -> None:
         bare.install("numpy", "rich", "typer")
         bare.install("--no-deps", wheel)
         print("without torch:", flush=True)
-        bare.try_it("without-torch")
+        bare.test("without-torch")
         if options.torch == "no":
             return
         if options.torch == "auto" and not bare.offers(torch):
-            print(f"with torch: not tried, as pip has no {torch} for this Python and machine")
+            print(f"with torch: not tested, because pip has no {torch} for this Python and machine")
             return
-        whole = Environment(Path(folder) / "with-torch")
-        whole.install("-c", constraints, wheel)
+        complete = Environment(Path(folder) / "with-torch")
+        complete.install("-c", constraints, wheel)
         print("with torch:", flush=True)
-        whole.try_it("with-torch")
+        complete.test("with-torch")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ been imported, in either order; names that need torch import it on first use.
 """
 
 import importlib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recblr._torch_hook import register_operators_with_torch
@@ -21,10 +23,24 @@ if TYPE_CHECKING:
     from recblr.ops.scan import scan, scan_with_final
     from recblr.system.build import build_info
 
-try:
-    __version__ = version("recblr")
-except PackageNotFoundError:  # used from a source tree that was never installed
-    __version__ = "0+unknown"
+
+def _version() -> str:
+    """The source tree's, whatever is installed beside it; else the installed package's; else the build's."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+        import tomllib  # not where there is nothing to read: it takes its time
+
+        project = tomllib.loads(text)["project"]
+        if project["name"] == "recblr":
+            return str(project["version"])
+    with suppress(PackageNotFoundError):
+        return version("recblr")
+    with suppress(ImportError):
+        return str(importlib.import_module("recblr._core").build_info()["version"])
+    return "0+unknown"
+
+
+__version__ = _version()
 
 _LAZY = {
     "BDLRU": "recblr.nn",

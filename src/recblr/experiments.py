@@ -48,7 +48,8 @@ class Recipe:
             raise InputError(
                 f"{source} holds {users:,} users, {items:,} items and {interactions:,} interactions after "
                 f"--k-core {k_core}, but the paper's {self.title} has {self.users:,}, {self.items:,} and "
-                f"{self.interactions:,} after --k-core 5; give that dataset with --data"
+                f"{self.interactions:,} after --k-core 5",
+                "give that dataset with --data",
             )
 
     def file_in(self, folder: Path) -> Path:
@@ -57,7 +58,8 @@ class Recipe:
             if (folder / file).exists():
                 return folder / file
         raise InputError(
-            f"the folder {folder} has none of {', '.join(self.files)}; give {self.title}'s file with --data"
+            f"the folder {folder} has none of {', '.join(self.files)}",
+            f"give {self.title}'s file with --data",
         )
 
     def paper(self) -> dict[str, Any]:

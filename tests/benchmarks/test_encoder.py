@@ -1,4 +1,4 @@
-"""The encoder's peer is causal, and FLOPs are counted as by hand."""
+"""The encoders are causal, and the counted FLOPs agree with a count by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROWS, STEPS, WIDTH = 2, 8, encoder.WIDTH
 
 
 @pytest.mark.parametrize("name", encoder.ENCODERS)
-def test_an_output_sees_no_later_input(name: str) -> None:
+def test_an_output_depends_on_no_later_input(name: str) -> None:
     model, x = encoder.ENCODERS[name](STEPS), torch.randn(1, STEPS, WIDTH, requires_grad=True)
     model(x)[0, 3].square().sum().backward()
     assert x.grad is not None
@@ -19,7 +19,7 @@ def test_an_output_sees_no_later_input(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "inner"), [(encoder.PEER, 4 * WIDTH), (encoder.NARROW, WIDTH)])
-def test_attentions_operations_are_its_products(name: str, inner: int) -> None:
+def test_operations_of_attention_are_its_matrix_products(name: str, inner: int) -> None:
     weights = 3 * WIDTH * WIDTH + WIDTH * WIDTH + 2 * WIDTH * inner
     products = 2 * ROWS * STEPS * weights * 3  # forward; backward to the inputs, and to the weights
     pairs = ROWS * STEPS * (STEPS + 1) / 2
@@ -29,7 +29,7 @@ def test_attentions_operations_are_its_products(name: str, inner: int) -> None:
     assert encoder.operations(model, *encoder.arguments(ROWS, STEPS)) == expected
 
 
-def test_our_operations_are_products_and_a_few_an_element() -> None:
+def test_our_operations_are_matrix_products_and_a_few_per_element() -> None:
     inner = 2 * WIDTH
     weights = 2 * WIDTH * inner + 2 * inner * inner + inner * WIDTH + 2 * WIDTH * 4 * WIDTH
     products = 2 * ROWS * STEPS * weights * 3 * encoder.DEPTH

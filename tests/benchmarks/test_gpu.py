@@ -1,4 +1,4 @@
-"""The command that builds, tests and measures on a GPU: what it needs, leaves and survives.  Needs no GPU."""
+"""Tests of benchmarks/gpu.py, which builds, tests and measures on a GPU; these tests need no GPU."""
 
 from __future__ import annotations
 
@@ -11,30 +11,27 @@ import sys
 import tarfile
 import time
 import xml.etree.ElementTree as ElementTree
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks.harness import BENCHMARKS, ROOT
+from benchmarks.harness import BENCHMARKS, ROOT, load
 
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    gpu, gpu_kernels, gpu_report, gpu_shapes, stages = map(
-        import_module, ("gpu", "gpu_kernels", "gpu_report", "gpu_shapes", "stages")
-    )
+gpu, gpu_kernels, gpu_report, gpu_shapes, stages = map(
+    load, ("gpu", "gpu_kernels", "gpu_report", "gpu_shapes", "stages")
+)
 
 NAMES = ["build", "tests", "memcheck", "kernels", "train", "racecheck", "encoder"]
-# What torch and pytest import, and pip, which comes with Python.
+# torch, pytest, the packages that they import, and pip, which comes with Python.
 TORCH_AND_PYTEST = (
     "torch", "torchgen", "functorch", "numpy", "typing_extensions", "sympy", "mpmath", "networkx", "jinja2",
     "markupsafe", "fsspec", "filelock", "pytest", "_pytest", "pluggy", "iniconfig", "pygments", "pip",
 )  # fmt: skip
 TO_BUILD = ("pybind11", "scikit_build_core", "packaging", "pathspec", "cmake", "ninja")
-NO_NVCC = """#!/bin/sh
-echo "nvcc of a test" >&2
+BROKEN_NVCC = """#!/bin/sh
+echo "fake nvcc" >&2
 exit 1
 """
 
@@ -53,13 +50,16 @@ def run(
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A folder for PATH with all that the system has but git, and an nvidia-smi that promises a GPU."""
+    """A folder for PATH: programs of the system but no git, an nvcc that fails, an nvidia-smi with a GPU."""
     folder = tmp_path / "tools"
     folder.mkdir()
     for program in Path("/usr/bin").iterdir():
         if not program.name.startswith("git"):
             (folder / program.name).symlink_to(program)
-    for name, text in (("nvidia-smi", "#!/bin/sh\necho '580.1, 1980 MHz, 3201 MHz'\n"), ("nvcc", NO_NVCC)):
+    for name, text in (
+        ("nvidia-smi", "#!/bin/sh\necho '580.1, 1980 MHz, 3201 MHz'\n"),
+        ("nvcc", BROKEN_NVCC),
+    ):
         (folder / name).unlink(missing_ok=True)
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -68,7 +68,7 @@ def tools(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """The Python of an environment that has torch and pytest, and what these import, and nothing else."""
+    """The Python of an environment that has only torch, pytest and the packages that they import."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     add_packages(environment / "bin" / "python", *TORCH_AND_PYTEST)
@@ -109,7 +109,7 @@ def test_without_a_gpu_each_stage_says_why_it_is_skipped(tmp_path: Path, tools: 
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["gpu.json"]
 
 
-def test_an_environment_of_torch_and_pytest_gets_as_far_as_the_build(
+def test_with_only_torch_and_pytest_the_build_names_what_it_lacks(
     tmp_path: Path, tools: Path, bare: Path
 ) -> None:
     words = "--out", tmp_path / "out", "--only", "build"
@@ -129,19 +129,19 @@ def test_an_environment_of_torch_and_pytest_gets_as_far_as_the_build(
         assert logs.getnames() == ["build.log"]
 
 
-def test_after_a_build_that_failed_nothing_is_tested(tmp_path: Path) -> None:
+def test_after_a_failed_build_all_other_stages_are_skipped(tmp_path: Path) -> None:
     options = gpu.parser().parse_args(["--out", str(tmp_path)])
     plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
     plan.ended["build"] = "failed"
-    whys = {stage.name: stage.why_not() for stage in plan.stages()}
-    assert set(whys) == set(NAMES)
+    reasons = {stage.name: stage.why_not() for stage in plan.stages()}
+    assert set(reasons) == set(NAMES)
     for name in NAMES[1:]:
-        assert whys[name] == "it needs the build, which did not succeed"
+        assert reasons[name] == "it needs the build, which did not succeed"
 
 
 def machine_with_gpu() -> Any:
     machine = object.__new__(gpu.Machine)
-    machine.gpu = {"name": "a GPU of a test", "capability": "9.0"}
+    machine.gpu = {"name": "fake GPU", "capability": "9.0"}
     return machine
 
 
@@ -150,12 +150,12 @@ def test_a_stage_names_the_package_that_it_lacks(tmp_path: Path, monkeypatch: py
     options = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(tmp_path)])
     plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
     plan.ended["build"] = "done"
-    whys = {stage.name: stage.why_not() for stage in plan.stages()}
-    assert whys["train"] == "it needs polars: python -m pip install polars"
-    assert whys["tests"] == whys["kernels"] == ""
+    reasons = {stage.name: stage.why_not() for stage in plan.stages()}
+    assert reasons["train"] == "it needs polars: python -m pip install polars"
+    assert reasons["tests"] == reasons["kernels"] == ""
 
 
-def test_the_commands_do_what_their_stages_promise(tmp_path: Path) -> None:
+def test_each_stage_has_its_command_and_environment(tmp_path: Path) -> None:
     data = tmp_path / "d.inter"
     options = gpu.parser().parse_args(["--out", str(tmp_path), "--data", str(data)])
     plan = gpu.Plan(options, machine_with_gpu(), tmp_path)
@@ -180,8 +180,8 @@ def test_the_commands_do_what_their_stages_promise(tmp_path: Path) -> None:
         assert (ROOT / test).is_file()
 
 
-def test_the_sanitizers_see_every_regime() -> None:
-    """A filter that fits no name of a test would leave them nothing to find."""
+def test_the_sanitizers_check_every_regime() -> None:
+    """If the filter matched no test name, the sanitizers would check nothing, without an error."""
     words = "--collect-only", "-p", "no:cacheprovider", gpu.TESTS[0], "-k", gpu.SANITIZED
     command = [sys.executable, "-m", "pytest", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -196,7 +196,7 @@ def test_the_sanitizers_see_every_regime() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--only", "build,dance"], "--only: dance is none of build, tests, memcheck, "),
+        (["--only", "build,dance"], "--only: unknown stage dance; choose from build, tests, memcheck, "),
         (["--data", "nowhere"], "--data nowhere is not a file"),
         (["--minutes", "0"], "--minutes must be above 0, but is 0"),
         (["--minutes", "nan"], "--minutes must be above 0, but is nan"),
@@ -208,14 +208,14 @@ def test_wrong_options_are_refused_in_one_sentence(tmp_path: Path, words: list[s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_an_out_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(SystemExit, match=r"cannot be made: File exists; choose another --out"):
+    with pytest.raises(SystemExit, match=r"cannot create .*out: File exists; choose another --out"):
         gpu.main(["--out", str(tmp_path / "out")])
 
 
 STAGES = 12
-# The command itself, with stages that take a third of a second instead of minutes.
+# The same command with other stages, which take a third of a second instead of minutes.
 SHORT_STAGES = f"""
 import gpu, sys
 from stages import Stage
@@ -228,7 +228,7 @@ gpu.main(["--out", sys.argv[1], "--minutes", "1"])
 """
 
 
-def test_killed_at_any_time_it_has_kept_every_stage_that_it_said_was_done(tmp_path: Path) -> None:
+def test_when_it_is_killed_every_stage_that_it_reported_is_already_written(tmp_path: Path) -> None:
     seconds = random.uniform(0.5, 7)
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", SHORT_STAGES, str(tmp_path / "out")]
@@ -245,7 +245,7 @@ def test_killed_at_any_time_it_has_kept_every_stage_that_it_said_was_done(tmp_pa
     assert len(kept) <= len(done) + 1
 
 
-TESTS_OF_A_TEST = """
+FAKE_GPU_TESTS = """
 import sys, types, pytest
 
 cuda = types.SimpleNamespace(is_initialized=lambda: True, synchronize=lambda: None)
@@ -258,8 +258,8 @@ def lose():
 
 @pytest.fixture(autouse=True)
 def torch(monkeypatch):
-    if sys.modules.get("torch") is None or not hasattr(sys.modules["torch"], "of_a_test"):
-        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, of_a_test=True)
+    if sys.modules.get("torch") is None or not hasattr(sys.modules["torch"], "fake"):
+        sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, fake=True)
 
 def test_0(): pass
 def test_1(): assert 1 == 2, "wrong, but harmless"
@@ -268,9 +268,9 @@ def test_3(): lose()
 """ + "".join(f"def test_{n}(): assert sys.modules['torch'].cuda is cuda\n" for n in range(4, 20))
 
 
-def test_a_test_that_loses_the_gpu_costs_one_other(tmp_path: Path) -> None:
+def test_a_test_that_makes_the_gpu_unusable_fails_only_one_other_test(tmp_path: Path) -> None:
     pytest.importorskip("xdist")
-    (tmp_path / "test_gpu_of_a_test.py").write_text(TESTS_OF_A_TEST)
+    (tmp_path / "test_fake_gpu.py").write_text(FAKE_GPU_TESTS)
     lines = tmp_path / "lines.jsonl"
     environment = os.environ | {"PYTHONPATH": str(BENCHMARKS), "RECBLR_TEST_LINES": str(lines)}
     words = "-p", "no:cacheprovider", "-p", "gpu_tests", "-n", "1", "--rootdir", tmp_path, tmp_path
@@ -298,7 +298,7 @@ def test_a_test_that_loses_the_gpu_costs_one_other(tmp_path: Path) -> None:
     ElementTree.fromstring(ElementTree.tostring(suite))
 
 
-MEASURING = """
+FAKE_KERNELS = """
 import sys, time
 which, shape, lines, *words = sys.argv[1:]
 sys.stdin.read()
@@ -313,10 +313,10 @@ print(which, shape, *words, file=open(lines, "a"))
 """
 
 
-def test_a_shape_that_hangs_or_fails_costs_no_other(
+def test_a_shape_that_hangs_or_fails_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "gpu_kernels.py").write_text(MEASURING)
+    (tmp_path / "gpu_kernels.py").write_text(FAKE_KERNELS)
     (tmp_path / "gpu_picture.py").write_text("import sys; open(sys.argv[2], 'w').write('</svg>')")
     (tmp_path / "slow_peer").mkdir()
     (tmp_path / "slow_peer" / "__init__.py").write_text("import time; time.sleep(60)")
@@ -337,9 +337,9 @@ def test_a_shape_that_hangs_or_fails_costs_no_other(
         "ours 1×1", "ours 4×4 again", "ours 4×4",
         f"peers 1×1 {without}", "peers 4×4 again", f"peers 4×4 {without}",
     ]  # fmt: skip
-    said = capfd.readouterr().out
-    assert "ours, 2×2: ended after 2 s, before it was done" in said
-    assert "ours, 3×3: failed with 3, see above" in said
+    printed = capfd.readouterr().out
+    assert "ours, 2×2: stopped after 2 s, before it was done" in printed
+    assert "ours, 3×3: failed with status 3, see above" in printed
     assert picture.exists()
 
 
@@ -347,7 +347,9 @@ QUICK = [case for shape in gpu_shapes.QUICK for case in gpu_kernels.cases(shape)
 
 
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: ", ".join(case.values()))
-def test_the_calls_compute_what_they_say(case: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_operators_and_the_peers_compute_the_same(
+    case: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpu_kernels, "DEVICE", "cpu")
     offsets = gpu_kernels.offsets_of(case["shape"])
     calls = gpu_kernels.contenders(case, gpu_shapes.PEERS, offsets)
@@ -367,11 +369,12 @@ def test_a_copy_moves_as_many_bytes_as_the_operator_must() -> None:
     case = {"operator": "scan", "direction": "forward", "shape": "2048×50×128", "dtype": "bfloat16"}
     assert gpu_kernels.least_bytes(case) == 3 * 2 * 2048 * 50 * 128  # a, b and h
     both = case | {"operator": "bdlru with z", "direction": "forward and backward", "dtype": "float32"}
-    # x, two gates, z, y; then the same and y's gradient read, and four gradients written.
+    # Forward: read x, two gates and z; write y.  Backward: read the same inputs and y's gradient; write four
+    # gradients.
     assert gpu_kernels.least_bytes(both) == (5 + 5 + 4) * 4 * 2048 * 50 * 128
 
 
-def test_figures_stand_beside_the_copy_and_every_peer() -> None:
+def test_ours_is_compared_with_the_copy_and_with_every_peer() -> None:
     case = {"operator": "scan", "direction": "forward", "shape": "4×64×16", "dtype": "float32"}
     samples = {"recblr": [2.0, 2.2], "copy": [1.9, 1.9], "fla, chunked": [4.0, 4.4]}
     shown = gpu_kernels.figures(gpu_kernels.Result(case, [samples]), {"fla, recurrent": "not installed"})
@@ -384,7 +387,7 @@ def test_figures_stand_beside_the_copy_and_every_peer() -> None:
     assert (alone.value, alone.note) == (None, "no kernel image")
 
 
-def test_a_contender_that_loses_the_gpu_does_not_run_again(
+def test_a_contender_that_makes_the_gpu_unusable_does_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[tuple[str, dict[str, str]]] = []
@@ -421,7 +424,7 @@ def record(name: str, dtype: str, which: str, **samples: list[float]) -> dict[st
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """What stages that were cut off have left."""
+    """The files of stages that were killed before they ended."""
     folder = tmp_path / "work"
     (folder / "run").mkdir(parents=True)
     records = [
@@ -441,7 +444,7 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def test_everything_known_is_kept_in_few_and_small_files(work: Path, tmp_path: Path) -> None:
+def test_all_results_are_written_into_few_small_files(work: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     outcomes = [stages.Outcome("tests", "done", 1.0), stages.Outcome("memcheck", "out of time", 2.0, "…")]
@@ -460,7 +463,7 @@ def test_everything_known_is_kept_in_few_and_small_files(work: Path, tmp_path: P
         assert logs.getmember("tests.log").size == gpu_report.LARGEST_LOG
 
 
-def test_the_summary_is_read_at_a_glance(work: Path) -> None:
+def test_the_summary_has_a_line_for_each_result(work: Path) -> None:
     lines = "\n".join(gpu_report.summary(gpu_report.document({}, work, [])))
     assert "tests: 1 passed, 0 failed, 0 skipped" in lines
     assert "memcheck: ERROR SUMMARY: 0 errors, in 0 tests that passed" in lines
@@ -481,10 +484,10 @@ def test_the_picture_shows_the_shares_of_a_copy(work: Path, tmp_path: Path) -> N
     assert "recblr beside copy" in (tmp_path / "kernels.svg").read_text(encoding="utf-8")
 
 
-def test_old_lines_are_forgotten_but_not_those_of_other_stages(work: Path) -> None:
-    gpu._forget(work, ["kernels", "train"])
+def test_only_old_results_of_the_wanted_stages_are_removed(work: Path) -> None:
+    gpu._remove_old_results(work, ["kernels", "train"])
     assert not (work / "kernels.jsonl").exists()
     assert not (work / "run").exists()
     assert (work / "tests.jsonl").exists()
     shutil.rmtree(work)
-    gpu._forget(work, NAMES)
+    gpu._remove_old_results(work, NAMES)

@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic: turns, paired ratios, spreads, memory, power laws."""
+"""How the benchmarks measure: turns, paired ratios, spreads, memory, power laws."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def result(*processes: dict[str, list[float]]) -> measuring.Result:
     return measuring.Result({}, list(processes))
 
 
-def test_a_ratio_is_paired_by_rounds_and_its_spread_is_that_of_the_processes() -> None:
-    # Unpaired, the first process's medians would have a ratio of 3 / 2.
+def test_a_ratio_is_paired_by_rounds_and_its_spread_is_over_the_processes() -> None:
+    # Without pairs, the ratio of the medians of the first process would be 3 / 2.
     slowed = {"own": [1.0, 2.0, 4.0], "other": [2.0, 3.0, 8.0]}
     taken = result(slowed, {"own": [1.0], "other": [5.0]}, {"own": [1.0], "other": [1.0]})
     assert taken.times_faster("own", "other") == measuring.Spread(median=2.0, low=1.0, high=5.0)
@@ -33,7 +33,7 @@ def test_ratios_of_contenders_with_unequal_rounds_are_refused() -> None:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_contenders_take_turns_each_on_another_set_than_the_one_before(
+def test_contenders_take_turns_and_each_call_gets_another_set_than_the_one_before(
     quick: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "SECONDS", 0.01)
@@ -48,26 +48,26 @@ def test_contenders_take_turns_each_on_another_set_than_the_one_before(
     assert rounds < len(seen) / 3, "the warm-up does not count"
 
 
-def test_slow_contenders_have_the_least_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_contenders_have_the_minimum_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SECONDS", 0.0)
     seconds = measuring.take_turns({"slow": lambda: None})
     assert len(seconds["slow"]) == measuring.ROUNDS[0]
 
 
-def test_half_of_the_sets_are_more_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_the_sets_do_not_fit_into_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "last_level_cache", lambda: 10_000)
     sets = measuring.sets_beyond_cache(lambda: (torch.zeros(100), torch.zeros(25)))
     assert len(sets) * 500 / 2 > 10_000
     assert len({x.data_ptr() for arguments in sets for x in arguments}) == 2 * len(sets)
 
 
-def test_the_last_level_cache_is_of_a_credible_size() -> None:
+def test_the_last_level_cache_has_a_plausible_size() -> None:
     assert 1 << 18 <= measuring.last_level_cache() <= 1 << 32
 
 
 def test_memory_is_what_a_call_adds_to_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)  # which the fresh process has from here
-    held = b"x" * 200_000_000  # by this process, which does not count
+    monkeypatch.syspath_prepend(BENCHMARKS)  # the fresh process inherits sys.path
+    held = b"x" * 200_000_000  # memory of this process, which must not count
     added = measuring.added_memory(operator.mul, (b"x", 50_000_000), (b"x", 10))
     assert added == pytest.approx(50, abs=5), len(held)
 
@@ -89,6 +89,6 @@ def test_the_crossing_is_the_last_one() -> None:
     assert measuring.crossing([1, 10, 100, 1000], [2, 0.1, 0.1, 10]) == "from about 316 on"
 
 
-def test_no_crossing_is_said_too() -> None:
+def test_a_missing_crossing_is_described_in_words() -> None:
     assert measuring.crossing([50, 2000], [0.5, 0.9]) == "nowhere up to 2,000"
-    assert measuring.crossing([50, 2000], [1.5, 1.2]) == "from 50 on, the least measured"
+    assert measuring.crossing([50, 2000], [1.5, 1.2]) == "from 50 on, the smallest size measured"

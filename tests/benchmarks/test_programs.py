@@ -1,4 +1,4 @@
-"""Every benchmark runs, on tiny shapes, and leaves its results; no figure of these means anything."""
+"""Every benchmark runs on tiny shapes and writes its results; these figures mean nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "
 
 
 def one_core() -> None:
-    """Where two threads wait for each other beside other work, tiny shapes take seconds."""
+    """Use one core: on a busy machine, two threads that wait for each other take seconds for tiny shapes."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
@@ -30,8 +30,8 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-# One test for all: they are measured by one command, and several processes of tests would each call it.
-def test_every_benchmark_leaves_its_figures_and_a_picture(tmp_path: Path) -> None:
+# One test for all benchmarks, because one command runs them all.
+def test_every_benchmark_writes_its_figures_and_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     ended = run("--quick", "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -49,7 +49,7 @@ def test_every_benchmark_leaves_its_figures_and_a_picture(tmp_path: Path) -> Non
         assert "</svg>" in (tmp_path / f"{name}.svg").read_text(encoding="utf-8"), name
 
 
-def test_data_that_are_not_there_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_missing_data_are_refused_before_anything_runs(tmp_path: Path) -> None:
     ended = run("--data", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert ended.returncode == 1
     assert ended.stderr == f"--data {tmp_path / 'nowhere'} does not exist\n"

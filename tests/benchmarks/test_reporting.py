@@ -1,4 +1,4 @@
-"""What a benchmark says of its figures and what it refuses, and how it measures in three processes."""
+"""What a benchmark prints about its figures, what it refuses, and how it measures in three processes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_benchmark_measures_in_three_processes_and_writes_what_it_prints(tmp_p
     assert "</svg>" in (tmp_path / "new" / "folder" / "waiting.svg").read_text(encoding="utf-8")
 
 
-def test_a_case_that_fails_ends_the_benchmark_with_nothing_written(tmp_path: Path) -> None:
+def test_after_a_case_that_fails_the_benchmark_ends_and_writes_nothing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     ended = run(tmp_path, "--out", tmp_path / "out", fails="3×4")
     assert ended.returncode == 1
@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_measuring(tmp_path
     (tmp_path / "file").write_text("")
     ended = run(tmp_path, "--out", tmp_path / "file")
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"--out {tmp_path / 'file'} cannot be written to")
+    assert ended.stderr.startswith(f"cannot write to --out {tmp_path / 'file'}")
     assert "Traceback" not in ended.stderr + ended.stdout
     assert "chatter" not in ended.stdout
 
@@ -97,7 +97,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_measuring(tmp_path
         ({}, None),
     ],
 )
-def test_a_bar_is_reached_by_the_median(options: dict[str, object], verdict: bool | None) -> None:
+def test_the_median_decides_whether_a_bar_is_reached(
+    options: dict[str, object], verdict: bool | None
+) -> None:
     compared = figure.Figure("ours", "other", measuring.Spread(median=2.0, low=0.0, high=9.0), **options)
     assert compared.verdict() is verdict
 

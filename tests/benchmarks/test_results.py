@@ -1,13 +1,12 @@
-"""What docs/results shows of a report: of one run, and of several seeds beside the paper."""
+"""The tables that docs/results shows for reports of one run, and of several seeds beside the paper."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 from evaluation.reports import report
 from evaluation.test_picture import CURVE
 from evaluation.test_seeds import combined, of_seed
@@ -15,11 +14,8 @@ from evaluation.test_seeds import combined, of_seed
 from recblr.errors import InputError
 from recblr.evaluation import write_report
 
-pytest.importorskip("matplotlib", reason="pictures take matplotlib, the extra `plot`")
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    results = import_module("results")
+pytest.importorskip("matplotlib", reason="pictures need matplotlib, which is in the extra `plot`")
+results = load("results")
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:
-    """A report of one seed; others: of the model."""
+    """A report of one seed; others: further options of the model."""
     return {
         **report(),
         "curve": CURVE,
@@ -106,7 +102,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         results.refresh()
 
 
-def test_a_report_without_a_place_in_the_page_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
+def test_a_report_for_which_the_page_has_no_table_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
     write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
     for name in ("ml-100k", "ml-100k.sasrec"):
         with pytest.raises(InputError, match=rf"no place for the table of {name}: write <!-- table:ml-100k"):

@@ -1,21 +1,17 @@
-"""A search for a recipe: what it keeps, how it goes on, and what it refuses."""
+"""A search for a recipe: what it writes, how it continues, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 
-pytest.importorskip("optuna", reason="searches take optuna, the extra `bench`")
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    program = import_module("search")
+pytest.importorskip("optuna", reason="a search needs optuna, which is in the extra `bench`")
+program = load("search")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +25,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _memory_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a program does to its own process is not for that of the tests."""
+    """Keep the program from changing the memory settings of the test process."""
     monkeypatch.setattr(program, "keep_freed_memory", lambda: None)
 
 
 def search(data: Path, out: Path, *options: str) -> None:
-    """One trial, once the options are found good."""
+    """Run a search of one trial."""
     arguments = [str(data), "--out", str(out), "--hours", "0.00001", "--epochs", "2", *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["search.py", *arguments])
@@ -42,10 +38,11 @@ def search(data: Path, out: Path, *options: str) -> None:
 
 
 def refusal(*arguments: Any) -> str:
-    with pytest.raises(SystemExit) as told:
+    """The message with which the search exits."""
+    with pytest.raises(SystemExit) as exit_:
         search(*arguments)
-    assert isinstance(told.value.code, str)
-    return told.value.code
+    assert isinstance(exit_.value.code, str)
+    return exit_.value.code
 
 
 def trials(out: Path) -> list[dict[str, Any]]:
@@ -53,7 +50,7 @@ def trials(out: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_search_begins_with_the_defaults_and_goes_on_where_it_was(data: Path, tmp_path: Path) -> None:
+def test_a_search_begins_with_the_defaults_and_can_be_continued(data: Path, tmp_path: Path) -> None:
     fix = "--fix", "dropout=0.5", "weight-decay=0", "warmup=0", "d-model=8", "ema=0.9"
     search(data, tmp_path, *fix)
     (first,) = trials(tmp_path)
@@ -91,18 +88,18 @@ def test_a_damaged_journal_is_named_and_kept(line: str, data: Path, tmp_path: Pa
         (["--between", "dropout=high"], "write two numbers, as in --between dropout=0.1..0.3"),
         (["--between", "dropout=0.3..0.1"], "write the lower number first"),
         (["--between", "dropout=0.3..2"], "dropout must lie in [0, 1)"),
-        (["--fix", *(f"{key}=0" for key in program.SPACE)], "--fix leaves nothing to be drawn"),
+        (["--fix", *(f"{key}=0" for key in program.SPACE)], "--fix leaves no option to search for"),
     ],
 )
-def test_what_cannot_be_searched_is_told_in_a_sentence(
+def test_wrong_options_are_refused_with_a_message(
     options: list[str], message: str, data: Path, tmp_path: Path
 ) -> None:
     assert message in refusal(data, tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_folders_place_is_told_in_a_sentence(data: Path) -> None:
-    assert "no folder can be made there" in refusal(data, data)
+def test_an_out_folder_that_is_a_file_is_refused(data: Path) -> None:
+    assert "cannot create this folder" in refusal(data, data)
     assert data.read_text().startswith("1 ")
 
 

@@ -1,18 +1,13 @@
-"""Stages run one after another, each in a process of its own, and none costs another its figures."""
+"""Stages run one after another, each in its own process, and no stage can spoil another."""
 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
-import pytest
-from benchmarks.harness import BENCHMARKS
+from benchmarks.harness import load
 
-with pytest.MonkeyPatch.context() as patch:
-    patch.syspath_prepend(BENCHMARKS)
-    stages = import_module("stages")
-
+stages = load("stages")
 Stage = stages.Stage
 
 
@@ -20,7 +15,7 @@ def python(code: str):
     return lambda seconds: (sys.executable, "-c", code)
 
 
-def test_a_failing_stage_costs_no_other(tmp_path: Path) -> None:
+def test_a_failing_stage_does_not_stop_the_others(tmp_path: Path) -> None:
     recorded: list[int] = []
     code = "import os, sys; print(os.environ['WORD']); sys.exit(3)"
     outcomes = stages.run_stages(
@@ -42,7 +37,7 @@ def test_a_failing_stage_costs_no_other(tmp_path: Path) -> None:
     assert (tmp_path / "first.log").read_text() == "fine\n"
 
 
-def test_a_stage_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_stage_that_takes_too_long_is_killed_with_its_child_processes(tmp_path: Path) -> None:
     marker = tmp_path / "alive"
     sleeper = f"import time; time.sleep(3); open({str(marker)!r}, 'w')"
     begin = "import subprocess, sys; print('begun', flush=True)"
@@ -58,13 +53,14 @@ def test_a_stage_that_takes_too_long_is_killed_with_all_that_it_started(tmp_path
     assert not marker.exists()
 
 
-def test_unused_time_passes_on_and_too_little_is_not_begun(tmp_path: Path) -> None:
-    # 100 seconds: the first may take 50 and takes 10; the second may take 45; the third has what is left.
+def test_unused_time_goes_to_later_stages_and_a_stage_with_too_little_time_is_skipped(tmp_path: Path) -> None:
+    # Of 100 seconds, the first stage may take 50 and takes 10.  The second may take 45 and takes 89, so the
+    # third gets the last second.
     times = iter([0.0, 0.0, 10.0, 99.0])
-    boxes: list[float] = []
+    limits: list[float] = []
 
     def command(seconds: float) -> tuple[str, ...]:
-        boxes.append(seconds)
+        limits.append(seconds)
         return sys.executable, "-c", "pass"
 
     outcomes = stages.run_stages(
@@ -74,14 +70,14 @@ def test_unused_time_passes_on_and_too_little_is_not_begun(tmp_path: Path) -> No
         lambda outcomes: None,
         clock=lambda: next(times),
     )
-    assert boxes == [50.0, 45.0]
+    assert limits == [50.0, 45.0]
     assert [(o.status, o.why) for o in outcomes[1:]] == [
         ("done", ""),
         ("skipped", "only 1 s were left for it"),
     ]
 
 
-def test_what_cannot_run_says_why_when_its_turn_comes(tmp_path: Path) -> None:
+def test_the_reason_to_skip_a_stage_is_asked_when_its_turn_comes(tmp_path: Path) -> None:
     ended: list[str] = []
     outcomes = stages.run_stages(
         [

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recblr.config import OPTIONS, DataConfig, TrainingConfig
 from recblr.config.file import read_config, write_config
+from recblr.config.option import RENAMED
 from recblr.errors import InputError
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -44,6 +45,22 @@ def test_the_defaults_are_written_in_tables_and_read_back(tmp_path: Path) -> Non
     ]
     for table, entries in tables.items():
         assert {OPTIONS[key].table for key in entries} == {table}
+
+
+def test_a_file_with_an_old_name_of_an_option_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "[model]\nwidth-of-conv = 3\n")
+    assert "there is no width-of-conv in [model]" in refused(path)
+    monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
+    assert read_config(path) == {"d-conv": 3}
+    assert "there is no width-of-conv" in refused(write(tmp_path, "[model]\nwidth-of-conv = 3\nd-conv = 3\n"))
+
+
+def test_every_old_name_leads_to_a_field_that_there_is() -> None:
+    names = {option.name for option in OPTIONS.values()}
+    assert not RENAMED.keys() & names
+    assert set(RENAMED.values()) <= names
 
 
 def test_beside_every_value_stands_what_it_means(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.command import ENVIRONMENT, SMALL, at, succeeds
+from cli.command import ENVIRONMENT, SMALL, at, items_in, succeeds
 from docs.shell import type_in
 from training.tiny_runs import one_thread, tiny_dataset
 
@@ -51,9 +51,30 @@ def test_the_header(shop: Path) -> None:
 
     with safe_open("run/model.safetensors", framework="numpy") as file:
         header = json.loads(file.metadata()["recblr"])
+        item_ids = json.loads(file.get_tensor("item_ids").tobytes())
     # [/header]
-    assert set(header) == {"kind", "config", "num_items", "fingerprint", "epoch"}
-    assert header["kind"] == "model"
+    assert item_ids == recblr.training.Run(Path("run")).dataset().item_ids
+    keys = {"kind", "format", "version", "config", "num_items", "fingerprint", "epoch", "metrics", "digest"}
+    assert set(header) == keys
+    assert (header["kind"], header["format"]) == ("model", 2)
+    table = (Path(__file__).parents[2] / "docs/run-folder.md").read_text(encoding="utf-8")
+    for key in keys:
+        assert f"\n| `{key}` |" in table
+
+
+def test_the_file_alone(shop: Path) -> None:
+    # [alone]
+    from pathlib import Path
+
+    from recblr.run import load_model
+    from recblr.serving import recommend_ids
+
+    saved = load_model(Path("run/model.safetensors"))  # model, item_ids, fingerprint, epoch, metrics, version
+    best = recommend_ids(saved, ["s01e12", "s02e01"], 5)  # (id, score), best first
+    # [/alone]
+    assert items_in(succeeds("recommend", "run", "--history", "s01e12,s02e01", "-k", "5")) == [
+        token for token, _ in best
+    ]
 
 
 def test_a_state_a_user(shop: Path) -> None:

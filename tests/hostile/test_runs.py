@@ -14,8 +14,7 @@ import polars as pl
 import pytest
 import torch
 from hostile.rows import Bad, check
-from safetensors import safe_open
-from safetensors.torch import save_file
+from run import sealed
 
 MODEL, CHECKPOINT = "model.safetensors", "checkpoints/epoch-0002"
 EVALUATE, RECOMMEND, RESUME = "evaluate run", "recommend run --user u1", "train --out run --resume"
@@ -79,20 +78,17 @@ def logged(**values: Any) -> Callable[[Path], object]:
 def tensors(
     change: Callable[[dict[str, torch.Tensor]], object], name: str = MODEL
 ) -> Callable[[Path], object]:
-    """The safetensors file with other tensors under its own header."""
-
-    def rewrite(run: Path) -> None:
-        with safe_open(run / name, framework="pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata()
-        change(found)
-        save_file(found, run / name, metadata=metadata)
-
-    return rewrite
+    """The safetensors file with other tensors under its own header, and a digest of them."""
+    return lambda run: sealed.rewrite(run / name, lambda found, _: change(found))
 
 
 def every(change: Callable[[torch.Tensor], torch.Tensor], name: str = MODEL) -> Callable[[Path], object]:
-    return tensors(lambda found: found.update({key: change(value) for key, value in found.items()}), name)
+    """The safetensors file with every weight changed."""
+    return tensors(lambda found: found.update({key: change(found[key]) for key in weights(found)}), name)
+
+
+def weights(found: dict[str, torch.Tensor]) -> list[str]:
+    return [key for key in found if key != "item_ids"]
 
 
 def header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
@@ -119,24 +115,23 @@ def first(**values: Any) -> Callable[[Path], object]:
 
 
 def about(**values: Any) -> Callable[[Path], object]:
-    """The header with other values in recblr's own entry."""
+    """The header with other values in recblr's own entry, and a digest of them."""
+    return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found.update(values))
 
-    def change(entries: dict[str, Any]) -> None:
-        before = json.loads(entries["__metadata__"]["recblr"])
-        entries["__metadata__"]["recblr"] = json.dumps(before | values)
 
-    return header(change)
+def digested(value: object) -> Callable[[Path], object]:
+    """The header with another digest."""
+    return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found.update(digest=value), sealed=False)
+
+
+def backwards(item_ids: torch.Tensor) -> torch.Tensor:
+    ids = json.loads(bytes(item_ids.tolist()))
+    return torch.tensor(list(json.dumps(ids[::-1]).encode()), dtype=torch.uint8)
 
 
 def of_a_model(**values: Any) -> Callable[[Path], object]:
-    """The header with other hyper-parameters."""
-
-    def change(entries: dict[str, Any]) -> None:
-        before = json.loads(entries["__metadata__"]["recblr"])
-        before["config"] |= values
-        entries["__metadata__"]["recblr"] = json.dumps(before)
-
-    return header(change)
+    """The header with other hyper-parameters, and a digest of them."""
+    return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found["config"].update(values))
 
 
 def table(name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
@@ -327,7 +322,33 @@ WEIGHTS: dict[str, Bad] = {
     "weights that are complex": on(
         EVALUATE, every(lambda t: t.to(torch.complex64)), "is complex64, not float32", COPY
     ),
-    "no weights": on(EVALUATE, tensors(dict.clear), "does not describe a model of recblr", COPY),
+    "no weights": on(
+        EVALUATE,
+        tensors(lambda found: list(map(found.pop, weights(found)))),
+        "does not describe a model",
+        COPY,
+    ),
+    "no item ids": on(RECOMMEND, tensors(lambda found: found.pop("item_ids")), "lacks the item ids", COPY),
+    "item ids of nothing": on(
+        RECOMMEND,
+        tensors(lambda found: found.update(item_ids=found["item_ids"][:0])),
+        "the item ids in run/model.safetensors are not one text an item",
+        COPY,
+    ),
+    "item ids in another order": on(
+        RECOMMEND,
+        tensors(lambda found: found.update(item_ids=backwards(found["item_ids"]))),
+        "run/model.safetensors belongs to another run: its item ids differ",
+        COPY,
+    ),
+    "a model of other data": on(
+        RECOMMEND, about(fingerprint="0" * 64), "belongs to another run: its data differ", COPY
+    ),
+    "a digest of something else": on(RECOMMEND, digested("0" * 64), "run/model.safetensors is damaged", COPY),
+    "a digest that is a number": on(RECOMMEND, digested(7), "run/model.safetensors is damaged", COPY),
+    "a model of a later format": on(EVALUATE, about(format=10**30), f"has format {10**30}", COPY),
+    "a format in words": on(EVALUATE, about(format="two"), "run/model.safetensors", COPY),
+    "metrics of the model in words": on(EVALUATE, about(metrics="good"), "does not describe a model", COPY),
     "a weight too few": on(
         EVALUATE, tensors(lambda found: found.pop("layer_norm.weight")), "it has no tensor layer_norm.weight"
     ),
@@ -396,15 +417,11 @@ WEIGHTS: dict[str, Bad] = {
         COPY,
     ),
     "a kind that is a list": on(EVALUATE, about(kind=["model"]), "not a model", COPY),
-    "a catalogue in words": on(
-        EVALUATE, about(num_items="many"), "does not describe a model of recblr", COPY
-    ),
-    "a catalogue of truth": on(EVALUATE, about(num_items=True), "does not describe a model of recblr", COPY),
-    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "does not describe a model of recblr", COPY),
-    "a catalogue of 10^30": on(
-        EVALUATE, about(num_items=10**30), "does not describe a model of recblr", COPY
-    ),
-    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "does not describe a model of recblr", COPY),
+    "a catalogue in words": on(EVALUATE, about(num_items="many"), "are not one text an item", COPY),
+    "a catalogue of truth": on(EVALUATE, about(num_items=True), "are not one text an item", COPY),
+    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "are not one text an item", COPY),
+    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "are not one text an item", COPY),
+    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "are not one text an item", COPY),
     "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a model of recblr", COPY),
     "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a model of recblr", COPY),
     "layers without an end": on(EVALUATE, of_a_model(num_layers=10**9), "does not describe", COPY),
@@ -419,7 +436,7 @@ WEIGHTS: dict[str, Bad] = {
     "an expansion that is no number": on(
         EVALUATE, of_a_model(expand=float("nan")), "does not describe a model of recblr", COPY
     ),
-    "an option too many": on(EVALUATE, of_a_model(zzz=1), "does not describe a model of recblr", COPY),
+    "an option too many": on(EVALUATE, of_a_model(zzz=1), "knows no option zzz", "recblr that wrote it"),
     "an option that is a list": on(
         EVALUATE, of_a_model(lambda_init=[]), "does not describe a model of recblr", COPY
     ),

@@ -1,8 +1,8 @@
-"""What an installed wheel does where there is neither a source tree nor a compiler: a line a statement.
+"""Test an installed wheel without a source tree and without a compiler; print one line for each test.
 
     python -I installed.py without-torch | with-torch
 
-Run by tools/try_wheel.py in an environment that holds the wheel; needs nothing but it and its dependencies.
+tools/try_wheel.py runs this program in an environment that contains only the wheel and its dependencies.
 """
 
 import importlib
@@ -34,16 +34,16 @@ def succeeds(*words: str) -> str:
 
 
 def complaint(kind: type[Exception], call: Callable[[], object]) -> str:
-    """The text of the error of this kind that the call must raise."""
+    """The message of the error of this kind that the call must raise."""
     try:
-        got = call()
+        returned = call()
     except kind as error:
         return str(error)
-    raise AssertionError(f"no {kind.__name__}, but {got}")
+    raise AssertionError(f"expected {kind.__name__}, but the call returned {returned}")
 
 
 def recurrence(a, b, initial=None, boundaries=None, reverse=False):
-    """h[t] = a[t] * h[t-1] + b[t] over rows of one sequence, or of packed ones."""
+    """h[t] = a[t] * h[t-1] + b[t] over the rows of one sequence, or of packed sequences."""
     h = np.zeros_like(b)
     boundaries = boundaries if boundaries is not None else [0, len(b)]
     for s, (begin, end) in enumerate(itertools.pairwise(boundaries)):
@@ -68,7 +68,7 @@ def the_package_comes_from_this_environment() -> None:
     assert all(Path(file.locate()).is_relative_to(sys.prefix) for file in files("recblr") or [])
 
 
-def the_numpy_scan_is_the_recurrence() -> None:
+def the_numpy_scan_computes_the_recurrence() -> None:
     for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-13)):
         a, b, initial = (x.astype(dtype) for x in (A, B, INITIAL))
         wanted = recurrence(A, B, INITIAL, OFFSETS, reverse=True)
@@ -77,16 +77,16 @@ def the_numpy_scan_is_the_recurrence() -> None:
 
 
 def a_wrong_array_is_refused_in_one_sentence() -> None:
-    said = complaint(ValueError, lambda: scan(A, B[:, 1:]))
-    assert said == "scan: a must have b's shape (40, 69), but has (40, 70)", said
+    message = complaint(ValueError, lambda: scan(A, B[:, 1:]))
+    assert message == "scan: a must have b's shape (40, 69), but has (40, 70)", message
 
 
 def the_help_names_every_command() -> None:
-    said = succeeds("--help")
-    assert all(name in said for name in ("train", "evaluate", "recommend", "synth", "doctor")), said
+    output = succeeds("--help")
+    assert all(name in output for name in ("train", "evaluate", "recommend", "synth", "doctor")), output
 
 
-# --- without torch
+# --- tests without torch
 
 
 def torch_is_absent() -> None:
@@ -94,17 +94,17 @@ def torch_is_absent() -> None:
 
 
 def the_doctor_says_that_torch_is_not_installed() -> None:
-    said = succeeds("doctor")
-    assert "torch            not installed; pip install torch" in said, said
-    assert "operators        not registered: torch is not installed" in said, said
-    assert recblr.build_info()["isa"] in said
+    output = succeeds("doctor")
+    assert "torch            not installed; pip install torch" in output, output
+    assert "operators        not registered: torch is not installed" in output, output
+    assert recblr.build_info()["isa"] in output
     assert recblr.build_info()["ops"] is None
 
 
 def an_operator_says_that_it_needs_torch() -> None:
     for name in ("scan", "RecBLR"):
-        said = complaint(ModuleNotFoundError, lambda name=name: getattr(recblr, name))
-        assert said == f"recblr.{name} needs torch, which is not installed: pip install torch", said
+        message = complaint(ModuleNotFoundError, lambda name=name: getattr(recblr, name))
+        assert message == f"recblr.{name} needs torch, which is not installed: pip install torch", message
 
 
 def training_says_what_it_needs() -> None:
@@ -114,27 +114,27 @@ def training_says_what_it_needs() -> None:
     assert (done.returncode, done.stdout) == (2, ""), done
 
 
-# --- with torch
+# --- tests with torch
 
 
-def the_native_kernels_serve_the_operators() -> None:
+def the_operators_use_the_native_kernels() -> None:
     assert recblr.build_info()["ops"]["cpu"] == "native", recblr.build_info()
 
 
-def the_operator_is_the_recurrence() -> None:
+def the_operator_computes_the_recurrence() -> None:
     import torch
 
     h = torch.ops.recblr.scan(torch.tensor(A), torch.tensor(B), torch.tensor(INITIAL), torch.tensor(OFFSETS))
     np.testing.assert_allclose(h.numpy(), recurrence(A, B, INITIAL, OFFSETS), 1e-13, 1e-13)
 
 
-def its_gradient_is_the_recurrences() -> None:
+def the_operator_computes_the_gradient() -> None:
     import torch
 
     a, b = torch.tensor(A, requires_grad=True), torch.tensor(B, requires_grad=True)
     recblr.scan(a, b, offsets=torch.tensor(OFFSETS)).sum().backward()
     following = np.vstack([A[1:], np.zeros(70)])
-    following[OFFSETS[1:] - 1] = 0  # a sequence's last step hands nothing on
+    following[OFFSETS[1:] - 1] = 0  # the last step of a sequence has no following step
     before = np.vstack([np.zeros(70), recurrence(A, B, boundaries=OFFSETS)[:-1]])
     before[OFFSETS[:-1]] = 0
     adjoint = recurrence(following, np.ones_like(B), reverse=True)
@@ -142,30 +142,30 @@ def its_gradient_is_the_recurrences() -> None:
     np.testing.assert_allclose(a.grad.numpy(), adjoint * before, 1e-12, 1e-12)
 
 
-def an_error_thrown_in_the_library_arrives_as_a_value_error() -> None:
+def an_error_in_the_native_library_becomes_a_value_error() -> None:
     import torch
 
     arguments = torch.tensor(A), torch.tensor(B), None, torch.tensor([0, 50])
-    said = complaint(ValueError, lambda: recblr.scan(*arguments))
-    assert said == "scan: offsets must end with the number of rows 40, but ends with 50", said
+    message = complaint(ValueError, lambda: recblr.scan(*arguments))
+    assert message == "scan: offsets must end with the number of rows 40, but ends with 50", message
 
 
 def a_model_trains_and_recommends() -> None:
     succeeds("synth", "log.inter", "--users", "300")
     small = ("--epochs", "1", "--d-model", "16", "--num-layers", "1")
     succeeds("train", "log.inter", "--out", "run", *small)
-    said = succeeds("recommend", "run", "--user", "u7", "-k", "3")
-    assert [line.split()[0] for line in said.splitlines()[2:]] == ["1", "2", "3"], said
+    output = succeeds("recommend", "run", "--user", "u7", "-k", "3")
+    assert [line.split()[0] for line in output.splitlines()[2:]] == ["1", "2", "3"], output
 
 
 ALWAYS = (
     there_is_no_compiler,
     the_package_comes_from_this_environment,
-    the_numpy_scan_is_the_recurrence,
+    the_numpy_scan_computes_the_recurrence,
     a_wrong_array_is_refused_in_one_sentence,
     the_help_names_every_command,
 )
-STATEMENTS = {
+TESTS = {
     "without-torch": (
         *ALWAYS,
         torch_is_absent,
@@ -175,15 +175,15 @@ STATEMENTS = {
     ),
     "with-torch": (
         *ALWAYS,
-        the_native_kernels_serve_the_operators,
-        the_operator_is_the_recurrence,
-        its_gradient_is_the_recurrences,
-        an_error_thrown_in_the_library_arrives_as_a_value_error,
+        the_operators_use_the_native_kernels,
+        the_operator_computes_the_recurrence,
+        the_operator_computes_the_gradient,
+        an_error_in_the_native_library_becomes_a_value_error,
         a_model_trains_and_recommends,
     ),
 }
 
 if __name__ == "__main__":
-    for statement in STATEMENTS[sys.argv[1]]:
-        statement()
-        print("  ok   ", statement.__name__.replace("_", " "), flush=True)
+    for test in TESTS[sys.argv[1]]:
+        test()
+        print("  ok   ", test.__name__.replace("_", " "), flush=True)

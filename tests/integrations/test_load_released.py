@@ -66,8 +66,8 @@ def test_a_state_dict_alone_needs_the_length(tmp_path: Path) -> None:
 
 def test_a_loaded_model_is_one_of_ours(tmp_path: Path) -> None:
     model = recblr.load_released(save(tmp_path / "RecBLR.pth", released_model()))
-    save_model(model, tmp_path / "model.safetensors")
-    again, _ = load_model(tmp_path / "model.safetensors")
+    save_model(model, tmp_path / "model.safetensors", [f"i{item}" for item in range(model.num_items)])
+    again = load_model(tmp_path / "model.safetensors").model
     assert again.config == model.config
     history = [3, 1, 4, 1, 5]
     assert recommend(again, history, k=4) == recommend(model, history, k=4)

@@ -106,8 +106,9 @@ def test_full_sort_predict_gives_our_models_scores(released: bool, tmp_path: Pat
     wanted = scores[torch.arange(len(interaction)), interaction["item_id"]]
     torch.testing.assert_close(model.predict(interaction), wanted, rtol=1e-4, atol=1e-4)
 
-    save_model(ours, tmp_path / "model.safetensors")
-    assert load_model(tmp_path / "model.safetensors")[0].config.padding_leak == released
+    ids = [f"i{item}" for item in range(ours.num_items)]
+    save_model(ours, tmp_path / "model.safetensors", ids)
+    assert load_model(tmp_path / "model.safetensors").model.config.padding_leak == released
 
 
 def test_with_the_released_options_it_is_the_released_model() -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from run import sealed
 from safetensors.torch import save_file
 from training.tiny_runs import contents, tiny_config, tiny_dataset
 
+import recblr
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
+from recblr.run import load_model, save_model
 from recblr.run.log import append_to_log
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
@@ -173,6 +176,40 @@ def test_the_model_of_a_run_with_other_options_is_refused(run: Run, tmp_path: Pa
     train(tiny_dataset(), other, tiny_config(epochs=1, model=RecBLRConfig(d_model=8, num_layers=1)))
     shutil.copy(other.model_file, run.model_file)
     refused(run.model, f"{run.model_file} belongs to another run: its options differ")
+
+
+def test_the_model_says_what_it_is_without_the_folder(run: Run, tmp_path: Path) -> None:
+    saved = load_model(Path(shutil.copy(run.model_file, tmp_path / "elsewhere")))
+    dataset, best = tiny_dataset(), run.log()[-1].best_epoch
+    assert (saved.item_ids, saved.fingerprint) == (dataset.item_ids, dataset.fingerprint)
+    assert (saved.epoch, saved.metrics) == (best, run.log()[best - 1].valid)
+    assert saved.version == recblr.__version__
+
+
+def test_the_model_comes_with_the_data_that_it_fits(run: Run) -> None:
+    saved, dataset = run.model_and_dataset()
+    assert saved.item_ids == dataset.item_ids == tiny_dataset().item_ids
+
+
+def test_a_model_of_the_old_form_has_the_item_ids_of_the_data(run: Run) -> None:
+    def as_before(tensors: sealed.Tensors, header: sealed.Header) -> None:
+        tensors.pop("item_ids")
+        for name in ("format", "version", "metrics", "digest"):
+            del header[name]
+
+    sealed.rewrite(run.model_file, as_before)
+    assert run.saved_model().item_ids is None
+    assert run.model_and_dataset()[0].item_ids == tiny_dataset().item_ids
+    assert evaluate_run(run)["ours"]
+
+
+def test_a_model_with_other_item_ids_than_the_data_is_refused(run: Run) -> None:
+    saved = run.saved_model()
+    ids = [*saved.item_ids[1:], saved.item_ids[0]]
+    save_model(saved.model, run.model_file, ids, fingerprint=saved.fingerprint)
+    says = f"{run.model_file} belongs to another run: its item ids differ; restore the run's own, or train"
+    refused(run.model_and_dataset, says)
+    refused(lambda: evaluate_run(run), says)
 
 
 def test_a_truncated_or_foreign_model_is_refused(run: Run) -> None:

@@ -134,11 +134,13 @@ def test_a_gpu_goes_by_its_name_and_its_own_memory() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
-def test_running_out_of_memory_is_told_in_the_sentence_given(error: RuntimeError) -> None:
-    with pytest.raises(InputError, match=r"^too large$"), explain_out_of_memory("too large"):
+def test_running_out_of_memory_is_told_as_the_caller_says(error: RuntimeError) -> None:
+    told = InputError("it is too large", "make it smaller")
+    with pytest.raises(InputError) as raised, explain_out_of_memory(told):
         raise error
+    assert raised.value is told
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="misaligned"), explain_out_of_memory("too large"):
+    with pytest.raises(RuntimeError, match="misaligned"), explain_out_of_memory(InputError("large")):
         raise RuntimeError("misaligned address")

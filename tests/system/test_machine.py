@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import recblr
 from recblr.system.machine import cpu_model, describe_machine, usable_cores
 
 
@@ -18,7 +19,7 @@ def test_the_description_is_plain_json_with_versions() -> None:
     assert isinstance(versions, dict)
     assert versions["python"] == platform.python_version()
     assert versions["torch"] == torch.__version__
-    assert "recblr" in versions
+    assert versions["recblr"] == recblr.__version__
     assert machine["torch_threads"] == torch.get_num_threads()
 
 

@@ -1,4 +1,4 @@
-"""tools/check_cuda_resources.py reads what ptxas says, and refuses hot kernels that go through memory."""
+"""tools/check_cuda_resources.py reads the output of ptxas, and refuses hot kernels with stack or spills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import check_cuda_resources as resources
 import pytest
 from check_cuda_resources import MULTIPROCESSORS, Kernel
 
-SAID = """ptxas info    : 0 bytes gmem
+PTXAS_OUTPUT = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z4scanIfEvPT_' for 'sm_90'
 ptxas info    : Function properties for _Z4scanIfEvPT_
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
@@ -43,21 +43,21 @@ PTX = """
 """
 
 
-def test_every_kernel_is_read_with_what_it_uses() -> None:
-    assert resources.parse(SAID) == [
+def test_the_resources_of_every_kernel_are_read() -> None:
+    assert resources.parse(PTXAS_OUTPUT) == [
         Kernel("_Z4scanIfEvPT_", 40, 0, 0, 0, 16384),
         Kernel("_Z4scanIdEvPT_", 255, 64, 48, 52, 0),
     ]
 
 
 @pytest.mark.parametrize("lost", ["bytes stack frame", "Used"])
-def test_what_ptxas_leaves_out_is_an_error_and_not_a_kernel_without_spills(lost: str) -> None:
-    rest = "\n".join(line for line in SAID.splitlines() if lost not in line)
+def test_an_incomplete_output_of_ptxas_is_an_error(lost: str) -> None:
+    rest = "\n".join(line for line in PTXAS_OUTPUT.splitlines() if lost not in line)
     with pytest.raises(ValueError, match="ptxas did not say"):
         resources.parse(rest)
 
 
-def test_the_threads_of_a_block_are_those_of_the_launch_bounds() -> None:
+def test_the_threads_of_a_block_are_read_from_the_launch_bounds() -> None:
     assert resources.threads_of(PTX) == {"_Z4scanIfEvPT_": 256}
 
 
@@ -65,27 +65,27 @@ def test_the_threads_of_a_block_are_those_of_the_launch_bounds() -> None:
     ("kernel", "share"),
     [
         (replace(HOT, registers=32, shared=0), 1.0),
-        (replace(HOT, registers=40, shared=0), 48 / 64),  # 6 blocks of 8 warps have their registers
+        (replace(HOT, registers=40, shared=0), 48 / 64),  # registers for 6 blocks of 8 warps
         (replace(HOT, registers=255, shared=0), 8 / 64),
-        (replace(HOT, registers=32, shared=48 << 10), 32 / 64),  # 4 blocks have their shared memory
-        (replace(HOT, registers=16, shared=0, threads=32), 32 / 64),  # 32 blocks are the most
+        (replace(HOT, registers=32, shared=48 << 10), 32 / 64),  # shared memory for 4 blocks
+        (replace(HOT, registers=16, shared=0, threads=32), 32 / 64),  # at most 32 blocks
     ],
 )
-def test_occupancy_follows_from_the_scarcest_resource(kernel: Kernel, share: float) -> None:
+def test_the_scarcest_resource_limits_occupancy(kernel: Kernel, share: float) -> None:
     assert kernel.occupancy(MULTIPROCESSORS[90]) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
     "change", [{"stack": 16}, {"spill_stores": 4}, {"spill_loads": 4}], ids=lambda change: next(iter(change))
 )
-def test_a_hot_kernel_that_goes_through_memory_is_refused_and_a_cold_one_is_not(
+def test_a_hot_kernel_with_stack_or_spills_is_refused_and_a_cold_one_is_not(
     change: dict[str, int],
 ) -> None:
     bad = replace(HOT, **change)
     table, wrong = resources.report([bad, replace(bad, name="scan<double>")], 90)
-    (said,) = wrong
-    assert said.startswith("scan<float> has ")
-    assert str(next(iter(change.values()))) in said
+    (sentence,) = wrong
+    assert sentence.startswith("scan<float> has ")
+    assert str(next(iter(change.values()))) in sentence
     assert table.count("bytes of") == 2
     assert resources.report([HOT], 90)[1] == []
 
@@ -111,7 +111,7 @@ template __global__ void spills<float>(float*, int);
 
 
 @pytest.mark.skipif(resources.find_nvcc() is None or shutil.which("c++filt") is None, reason="needs nvcc")
-def test_a_kernel_that_keeps_a_stack_is_found_by_compiling_it(
+def test_a_compiled_kernel_with_a_stack_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = tmp_path / "spills.cu", tmp_path / "out.json"

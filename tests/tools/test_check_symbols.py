@@ -1,4 +1,4 @@
-"""The check of kernels' object files: what it lets pass, and what it must not."""
+"""tools/check_symbols.py refuses object files with weak symbols, and passes all others."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ COMPILER = shutil.which("c++")
          "template <class T> T S<T>::t; int* g() { return &S<int>::t; }", False),
     ],
 )  # fmt: skip
-def test_a_function_that_two_instruction_sets_might_share_is_refused(
+def test_a_symbol_that_two_instruction_sets_might_share_is_refused(
     code: str, passes: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "kernels.cpp").write_text(code)

@@ -1,4 +1,4 @@
-"""tools/check_wheel.py passes a wheel as it should be, and names each thing that is not."""
+"""tools/check_wheel.py passes a correct wheel, and names everything that is wrong in another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Compile:
-    """Compiles C to a shared library, which needs libtorch.so where asked."""
+    """Compiles C code to a shared library; with torch=True, the library needs libtorch.so."""
 
     def compiled(code: str, *options: str, torch: bool = False) -> bytes:
         folder = tmp_path_factory.mktemp("library")
@@ -52,7 +52,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
 @pytest.fixture(scope="session")
 def good(library: Compile) -> Files:
-    """The files of a wheel as it should be."""
+    """The files of a correct wheel."""
     dependencies = "".join(f"Requires-Dist: {line}\n" for line in PROJECT["dependencies"])
     return {
         "recblr/__init__.py": "",
@@ -94,22 +94,22 @@ def _wrong(path: Path) -> list[str]:
     return [finding.sentence for finding in check_wheel.findings(path) if not finding.good]
 
 
-def test_a_wheel_as_it_should_be_passes(
-    good: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_correct_wheel_passes(good: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _wheel(tmp_path, good)
     assert _wrong(path) == []
     assert check_wheel.main([path]) == 0
-    said = capsys.readouterr().out
-    assert f"{OPERATORS} needs libc.so.6, libtorch.so" in said
-    assert "WRONG" not in said
+    printed = capsys.readouterr().out
+    assert f"{OPERATORS} needs libc.so.6, libtorch.so" in printed
+    assert "WRONG" not in printed
 
 
-def test_a_wheel_may_hold_cuda_kernels_and_then_more(good: Files, library: Compile, tmp_path: Path) -> None:
+def test_a_wheel_may_contain_cuda_kernels_and_may_then_be_larger(
+    good: Files, library: Compile, tmp_path: Path
+) -> None:
     kernels = {"recblr/librecblr_ops_cuda.so": library("static int one = 1;", torch=True)}
     assert _wrong(_wheel(tmp_path, good | kernels | {"recblr/data.py": _noise(9 << 20)})) == []
-    (said,) = _wrong(_wheel(tmp_path, good | {"recblr/librecblr_ops_cuda.so": library("int one = 1;")}))[1:]
-    assert said.startswith("recblr/librecblr_ops_cuda.so needs ")
+    (wrong,) = _wrong(_wheel(tmp_path, good | {"recblr/librecblr_ops_cuda.so": library("int one = 1;")}))[1:]
+    assert wrong.startswith("recblr/librecblr_ops_cuda.so needs ")
 
 
 def _without(files: Files, *words: str) -> Files:
@@ -127,25 +127,25 @@ CHANGES: list[tuple[str, Callable[[Files], Files], str]] = [
     ("a second core", lambda f: f | {CORE.replace("311", "312"): f[CORE]}, "native libraries: "),
     ("no operators", lambda f: _without(f, OPERATORS), "native libraries: "),
     ("no py.typed", lambda f: _without(f, "py.typed"), "lacks recblr/py.typed"),
-    ("tests", lambda f: f | {"tests/test_scan.py": ""}, "does not belong there: tests/test_scan.py"),
-    ("sources", lambda f: f | {"recblr/cpp/scan.cpp": ""}, "does not belong there: recblr/cpp/scan.cpp"),
-    ("a build folder", lambda f: f | {"build/CMakeCache.txt": ""}, "does not belong there: build/CMakeCache"),
-    ("too large", lambda f: f | {"recblr/data.py": _noise(9 << 20)}, "of 8.39 at most"),
+    ("tests", lambda f: f | {"tests/test_scan.py": ""}, "do not belong there: tests/test_scan.py"),
+    ("sources", lambda f: f | {"recblr/cpp/scan.cpp": ""}, "do not belong there: recblr/cpp/scan.cpp"),
+    ("a build folder", lambda f: f | {"build/CMakeCache.txt": ""}, "do not belong there: build/CMakeCache"),
+    ("too large", lambda f: f | {"recblr/data.py": _noise(9 << 20)}, "at most 8.39 MB are allowed"),
     ("Python", lambda f: f | {METADATA: f[METADATA].replace(">=3.11", ">=3.9")}, "Python: >=3.9, not >=3.11"),
     ("a dependency", lambda f: f | {METADATA: f[METADATA].replace("rich", "poor")}, "depends on: .*'poor>="),
     ("the version", lambda f: f | {METADATA: f[METADATA].replace("Version: ", "Version: 9")}, "version: 9"),
     ("the licence", lambda f: f | {METADATA: f[METADATA].replace("Apache", "BSD")}, "licence: BSD"),
-    ("no licence", lambda f: _without(f, "LICENSE"), "LICENSE, is not inside"),
+    ("no licence", lambda f: _without(f, "LICENSE"), "lacks the text of the licence, LICENSE"),
     ("no command", lambda f: f | {f"{INFO}/entry_points.txt": ""}, "does not install the command recblr"),
     ("a tag", lambda f: f | {f"{INFO}/WHEEL": "Tag: cp312-cp312-linux_x86_64\n"}, r"tags: \['cp312"),
-    ("RECORD", lambda f: f | {f"{INFO}/RECORD": _record(f | {"recblr/lost": ""})}, "wrong on recblr/lost"),
+    ("RECORD", lambda f: f | {f"{INFO}/RECORD": _record(f | {"recblr/lost": ""})}, "wrong about recblr/lost"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES]
 )
-def test_what_is_wrong_inside_is_named(
+def test_a_wrong_part_of_a_wheel_is_named(
     good: Files, tmp_path: Path, change: Callable[[Files], Files], sentence: str
 ) -> None:
     path = _wheel(tmp_path, change(good))
@@ -160,9 +160,9 @@ LIBRARIES = [
     ("an old run path", CORE, INIT, "-Wl,--disable-new-dtags,-rpath,$ORIGIN", r"the run path \$ORIGIN"),
     ("a visible symbol", OPERATORS, "int recblr_scan;", "", "exports recblr_scan"),
     ("a hidden module", CORE, "static int one;", "", "exports nothing"),
-    ("an executable stack", CORE, INIT, "-Wl,-z,execstack", "asks for an executable stack"),
+    ("an executable stack", CORE, INIT, "-Wl,-z,execstack", "needs an executable stack"),
     ("a newer glibc", CORE, f"{INIT} extern int getrandom(); static void *use = getrandom;", "-lc",
-     "asks for GLIBC_2.25, which manylinux2014_.* does not promise"),
+     "needs GLIBC_2.25, which manylinux2014_.* does not promise"),
     ("torch in the core", CORE, INIT, "torch", "needs .*libtorch.so"),
     ("operators without torch", OPERATORS, "static int one;", "", "needs "),
 ]  # fmt: skip
@@ -171,7 +171,7 @@ LIBRARIES = [
 @pytest.mark.parametrize(
     ("name", "code", "option", "sentence"), [row[1:] for row in LIBRARIES], ids=[row[0] for row in LIBRARIES]
 )
-def test_what_is_wrong_with_a_library_is_named(
+def test_a_wrong_library_is_named(
     good: Files, library: Compile, tmp_path: Path, name: str, code: str, option: str, sentence: str
 ) -> None:
     needs_torch = option == "torch" or (name == OPERATORS and sentence != "needs ")
@@ -187,10 +187,12 @@ def test_a_wheel_that_was_not_repaired_promises_nothing(good: Files, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["no-wheel.zip", "recblr-0.1.0-cp311-cp311-linux_x86_64.whl"])
-def test_what_is_no_wheel_is_said_so(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_wheel_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for content in (None, b"PK nonsense"):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         assert check_wheel.main([tmp_path / name]) == 1
-        assert "WRONG it cannot be read as a wheel: " in capsys.readouterr().out
+        assert "WRONG this file cannot be read as a wheel: " in capsys.readouterr().out
     assert check_wheel.main([]) == 2

@@ -1,4 +1,4 @@
-"""Whether CUDA kernels are built follows from RECBLR_CUDA and what is there, and what is missing is named."""
+"""cmake/cuda.cmake: which CUDA kernels are built, and what the messages say when something is missing."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ project(trial LANGUAGES CXX)
 include({module})
 message(STATUS "version [${{RECBLR_CUDA_VERSION}}] for [${{RECBLR_CUDA_BUILT_FOR}}]")
 """
-NVCC = """#!/bin/sh
-echo "nvcc of a test" >&2
+BROKEN_NVCC = """#!/bin/sh
+echo "fake nvcc" >&2
 exit 1
 """
 
 
 @pytest.fixture
 def configure(tmp_path: Path):
-    """Configures a project with kernels in cuda/, where there is an nvcc that cannot compile, or none."""
+    """Runs cmake on a project with kernels in cuda/.  There is no nvcc, or one that cannot compile."""
 
     def run(*options: str, kernels: bool = True, nvcc: bool = False) -> tuple[int, str]:
         (tmp_path / "CMakeLists.txt").write_text(PROJECT.format(module=MODULE))
@@ -41,7 +41,7 @@ def configure(tmp_path: Path):
         tools = tmp_path / "tools"
         tools.mkdir()
         if nvcc:
-            (tools / "nvcc").write_text(NVCC)
+            (tools / "nvcc").write_text(BROKEN_NVCC)
             (tools / "nvcc").chmod(0o755)
         for name in ("c++", "g++", "ld", "as", "ar", "ranlib", "make", "ninja", "nm", "uname"):
             if (found := shutil.which(name)) is not None:
@@ -61,41 +61,41 @@ def configure(tmp_path: Path):
     return run
 
 
-def test_without_nvcc_the_rest_is_built_and_it_says_so(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=AUTO")
-    assert status == 0, said
-    assert "CUDA kernels: not built, as no nvcc was found that works with" in said
-    assert "version [] for []" in said
+def test_without_nvcc_everything_but_the_cuda_kernels_is_built_and_cmake_says_so(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=AUTO")
+    assert status == 0, output
+    assert "CUDA kernels: not built, as no nvcc was found that works with" in output
+    assert "version [] for []" in output
 
 
-def test_an_nvcc_that_does_not_work_is_none(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=AUTO", nvcc=True)
-    assert status == 0, said
-    assert "CUDA kernels: not built" in said
+def test_an_nvcc_that_does_not_work_counts_as_missing(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=AUTO", nvcc=True)
+    assert status == 0, output
+    assert "CUDA kernels: not built" in output
 
 
-def test_who_insists_is_told_what_is_missing_and_what_to_do(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=ON")
+def test_with_cuda_on_the_error_names_what_is_missing_and_the_remedy(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=ON")
     assert status == 1
-    assert "RECBLR_CUDA=ON, but no nvcc was found" in said
-    assert "set CUDACXX" in said
-    assert "RECBLR_CUDA=OFF" in said
+    assert "RECBLR_CUDA=ON, but no nvcc was found" in output
+    assert "set CUDACXX" in output
+    assert "RECBLR_CUDA=OFF" in output
 
 
-def test_off_looks_for_nothing(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=OFF", nvcc=True)
-    assert status == 0, said
-    assert "CUDA compiler" not in said
-    assert "version [] for []" in said
+def test_with_cuda_off_cmake_looks_for_no_compiler(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=OFF", nvcc=True)
+    assert status == 0, output
+    assert "CUDA compiler" not in output
+    assert "version [] for []" in output
 
 
-def test_another_word_is_refused(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=yes")
+def test_an_unknown_value_is_refused(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=yes")
     assert status == 1
-    assert "RECBLR_CUDA is 'yes'; it must be AUTO, ON or OFF" in said
+    assert "RECBLR_CUDA is 'yes'; it must be AUTO, ON or OFF" in output
 
 
-def test_sanitizers_build_no_cuda_kernels(configure) -> None:
-    status, said = configure("-DRECBLR_CUDA=AUTO", "-DRECBLR_SANITIZE=address")
-    assert status == 0, said
-    assert "CUDA kernels: not built, as RECBLR_SANITIZE" in said
+def test_with_sanitizers_no_cuda_kernels_are_built(configure) -> None:
+    status, output = configure("-DRECBLR_CUDA=AUTO", "-DRECBLR_SANITIZE=address")
+    assert status == 0, output
+    assert "CUDA kernels: not built, as RECBLR_SANITIZE" in output

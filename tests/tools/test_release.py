@@ -1,4 +1,4 @@
-"""What is said in several places of Pythons, platforms and torch's libraries is the same in all of them."""
+"""Python versions, platforms and excluded libraries are written in several files, which must agree."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def commands(job: dict[str, Any]) -> str:
     return "\n".join(step.get("run", "") for step in job["steps"])
 
 
-def test_wheels_are_built_for_the_pythons_that_the_package_is_said_to_run_on() -> None:
+def test_wheels_are_built_for_the_python_versions_of_the_classifiers() -> None:
     assert len(PYTHONS) > 1
     assert CIBUILDWHEEL["build"] == [f"cp{python.replace('.', '')}-manylinux_*" for python in PYTHONS]
 
 
-def test_the_oldest_python_is_the_oldest_that_pip_installs_on() -> None:
+def test_the_oldest_python_of_the_classifiers_is_the_oldest_that_pip_accepts() -> None:
     allowed = SpecifierSet(PROJECT["requires-python"])
     assert all(allowed.contains(python) for python in PYTHONS)
     oldest = int(PYTHONS[0].partition(".")[2])
     assert not allowed.contains(f"3.{oldest - 1}")
 
 
-def test_the_linters_speak_the_oldest_python() -> None:
+def test_the_linters_check_for_the_oldest_python() -> None:
     assert PYPROJECT["tool"]["mypy"]["python_version"] == PYTHONS[0]
     assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py{PYTHONS[0].replace('.', '')}"
 
@@ -64,7 +64,7 @@ def test_wheels_are_built_natively_on_both_architectures() -> None:
         assert name in wheels["env"] or f"{name}=" in commands(wheels)
 
 
-def test_public_wheels_are_repaired_checked_and_tried_as_local_ones() -> None:
+def test_published_wheels_are_repaired_checked_and_tested_like_local_ones() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     excluded = re.compile(r"auditwheel repair ((?:--exclude \S+ )+)")
     assert excluded.findall(makefile) == excluded.findall(CIBUILDWHEEL["repair-wheel-command"])
@@ -78,7 +78,7 @@ def test_public_wheels_are_repaired_checked_and_tried_as_local_ones() -> None:
     assert needed == CIBUILDWHEEL["audit-requires"]
 
 
-def test_only_a_tagged_commit_whose_every_build_passed_is_published() -> None:
+def test_only_a_tagged_commit_is_published_and_only_after_all_builds_passed() -> None:
     jobs = workflow("wheels")["jobs"]
     publish = jobs["publish"]
     assert publish["if"] == "startsWith(github.ref, 'refs/tags/v')"
@@ -98,7 +98,7 @@ def test_only_a_tagged_commit_whose_every_build_passed_is_published() -> None:
 
 
 @pytest.mark.parametrize("name", ["ci", "wheels"])
-def test_every_job_ends_by_itself_and_may_only_read(name: str) -> None:
+def test_every_job_has_a_time_limit_and_only_read_permission(name: str) -> None:
     loaded = workflow(name)
     assert loaded["permissions"] == {"contents": "read"}
     assert all(0 < job["timeout-minutes"] <= 90 for job in loaded["jobs"].values())

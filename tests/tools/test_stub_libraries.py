@@ -1,4 +1,4 @@
-"""tools/stub_libraries.py makes a library loadable whose own needs are missing."""
+"""With the stubs of tools/stub_libraries.py, a library loads although libraries that it needs are missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def orphan(tmp_path: Path) -> Path:
-    """A library that asks two others, since lost, for symbols with a version, without one, and for libc's."""
+    """A library that needs libc and two missing libraries: one with symbol versions and one without."""
     quiet = ("cc", "-shared", "-fPIC", "-w")
     for name, code, versions in (
         ("librecblrlost", "int lost_old(void) { return 1; } int lost_new(void) { return 2; }",
@@ -43,7 +43,7 @@ def orphan(tmp_path: Path) -> Path:
     return folder / "orphan.so"
 
 
-def test_stubs_stand_in_for_every_missing_library_and_symbol(orphan: Path, tmp_path: Path) -> None:
+def test_stubs_replace_every_missing_library_and_symbol(orphan: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"librecblr\w+\.so\.7"):
         ctypes.CDLL(str(orphan))
     stubs = tmp_path / "stubs"
@@ -56,7 +56,7 @@ def test_stubs_stand_in_for_every_missing_library_and_symbol(orphan: Path, tmp_p
     assert (done.stdout, done.stderr) == ("301\n", "")
 
 
-def test_a_library_that_lacks_nothing_gets_no_stub(orphan: Path, tmp_path: Path) -> None:
+def test_if_no_library_is_missing_no_stub_is_written(orphan: Path, tmp_path: Path) -> None:
     orphan.unlink()
     (tmp_path / "whole.c").write_text("int one(void) { return 1; }")
     whole = orphan.with_name("whole.so")

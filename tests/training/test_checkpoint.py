@@ -19,7 +19,7 @@ from recblr.data import Batch
 from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
-from recblr.run.tensors import write_tensors
+from recblr.run.model_file import write_tensors
 from recblr.training import TrainingConfig
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
 from recblr.training.learner import Learner

@@ -35,7 +35,7 @@ def recommend(
     """Print the items that the model recommends after a user's whole history, or after any history."""
     with interrupt_ends_process():
         from recblr.data.titles import read_titles
-        from recblr.serving.recommend import recommend as best_items
+        from recblr.serving.recommend import recommend_ids
         from recblr.system.device import device_for
         from recblr.training import Run
 
@@ -44,15 +44,18 @@ def recommend(
     where = device_for(device)
     names = read_titles(titles) if titles else {}
     run = Run(folder)
-    dataset, model = run.dataset(), run.model().to(where)
+    saved, dataset = run.model_and_dataset()
+    saved.model.to(where)
     if user is not None:
-        items = dataset.histories.history(dataset.user_index(user)).tolist()
-        title = f"for user {user} after {len(items)} events"
+        items = dataset.histories.history(dataset.user_index(user))
+        tokens = [dataset.item_ids[item] for item in items]
+        title = f"for user {user} after {len(tokens)} events"
     else:
         tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
         if not tokens:
             raise InputError("--history is empty: give item ids separated by commas, oldest first")
-        items = [dataset.item_index(token) for token in tokens]
+        for token in tokens:
+            dataset.item_index(token)  # which refuses an unknown one with the nearest that there is
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
@@ -62,8 +65,8 @@ def recommend(
     if names:
         table.add_column("title")
     table.add_column("score", justify="right")
-    for rank, (item, score) in enumerate(best_items(model, items, k, exclude_seen=not include_seen), 1):
-        token = dataset.item_ids[item]
+    best = recommend_ids(saved, tokens, k, exclude_seen=not include_seen)
+    for rank, (token, score) in enumerate(best, 1):
         known = [printable(names.get(token, ""))] if names else []
         table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
     console.print(table)

@@ -70,7 +70,7 @@ def reproduce(
     runs = {seed: Run(folder / f"seed-{seed}") for seed in range(config.seed, config.seed + seeds)}
     device = device_for(config.device)
     if Run(folder).exists():
-        raise InputError(f"{folder} holds a run, whose report this one would replace; choose another --out")
+        raise InputError(f"{folder} holds a run, whose report this one would replace", "choose another --out")
 
     path = _data_file(name, chosen, data, console)
     reading = replace(reading, paths=(str(path),))

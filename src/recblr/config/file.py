@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recblr.config.option import TABLES, Option
+from recblr.config.option import TABLES, Option, with_todays_names
 from recblr.config.run import OPTIONS, DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
@@ -51,7 +51,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise _unknown_table(path, table)
         if not isinstance(entries, dict):
             raise InputError(f"{path}: {table} is a table: write [{table}], and its keys on the lines below")
-        for key, value in entries.items():
+        for key, value in with_todays_names(entries).items():
             option = OPTIONS.get(key)
             if option is None or option.table != table:
                 raise _unknown_key(path, table, key)

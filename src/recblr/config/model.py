@@ -1,10 +1,19 @@
 """The hyper-parameters: those that every model has, each model's own, and the models that there are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
-from recblr.config.option import LARGEST, Option, check_choice, from_values, option, options, with_default
+from recblr.config.option import (
+    LARGEST,
+    Option,
+    check_choice,
+    from_values,
+    option,
+    options,
+    with_default,
+    with_todays_names,
+)
 from recblr.errors import InputError, naming_flag
 
 ModelName = Literal["recblr", "sasrec", "gru4rec"]
@@ -201,6 +210,26 @@ MODEL_OPTIONS: dict[str, Option] = {}
 for _config in MODELS.values():
     for _entry in options(_config):
         MODEL_OPTIONS.setdefault(_entry.key, _entry)
+
+
+def model_from_fields(values: dict[str, Any]) -> ModelConfig:
+    """The hyper-parameters of {field: value}, as a model file has them: the inverse of `asdict`.
+
+    Old names of fields are understood; what is missing has its default.
+
+    Raises InputError, naming the field, where there is no such field, and ValueError or TypeError for
+    an unknown model or a value out of range.
+    """
+    values = with_todays_names(values)
+    # Files from before there were others do not name their model.
+    name = values.get("model", RecBLRConfig.model)
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"there is no model {name!r}")
+    known = {field.name for field in fields(MODELS[name])}
+    unknown = next((field for field in values if field not in known), None)
+    if unknown is not None:
+        raise InputError(f"this recblr knows no option {unknown} of the model {name}")
+    return MODELS[name](**values)
 
 
 def model_from_options(values: dict[str, Any]) -> ModelConfig:

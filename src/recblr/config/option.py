@@ -5,6 +5,7 @@ of a config file, a line of RUN/config.toml, and a value that a resumed run must
 """
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,6 +16,12 @@ Config = TypeVar("Config")
 
 TABLES = ("data", "model", "optimisation", "loss", "run")
 """The tables of a config file and the panels of the help, in the order in which they are shown."""
+
+RENAMED: dict[str, str] = {}
+"""Old names of fields and what they are called today: model files and config files with old names are read.
+
+A field that gets a new name goes in here, as {"old_name": "new_name"}, and stays for good.
+"""
 
 LARGEST = 2**31 - 1
 """What any count may be; whatever is larger fits into no memory and no lifetime, and overflows on its way."""
@@ -61,11 +68,25 @@ class Option:
     fixed: bool
 
 
+def with_todays_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a stored file, by fields (d_model) or keys (d-model), under the names of today.
+
+    Where both names are there, the old one stays, to be refused as any unknown one.
+    """
+    today = RENAMED | {_key(old): _key(new) for old, new in RENAMED.items()}
+    return {name if today.get(name, name) in values else today[name]: value for name, value in values.items()}
+
+
+def _key(name: str) -> str:
+    """The flag without its dashes, and the key in TOML, of the field of this name."""
+    return name.replace("_", "-")
+
+
 def options(config: type) -> tuple[Option, ...]:
     """The options of a dataclass in their order; fields that are none are left out."""
     hints = get_type_hints(config)
     return tuple(
-        Option(entry.name, entry.name.replace("_", "-"), entry.metadata["table"], *_kind(hints[entry.name]),
+        Option(entry.name, _key(entry.name), entry.metadata["table"], *_kind(hints[entry.name]),
                entry.default, entry.metadata["help"], entry.metadata["fixed"])
         for entry in fields(config)
         if "table" in entry.metadata

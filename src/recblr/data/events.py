@@ -129,8 +129,8 @@ def k_core(
         left = remaining
     raise InputError(
         f"nothing is left of {source} after dropping users and items with fewer than {k} interactions: "
-        f"it had {users.size} interactions, {np.unique(users).size} users and {np.unique(items).size} items; "
-        "lower --k-core (k_core= in Python; 0 keeps everything)"
+        f"it had {users.size} interactions, {np.unique(users).size} users and {np.unique(items).size} items",
+        "lower --k-core (k_core= in Python; 0 keeps everything)",
     )
 
 
@@ -149,8 +149,8 @@ def _rated(events: Events, lowest: float) -> Events:
     if not keep.any():
         raise InputError(
             f"nothing is left of {events.source} after dropping ratings below {lowest:g}: its "
-            f"{len(events)} ratings go from {events.ratings.min():g} to {events.ratings.max():g}; "
-            "lower --min-rating (min_rating= in Python)"
+            f"{len(events)} ratings go from {events.ratings.min():g} to {events.ratings.max():g}",
+            "lower --min-rating (min_rating= in Python)",
         )
     return events if keep.all() else events.where(keep)
 

@@ -28,7 +28,7 @@ def metrics_from_ranks(ranks: npt.NDArray[np.int64], ks: Sequence[int] = KS) -> 
         raise ValueError(f"ranks must have one axis, a rank per user, but has shape {ranks.shape}")
     if ranks.size == 0:
         raise InputError(
-            "there are no ranks to average: the evaluated part has no users; evaluate at least one"
+            "there are no ranks to average: the evaluated part has no users", "evaluate at least one"
         )
     if not np.issubdtype(ranks.dtype, np.integer):
         raise ValueError(f"ranks must be integers, but has dtype {ranks.dtype}")

@@ -91,7 +91,7 @@ def check_catalogue(num_items: int) -> None:
     """Raise InputError unless the catalogue has at least one item."""
     if num_items < 1:
         raise InputError(
-            f"the catalogue has {num_items} items, so there is nothing to rank; give at least one"
+            f"the catalogue has {num_items} items, so there is nothing to rank", "give at least one"
         )
 
 
@@ -106,7 +106,8 @@ def check_items(items: npt.NDArray[np.int64], num_items: int, name: str) -> None
         first = int(outside[0])
         raise InputError(
             f"{name}[{first}] is item {int(items[first])}, outside the catalogue of {num_items} items "
-            f"(0 to {num_items - 1}); use the catalogue that the histories were indexed with"
+            f"(0 to {num_items - 1})",
+            "use the catalogue that the histories were indexed with",
         )
 
 

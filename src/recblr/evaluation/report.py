@@ -47,7 +47,7 @@ def summarise(per_seed: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str
     ValueError if the seeds do not have the same metrics.
     """
     if not per_seed:
-        raise InputError("there are no results to summarise; evaluate at least one seed")
+        raise InputError("there are no results to summarise", "evaluate at least one seed")
     first, *others = per_seed.values()
     if any(metrics.keys() != first.keys() for metrics in others):
         raise ValueError("every seed must have the same metrics, or their means cannot be compared")
@@ -82,7 +82,7 @@ def build_report(
     NaN or infinite, TypeError for a value that JSON cannot hold.
     """
     if not ours:
-        raise InputError("there are no results to report; evaluate at least one seed")
+        raise InputError("there are no results to report", "evaluate at least one seed")
     report = {
         "schema": SCHEMA,
         "ours": _over_seeds(ours),
@@ -176,7 +176,7 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
     the same figures.
     """
     if not reports:
-        raise InputError("there are no seeds to combine; evaluate at least one")
+        raise InputError("there are no seeds to combine", "evaluate at least one")
     first, *others = reports.values()
     shared = {
         key: value

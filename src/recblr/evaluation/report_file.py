@@ -35,15 +35,15 @@ def check_report(report: object, source: str) -> Report:
     """The report, if it keeps to the schema; otherwise InputError naming `source` and what is wrong."""
     remedy = "evaluate the run again to write a new one"
     if not isinstance(report, dict) or "schema" not in report:
-        raise InputError(f'{source} is not a recblr report: it has no "schema" entry; {remedy}')
+        raise InputError(f'{source} is not a recblr report: it has no "schema" entry', remedy)
     if report["schema"] != SCHEMA:
         raise InputError(
-            f"{source} has report schema {report['schema']!r}, but this recblr reads schema {SCHEMA}; "
-            f"use the recblr that wrote it, or {remedy}"
+            f"{source} has report schema {report['schema']!r}, but this recblr reads schema {SCHEMA}",
+            f"use the recblr that wrote it, or {remedy}",
         )
     problem = _problem(report)
     if problem is not None:
-        raise InputError(f"{source} is not a complete recblr report: {problem}; {remedy}")
+        raise InputError(f"{source} is not a complete recblr report: {problem}", remedy)
     return report
 
 
@@ -110,19 +110,19 @@ def read_report(path: str | os.PathLike[str]) -> Report:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"there is no report {path}; evaluate the run to write one") from error
+        raise InputError(f"there is no report {path}", "evaluate the run to write one") from error
     except OSError as error:
         raise InputError(
-            f"cannot read the report {path}: {error.strerror}; give the path of a readable report.json"
+            f"cannot read the report {path}: {error.strerror}", "give the path of a readable report.json"
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is not a recblr report: it is not UTF-8 text; give the path of a report.json"
+            f"{path} is not a recblr report: it is not UTF-8 text", "give the path of a report.json"
         ) from error
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"the report {path} is damaged: it is not valid JSON; evaluate the run again to write a new one"
+            f"the report {path} is damaged: it is not valid JSON", "evaluate the run again to write a new one"
         ) from error
     return check_report(report, str(path))

@@ -78,10 +78,10 @@ def load_untrusted(path: Path) -> Any:
         check_ends(path)
         file = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; {_REMEDY}") from None
+        raise InputError(f"cannot read {path}: {error.strerror}", _REMEDY) from None
     with file:
         if file.read(len(_ZIP)) != _ZIP:
-            raise InputError(f"{path} is no file of torch.save (PyTorch 1.6 or later); {_REMEDY}")
+            raise InputError(f"{path} is no file of torch.save (PyTorch 1.6 or later)", _REMEDY)
         try:
             return _load_either_way(file)
         except InputError:
@@ -89,8 +89,8 @@ def load_untrusted(path: Path) -> Any:
         except Exception as error:  # whatever the damage makes of the file: torch and pickle raise many kinds
             reason = str(error).partition("\n")[0]
             raise InputError(
-                f"{path} is damaged, or no checkpoint ({type(error).__name__}: {reason}); "
-                "restore it from a copy"
+                f"{path} is damaged, or no checkpoint ({type(error).__name__}: {reason})",
+                "restore it from a copy",
             ) from None
 
 
@@ -104,8 +104,8 @@ def _load_either_way(file: IO[bytes]) -> Any:
         except pickle.UnpicklingError:
             if os.environ.get(_FORCE, "0").lower() in ("1", "y", "yes", "true"):
                 raise InputError(
-                    f"{_FORCE} is set, and RecBole's checkpoints hold more than weights; unset it (no code in"
-                    " the file will run), or give a file with the state dict alone"
+                    f"{_FORCE} is set, and RecBole's checkpoints hold more than weights",
+                    "unset it (no code in the file will run), or give a file with the state dict alone",
                 ) from None
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=False, pickle_module=_INERT_PICKLE)

@@ -141,7 +141,8 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
     def to_recblr(self) -> recblr.nn.RecBLR:
         """This package's model, in evaluation mode, without [PAD]: RecBole's item i is item i - 1.
 
-        It can be saved with ``recblr.run.model_file.save_model``, recommended with, and served.
+        It can be saved with ``recblr.run.save_model``, which takes RecBole's ids of the items, recommended
+        with, and served.
         """
         model = recblr.nn.RecBLR(self.n_items - 1, self.recblr.config)
         weights = self.recblr.state_dict()

@@ -11,7 +11,7 @@ from recblr.config import RecBLRConfig
 from recblr.errors import InputError
 from recblr.integrations.inert_pickle import Inert, load_untrusted
 from recblr.nn.model import RecBLR
-from recblr.run.tensors import difference
+from recblr.run.model_file import difference
 
 _ITEMS = "item_embedding.weight"
 _CONV = "conv1d.weight"
@@ -48,14 +48,14 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
     length = max_length if max_length is not None else settings.get("MAX_ITEM_LIST_LENGTH")
     if isinstance(length, bool) or not isinstance(length, int):
         raise InputError(
-            f"{path} does not say how long the histories were padded; give max_length=,"
-            " the MAX_ITEM_LIST_LENGTH of its training"
+            f"{path} does not say how long the histories were padded",
+            "give max_length=, the MAX_ITEM_LIST_LENGTH of its training",
         )
     dropout = settings.get("dropout_prob", RecBLRConfig.dropout)
     try:
         config = RecBLRConfig.released(length, dropout=dropout, **shape)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} describes no RecBLR: {error}; {_REMEDY}") from None
+        raise InputError(f"{path} describes no RecBLR: {error}", _REMEDY) from None
     # Without storage: weights about to be replaced need no drawing.
     with torch.device("meta"):
         model = RecBLR(len(tensors[_ITEMS]) - _PADDING_ITEMS, config)
@@ -71,11 +71,11 @@ def adopt_released(model: RecBLR, tensors: Mapping[str, Tensor], *, source: str 
     ours = model.state_dict()
     reason = difference(tensors, {released_name(name): _as_released(name, t) for name, t in ours.items()})
     if reason is not None:
-        raise InputError(f"{source} does not hold the authors' RecBLR: {reason}; {_REMEDY}")
+        raise InputError(f"{source} does not hold the authors' RecBLR: {reason}", _REMEDY)
     taken = {name: _as_ours(name, tensors[released_name(name)]) for name in ours}
     for name, tensor in taken.items():
         if not tensor.isfinite().all():
-            raise InputError(f"{source}: {released_name(name)} holds infinite or no numbers; {_REMEDY}")
+            raise InputError(f"{source}: {released_name(name)} holds infinite or no numbers", _REMEDY)
     model.to_empty(device="cpu").load_state_dict(taken)
 
 
@@ -112,7 +112,7 @@ def _parts(path: Path, checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, An
     tensors = found.get("state_dict", found)
     entries = list(tensors.items()) if isinstance(tensors, dict) else []
     if not entries or not all(isinstance(name, str) and _is_plain(value) for name, value in entries):
-        raise InputError(f"{path} holds no state dict; {_REMEDY}")
+        raise InputError(f"{path} holds no state dict", _REMEDY)
     config = found.get("config")
     if isinstance(config, Inert) and isinstance(config.state, dict):
         config = config.state.get("final_config_dict")
@@ -133,7 +133,7 @@ def _shape(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             if len(shape) == len(smallest) and all(map(int.__ge__, shape, smallest)):
                 continue
             reason = f"{name} has the shape {shape}"
-        raise InputError(f"{path} does not hold the authors' RecBLR: {reason}; {_REMEDY}")
+        raise InputError(f"{path} does not hold the authors' RecBLR: {reason}", _REMEDY)
     width = tensors[_ITEMS].shape[1]
     inner, _, d_conv = tensors[_FIRST_CONV].shape
     layers = {name.split(".")[1] for name in tensors if name.startswith("recurrent_layers.")}

@@ -68,5 +68,6 @@ def _to_disk(file: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"cannot write {path}: {error.strerror}; choose a folder that exists, can be written to and has room"
+        f"cannot write {path}: {error.strerror}",
+        "choose a folder that exists, can be written to and has room",
     )

@@ -27,9 +27,9 @@ def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], he
         # safetensors replaces the file by one that its owner alone may read.
         mode = draft.stat().st_mode
         try:
-            save(draft, {_KEY: json.dumps(header, sort_keys=True)})
+            save(draft, {_KEY: _as_text(header)})
         except (SafetensorError, OSError) as error:
-            raise InputError(f"cannot write {path}: {error}; make room or choose another place") from None
+            raise InputError(f"cannot write {path}: {error}", "make room or choose another place") from None
         draft.chmod(mode)
 
 
@@ -40,23 +40,30 @@ def read_entries(
 
     framework: what the arrays are of, "np" or "pt", in safetensors' words.
 
-    Raises InputError, which ends with `remedy`, where the file is missing, truncated, damaged or not ours.
+    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not ours.
     """
     if not path.is_file():
-        raise InputError(f"there is no file {path}; {remedy}")
+        raise InputError(f"there is no file {path}", remedy)
     try:
         with safe_open(path, framework=framework) as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); {remedy}") from None
+        raise InputError(f"{path} is damaged or truncated ({error})", remedy) from None
     try:
         header = json.loads(metadata[_KEY])
         found = header["kind"]
+        as_written = _as_text(header)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
-            f"{path} was not written by recblr: its header has no recblr entry; {remedy}"
+            f"{path} was not written by recblr: its header has no recblr entry", remedy
         ) from None
     if found != kind:
-        raise InputError(f"{path} holds a recblr {found}, not a {kind}; {remedy}")
+        raise InputError(f"{path} holds a recblr {found}, not a {kind}", remedy)
+    if metadata[_KEY] != as_written:  # a byte may change, from 1e-5 to 1E-5, and not what is read
+        raise InputError(f"{path} is damaged: its recblr entry is not as it was written", remedy)
     return arrays, header
+
+
+def _as_text(header: dict[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True)

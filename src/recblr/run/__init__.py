@@ -2,6 +2,6 @@
 
 from recblr.run.folder import Run, split_for
 from recblr.run.log import EpochRecord
-from recblr.run.model_file import load_model, save_model
+from recblr.run.model_file import SavedModel, load_model, save_model
 
-__all__ = ["EpochRecord", "Run", "load_model", "save_model", "split_for"]
+__all__ = ["EpochRecord", "Run", "SavedModel", "load_model", "save_model", "split_for"]

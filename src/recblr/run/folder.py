@@ -5,7 +5,8 @@ run.json             facts: the data's fingerprint and the command; its presence
 dataset/             the filtered histories and the ids of users and items
 model.safetensors    the best model so far
 log.jsonl            a line an epoch
-checkpoints/         what --resume continues from
+checkpoints/         what --resume continues from: the folder epoch-NNNN after an epoch, or
+                     epoch-NNNN-step-MMMMMM that many steps into the next one
 report.json          the evaluation
 curves.png           the log as a picture, where matplotlib is installed
 tensorboard/         scalars for TensorBoard, where they were asked for
@@ -14,11 +15,12 @@ tensorboard/         scalars for TensorBoard, where they were asked for
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +32,14 @@ from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 from recblr.nn.base import NextItemModel
-from recblr.run.checkpoints import finished_epochs, has_checkpoint, tidy_checkpoints
 from recblr.run.lock import folder_lock
 from recblr.run.log import EpochRecord, read_log
-from recblr.run.model_file import load_model
+from recblr.run.model_file import SavedModel, load_model
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
-
-
 _READING = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of these
+_CHECKPOINT = re.compile("epoch-([0-9]+)(?:-step-([0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"cannot make the folder {self.folder}: {error.strerror}; choose another --out"
+                f"cannot make the folder {self.folder}: {error.strerror}", "choose another --out"
             ) from None
         with ExitStack() as held:
             try:
@@ -145,13 +145,13 @@ class Run:
         """InputError where the folder holds a run or what is left of one."""
         if self.exists():
             raise InputError(
-                f"{self.folder} already holds a run; add --resume to continue it, or choose another --out"
+                f"{self.folder} already holds a run", "add --resume to continue it, or choose another --out"
             )
-        if has_checkpoint(self.checkpoints):
+        if checkpoints_in(self.checkpoints):
             # They would pass for this run's as soon as it is resumed.
             raise InputError(
-                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone; "
-                "choose another --out"
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone",
+                "choose another --out",
             )
 
     def _lay_out(
@@ -166,7 +166,7 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
-        tidy_checkpoints(self.checkpoints)
+        _tidy_checkpoints(self.checkpoints)
         for file in (
             self.config_file,
             self.facts_file,
@@ -185,22 +185,23 @@ class Run:
             values = json.loads(self.facts_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"{self.folder} holds no run (there is no {self.facts_file.name}); "
-                "give the folder that `recblr train` wrote with --out"
+                f"{self.folder} holds no run (there is no {self.facts_file.name})",
+                "give the folder that `recblr train` wrote with --out",
             ) from None
         except OSError as error:
             raise InputError(
-                f"cannot read {self.facts_file}: {error.strerror}; "
-                "give the folder that `recblr train` wrote with --out"
+                f"cannot read {self.facts_file}: {error.strerror}",
+                "give the folder that `recblr train` wrote with --out",
             ) from None
         except (ValueError, RecursionError):
-            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}") from None
+            raise InputError(f"{self.facts_file} is damaged", _REMEDY) from None
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise InputError(
-                f"{self.facts_file} was not written by this version of recblr; train again into another --out"
+                f"{self.facts_file} was not written by this version of recblr",
+                "train again into another --out",
             )
         if not isinstance(values.get("fingerprint"), str) or not isinstance(values.get("command", ""), str):
-            raise InputError(f"{self.facts_file} is damaged; {_REMEDY}")
+            raise InputError(f"{self.facts_file} is damaged", _REMEDY)
         return values
 
     def options(self) -> dict[str, Any]:
@@ -235,12 +236,13 @@ class Run:
             if OPTIONS[key].fixed:
                 raise InputError(
                     f"{self.folder} was started with --{key} {before.get(key, OPTIONS[key].default)},"
-                    f" not {now[key]}; resume with the same options, or choose another --out"
+                    f" not {now[key]}",
+                    "resume with the same options, or choose another --out",
                 )
         if self.facts()["fingerprint"] != dataset.fingerprint:
             raise InputError(
-                f"{self.folder} was started on other data than {dataset.name} now gives; "
-                "resume with the same data, or choose another --out"
+                f"{self.folder} was started on other data than {dataset.name} now gives",
+                "resume with the same data, or choose another --out",
             )
         if differing:
             write_config(self.config_file, before | now)
@@ -257,26 +259,43 @@ class Run:
             ) from None
         if dataset.fingerprint != fingerprint:
             raise InputError(
-                f"{self.dataset_folder} holds other data than the run was started with; "
-                "restore the run's own, or train again into another --out"
+                f"{self.dataset_folder} holds other data than the run was started with",
+                "restore the run's own, or train again into another --out",
             )
         return dataset
 
     def model(self) -> NextItemModel:
         """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
+        return self.saved_model().model
+
+    def model_and_dataset(self) -> tuple[SavedModel, Dataset]:
+        """The best model so far, with its item ids, and the data; InputError where they do not fit."""
+        dataset, saved = self.dataset(), self.saved_model()
+        if saved.item_ids is None:  # as in files of format 1
+            return replace(saved, item_ids=dataset.item_ids), dataset
+        if saved.item_ids != dataset.item_ids:
+            raise self._of_another("item ids")
+        return saved, dataset
+
+    def saved_model(self) -> SavedModel:
+        """What the model file holds; InputError where it does not fit the run's data and options."""
         fingerprint = self.facts()["fingerprint"]
-        if not self.model_file.exists() and not finished_epochs(self.checkpoints):
+        if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
-                f"{self.folder} holds no trained model yet; finish an epoch with {self.resume_command}"
+                f"{self.folder} holds no trained model yet", f"finish an epoch with {self.resume_command}"
             )
-        model, header = load_model(self.model_file)
-        differs = "data" if header.get("fingerprint") != fingerprint else "options"
-        if differs == "data" or model.config != self.config().model:
-            raise InputError(
-                f"{self.model_file} belongs to another run: its {differs} differ; "
-                "restore the run's own, or train again into another --out"
-            )
-        return model
+        saved = load_model(self.model_file)
+        if saved.fingerprint != fingerprint:
+            raise self._of_another("data")
+        if saved.model.config != self.config().model:
+            raise self._of_another("options")
+        return saved
+
+    def _of_another(self, differ: str) -> InputError:
+        return InputError(
+            f"{self.model_file} belongs to another run: its {differ} differ",
+            "restore the run's own, or train again into another --out",
+        )
 
     def log(self) -> list[EpochRecord]:
         """The log's records, one an epoch; InputError where a line is no record."""
@@ -290,3 +309,33 @@ def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
 def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
     """What trains, validates and tests by a run's options; InputError where the data cannot be split so."""
     return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """The folder's name after so many complete epochs, and steps of the next."""
+    return f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, be they damaged, the newest last."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted((folder / name for name in names if _CHECKPOINT.fullmatch(name)), key=position)
+
+
+def position(checkpoint: Path) -> tuple[int, int]:
+    """Complete epochs, and steps of the next, by the folder's name."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _tidy_checkpoints(folder: Path) -> None:
+    """Remove what a killed run left beside the newest checkpoint: older ones, and drafts."""
+    for path in (*checkpoints_in(folder)[:-1], *folder.glob(".epoch-*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _finished_epochs(folder: Path) -> int:
+    """How many epochs were complete at the newest checkpoint, damaged or not; 0 where there is none."""
+    found = checkpoints_in(folder)
+    return position(found[-1])[0] if found else 0

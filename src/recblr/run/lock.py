@@ -25,10 +25,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
         descriptor = _locked(file)
     except BlockingIOError:
         raise InputError(
-            f"another process is training into {folder}; wait until it ends, or choose another --out"
+            f"another process is training into {folder}", "wait until it ends, or choose another --out"
         ) from None
     except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}; choose another --out") from None
+        raise InputError(f"cannot write {file}: {error.strerror}", "choose another --out") from None
     try:
         yield
     finally:

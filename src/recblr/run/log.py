@@ -48,7 +48,9 @@ def read_log(file: Path) -> list[EpochRecord]:
     for number, line in enumerate(_lines(file), 1):
         record = _record(line)
         if record is None:
-            raise InputError(f"{file}, line {number} is damaged; restore it from a copy, or delete the line")
+            raise InputError(
+                f"{file}, line {number} is damaged", "restore it from a copy, or delete the line"
+            )
         records.append(record)
     return records
 
@@ -60,7 +62,7 @@ def append_to_log(file: Path, record: EpochRecord) -> None:
             log.write(json.dumps(asdict(record)) + "\n")
     except OSError as error:
         raise InputError(
-            f"cannot write {file}: {error.strerror}; make room and continue with --resume"
+            f"cannot write {file}: {error.strerror}", "make room and continue with --resume"
         ) from None
 
 
@@ -99,7 +101,7 @@ def _lines(file: Path) -> list[bytes]:
         return []
     except OSError as error:
         raise InputError(
-            f"cannot read {file}: {error.strerror}; restore it from a copy, or delete it"
+            f"cannot read {file}: {error.strerror}", "restore it from a copy, or delete it"
         ) from None
 
 

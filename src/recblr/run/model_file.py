@@ -1,47 +1,230 @@
-"""A trained model as one safetensors file: the weights, and in the header all it takes to rebuild it."""
+"""A trained model as one safetensors file, which says by itself what it is; and files of tensors in general.
 
-from dataclasses import asdict
+The model file holds the weights, the item ids, and in the header all it takes to rebuild the model.  Its
+digest is over all of this, so that a file that was copied, or changed on its way, is known to be whole.
+docs/serving.md describes it for others.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from recblr.config import MODELS
+from recblr import __version__
+from recblr.config.model import model_from_fields
 from recblr.errors import InputError
+from recblr.io.safetensors import read_entries, write_entries
 from recblr.nn.base import NextItemModel
 from recblr.nn.model import build_model
-from recblr.run.tensors import difference, read_tensors, write_tensors
 
 KIND = "model"
+FORMAT = 2  # 1 had no number, no item ids, no metrics, no version and no digest; it is still read
+ITEM_IDS = "item_ids"
 _REMEDY = "restore it from a copy, or train again into another --out"
 
-
-def save_model(model: NextItemModel, path: Path, **facts: Any) -> None:
-    """Write the model atomically; `facts` are plain values kept in the header."""
-    header = {"kind": KIND, "config": asdict(model.config), "num_items": model.num_items, **facts}
-    write_tensors(path, model.state_dict(), header)
+Metrics = dict[str, dict[str, float]]  # masking -> metric -> value
 
 
-def load_model(path: Path) -> tuple[NextItemModel, dict[str, Any]]:
-    """The model in evaluation mode, and the header; InputError where the file does not hold one.
+@dataclass(frozen=True)
+class SavedModel:
+    """What a model file holds.
+
+    model: in evaluation mode.
+    item_ids: the owner's ids, in the order of the model's items.
+    fingerprint: of the dataset that it was trained on.
+    epoch: which it is from.
+    metrics: those of that epoch's validation, masking -> metric -> value.
+    version: of the recblr that wrote the file.
+
+    All but the model are None where the file does not say.
+    """
+
+    model: NextItemModel
+    item_ids: list[str] | None = None
+    fingerprint: str | None = None
+    epoch: int | None = None
+    metrics: Metrics | None = None
+    version: str | None = None
+
+
+def save_model(
+    model: NextItemModel,
+    path: Path,
+    item_ids: Sequence[str],
+    *,
+    fingerprint: str | None = None,
+    epoch: int | None = None,
+    metrics: Metrics | None = None,
+) -> None:
+    """Write the model atomically; see :class:`SavedModel` for what goes with it.
+
+    Raises InputError where there is not one id an item, or the folder cannot be written to.
+    """
+    _check_ids(item_ids, model.num_items)
+    header = {
+        "kind": KIND,
+        "format": FORMAT,
+        "version": __version__,
+        "config": asdict(model.config),
+        "num_items": model.num_items,
+        "fingerprint": fingerprint,
+        "epoch": epoch,
+        "metrics": metrics,
+    }
+    tensors = _plain({**model.state_dict(), ITEM_IDS: _ids_as_tensor(item_ids)})
+    write_tensors(path, tensors, {**header, "digest": digest_of(tensors, header)})
+
+
+def load_model(path: Path) -> SavedModel:
+    """The model in a file, with all that the file says of it.
 
     Draws no random numbers.
+
+    Raises InputError where the file is missing, damaged, written by a later recblr or by another program.
     """
-    tensors, header = read_tensors(path, KIND, remedy=_REMEDY)
+    tensors, header = read_entries(path, KIND, framework="pt", remedy=_REMEDY)
+    item_ids = _checked_ids(path, tensors, header)
+    _check_finite(path, tensors, _REMEDY)
     try:
-        if header["config"]["num_layers"] > len(tensors):  # a header that lies could have us build for ever
+        config = model_from_fields(header["config"])
+        if config.num_layers > len(tensors):  # a header that lies could have us build for ever
             raise ValueError
-        # Files from before there were others do not name their model.
-        config = MODELS[header["config"].get("model", "recblr")](**header["config"])
         # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
         with torch.device("meta"):
             model = build_model(header["num_items"], config)
             if "repeat_bias" in tensors:
                 model.learn_repeat_bias()
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise InputError(f"the header of {path} does not describe a model of recblr; {_REMEDY}") from None
+        facts = {name: header.get(name) for name in ("fingerprint", "epoch", "metrics", "version")}
+        _check_facts(**facts)
+    except InputError as error:
+        raise InputError(
+            f"{path}, which recblr {header.get('version', 'of an unknown version')} wrote: {error.problem}",
+            "read it with the recblr that wrote it, or train again into another --out",
+        ) from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"the header of {path} does not describe a model of recblr", _REMEDY) from None
     reason = difference(tensors, model.state_dict())
     if reason is not None:
-        raise InputError(f"{path} does not hold the model that its header describes: {reason}; {_REMEDY}")
+        raise InputError(f"{path} does not hold the model that its header describes: {reason}", _REMEDY)
     model.to_empty(device="cpu").load_state_dict(tensors)
-    return model.eval(), header
+    return SavedModel(model.eval(), item_ids, **facts)
+
+
+def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """SHA-256 in hex over the header but its digest, and every tensor's name, dtype, shape and bytes."""
+    others = {name: value for name, value in header.items() if name != "digest"}
+    digest = sha256(json.dumps(others, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(json.dumps([name, dtype, list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header; `path` holds the old file or the new one, never a part.
+
+    Raises InputError where the folder cannot be written to.
+    """
+    write_entries(path, lambda draft, metadata: save_file(_plain(tensors), draft, metadata=metadata), header)
+
+
+def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file that `write_tensors` wrote with header["kind"] == kind.
+
+    Raises InputError, with `remedy`, where the file is missing, truncated, damaged, not recblr's, or holds
+    numbers that are none.
+    """
+    tensors, header = read_entries(path, kind, framework="pt", remedy=remedy)
+    _check_finite(path, tensors, remedy)
+    return tensors, header
+
+
+def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """The first way in which the names, shapes or dtypes of `found` are not those of `expected`, in words.
+
+    None where they agree.  Loading would find most of these too, but broadcasts or converts some in silence.
+    """
+    for name, tensor in expected.items():
+        if name not in found:
+            return f"it has no tensor {name}"
+        if found[name].shape != tensor.shape:
+            return f"{name} has the shape {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        if found[name].dtype != tensor.dtype:
+            return f"{name} is {found[name].dtype}, not {tensor.dtype}".replace("torch.", "")
+    extra = next((name for name in found if name not in expected), None)
+    return None if extra is None else f"it has a tensor {extra}, which has no place in it"
+
+
+def _checked_ids(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> list[str] | None:
+    """The item ids, which are taken out of the tensors, once the format and the digest are seen to be right.
+
+    None in a file of format 1.
+    """
+    number = header.get("format")
+    if type(number) is int and number > FORMAT:
+        raise InputError(
+            f"{path} has format {number}, and this recblr {__version__} reads formats up to {FORMAT}",
+            "install a later recblr, or restore the file from a copy",
+        )
+    # A file that has lost its number is none of format 1, which had neither of these.
+    if "format" not in header and ITEM_IDS not in tensors and "digest" not in header:
+        return None
+    if type(number) is not int or number != FORMAT:
+        raise InputError(f"{path} is damaged: its format is {number!r}", _REMEDY)
+    if ITEM_IDS not in tensors:
+        raise InputError(f"{path} lacks the item ids that its format {number!r} has", _REMEDY)
+    if header.get("digest") != digest_of(tensors, header):
+        raise InputError(f"{path} is damaged: it is not what its digest was made of", _REMEDY)
+    try:
+        item_ids = json.loads(tensors.pop(ITEM_IDS).numpy().tobytes())
+        if not isinstance(item_ids, list):
+            raise TypeError
+        _check_ids(item_ids, header["num_items"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError(f"the item ids in {path} are not one text an item, each once", _REMEDY) from None
+    return item_ids
+
+
+def _check_ids(item_ids: Sequence[str], num_items: int) -> None:
+    """InputError where these are not the ids of so many items."""
+    if len(item_ids) != num_items or len(set(item_ids)) != num_items:
+        raise InputError(
+            f"item_ids holds {len(set(item_ids))} ids for a model of {num_items} items",
+            "give each item an id of its own, in the order of the model's items",
+        )
+    if not set(map(type, item_ids)) <= {str}:
+        raise InputError("item_ids holds ids that are no texts", "convert them with str()")
+
+
+def _ids_as_tensor(item_ids: Sequence[str]) -> Tensor:
+    """The ids as the bytes of a JSON list, which is small and quick to read; a header has its limits."""
+    text = json.dumps(list(item_ids), ensure_ascii=False, separators=(",", ":"))
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor], remedy: str) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise InputError(f"{path} is damaged: {name} holds infinite or no numbers", remedy)
+
+
+def _check_facts(fingerprint: Any, epoch: Any, metrics: Any, version: Any) -> None:
+    """ValueError or the like where facts in a header are not of their types."""
+    if not all(isinstance(text, str | None) for text in (fingerprint, version)):
+        raise TypeError
+    if not isinstance(epoch, int | None):
+        raise TypeError
+    for values in (metrics or {}).values():
+        if not all(type(value) in (int, float) for value in values.values()):
+            raise TypeError

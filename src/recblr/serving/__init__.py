@@ -1,6 +1,6 @@
 """A trained model as others use it: scores of histories, and recommendations."""
 
-from recblr.serving.recommend import recommend
+from recblr.serving.recommend import recommend, recommend_ids
 from recblr.serving.scorer import model_scorer
 
-__all__ = ["model_scorer", "recommend"]
+__all__ = ["model_scorer", "recommend", "recommend_ids"]

@@ -9,6 +9,7 @@ from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.evaluation.ranking import check_items
 from recblr.nn.base import NextItemModel
+from recblr.run.model_file import SavedModel
 from recblr.serving.scorer import model_scorer
 
 
@@ -31,9 +32,9 @@ def recommend(
     """
     items = np.asarray(history, dtype=np.int64)
     if not items.size:
-        raise InputError("the history is empty, so there is nothing to go by; give one item or more")
+        raise InputError("the history is empty, so there is nothing to go by", "give one item or more")
     if k < 1:
-        raise InputError(f"k is the number of items to recommend and is {k}; give 1 or more")
+        raise InputError(f"k is the number of items to recommend and is {k}", "give 1 or more")
     check_items(items, model.num_items, "history")
     scores = model_scorer(model)(Packed(items, np.array([0, len(items)])))[0]
     candidates = model.num_items
@@ -42,3 +43,26 @@ def recommend(
         candidates -= len(np.unique(items))
     best = torch.topk(scores, min(k, candidates))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+def recommend_ids(
+    saved: SavedModel, history: Sequence[str], k: int, *, exclude_seen: bool = True
+) -> list[tuple[str, float]]:
+    """As :func:`recommend`, from the item ids of a history to the item ids of the best.
+
+    Raises InputError, too, for an id that the model does not know, and where the model file has no ids.
+    """
+    if saved.item_ids is None:
+        raise InputError(
+            "the model file is of an old form, which has no item ids",
+            "train again, or take the model with its ids from Run.model_and_dataset",
+        )
+    index = {token: item for item, token in enumerate(saved.item_ids)}
+    unknown = next((token for token in history if token not in index), None)
+    if unknown is not None:
+        raise InputError(
+            f"the model knows no item {unknown!r} among its {len(index)} items",
+            "give items that it was trained on, such as " + ", ".join(map(repr, saved.item_ids[:3])),
+        )
+    best = recommend(saved.model, [index[token] for token in history], k, exclude_seen=exclude_seen)
+    return [(saved.item_ids[item], score) for item, score in best]

@@ -32,14 +32,15 @@ def device_for(asked: str) -> torch.device:
         without = torch.version.cuda is None
         lacks = f"torch {torch.__version__} is built without CUDA" if without else "torch finds none"
         raise InputError(
-            f"--device {asked} needs a GPU, and {lacks}; give --device cpu"
-            + (", or install a build of torch with CUDA" if without else ", or look at the driver")
+            f"--device {asked} needs a GPU, and {lacks}",
+            "give --device cpu, or "
+            + ("install a build of torch with CUDA" if without else "look at the driver"),
         )
     number, count = asked.partition(":")[2], torch.cuda.device_count()
     if number and int(number) >= count:
         raise InputError(
-            f"--device {asked} is not there, torch finds {count} GPU(s) and numbers them from 0;"
-            f" give one up to cuda:{count - 1}"
+            f"--device {asked} is not there, torch finds {count} GPU(s) and numbers them from 0",
+            f"give one up to cuda:{count - 1}",
         )
     device = torch.device("cuda", int(number) if number else torch.cuda.current_device())
     problem = _kernels_lack(device)
@@ -55,8 +56,8 @@ def device_for(asked: str) -> torch.device:
         return CPU
     if native.status["cuda"] == "native":  # which then goes before the reference, and would fail
         raise InputError(
-            f"--device {asked} cannot be used: {problem}; build recblr with"
-            " RECBLR_CUDA_ARCHITECTURES=native, or give --device cpu"
+            f"--device {asked} cannot be used: {problem}",
+            "build recblr with RECBLR_CUDA_ARCHITECTURES=native, or give --device cpu",
         )
     return device
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from recblr import __version__
+
 
 def describe_machine() -> dict[str, object]:
     """Platform, processor, usable cores, torch's threads, accelerator, and versions; plain JSON values.
@@ -21,7 +23,8 @@ def describe_machine() -> dict[str, object]:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {
             "python": platform.python_version(),
-            **{package: _version(package) for package in ("recblr", "torch", "numpy")},
+            "recblr": __version__,
+            **{package: _version(package) for package in ("torch", "numpy")},
         },
     }
 

@@ -35,12 +35,12 @@ def machine_memory() -> float:
 
 
 @contextmanager
-def explain_out_of_memory(sentence: str) -> Iterator[None]:
-    """Where torch cannot allocate what it is asked for within, on any device, raise InputError(sentence)."""
+def explain_out_of_memory(told: InputError) -> Iterator[None]:
+    """Where torch cannot allocate what it is asked for within, on any device, raise `told` instead."""
     try:
         yield
     except RuntimeError as error:
         # A CPU's words, and a GPU's; kernels pass these on as text.
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
-        raise InputError(sentence) from None
+        raise told from None

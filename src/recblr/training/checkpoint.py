@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recblr.errors import InputError
 from recblr.io.reading import check_ends
-from recblr.run.checkpoints import checkpoint_name, checkpoints_in, position
-from recblr.run.tensors import difference, read_tensors, write_tensors
+from recblr.run.folder import checkpoint_name, checkpoints_in, position
+from recblr.run.model_file import difference, read_tensors, write_tensors
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
 
@@ -50,7 +50,8 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerpr
                 shutil.rmtree(other)
     except OSError as error:
         raise InputError(
-            f"cannot write a checkpoint into {folder}: {error.strerror}; make room and continue with --resume"
+            f"cannot write a checkpoint into {folder}: {error.strerror}",
+            "make room and continue with --resume",
         ) from None
 
 
@@ -69,7 +70,7 @@ def latest_progress(folder: Path) -> Progress | None:
         if not progress.is_sound() or (progress.epoch, progress.step) != position(newest):
             raise ValueError
     except (OSError, ValueError, TypeError, RecursionError):
-        raise InputError(f"{newest / _PROGRESS} is missing or damaged; {_remedy(newest)}") from None
+        raise InputError(f"{newest / _PROGRESS} is missing or damaged", _remedy(newest)) from None
     return progress
 
 
@@ -90,7 +91,7 @@ def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
         if reason is None and (header.get("epoch"), header.get("step")) != position(newest):
             reason = f"it was written after epoch {header.get('epoch')}, step {header.get('step')}"
         if reason is not None:
-            raise InputError(f"{newest / part} does not fit this run: {reason}; {remedy}")
+            raise InputError(f"{newest / part} does not fit this run: {reason}", remedy)
         found.append(tensors)
     learner.model.load_state_dict(found[0])
     _unflatten(learner.optimizer, found[1])

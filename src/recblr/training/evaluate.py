@@ -31,8 +31,9 @@ def evaluate_run(
     too little memory.
     """
     where = device_for(device)
-    dataset, config, data, facts, log = run.dataset(), run.config(), run.data(), run.facts(), run.log()
-    model, split = run.model().to(where), split_for(dataset, config)
+    saved, dataset = run.model_and_dataset()
+    config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
+    model, split = saved.model.to(where), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
     def figures(
@@ -51,9 +52,10 @@ def evaluate_run(
         return result
 
     name, started = type(model).__name__, perf_counter()
-    with explain_out_of_memory(
-        f"there is not enough memory on {device_name(where)} to rank the catalogue; give --device cpu"
-    ):
+    too_large = InputError(
+        f"there is not enough memory on {device_name(where)} to rank the catalogue", "give --device cpu"
+    )
+    with explain_out_of_memory(too_large):
         ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
     evaluated = perf_counter()
     baselines = {

@@ -68,6 +68,6 @@ class TensorBoard(SilentListener):
             yield
         except OSError as error:
             raise InputError(
-                f"cannot write into {self._folder}: {error.strerror}; "
-                "make room there, or go on with --resume --no-tensorboard"
+                f"cannot write into {self._folder}: {error.strerror}",
+                "make room there, or go on with --resume --no-tensorboard",
             ) from None

@@ -76,7 +76,7 @@ def train(
     if not _batches(split.train, config, epoch=0).num_targets:
         takes = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
-            f"no user of {dataset.name} has the {takes} that training takes; give longer histories"
+            f"no user of {dataset.name} has the {takes} that training takes", "give longer histories"
         )
     done, new = Progress(), not (resume and run.exists())
     with ExitStack() as held:  # the run's lock, from before anything of it is read or written
@@ -96,7 +96,7 @@ def train(
         run.tidy()
         drop_log_after(run.log_file, done.epoch)
         with _listeners(run, config, done, listener) as told:
-            loop = _Loop(learner, split, run, config, dataset.fingerprint, told, stop)
+            loop = _Loop(learner, split, run, config, dataset, told, stop)
             while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
                 done = loop.epoch(done)
     return done
@@ -105,12 +105,13 @@ def train(
 def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: torch.device) -> Learner:
     items, sizes = dataset.num_items, config.as_options()
     others = [f"--{key} {sizes[key]}" for key in ("expand", "d-conv", "max-length") if sizes.get(key)]
-    too_large = (
+    too_large = InputError(
         f"there is not enough memory for a model of --d-model {sizes['d-model']} and --num-layers"
-        f" {sizes['num-layers']} ({', '.join(others)}) over {items:,} items; make it smaller"
+        f" {sizes['num-layers']} ({', '.join(others)}) over {items:,} items",
+        "make it smaller",
     )
     if not fits_memory(items, config, device):
-        raise InputError(too_large)
+        raise too_large
     with explain_out_of_memory(too_large):
         loss = objective(config, split.train, items, device)
         start = repeat_log_odds(split.train, items) if config.repeat_bias else None
@@ -138,12 +139,12 @@ class _Loop:
         split: Split,
         run: Run,
         config: TrainingConfig,
-        fingerprint: str,
+        dataset: Dataset,
         listener: Listener,
         stop: Callable[[], bool] | None,
     ) -> None:
         self._learner, self._split, self._run, self._config = learner, split, run, config
-        self._fingerprint, self._listener, self._stop = fingerprint, listener, stop
+        self._dataset, self._listener, self._stop = dataset, listener, stop
         self._saved = time.monotonic()
 
     def epoch(self, done: Progress) -> Progress:
@@ -174,7 +175,14 @@ class _Loop:
         done = Progress(number, best_epoch=best[1], best=best[0], seconds=seconds, steps=done.steps)
         if done.best_epoch == number:
             # Before the checkpoint: killed in between, the epoch is done again with the same result.
-            save_model(self._learner.kept, self._run.model_file, fingerprint=self._fingerprint, epoch=number)
+            save_model(
+                self._learner.kept,
+                self._run.model_file,
+                self._dataset.item_ids,
+                fingerprint=self._dataset.fingerprint,
+                epoch=number,
+                metrics=valid,
+            )
         append_to_log(self._run.log_file, record)
         self._save(done)
         self._listener.end_epoch(record)
@@ -240,7 +248,7 @@ class _Loop:
         return learning_rate(self._config, before, after)
 
     def _save(self, done: Progress) -> None:
-        save_checkpoint(self._run.checkpoints, self._learner, done, self._fingerprint)
+        save_checkpoint(self._run.checkpoints, self._learner, done, self._dataset.fingerprint)
         self._saved = time.monotonic()
 
     def _asked_to_stop(self) -> bool:
@@ -253,24 +261,24 @@ class _Loop:
         return TrainingStopped()
 
 
-def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> str:
+def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> InputError:
     prefixes = config.samples == "prefixes"
     flag, size = (
         ("--batch-sequences", config.batch_sequences) if prefixes else ("--batch-tokens", config.batch_tokens)
     )
     on_gpu = device.type != "cpu"
-    return (
-        "there is not enough memory"
-        + (f" on {device_name(device)}" if on_gpu else "")
-        + f" for batches of {flag} {size}; start anew in another --out with fewer, or with a --max-length"
-        + (", or go on with --resume --device cpu" if on_gpu else "")
+    where = f" on {device_name(device)}" if on_gpu else ""
+    return InputError(
+        f"there is not enough memory{where} for batches of {flag} {size}",
+        "start anew in another --out with fewer, or with a --max-length"
+        + (", or go on with --resume --device cpu" if on_gpu else ""),
     )
 
 
 def _diverged(what: str, epoch: int) -> InputError:
     return InputError(
-        f"{what} in epoch {epoch}: training has diverged;"
-        " start anew in another --out with a lower --learning-rate"
+        f"{what} in epoch {epoch}: training has diverged",
+        "start anew in another --out with a lower --learning-rate",
     )
 
 

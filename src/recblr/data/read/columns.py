@@ -125,8 +125,8 @@ def _folded(name: str) -> str:
 def _no_column(source: str, names: Sequence[str], role: str, name: str) -> InputError:
     otherwise = ", or leave --min-rating out" if role == "rating" else ""
     return InputError(
-        f"{source} has no column {name!r}: it has {listed(names) or 'none at all'}; name the one that holds "
-        f"the {role}s with --{role}-column ({role}= in Python){otherwise}"
+        f"{source} has no column {name!r}: it has {listed(names) or 'none at all'}",
+        f"name the one that holds the {role}s with --{role}-column ({role}= in Python){otherwise}",
     )
 
 

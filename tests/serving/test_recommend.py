@@ -1,0 +1,43 @@
+"""Recommendations by item ids, from the model file alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from serving.test_scorer import NUM_ITEMS, model
+
+from recblr.errors import InputError
+from recblr.run import SavedModel, load_model, save_model
+from recblr.serving import recommend, recommend_ids
+
+IDS = [f"item {number}" for number in range(NUM_ITEMS)]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> SavedModel:
+    save_model(model(), tmp_path / "m.safetensors", IDS)
+    return load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+def test_the_best_are_named_by_the_ids_of_the_model_file(saved: SavedModel, exclude_seen: bool) -> None:
+    best = recommend(model(), [3, 1, 4], 5, exclude_seen=exclude_seen)
+    expected = [(f"item {item}", score) for item, score in best]
+    assert recommend_ids(saved, ["item 3", "item 1", "item 4"], 5, exclude_seen=exclude_seen) == expected
+
+
+def test_an_item_that_the_model_does_not_know_is_named(saved: SavedModel) -> None:
+    with pytest.raises(InputError) as raised:
+        recommend_ids(saved, ["item 3", "item 99"], 5)
+    assert raised.value.problem == "the model knows no item 'item 99' among its 9 items"
+    assert recommend_ids(saved, ["item 0"], 1)  # which the remedy names
+    assert "'item 0'" in raised.value.remedy
+
+
+def test_an_old_file_has_no_ids_until_they_are_given(saved: SavedModel) -> None:
+    old = replace(saved, item_ids=None)
+    with pytest.raises(InputError, match="has no item ids"):
+        recommend_ids(old, ["item 3"], 5)
+    assert recommend_ids(replace(old, item_ids=IDS), ["item 3"], 5) == recommend_ids(saved, ["item 3"], 5)
