@@ -16,7 +16,7 @@ class HistoryAverage(nn.Module):
     """``w * m`` with ``m[t] = a * m[t-1] + (1 - a) * x[t]``; a and w are learned, one of each a channel.
 
     The paper's layer mixes events by gates and projections only, which start near zero and which few and
-    short histories teach slowly.  This way is open from the first step (docs/experiments.md has the figures).
+    short histories teach slowly.  This way is open from the first step (docs/results.md has what it gives).
 
     Args:
         channels: width C of input, output and state.
