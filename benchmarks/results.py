@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from recblr.errors import InputError
 from recblr.evaluation import read_report, write_report
-from recblr.evaluation.picture import MASKINGS, METRIC, plot_learning
+from recblr.evaluation.picture import METRIC
 from recblr.evaluation.report_table import with_spread
 from recblr.experiments import RECIPES
 
@@ -101,32 +101,34 @@ def table(report, others):
     return "\n".join(lines)
 
 
+def pictured(report, others):
+    """{label: test figures} of the bars: ours and other models.
+
+    Another run of RecBLR is a row of the table only: the picture says one thing.
+    """
+    models = {label: other["ours"] for label, other in others.items() if other["model"]["model"] != "recblr"}
+    rows = {"RecBLR": report["ours"], **models}
+    return {label: root["test"]["unmasked"][METRIC] for label, root in rows.items()}
+
+
 def draw(report, others, path):
-    """Validation by epoch of every seed, and the test figures as bars."""
-    rows = {
-        "RecBLR": report["ours"],
-        **{label: other["ours"] for label, other in others.items()},
-        **{name: report["baselines"][name] for name in BASELINES},
-    }
-    size = (9, max(3.8, 0.45 * len(rows)))
-    figure, (left, right) = plt.subplots(1, 2, figsize=size, layout="constrained")
-    plot_learning(left, report)
-    left.set_title("learning")
-    note = f"training of a seed:\n{cost(report)}"
-    left.text(0.98, 0.45, note, transform=left.transAxes, ha="right", color="#555555")
-    for offset, (masking, (_, colour)) in enumerate(MASKINGS.items()):
-        values = [root["test"][masking][METRIC]["mean"] for root in rows.values()]
-        bars = right.barh([i + 0.38 * offset - 0.19 for i in range(len(rows))], values, 0.36, color=colour)
-        right.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
-    right.set_yticks(range(len(rows)), [textwrap.fill(label, 32) for label in rows], fontsize=8)
-    right.invert_yaxis()
-    right.margins(x=0.15)
-    right.set(xlabel=f"test {METRIC.upper()}", title="ranking the whole catalogue")
-    right.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(
-        f"{report['dataset']['name']}: {report['dataset']['users']:,} users,"
-        f" {report['dataset']['items']:,} items"
-    )
+    """Test figures over all items: bars for RecBLR and for other models, a line for the paper."""
+    bars = pictured(report, others)
+    means = [leaf["mean"] for leaf in bars.values()]
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.55 * len(bars)), layout="constrained")
+    axes.barh(range(len(bars)), means, 0.6, xerr=[leaf["std"] for leaf in bars.values()],
+              color=["#4477aa"] + ["#888888"] * (len(bars) - 1))  # fmt: skip
+    for place, mean in enumerate(means):
+        axes.text(0.005 * max(means), place, f"{mean:.3f}", color="white", va="center", fontweight="bold")
+    if "paper" in report:
+        value = report["paper"]["test"]["unmasked"][METRIC]["mean"]
+        axes.axvline(value, color="#cc6677", linestyle="--", label=f"RecBLR, the paper: {value:.3f}")
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
+    axes.set_yticks(range(len(bars)), [textwrap.fill(label, 24) for label in bars])
+    axes.invert_yaxis()
+    dataset = report["dataset"]
+    axes.set(xlabel=f"test {METRIC.upper()} on {dataset['name']}, all {dataset['items']:,} items ranked")
+    axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -1,6 +1,7 @@
 """What the documents show is what the code does."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -52,3 +53,34 @@ def test_the_results_page_shows_its_reports(file):
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     report = read_report(file)
     assert results.table(report, results.beside(file.stem, report)) in page
+
+
+def test_the_readmes_figures_are_those_of_the_reports():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = {
+        "**RecBLR, here**": ("ours", "ml-1m", "beauty"),
+        "RecBLR, the paper": ("paper", "ml-1m", "beauty"),
+        "SASRec, same trainer": ("ours", "ml-1m.sasrec", "beauty.sasrec"),
+        "GRU4Rec, same trainer (12 epochs on MovieLens-1M)": ("ours", "ml-1m.gru4rec-12", "beauty.gru4rec"),
+    }
+    for label, (root, *names) in rows.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {label} |"))
+        shown = [cell.strip(" *") for cell in line.split("|")[2:4]]
+        reports = [read_report(ROOT / "docs" / "results" / f"{name}.json")[root]["test"] for name in names]
+        wanted = [
+            " / ".join(f"{r['unmasked'][m]['mean']:.4f}" for m in ("hr@10", "ndcg@10")) for r in reports
+        ]
+        assert shown == wanted
+
+
+def test_the_readmes_speed_is_that_of_the_benchmark():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    benchmark = json.loads((ROOT / "docs" / "benchmarks" / "peers.json").read_text(encoding="utf-8"))
+    wanted = {}
+    for result in benchmark["results"]:
+        (best,) = (figure for figure in result["figures"] if figure["beside"] == "best peer")
+        wanted.setdefault(result["case"]["shape"], []).append(f"{best['value']['median']:.1f}")
+    assert len(wanted) == 5
+    for shape, figures in wanted.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {shape} "))
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == figures

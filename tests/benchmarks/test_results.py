@@ -108,3 +108,13 @@ def test_a_report_for_which_the_page_has_no_table_is_refused_and_not_kept(page: 
         with pytest.raises(InputError, match=rf"no place for the table of {name}: write <!-- table:ml-100k"):
             results.take(tmp_path / "report.json", name)
     assert not (tmp_path / "results").exists()
+
+
+def test_the_picture_shows_ours_and_other_models_and_no_other_run_of_ours() -> None:
+    main = run_of("RecBLR", epochs=36, history_average=True)
+    others = {
+        "RecBLR of 12 epochs": run_of("RecBLR", epochs=12, history_average=True),
+        "SASRec": run_of("SASRec", epochs=36),
+        "GRU4Rec of 12 epochs": run_of("GRU4Rec", epochs=12),
+    }
+    assert list(results.pictured(main, others)) == ["RecBLR", "SASRec", "GRU4Rec of 12 epochs"]

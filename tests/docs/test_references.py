@@ -14,24 +14,30 @@ from recblr.cli.commands import app
 from recblr.config import OPTIONS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
 
 # Flags of other programs, and names that a page says are not there yet.
-OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy"} | dict.fromkeys(
+OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy", "--durations": "pytest"} | dict.fromkeys(
     ("--data", "--only", "--minutes"), "benchmarks/gpu.py"
 )
 PLANNED = {"recblr.Engine"}
 
-of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
+def prose(page: Path) -> str:
+    """The page without its fenced blocks, in which # begins a comment and brackets are no link."""
+    return re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+
+
 def spans(page: Path) -> list[str]:
     """What stands between backticks, outside of fenced blocks."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL))
+    return re.findall(r"`([^`\n]+)`", prose(page))
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:
@@ -41,18 +47,35 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 
 @of_every_page
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", text_of(page)):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", prose(page)):
         path = page.parent / target if target else page
         assert path.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(path), f"{page.name} links to {target}{anchor}"
 
 
 def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_an_anchor_is_a_heading_and_no_comment_of_an_example(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A page: *its* `name`\n```bash\n# a comment\n```\n## 2. Next\n")
+    assert anchors(page) == {"#a-page-its-name", "#2-next"}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_a_page_is_short_and_the_index_has_it_once(page: Path) -> None:
+    assert len(text_of(page).splitlines()) <= 250
+    index = ROOT / "docs" / "README.md"
+    rows = re.findall(rf"^\| ([\w ]+) \| \[{page.name}\]\({page.name}\) \|", text_of(index), re.MULTILINE)
+    if page != index:
+        assert len(rows) == 1, f"docs/README.md must list {page.name} once"
+        assert rows[0] in {"tutorial", "how to", "reference", "explanation", "results"}
+
+
+# tests/docs/test_tutorial.py runs the tutorial, as a reader does.
+@pytest.mark.parametrize("page", [p for p in DOCS if p.stem != "tutorial"], ids=lambda page: page.stem)
 def test_examples_come_from_tests_that_run_them(page: Path) -> None:
     for above, language, lines in blocks(page):
         if above.startswith("<!-- snippet: "):
@@ -132,3 +155,22 @@ def resolves(name: str) -> bool:
             value = getattr(value, part)
         return True
     return False
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    named = subprocess.run(
+        ["grep", "-rohE", r"docs/[A-Za-z0-9_-]+\.md", *("src", "tools", "benchmarks", "cuda", "cpp")],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    ).stdout.split()
+    assert named
+    assert [page for page in named if not (ROOT / page).exists()] == []
+
+
+@pytest.mark.parametrize("module", ["", ".data", ".evaluation", ".nn", ".nn.losses", ".serving", ".training"])
+def test_the_page_of_python_names_every_public_name(module: str) -> None:
+    public = importlib.import_module(f"recblr{module}").__all__
+    named = {span.partition("(")[0].rpartition(".")[2] for span in spans(ROOT / "docs" / "python.md")}
+    assert set(public) - named == set()

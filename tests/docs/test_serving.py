@@ -57,7 +57,7 @@ def test_the_header(shop: Path) -> None:
     keys = {"kind", "format", "version", "config", "num_items", "fingerprint", "epoch", "metrics", "digest"}
     assert set(header) == keys
     assert (header["kind"], header["format"]) == ("model", 2)
-    table = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    table = (Path(__file__).parents[2] / "docs/run-folder.md").read_text(encoding="utf-8")
     for key in keys:
         assert f"\n| `{key}` |" in table
 

@@ -1,4 +1,4 @@
-"""A model file that was changed with its digest made anew, as docs/serving.md describes the digest."""
+"""A model file that was changed with its digest made anew, as docs/run-folder.md describes the digest."""
 
 from __future__ import annotations
 

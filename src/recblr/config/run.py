@@ -132,7 +132,7 @@ class TrainingConfig:
 
         Few events in large batches make few steps, and learn little in any number of epochs that a user would
         wait for; many events in small ones only take longer.  A power of two, so that an event more or less
-        seldom changes anything.  Few events also want more dropout (docs/results.md).
+        seldom changes anything.  Few events also want more dropout (docs/experiments.md).
         """
         tokens, dropout = self.batch_tokens, self.model.dropout
         if tokens is None:

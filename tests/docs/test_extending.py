@@ -1,4 +1,4 @@
-"""The examples of docs/contributing.md."""
+"""The examples of docs/extending.md."""
 
 from __future__ import annotations
 

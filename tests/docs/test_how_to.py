@@ -1,4 +1,4 @@
-"""The examples of docs/training.md."""
+"""The examples of the how-to pages, of docs/run-folder.md and of docs/training.md."""
 
 from __future__ import annotations
 

@@ -1,0 +1,128 @@
+"""Prints docs/options.md: every option of every command, as the code has it.
+
+    python tools/options_page.py > docs/options.md
+
+A test compares the page with what this prints, so the page cannot fall behind the code.
+"""
+
+from typing import Any
+
+import typer
+
+from recblr.cli.commands import app
+from recblr.config import OPTIONS, Option
+from recblr.config.option import TABLES
+
+HEAD = """\
+# Options
+
+Every option of every command. `python tools/options_page.py` makes this page; do not edit it by hand. The
+last column is the text that `--help` shows.
+
+**Where a value comes from.** A flag on the command line counts first, then the file given with `--config`,
+then the default. [How to train on your own log](own-log.md#keep-options-in-a-file) shows such a file.
+
+**Types.** *N* is a whole number, *X* a number, *WORD* a text. An option of type *on/off* has two flags:
+the first turns it on, the second turns it off. In a file it is `true` or `false`. A default of – means
+that there is none: the option is off, or recblr chooses, as the text says.
+
+## Options of a run
+
+`recblr train` and `recblr reproduce` take all of these. Each heading names a table of the config file. Each
+key is the flag without its dashes. Options marked † may change when a run is resumed; all others must stay
+the same.
+"""
+TAIL = """
+## Environment variables
+
+| variable | meaning |
+|---|---|
+| `OMP_NUM_THREADS` | how many cores torch and the operators use |
+| `OMP_WAIT_POLICY` | `passive` lets waiting threads sleep; set it if other work shares the cores |
+| `RECBLR_ISA` | run the kernels of one instruction set: `baseline`, `x86-64-v3`, `x86-64-v4` |
+| `RECBLR_REQUIRE_NATIVE=1` | an error, not a warning, if the native kernels are missing |
+
+**Two trainings on the same cores** need `OMP_WAIT_POLICY=passive`. On two cores, two runs of the built-in
+data at once (2 epochs, dropout 0.1) take 10 s an epoch each with it; without it, they do not end an epoch
+in a minute. One run alone takes 9 s an epoch without it, and 10 s with it.
+"""
+TITLES = {
+    "data": "what is read, and how it is split",
+    "model": "the model",
+    "optimisation": "how it is trained",
+    "loss": "what is minimised",
+    "run": "the rest",
+}
+KINDS = {bool: "on/off", int: "N", float: "X", str: "WORD", tuple: "list"}
+
+
+def row(*cells: str) -> str:
+    """A line of a Markdown table; a bar inside a cell would end it."""
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def table(*head: str) -> list[str]:
+    """The first two lines of a table."""
+    return [row(*head), "|" + "---|" * len(head)]
+
+
+def shown(default: object) -> str:
+    """A default as a user types it; – where there is none."""
+    if default is None or default == ():
+        return "–"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"`{default}`"
+
+
+def of_a_run(option: Option) -> str:
+    """The row of an option that is a dataclass field."""
+    if option.type is bool:
+        flag = f"`--{option.key}`, `--no-{option.key}`"
+    elif option.type is tuple:
+        flag = f"`{option.key}` (in the file only; DATA on the command line)"
+    else:
+        flag = f"`--{option.key}`"
+    kind = " ".join(f"`{word}`" for word in option.choices) or KINDS[option.type]
+    return row(flag + ("" if option.fixed else " †"), kind, shown(option.default), option.help)
+
+
+def of_a_command(parameter: Any) -> str:
+    """The row of what a command takes besides the options of a run."""
+    argument = parameter.param_type_name == "argument"
+    if argument:
+        name, kind = f"`{parameter.metavar}`", "argument"
+    else:
+        name = ", ".join(f"`{flag}`" for flag in parameter.opts)
+        kind = "flag" if parameter.is_flag else parameter.metavar or KINDS[type(parameter.default)]
+    default = "required" if parameter.required else shown(parameter.default)
+    return row(name, kind, default, parameter.help or "")
+
+
+def page() -> str:
+    """The whole page."""
+    lines = HEAD.splitlines()
+    for name in TABLES:
+        lines += ["", f"### `[{name}]`: {TITLES[name]}", ""]
+        lines += table("option", "type", "default", "what it is")
+        lines += [of_a_run(option) for option in OPTIONS.values() if option.table == name]
+    lines += ["", "## Commands", "", "What each command takes besides. `--help` works with all of them."]
+    group = typer.main.get_command(app)
+    lines += ["", "### `recblr`", "", *table("option", "type", "default", "what it is")]
+    lines += [of_a_command(parameter) for parameter in group.params if parameter.name != "help"]
+    runs = {option.key.replace("-", "_") for option in OPTIONS.values()}
+    for name in group.list_commands(None):
+        command = group.commands[name]
+        taken = {parameter.name for parameter in command.params}
+        shared = runs & taken == runs - {"paths"}  # `device` alone is a command's own
+        lines += ["", f"### `recblr {name}`", "", (command.help or "").split("\n\n")[0].replace("\n", " ")]
+        if shared:
+            lines += ["It takes the [options of a run](#options-of-a-run) too."]
+        own = [one for one in command.params if one.name != "help" and not (shared and one.name in runs)]
+        if own:
+            lines += ["", *table("option", "type", "default", "what it is"), *map(of_a_command, own)]
+    return "\n".join(lines) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    print(page(), end="")

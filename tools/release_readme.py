@@ -1,0 +1,34 @@
+"""The README as a package index shows it: links and pictures with the address of the repository in front.
+
+In a checkout the links are relative, so they work on any branch. An index has no files beside the page. The
+build calls `dynamic_metadata` (see [tool.scikit-build.metadata.readme]); the address is in [project.urls].
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+_LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!https?:|mailto:|#)(?P<target>[^)]+)\)")
+
+
+def absolute(page: str, repository: str, version: str) -> str:
+    """The page with every relative link leading to that version's file in the repository."""
+
+    def link(found: re.Match[str]) -> str:
+        kind = "raw" if found["picture"] else "blob"
+        address = f"{repository.rstrip('/')}/{kind}/v{version}/{found['target']}"
+        return f"{found['picture']}[{found['text']}]({address})"
+
+    return _LINK.sub(link, page)
+
+
+def dynamic_metadata(field: str, *_: Any) -> dict[str, str]:
+    """What scikit-build-core asks for: the readme as text."""
+    if field != "readme":
+        raise ValueError(f"only the readme is made here, not {field}")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = absolute(page, project["urls"]["Repository"], project["version"])
+    return {"content-type": "text/markdown", "text": text}
