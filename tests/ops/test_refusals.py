@@ -2,7 +2,7 @@
 
 import pytest
 
-from recblr.ops.common.refusals import value_errors
+from recblr.ops.common.library import value_errors
 
 
 def _raising(text: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recblr.ops.common.seen import Seen
+from recblr.ops.cross_entropy import Seen
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.nn.repeats import Repeats
-from recblr.ops.common.refusals import value_errors
+from recblr.ops.common.library import value_errors
 from recblr.ops.cross_entropy import mean_cross_entropy
 
 
