@@ -1,9 +1,7 @@
 """The scan: first-order linear recurrence over time, with derivatives of every order.
 
-The reference is serial in time and simple: it serves devices and machines without a native kernel, and is the
-definition that kernels are compared with.
-
-The derivatives are of every order: the scan's gradient is a scan against time, and so is that one's.
+The reference is simple and serial in time.  It serves where there is no native kernel, and kernels are
+compared with it.  The gradient of a scan is a scan against time, and so is the gradient of that one.
 
 With G the adjoint of h:  G[t] = dh[t] + conj(a[t+1]) G[t+1],  db = G,  da[t] = G[t] conj(h[t-1]),
 dinitial = conj(a[0]) G[0], and dfinal is added to the last G.  Let P be the cotangent of (da, db, dinitial)
@@ -130,11 +128,11 @@ def scan_with_final(
     return h, final
 
 
-def _check(op: str, s: Arguments) -> int:
-    """Check the arguments of scan or scan_with_final; returns the number of sequences."""
-    checks.one_of(op, "b", s.b, checks.SCANNED)
-    checks.same(op, "a", s.a, "b", s.b)
-    sequences = checks.time_axis(op, "b", s.b, s.offsets)
+def _check(op: str, s: Arguments, b: str = "b") -> int:
+    """Check the arguments of scan or scan_with_final; returns the number of sequences.  b: its name."""
+    checks.one_of(op, b, s.b, checks.SCANNED)
+    checks.same(op, "a", s.a, b, s.b)
+    sequences = checks.time_axis(op, b, s.b, s.offsets)
     checks.state(op, s.initial, (sequences, s.b.shape[-1]), s.b)
     return sequences
 
@@ -142,12 +140,9 @@ def _check(op: str, s: Arguments) -> int:
 def _check_backward(s: BackwardArguments) -> int:
     """Check _scan_backward's arguments; returns the number of sequences."""
     op = "_scan_backward"
-    checks.one_of(op, "h", s.h, checks.SCANNED)
-    checks.same(op, "a", s.a, "h", s.h)
+    sequences = _check(op, Arguments(s.a, s.h, s.initial, s.offsets), "h")
     checks.same(op, "grad", s.grad, "h", s.h)
-    sequences = checks.time_axis(op, "h", s.h, s.offsets)
     checks.state(op, s.grad_final, (sequences, s.h.shape[-1]), s.h, "grad_final")
-    checks.state(op, s.initial, (sequences, s.h.shape[-1]), s.h)
     return sequences
 
 
@@ -226,16 +221,14 @@ def reference_scan_backward(*given: Any, **named: Any) -> tuple[Tensor, Tensor, 
     return like_h(da), like_h(db), carry
 
 
-def _fake(*given: Any) -> Tensor:
+def _fake_with_final(*given: Any, op: str = "scan_with_final") -> tuple[Tensor, Tensor]:
     s = Arguments(*given)
-    _check("scan", s)
-    return empty_in_layout_of(s.b)
-
-
-def _fake_with_final(*given: Any) -> tuple[Tensor, Tensor]:
-    s = Arguments(*given)
-    sequences = _check("scan_with_final", s)
+    sequences = _check(op, s)
     return empty_in_layout_of(s.b), empty_state(s.b, sequences)
+
+
+def _fake(*given: Any) -> Tensor:
+    return _fake_with_final(*given, op="scan")[0]
 
 
 def _fake_backward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
