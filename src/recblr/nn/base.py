@@ -10,12 +10,13 @@ from recblr.nn.parts import check_count
 class NextItemModel(nn.Module):
     """A model that scores the whole catalogue after every event of a history.
 
-    Training, evaluation and recommendation take any; a subclass brings ``forward(items, *, offsets)``,
-    from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors ``(N, D)``.
+    Training, evaluation and recommendation take any such model.  A subclass defines
+    ``forward(items, *, offsets)``, from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors
+    ``(N, D)``.
 
     Items are integers ``0 <= item < num_items``, and there is no padding item.
 
-    repeat_bias: None, or ``()``, what is added to the scores of items that a user already has.
+    repeat_bias: a scalar that is added to the scores of items that a user already has; None for none.
 
     Args:
         num_items: size V of the catalogue.
@@ -37,7 +38,7 @@ class NextItemModel(nn.Module):
         self.register_parameter("repeat_bias", None)
 
     def learn_repeat_bias(self, initial: float = 0.0) -> None:
-        """Have a `repeat_bias` from now on, one more parameter; see :mod:`recblr.nn.repeats`."""
+        """Give the model a `repeat_bias`, one more parameter; see :mod:`recblr.nn.repeats`."""
         weight: Tensor = self.item_embedding.weight
         self.repeat_bias = nn.Parameter(torch.tensor(initial, dtype=weight.dtype, device=weight.device))
 
@@ -67,9 +68,8 @@ class NextItemModel(nn.Module):
 
         Args:
             hidden: ``(..., D)``.
-            seen: ``(..., V)`` bool, which items the user of each hidden vector already has, of which
-                :func:`recblr.nn.seen_items` makes one. It counts where there is a repeat_bias, and there it
-                must be given.
+            seen: ``(..., V)`` bool, which items the user of each hidden vector already has;
+                :func:`recblr.nn.seen_items` makes it. A model with a repeat_bias needs it, others ignore it.
 
         Returns:
             ``(..., V)``.
