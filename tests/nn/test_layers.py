@@ -1,6 +1,8 @@
 """Layers: one event at a time equals the whole pass, padding never leaks, the paper's shapes and starts."""
 
+import inspect
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from recblr.nn import (
     CausalConv1d,
     GatedRecurrentLayer,
     HistoryAverage,
+    LayerConfig,
     RecBLR,
     RecBLRConfig,
     RecBLRLayer,
@@ -62,6 +65,42 @@ def plain_layer(layer, x):
         out.append(recurrent.output(state * F.silu(zs[t])))
     u = layer.layer_norm(torch.stack(out) + x)
     return layer.ffn_norm(layer.ffn.w_2(F.silu(layer.ffn.w_1(u))) + u)
+
+
+def test_the_layer_takes_what_its_config_holds():
+    """The two lists, one for a reader of the layer and one to hand down, have the same names and defaults."""
+    of_config = inspect.signature(LayerConfig).parameters.values()
+    of_layer = inspect.signature(RecBLRLayer).parameters.values()
+    assert [(p.name, p.default, p.kind) for p in of_layer] == [(p.name, p.default, p.kind) for p in of_config]
+
+
+def test_the_models_layers_are_those_of_its_config():
+    config = RecBLRConfig(
+        d_model=6, expand=3.0, d_conv=5, dropout=0.3, max_length=11, padding_leak=True, beta_epsilon=1e-8,
+        lambda_init="linspace", history_average=False,
+    )  # fmt: skip
+    assert config.layer() == LayerConfig(
+        6, 3.0, 5, 0.3, ffn_dropout=0.3, padding_steps=5, beta_epsilon=1e-8, lambda_init="linspace"
+    )
+    assert replace(config, ffn_dropout=0.0, history_average=True).layer().ffn_dropout == 0.0
+    for layer in RecBLR(3, config).layers:
+        assert (layer.dropout.p, layer.ffn.dropout.p) == (0.3, 0.3)
+        gated = layer.recurrent
+        assert (gated.d_inner, gated.conv1d.kernel_size, gated.padding_steps) == (18, 5, 5)
+        assert (gated.bdlru.beta_epsilon, gated.bdlru.lambda_init) == (1e-8, "linspace")
+        assert gated.average is None
+
+
+def test_the_gated_layer_is_made_of_a_config_or_of_its_fields():
+    by_config = GatedRecurrentLayer(LayerConfig(4, 3, padding_steps=2), history_average=True)
+    by_fields = GatedRecurrentLayer(4, 3, padding_steps=2, history_average=True)
+    for layer in (by_config, by_fields):
+        assert (layer.d_model, layer.d_inner, layer.padding_steps) == (4, 12, 2)
+        assert layer.average is not None
+    with pytest.raises(TypeError):
+        GatedRecurrentLayer(LayerConfig(4), 3)
+    with pytest.raises(TypeError, match="width"):
+        GatedRecurrentLayer(4, width=3)
 
 
 def test_the_layer_is_the_papers():

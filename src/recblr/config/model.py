@@ -1,6 +1,6 @@
 """The hyper-parameters: those that every model has, each model's own, and the models that there are."""
 
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, Literal, Self, get_args
 
@@ -52,26 +52,106 @@ class ModelConfig:
             raise ValueError(
                 f"model must be {type(self).model} in a {type(self).__name__}, but is {self.model!r}"
             )
-        self._check_counts("d_model", "num_layers")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), but is {self.dropout}")
+        _check_counts(self, "d_model", "num_layers")
+        _check_probabilities(self, "dropout")
         if self.max_length is not None:
-            self._check_counts("max_length")
+            _check_counts(self, "max_length")
 
     @property
     def dropout_rate(self) -> float:
         """The probability itself, where it has not been left to training."""
         return 0.2 if self.dropout is None else self.dropout
 
-    def _check_counts(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if type(value) is not int:
-                raise ValueError(f"{name} must be a whole number, but is {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, but is {value}")
-            if value > LARGEST:
-                raise ValueError(f"{name} must be at most {LARGEST}, but is {value}")
+
+def _check_counts(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if type(value) is not int:
+            raise ValueError(f"{name} must be a whole number, but is {value!r}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}")
+        if value > LARGEST:
+            raise ValueError(f"{name} must be at most {LARGEST}, but is {value}")
+
+
+def _check_probabilities(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), but is {value}")
+
+
+def _check_expand(expand: float, d_model: int) -> None:
+    must = "expand must be a number such that expand * d_model is"
+    if not 0 < expand < float("inf") or round(expand * d_model) < 1:
+        raise ValueError(f"{must} at least 1, but is {expand}")
+    if expand * d_model > LARGEST:
+        raise ValueError(f"{must} at most {LARGEST}, but is {expand}")
+
+
+def check_recurrence(beta_epsilon: float, lambda_init: str) -> None:
+    """Refuse options of :class:`recblr.nn.BDLRU` that are out of range.
+
+    Raises:
+        ValueError: beta_epsilon is negative or not finite, or lambda_init is neither of its words.
+    """
+    if not 0 <= beta_epsilon < float("inf"):
+        raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {beta_epsilon}")
+    if lambda_init not in get_args(LambdaInit):
+        raise ValueError(f"lambda_init must be uniform or linspace, but is {lambda_init!r}")
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """What one RecBLR block is made of; the defaults are the paper's, but for dropout.
+
+    d_model: width D of input and output.
+    expand: the recurrence runs in a width of H = expand * D.
+    d_conv: width K of the causal convolution, which sees so many events.
+    dropout: probability, applied to both sub-layers' outputs.
+    ffn_expand: the feed-forward network's width is ffn_expand * D.
+    ffn_dropout: probability of the dropout after the feed-forward network's SiLU.  The authors' released code
+        has it, with dropout's probability; the paper has none.
+    padding_steps: how many zero inputs to run before every sequence; nobody sees their outputs.  The
+        convolution's bias makes them leave a state behind.  The authors' released code pads on the left to a
+        power of two, so that a sequence of 200 begins after 56 such steps.  The paper has none.
+    beta_epsilon, lambda_init: see :class:`recblr.nn.BDLRU`.
+    history_average: add a :class:`recblr.nn.HistoryAverage` of the input, which the paper has not.
+    """
+
+    d_model: int
+    expand: float = 2
+    d_conv: int = 4
+    dropout: float = 0.0
+    ffn_expand: float = 4
+    _: KW_ONLY
+    ffn_dropout: float = 0.0
+    padding_steps: int = 0
+    beta_epsilon: float = 0.0
+    lambda_init: LambdaInit = "uniform"
+    history_average: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "d_model", "d_conv")
+        _check_expand(self.expand, self.d_model)
+        _check_probabilities(self, "dropout", "ffn_dropout")
+        if self.d_ffn < 1:
+            raise ValueError(
+                f"the width of ffn_expand * d_model must be a whole number of at least 1, but is {self.d_ffn}"
+            )
+        if self.padding_steps < 0:
+            raise ValueError(f"padding_steps must not be negative, but is {self.padding_steps}")
+        check_recurrence(self.beta_epsilon, self.lambda_init)
+
+    @property
+    def d_inner(self) -> int:
+        """H, the width in which the recurrence runs."""
+        return round(self.expand * self.d_model)
+
+    @property
+    def d_ffn(self) -> int:
+        """The width of the feed-forward network."""
+        return round(self.ffn_expand * self.d_model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +162,7 @@ class RecurrentConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.expand < float("inf") or round(self.expand * self.d_model) < 1:
-            raise ValueError(
-                f"expand must be a number such that expand * d_model is at least 1, but is {self.expand}"
-            )
-        if self.expand * self.d_model > LARGEST:
-            raise ValueError(
-                f"expand must be a number such that expand * d_model is at most {LARGEST},"
-                f" but is {self.expand}"
-            )
+        _check_expand(self.expand, self.d_model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,27 +170,19 @@ class RecBLRConfig(RecurrentConfig):
     """RecBLR's hyper-parameters; the defaults are the paper's, but for the last two and dropout.
 
     `history_average` and `ffn_dropout` rank better than the paper's model without (docs/results.md); the
-    authors' released code has the second only.  `padding_leak`, `beta_epsilon` and `lambda_init` are what
-    that code does otherwise than the paper: they are there to reproduce it and its checkpoints, not to
-    improve on the paper.  :meth:`released` sets all but `ffn_dropout`.
+    authors' released code has the second only.  That code differs from the paper in `padding_leak`,
+    `beta_epsilon` and `lambda_init`.  These are there to reproduce it and its checkpoints, not to improve on
+    the paper.  :meth:`released` sets all but `ffn_dropout`.
 
     num_layers: number of RecBLR blocks.
-    expand: the recurrence runs in a width of expand * d_model.
-    d_conv: how many events the causal convolution sees.
+    expand, d_conv, beta_epsilon, lambda_init, history_average: as in :class:`LayerConfig`.
     dropout: probability, of the embedding's and both sub-layers' outputs; None as in :class:`ModelConfig`.
+    ffn_dropout: as in :class:`LayerConfig`; None is dropout's, as in the released code, and 0 is the paper's.
     max_length: as in :class:`ModelConfig`; a model that is called directly runs over whatever it is given.
-    padding_leak: begin every history in the state that the released code's padding leaves behind: it pads
-        each layer's input from max_length on the left to a power of two with zeros, which the
-        convolution's bias makes count.  Not the default because the state before the first event should
+    padding_leak: begin every history in the state that the released code's padding leaves behind.  That code
+        pads each layer's input from max_length on the left to a power of two with zeros, and the
+        convolution's bias makes them count.  It is not the default: the state before the first event should
         not depend on a length, and the paper's is zero.
-    beta_epsilon: added under the square root of beta, 1e-8 in the released code.  Not the default because
-        at 0 beta is computed from the logarithm of alpha, to full precision and in one operator.
-    lambda_init: uniform starts alpha uniformly in [0.9, 0.999], as the paper says; linspace, the released
-        code's, spaces Lambda evenly instead, which puts half of the channels above 0.989.
-    ffn_dropout: probability of one more dropout after the feed-forward network's SiLU; None is dropout's,
-        as in the released code, and 0 is the paper's.
-    history_average: whether each layer adds a learned moving average of its inputs to its recurrence's
-        output (:class:`recblr.nn.HistoryAverage`); the paper's does not.
     """
 
     d_conv: int = _option(4, "Width of the causal convolution; for recblr only.")
@@ -134,15 +198,23 @@ class RecBLRConfig(RecurrentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_counts("d_conv")
-        if self.ffn_dropout is not None and not 0 <= self.ffn_dropout < 1:
-            raise ValueError(f"ffn_dropout must lie in [0, 1), but is {self.ffn_dropout}")
         if self.padding_leak and self.max_length is None:
             raise ValueError("padding_leak must come with max_length, which decides how much padding leaks")
-        if not 0 <= self.beta_epsilon < float("inf"):
-            raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {self.beta_epsilon}")
-        if self.lambda_init not in get_args(LambdaInit):
-            raise ValueError(f"lambda_init must be uniform or linspace, but is {self.lambda_init!r}")
+        self.layer()  # for its checks
+
+    def layer(self) -> LayerConfig:
+        """What each block is made of."""
+        return LayerConfig(
+            self.d_model,
+            self.expand,
+            self.d_conv,
+            self.dropout_rate,
+            ffn_dropout=self.dropout_rate if self.ffn_dropout is None else self.ffn_dropout,
+            padding_steps=self.padding_steps,
+            beta_epsilon=self.beta_epsilon,
+            lambda_init=self.lambda_init,
+            history_average=self.history_average,
+        )
 
     @classmethod
     def released(cls, max_length: int, **others: Any) -> Self:
@@ -180,7 +252,7 @@ class SASRecConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_counts("max_length", "num_heads")  # here max_length must not be None
+        _check_counts(self, "max_length", "num_heads")  # here max_length must not be None
         if self.d_model % self.num_heads:
             raise ValueError(
                 f"num_heads must divide d_model, which is {self.d_model}, but is {self.num_heads}"

@@ -1,10 +1,10 @@
 """Checkpoints of strangers, read without running what is in them.
 
 A checkpoint of `torch.save` is a pickle, and a pickle may call any function of any module.  PyTorch's own
-weights-only reader refuses all but plain data and tensors; RecBole's checkpoints hold its configuration
-object besides, which that reader refuses as a whole.  The unpickler here takes over for those: it knows two
-names, the one that rebuilds a tensor and the ordered dictionary, and puts an inert object in the place of
-everything else.  Nothing is imported, and nothing that the file names is called.
+weights-only reader refuses all but plain data and tensors.  RecBole's checkpoints also hold its configuration
+object, so that reader refuses them.  The unpickler here reads those.  It knows two names: the function that
+rebuilds a tensor, and the ordered dictionary.  It puts an inert object in the place of everything else.
+Nothing is imported, and nothing that the file names is called.
 """
 
 import os

@@ -30,8 +30,8 @@ expand                    the recurrence's width in multiples of hidden_size, 2
 d_conv                    how many events the convolution sees, 4
 dropout_prob              0.2
 ffn_dropout               inside the feed-forward networks, as dropout_prob; the paper has none
-released                  True: the authors' released code, with all that it does otherwise than the paper
-padding_leak              what that decides, each alone; where given, they go before `released`:
+released                  True: the authors' released code, with every difference from the paper
+padding_leak              these differences, one by one; where given, they override `released`:
 beta_epsilon              see :class:`recblr.nn.RecBLRConfig`
 lambda_init
 history_average           on unless `released`; the paper has none

@@ -1,4 +1,4 @@
-"""The authors' checkpoints, read into our model with all that their code does otherwise than the paper."""
+"""Reads the authors' checkpoints into our model, with every difference between their code and the paper."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,22 +1,22 @@
-"""What every model has: an item embedding at both ends, hidden vectors in between; and what layers check."""
+"""What every model has: an item embedding at both ends, and hidden vectors in between."""
 
 import torch
 from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig
-
-INIT_STD = 0.02
+from recblr.nn.parts import check_count
 
 
 class NextItemModel(nn.Module):
     """A model that scores the whole catalogue after every event of a history.
 
-    Training, evaluation and recommendation take any; a subclass brings ``forward(items, *, offsets)``,
-    from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors ``(N, D)``.
+    Training, evaluation and recommendation take any such model.  A subclass defines
+    ``forward(items, *, offsets)``, from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors
+    ``(N, D)``.
 
     Items are integers ``0 <= item < num_items``, and there is no padding item.
 
-    repeat_bias: None, or ``()``, what is added to the scores of items that a user already has.
+    repeat_bias: a scalar that is added to the scores of items that a user already has; None for none.
 
     Args:
         num_items: size V of the catalogue.
@@ -38,7 +38,7 @@ class NextItemModel(nn.Module):
         self.register_parameter("repeat_bias", None)
 
     def learn_repeat_bias(self, initial: float = 0.0) -> None:
-        """Have a `repeat_bias` from now on, one more parameter; see :mod:`recblr.nn.repeats`."""
+        """Give the model a `repeat_bias`, one more parameter; see :mod:`recblr.nn.repeats`."""
         weight: Tensor = self.item_embedding.weight
         self.repeat_bias = nn.Parameter(torch.tensor(initial, dtype=weight.dtype, device=weight.device))
 
@@ -68,9 +68,8 @@ class NextItemModel(nn.Module):
 
         Args:
             hidden: ``(..., D)``.
-            seen: ``(..., V)`` bool, which items the user of each hidden vector already has, of which
-                :func:`recblr.nn.seen_items` makes one. It counts where there is a repeat_bias, and there it
-                must be given.
+            seen: ``(..., V)`` bool, which items the user of each hidden vector already has;
+                :func:`recblr.nn.seen_items` makes it. A model with a repeat_bias needs it, others ignore it.
 
         Returns:
             ``(..., V)``.
@@ -88,36 +87,3 @@ class NextItemModel(nn.Module):
                 " bool, as recblr.nn.seen_items makes it"
             )
         return scores + seen * self.repeat_bias
-
-
-def check_count(name: str, value: int) -> None:
-    """Refuse a size that is no whole number, or less than 1.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, but is {value!r}")
-
-
-def check_last_axis(name: str, x: Tensor, width: int, meaning: str) -> None:
-    """Refuse a tensor of another width.
-
-    Raises:
-        ValueError: x's last axis is not `width` long.
-        TypeError: x is no tensor.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor, but is of the type {type(x).__name__}")
-    if x.dim() == 0 or x.shape[-1] != width:
-        raise ValueError(
-            f"{name} must have a last axis of {width}, the layer's {meaning}, but has shape {tuple(x.shape)}"
-        )
-
-
-def initialise(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), biases zero, as RecBLR's paper says; other modules keep their own."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        torch.nn.init.normal_(module.weight, std=INIT_STD)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        torch.nn.init.zeros_(module.bias)

@@ -2,20 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.config.model import LambdaInit, RecBLRConfig
-from recblr.nn.base import check_count, check_last_axis
-from recblr.nn.bdlru import BDLRU
-from recblr.nn.conv import CausalConv1d
-from recblr.nn.dropout import Dropout
-from recblr.nn.history_average import HistoryAverage
-from recblr.nn.padding import pack, unpack, valid_positions
-
-LAYER_NORM_EPS = 1e-12
+from recblr.config.model import LambdaInit, LayerConfig
+from recblr.nn.padding import run_packed
+from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
+from recblr.nn.recurrent import BDLRU, CausalConv1d, HistoryAverage
 
 
 class LayerState(NamedTuple):
@@ -46,37 +42,25 @@ class GatedRecurrentLayer(nn.Module):
     ``out + average(u)``.
 
     Args:
-        d_model: width D of input and output.
-        expand: H = expand * D, the width in which the recurrence runs.
-        d_conv: width K of the convolution.
-        padding_steps: how many zero inputs to run before every sequence, whose outputs nobody sees.  The
-            convolution's bias makes them leave a state behind: the authors' released code pads on the
-            left to a power of two, so that a sequence of 200 begins after 56 such steps.  The paper
-            has none.
-        beta_epsilon, lambda_init: see :class:`BDLRU`.
-        history_average: add a :class:`HistoryAverage` of the input, which the paper has not.
+        d_model: width D of input and output, or a whole :class:`LayerConfig`.
+        others, more: further fields of :class:`LayerConfig`, in their order or by name.  Those of dropout and
+            of the feed-forward network are for the block around this layer, and change nothing here.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        expand: float = 2,
-        d_conv: int = 4,
-        *,
-        padding_steps: int = 0,
-        beta_epsilon: float = 0.0,
-        lambda_init: LambdaInit = "uniform",
-        history_average: bool = False,
-    ) -> None:
+    def __init__(self, d_model: int | LayerConfig, *others: Any, **more: Any) -> None:
         super().__init__()
-        if padding_steps < 0:
-            raise ValueError(f"padding_steps must not be negative, but is {padding_steps}")
-        self.d_model, self.d_inner, self.padding_steps = d_model, round(expand * d_model), padding_steps
-        self.input = SplitLinear(d_model, 2 * self.d_inner, bias=False)
-        self.conv1d = CausalConv1d(self.d_inner, d_conv)
-        self.bdlru = BDLRU(self.d_inner, beta_epsilon=beta_epsilon, lambda_init=lambda_init)
-        self.output = nn.Linear(self.d_inner, d_model, bias=False)
-        self.average = HistoryAverage(d_model) if history_average else None
+        make: Callable[..., LayerConfig] = replace if isinstance(d_model, LayerConfig) else LayerConfig
+        config = make(d_model, *others, **more)
+        self.d_model, self.d_inner = config.d_model, config.d_inner
+        self.padding_steps = config.padding_steps
+        self.input = SplitLinear(self.d_model, 2 * self.d_inner, bias=False)
+        self.conv1d = CausalConv1d(self.d_inner, config.d_conv)
+        self.bdlru = BDLRU(self.d_inner, beta_epsilon=config.beta_epsilon, lambda_init=config.lambda_init)
+        self.output = nn.Linear(self.d_inner, self.d_model, bias=False)
+        self.average = HistoryAverage(self.d_model) if config.history_average else None
 
     def forward(
         self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
@@ -115,42 +99,13 @@ class GatedRecurrentLayer(nn.Module):
         return LayerState(conv.expand(sequences, -1, -1), hidden.expand(sequences, -1), average)
 
 
-class PositionwiseFeedForward(nn.Module):
-    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580, without dropout).
-
-    activation: what serves in SiLU's place.
-    """
-
-    def __init__(
-        self, d_model: int, width: int, dropout: float = 0.0, activation: Callable[[Tensor], Tensor] = F.silu
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.w_1 = nn.Linear(d_model, width)
-        self.w_2 = nn.Linear(width, d_model)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.w_2(self.dropout(self.activation(self.w_1(x))))
-        return y
-
-
 class RecBLRLayer(nn.Module):
     """One RecBLR block, a drop-in sequence layer ``(B, T, D) -> (B, T, D)`` (Fig. 2 of arXiv 2406.12580).
 
     ``u = LayerNorm(Dropout(GatedRecurrentLayer(x)) + x);  out = LayerNorm(Dropout(PFFN(u)) + u)``.
     It is causal: an output sees its own and earlier positions only.
 
-    Args:
-        d_model: width D.
-        expand: the recurrence runs in a width of ``expand * D``.
-        d_conv: width of the causal convolution.
-        dropout: probability, applied to both sub-layers' outputs.
-        ffn_expand: the feed-forward network's width is ``ffn_expand * D``.
-        ffn_dropout: probability of the dropout after the feed-forward network's SiLU, which the authors'
-            released code has (with dropout's probability) and the paper has not.
-        padding_steps, history_average: see :class:`GatedRecurrentLayer`.
-        beta_epsilon, lambda_init: see :class:`BDLRU`.
+    Args: the fields of :class:`recblr.nn.LayerConfig`, which says what each is.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -171,28 +126,21 @@ class RecBLRLayer(nn.Module):
         history_average: bool = False,
     ) -> None:
         super().__init__()
-        # For its checks.
-        RecBLRConfig(
-            d_model=d_model,
-            expand=expand,
-            d_conv=d_conv,
-            dropout=dropout,
-            ffn_dropout=ffn_dropout,
-            beta_epsilon=beta_epsilon,
-            lambda_init=lambda_init,
-        )
-        check_count("the width of ffn_expand * d_model", round(ffn_expand * d_model))
-        self.recurrent = GatedRecurrentLayer(
+        config = LayerConfig(
             d_model,
             expand,
             d_conv,
+            dropout,
+            ffn_expand,
+            ffn_dropout=ffn_dropout,
             padding_steps=padding_steps,
             beta_epsilon=beta_epsilon,
             lambda_init=lambda_init,
             history_average=history_average,
         )
+        self.recurrent = GatedRecurrentLayer(config)
         self.layer_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
-        self.ffn = PositionwiseFeedForward(d_model, round(ffn_expand * d_model), ffn_dropout)
+        self.ffn = PositionwiseFeedForward(d_model, config.d_ffn, ffn_dropout)
         self.ffn_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(dropout)
 
@@ -230,28 +178,17 @@ class RecBLRLayer(nn.Module):
         state: LayerState | None = None,
     ) -> tuple[Tensor, LayerState]:
         """As :meth:`forward`, and the state after the last event of every sequence."""
-        if lengths is None:
-            return self._block(x, offsets, state)
-        if offsets is not None or x.dim() != 3:
-            raise ValueError(
-                "lengths goes with a padded (B, T, D) batch, offsets with packed rows: give one of them"
-            )
-        valid = valid_positions(lengths, x.shape[0], x.shape[1])
-        rows, offsets = pack(x, valid)
-        y, state = self._block(rows, offsets, state)
-        return unpack(y, valid), state
+        return run_packed(self._run, x, lengths, offsets, state)
 
     def step(self, x_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """One event of each sequence, at constant cost: x_t ``(B, D)``, state or None at the beginning.
 
         Returns the output ``(B, D)`` and the new state; raises as :meth:`forward`.
         """
-        y, state = self._block(x_t.unsqueeze(1), None, state)
+        y, state = self._run(x_t.unsqueeze(1), None, state)
         return y.squeeze(1), state
 
-    def _block(
-        self, x: Tensor, offsets: Tensor | None, state: LayerState | None
-    ) -> tuple[Tensor, LayerState]:
+    def _run(self, x: Tensor, offsets: Tensor | None, state: LayerState | None) -> tuple[Tensor, LayerState]:
         y, state = self.recurrent(x, offsets=offsets, state=state)
         u = self.layer_norm(self.dropout(y) + x)
         return self.ffn_norm(self.dropout(self.ffn(u)) + u), state

@@ -6,11 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
-from recblr.nn.base import NextItemModel, initialise
+from recblr.nn.base import NextItemModel
 from recblr.nn.baselines import GRU4Rec, SASRec
-from recblr.nn.dropout import Dropout
-from recblr.nn.layer import LAYER_NORM_EPS, LayerState, RecBLRLayer
-from recblr.nn.padding import pack, unpack, valid_positions
+from recblr.nn.layer import LayerState, RecBLRLayer
+from recblr.nn.padding import run_packed
+from recblr.nn.parts import LAYER_NORM_EPS, Dropout, initialise
 
 State = tuple[LayerState, ...]
 
@@ -33,23 +33,11 @@ class RecBLR(NextItemModel):
     def __init__(self, num_items: int, config: RecBLRConfig | None = None) -> None:
         config = config or RecBLRConfig()
         super().__init__(num_items, config)
-        ffn_dropout = config.dropout_rate if config.ffn_dropout is None else config.ffn_dropout
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout_rate)
         # Typed as what it holds: mypy cannot see through ModuleList.
         self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
-            RecBLRLayer(
-                config.d_model,
-                config.expand,
-                config.d_conv,
-                config.dropout_rate,
-                ffn_dropout=ffn_dropout,
-                padding_steps=config.padding_steps,
-                beta_epsilon=config.beta_epsilon,
-                lambda_init=config.lambda_init,
-                history_average=config.history_average,
-            )
-            for _ in range(config.num_layers)
+            RecBLRLayer(**vars(config.layer())) for _ in range(config.num_layers)
         )
         self.apply(initialise)
 
@@ -87,16 +75,7 @@ class RecBLR(NextItemModel):
         state: State | None = None,
     ) -> tuple[Tensor, State]:
         """As :meth:`forward`, and the state after the last event of every history."""
-        if lengths is None:
-            return self._run(items, offsets, state)
-        if offsets is not None or items.dim() != 2:
-            raise ValueError(
-                "lengths goes with a padded (B, T) batch, offsets with packed items: give one of them"
-            )
-        valid = valid_positions(lengths, items.shape[0], items.shape[1])
-        rows, offsets = pack(items, valid)
-        hidden, state = self._run(rows, offsets, state)
-        return unpack(hidden, valid), state
+        return run_packed(self._run, items, lengths, offsets, state, padded="(B, T)", packed="items")
 
     def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """One event of each history, at constant cost: items ``(B,)``, state or None at the beginning.

@@ -1,7 +1,12 @@
 """From padded batches to packed rows and back, so that padding never reaches a state."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+State = TypeVar("State")
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -38,3 +43,33 @@ def unpack(rows: Tensor, valid: Tensor) -> Tensor:
     """The inverse of :func:`pack`; padding is filled with zeros."""
     padded = rows.new_zeros(*valid.shape, *rows.shape[1:])
     return padded.masked_scatter(valid.reshape(*valid.shape, *[1] * (rows.dim() - 1)), rows)
+
+
+def run_packed(
+    run: Callable[[Tensor, Tensor | None, State | None], tuple[Tensor, State]],
+    x: Tensor,
+    lengths: Tensor | None,
+    offsets: Tensor | None,
+    state: State | None,
+    *,
+    padded: str = "(B, T, D)",
+    packed: str = "rows",
+) -> tuple[Tensor, State]:
+    """Run over x as it is, or where there are lengths over its packed rows, and fill the padding with zeros.
+
+    run: from x, offsets and state to its output and the state after it.
+    padded, packed: the shape of a padded x, and what a packed one holds, for the error.
+
+    Raises:
+        ValueError: lengths and offsets together, or lengths that do not fit.
+    """
+    if lengths is None:
+        return run(x, offsets, state)
+    if offsets is not None or x.dim() != len(padded.split(",")):
+        raise ValueError(
+            f"lengths goes with a padded {padded} batch, offsets with packed {packed}: give one of them"
+        )
+    valid = valid_positions(lengths, x.shape[0], x.shape[1])
+    rows, offsets = pack(x, valid)
+    y, state = run(rows, offsets, state)
+    return unpack(y, valid), state

@@ -1,8 +1,8 @@
-"""Items that a user already has: a bias of their scores, of which a model learns one.
+"""Items that a user already has: a model may learn one number that is added to their scores.
 
-On some data what was taken never comes again (a film is rated once), on other data it is the likeliest to
-(music, groceries).  A recurrence of fixed size cannot keep a list, so that a model without the bias spends
-its top ranks, or its capacity, on what one number says.  Not in the paper.
+On some data an item never comes again (a film is rated once).  On other data it is the likeliest to come next
+(music, groceries).  A recurrence of fixed size cannot keep a list of items.  So without this bias, a model
+spends its top ranks, or its capacity, on what one number can say.  The paper has no such bias.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recblr.ops.common.seen import Seen
+from recblr.ops.cross_entropy import Seen
 
 
 @dataclass(frozen=True, eq=False)

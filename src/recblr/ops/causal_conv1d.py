@@ -1,38 +1,45 @@
 """causal_conv1d: checks, then one kernel forward and one backward, and derivatives of every order.
 
-The kernels are the internal operators _causal_conv1d and _causal_conv1d_backward. Derivatives of the latter
-are taken of the composition of PyTorch operations, differentiable to any order, which also serves where there
-is no fused kernel, and under torch.func and vmap.
+The kernels are the internal operators _causal_conv1d and _causal_conv1d_backward.  Second and higher
+derivatives are taken of a composition of PyTorch operations, which is differentiable to any order.  The
+composition also serves where there is no fused kernel, and under torch.func and vmap.
 """
 
-import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.autocast import narrow, register_autocast
-from recblr.ops.common.autograd import register_derivative_of, silu_slope, transformed, where_given
-from recblr.ops.common.layout import empty_rows_like
-from recblr.ops.common.library import LIBRARY, define
-from recblr.ops.common.refusals import value_errors
-from recblr.ops.common.segments import sequence_of_row
+from recblr.ops.common.derivatives import silu_slope, transformed
+from recblr.ops.common.layout import empty_rows_like, offsets_of, sequence_of
+from recblr.ops.common.library import define, narrow, parameters, register_fused, value_errors
 
-# What the public operator calls once its arguments are checked: parameters in the accumulation dtype.
-_CONV = "(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu)"
+
+class Arguments(NamedTuple):
+    """The arguments of :func:`causal_conv1d`, which says what they are.
+
+    The kernels take the same, but weight and bias in the accumulation dtype only.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    initial: Tensor | None = None
+    offsets: Tensor | None = None
+    silu: bool = True
+
 
 define(
-    "causal_conv1d(Tensor x, Tensor weight, Tensor? bias=None, Tensor? initial=None,"
-    " Tensor? offsets=None, bool silu=True) -> (Tensor y, Tensor final)",
-    f"_causal_conv1d{_CONV} -> (Tensor y, Tensor final)",
-    f"_causal_conv1d_backward(Tensor? grad, Tensor? grad_final, {_CONV[1:-1]})"
+    f"causal_conv1d({parameters(Arguments, defaults=True)}) -> (Tensor y, Tensor final)",
+    f"_causal_conv1d({parameters(Arguments)}) -> (Tensor y, Tensor final)",
+    f"_causal_conv1d_backward(Tensor? grad, Tensor? grad_final, {parameters(Arguments)})"
     " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dinitial)",
 )
 
-# What cpp/core/causal_conv1d.h calls kMaxWidth.
+# cpp/core/causal_conv1d.h calls it kMaxWidth.
 MAX_WIDTH = 64
 
 
@@ -64,271 +71,197 @@ def causal_conv1d(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    arguments = x, weight, bias, initial, offsets
-    checks.tensors("causal_conv1d", "x weight bias initial offsets", *arguments, required=2)
+    tensors = x, weight, bias, initial, offsets
+    checks.tensors("causal_conv1d", Arguments._fields, *tensors, required=2)
     if transformed():
-        return _causal_conv1d(*arguments, silu, kernel=False)
-    y, final = torch.ops.recblr.causal_conv1d(*arguments, silu)
+        return _call(*tensors, silu, kernel=False)
+    y, final = torch.ops.recblr.causal_conv1d(*tensors, silu)
     return y, final
 
 
-def _causal_conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    initial: Tensor | None = None,
-    offsets: Tensor | None = None,
-    silu: bool = True,
-    *,
-    kernel: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`recblr.causal_conv1d`.  Without the kernel, or too wide for it, the composition computes."""
-    check_causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
-    if not kernel or weight.shape[1] > MAX_WIDTH:
-        if offsets is not None:
-            _check_offsets_where_readable(offsets, x.shape[0])
-        return composed_causal_conv1d(x, weight, bias, initial, offsets, silu)
-    wide = checks.accumulation_dtype(x.dtype)
-    wide_bias = None if bias is None else bias.to(wide)
-    y, final = torch.ops.recblr._causal_conv1d(x, weight.to(wide), wide_bias, initial, offsets, silu)
+def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
+    """Check the arguments, then compute by the kernel; without it, or too wide for it, by the composition."""
+    a = Arguments(*given)
+    _check("causal_conv1d", a)
+    if not kernel or a.weight.shape[1] > MAX_WIDTH:
+        if a.offsets is not None and a.offsets.device.type == "cpu":
+            # The tensors may be traced, so that no values can be read here: an empty scan checks the offsets.
+            nothing = torch.empty(a.x.shape[0], 0, device="cpu")
+            torch.ops.recblr.scan(nothing, nothing, None, a.offsets, False)
+        return composed_causal_conv1d(*a)
+    wide = checks.accumulation_dtype(a.x.dtype)
+    bias = None if a.bias is None else a.bias.to(wide)
+    y, final = torch.ops.recblr._causal_conv1d(a.x, a.weight.to(wide), bias, *a[3:])
     return y, final
 
 
-def check_causal_conv1d(
-    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
-) -> tuple[int, int, int]:
-    """Check the arguments of causal_conv1d; returns the shape of its state."""
-    checks.one_of(op, "x", x)
-    sequences = checks.time_axis(op, "x", x, offsets)
-    channels = x.shape[-1]
-    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
+def _check(op: str, a: Arguments) -> tuple[int, int, int]:
+    """Check the public operator's arguments; returns the shape of its state."""
+    checks.one_of(op, "x", a.x)
+    sequences = checks.time_axis(op, "x", a.x, a.offsets)
+    channels = a.x.shape[-1]
+    if a.weight.dim() != 2 or a.weight.shape[0] != channels or a.weight.shape[1] < 1:
         raise ValueError(
-            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
+            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(a.weight.shape)}"
         )
-    past = sequences, weight.shape[1] - 1, channels
-    checks.shape(op, "bias", bias, (channels,))
-    checks.state(op, initial, past, x)
-    for name, tensor in (("weight", weight), ("bias", bias)):
+    past = sequences, a.weight.shape[1] - 1, channels
+    checks.shape(op, "bias", a.bias, (channels,))
+    checks.state(op, a.initial, past, a.x)
+    for name, tensor in (("weight", a.weight), ("bias", a.bias)):
         checks.one_of(op, name, tensor)
-        checks.device(op, name, tensor, x.device)
+        checks.device(op, name, tensor, a.x.device)
     return past
 
 
-def check_fused_causal_conv1d(
-    op: str, x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None
-) -> tuple[int, int, int]:
-    """Check the arguments of _causal_conv1d, which takes parameters in the accumulation dtype only."""
-    past = check_causal_conv1d(op, x, weight, bias, initial, offsets)
-    if weight.shape[1] > MAX_WIDTH:
-        raise ValueError(f"{op}: weight must have at most {MAX_WIDTH} taps, but has {weight.shape[1]}")
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        checks.dtype(op, name, tensor, checks.accumulation_dtype(x.dtype), "the accumulation dtype")
+def _check_kernel(op: str, a: Arguments) -> tuple[int, int, int]:
+    """Check _causal_conv1d's arguments; returns the shape of its state."""
+    past = _check(op, a)
+    if a.weight.shape[1] > MAX_WIDTH:
+        raise ValueError(f"{op}: weight must have at most {MAX_WIDTH} taps, but has {a.weight.shape[1]}")
+    for name, tensor in (("weight", a.weight), ("bias", a.bias)):
+        checks.dtype(op, name, tensor, checks.accumulation_dtype(a.x.dtype), "the accumulation dtype")
     return past
 
 
-def check_causal_conv1d_backward(
-    grad: Tensor | None,
-    grad_final: Tensor | None,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-) -> tuple[int, int, int]:
-    """Check the arguments of _causal_conv1d_backward; returns the shape of its state."""
-    op = "_causal_conv1d_backward"
-    past = check_fused_causal_conv1d(op, x, weight, bias, initial, offsets)
-    checks.same(op, "grad", grad, "x", x)
-    checks.state(op, grad_final, past, x, "grad_final")
-    return past
+def _check_backward(
+    grad: Tensor | None, grad_final: Tensor | None, *given: Any
+) -> tuple[Arguments, tuple[int, int, int]]:
+    """Check _causal_conv1d_backward's arguments; returns those of _causal_conv1d, and its state's shape."""
+    op, a = "_causal_conv1d_backward", Arguments(*given)
+    past = _check_kernel(op, a)
+    checks.same(op, "grad", grad, "x", a.x)
+    checks.state(op, grad_final, past, a.x, "grad_final")
+    return a, past
 
 
-def _check_offsets_where_readable(offsets: Tensor, rows: int) -> None:
-    """Offsets of the composition, which also runs on traced tensors: an empty scan refuses for it."""
-    if offsets.device.type == "cpu":
-        nothing = torch.empty(rows, 0, device=offsets.device)
-        torch.ops.recblr.scan(nothing, nothing, None, offsets, False)
-
-
-def composed_causal_conv1d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-    silu: bool,
-) -> tuple[Tensor, Tensor]:
-    """See :func:`recblr.causal_conv1d`; weight and bias in any floating dtype."""
-    wide = checks.accumulation_dtype(x.dtype)
-    taps = weight.to(wide).unbind(1)
-    if offsets is None:
-        past, batched = _past(x, weight, initial, offsets), x.to(wide)
-        padded = torch.cat([past, batched if x.dim() == 3 else batched.unsqueeze(0)], 1)
-        y = _convolve(padded, taps, 1).reshape(x.shape)
+def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
+    """:func:`recblr.causal_conv1d` as PyTorch operations; weight and bias in any floating dtype."""
+    a = Arguments(*given)
+    wide = checks.accumulation_dtype(a.x.dtype)
+    taps = a.weight.to(wide).unbind(1)
+    if a.offsets is None:
+        past, batched = _past(a), a.x.to(wide)
+        padded = torch.cat([past, batched if a.x.dim() == 3 else batched.unsqueeze(0)], 1)
+        y = _convolve(padded, taps, 1).reshape(a.x.shape)
         final = padded[:, padded.shape[1] - past.shape[1] :].clone()
     else:
-        laid = _LaidOut(x, weight, initial, offsets)
-        y, final = _convolve(laid.rows, taps, 0).index_select(0, laid.first), laid.final()
-    if bias is not None:
-        y = y + bias.to(wide)
-    return (F.silu(y) if silu else y).to(x.dtype), final
+        rows = _LaidOut(a)
+        y, final = _convolve(rows.all, taps, 0).index_select(0, rows.first), rows.final()
+    if a.bias is not None:
+        y = y + a.bias.to(wide)
+    return (F.silu(y) if a.silu else y).to(a.x.dtype), final
 
 
 def composed_causal_conv1d_backward(
-    grad: Tensor | None,
-    grad_final: Tensor | None,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-    silu: bool,
+    grad: Tensor | None, grad_final: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dx, dweight, dbias, dinitial."""
-    wide = checks.accumulation_dtype(x.dtype)
-    width = weight.shape[1]
-    if offsets is None:
-        batch, length = (x.shape[0], x.shape[1]) if x.dim() == 3 else (1, x.shape[0])
-        offsets = torch.arange(batch + 1, device=x.device) * length
-    laid = _LaidOut(x.flatten(0, -2), weight, initial, offsets)
-    d = laid.rows.new_zeros(laid.x.shape) if grad is None else grad.to(wide).flatten(0, -2)
-    if silu:
-        y = _convolve(laid.rows, weight.to(wide).unbind(1), 0).index_select(0, laid.first)
-        d = d * silu_slope(y if bias is None else y + bias.to(wide))
-    # Of the rows where nobody's window begins, no adjoint comes.
-    d_rows = d.new_zeros(laid.rows.shape[0] - width + 1, d.shape[1]).index_copy(0, laid.first, d)
-    reached = [F.pad(d_rows * weight[:, k].to(wide), (0, 0, k, width - 1 - k)) for k in range(width)]
-    d_laid = torch.stack(reached).sum(0)
+    a = Arguments(*given)
+    wide, width = checks.accumulation_dtype(a.x.dtype), a.weight.shape[1]
+    weight = a.weight.to(wide)
+    rows = _LaidOut(a._replace(x=a.x.flatten(0, -2), offsets=offsets_of(a.x, a.offsets)))
+    d = rows.all.new_zeros(a.x.shape).flatten(0, -2) if grad is None else grad.to(wide).flatten(0, -2)
+    if a.silu:
+        y = _convolve(rows.all, weight.unbind(1), 0).index_select(0, rows.first)
+        d = d * silu_slope(y if a.bias is None else y + a.bias.to(wide))
+    # The adjoint of every window's output; it is zero for windows that no row of x ends.
+    d_windows = d.new_zeros(rows.all.shape[0] - width + 1, d.shape[1]).index_copy(0, rows.first, d)
+    by_tap = [F.pad(d_windows * weight[:, k], (0, 0, k, width - 1 - k)) for k in range(width)]
+    d_all = torch.stack(by_tap).sum(0)
     if grad_final is not None:
-        d_laid = d_laid.index_add(0, laid.last, grad_final.flatten(0, 1))
-    met = [laid.rows[k : k + d_rows.shape[0]] for k in range(width)]
-    dweight = torch.stack([(d_rows * rows).sum(0) for rows in met], 1)
-    dx = d_laid.index_select(0, laid.place).reshape(x.shape).to(x.dtype)
-    return dx, dweight, d.sum(0), d_laid.index_select(0, laid.before).reshape(laid.past.shape)
+        d_all = d_all.index_add(0, rows.last, grad_final.flatten(0, 1))
+    inputs_by_tap = [rows.all[k : k + d_windows.shape[0]] for k in range(width)]
+    dweight = torch.stack([(d_windows * inputs).sum(0) for inputs in inputs_by_tap], 1)
+    dx = d_all.index_select(0, rows.place).reshape(a.x.shape).to(a.x.dtype)
+    return dx, dweight, d.sum(0), d_all.index_select(0, rows.before).reshape(rows.past.shape)
 
 
 def _convolve(rows: Tensor, taps: tuple[Tensor, ...], axis: int) -> Tensor:
-    """At every place along the axis, the window that begins there."""
+    """At every place along the axis, the output of the window that begins there."""
     length = rows.shape[axis] - len(taps) + 1
     first = rows.narrow(axis, 0, length) * taps[0]
     return sum((rows.narrow(axis, k, length) * taps[k] for k in range(1, len(taps))), first)
 
 
-def _past(x: Tensor, weight: Tensor, initial: Tensor | None, offsets: Tensor | None) -> Tensor:
+def _past(a: Arguments) -> Tensor:
     """The inputs before each sequence's first, (S, K-1, C)."""
-    if initial is not None:
-        return initial
-    sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
-    shape = sequences, weight.shape[1] - 1, x.shape[-1]
-    return x.new_zeros(shape, dtype=checks.accumulation_dtype(x.dtype))
+    if a.initial is not None:
+        return a.initial
+    sequences = math.prod(a.x.shape[:-2]) if a.offsets is None else a.offsets.shape[0] - 1
+    shape = sequences, a.weight.shape[1] - 1, a.x.shape[-1]
+    return a.x.new_zeros(shape, dtype=checks.accumulation_dtype(a.x.dtype))
 
 
 class _LaidOut:
-    """Packed rows, each sequence behind the inputs from before it.
+    """Packed rows in which each sequence follows the inputs from before it.
 
-    rows: all of them.  place, before, last: where x, the inputs before and the last inputs stand in them.
-    first: where the window of each row of x begins.
+    all: these rows.  place, before, last: where in them x, the inputs before, and the last inputs are.
+    first: where the window of each row of x begins.  past: the inputs before, (S, K-1, C).
     """
 
-    def __init__(self, x: Tensor, weight: Tensor, initial: Tensor | None, offsets: Tensor) -> None:
-        self.x, self.past = x, _past(x, weight, initial, offsets)
+    def __init__(self, a: Arguments) -> None:
+        offsets: Any = a.offsets
+        self.past = _past(a)
         sequences, before, channels = self.past.shape
-        rows = x.shape[0]
-        self.first = torch.arange(rows, device=x.device) + before * sequence_of_row(offsets, rows)
+        rows = torch.arange(a.x.shape[0], device=a.x.device)
+        self.first = rows + before * sequence_of(rows, offsets)
         self.place = self.first + before
-        s = torch.arange(sequences, device=x.device).unsqueeze(1)
-        lag = torch.arange(before, device=x.device)
+        s = torch.arange(sequences, device=a.x.device).unsqueeze(1)
+        lag = torch.arange(before, device=a.x.device)
         self.before = (offsets[:-1].long().unsqueeze(1) + before * s + lag).flatten()
         self.last = (offsets[1:].long().unsqueeze(1) + before * s + lag).flatten()
         # Room for one more window, so that no size falls below zero where there is no sequence.
-        laid = self.past.new_zeros(rows + before * (sequences + 1), channels)
+        laid = self.past.new_zeros(a.x.shape[0] + before * (sequences + 1), channels)
         laid = laid.index_copy(0, self.before, self.past.flatten(0, 1))
-        self.rows = laid.index_copy(0, self.place, x.to(laid.dtype))
+        self.all = laid.index_copy(0, self.place, a.x.to(laid.dtype))
 
     def final(self) -> Tensor:
-        return self.rows.index_select(0, self.last).reshape(self.past.shape)
+        return self.all.index_select(0, self.last).reshape(self.past.shape)
 
 
-def _reference_causal_conv1d(*arguments: Any) -> tuple[Tensor, Tensor]:
-    *tensors, _ = arguments
-    check_fused_causal_conv1d("causal_conv1d", *tensors)
-    _refuse_offsets("causal_conv1d", tensors[-1], tensors[0])
-    y, final = composed_causal_conv1d(*arguments)
+def _refuse_offsets(op: str, a: Arguments) -> None:
+    if a.offsets is not None:
+        checks.offsets_values(op, a.offsets, a.x.shape[0])
+
+
+def _reference(*given: Any) -> tuple[Tensor, Tensor]:
+    a = Arguments(*given)
+    _check_kernel("causal_conv1d", a)
+    _refuse_offsets("causal_conv1d", a)
+    y, final = composed_causal_conv1d(*a)
     return y.contiguous(), final
 
 
-def _reference_causal_conv1d_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    *tensors, _ = arguments
-    check_causal_conv1d_backward(*tensors)
-    _refuse_offsets("_causal_conv1d_backward", tensors[-1], tensors[2])
-    return tuple(gradient.contiguous() for gradient in composed_causal_conv1d_backward(*arguments))
+def _fake(*given: Any) -> tuple[Tensor, Tensor]:
+    a = Arguments(*given)
+    past = _check_kernel("causal_conv1d", a)
+    return empty_rows_like(a.x), a.weight.new_empty(past)
 
 
-def _refuse_offsets(op: str, offsets: Tensor | None, x: Tensor) -> None:
-    if offsets is not None:
-        checks.offsets_values(op, offsets, x.shape[0])
+def _reference_backward(*given: Any) -> tuple[Tensor, ...]:
+    a, _ = _check_backward(*given)
+    _refuse_offsets("_causal_conv1d_backward", a)
+    return tuple(gradient.contiguous() for gradient in composed_causal_conv1d_backward(*given))
 
 
-def _fake_causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, initial: Tensor | None, offsets: Tensor | None, silu: bool
-) -> tuple[Tensor, Tensor]:
-    past = check_fused_causal_conv1d("causal_conv1d", x, weight, bias, initial, offsets)
-    return empty_rows_like(x), weight.new_empty(past)
+def _fake_backward(*given: Any) -> tuple[Tensor, ...]:
+    a, past = _check_backward(*given)
+    dbias = a.weight.new_empty(a.weight.shape[0])
+    return empty_rows_like(a.x), empty_rows_like(a.weight), dbias, a.weight.new_empty(past)
 
 
-def _fake_causal_conv1d_backward(
-    grad: Tensor | None, grad_final: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor | None,
-    initial: Tensor | None, offsets: Tensor | None, silu: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    past = check_causal_conv1d_backward(grad, grad_final, x, weight, bias, initial, offsets)
-    return (
-        empty_rows_like(x),
-        empty_rows_like(weight),
-        weight.new_empty(weight.shape[0]),
-        weight.new_empty(past),
-    )
+def _cast(dtype: torch.dtype, x: Tensor, *others: Any) -> tuple[Any, ...]:
+    return narrow(x, dtype), *others
 
 
-def _save_causal_conv1d(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.silu = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _causal_conv1d_gradient(
-    ctx: Any, grad: Tensor | None, grad_final: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    if grad is None and grad_final is None:
-        return (None,) * 6
-    inputs = ctx.saved_tensors
-    dx, dweight, *others = torch.ops.recblr._causal_conv1d_backward(grad, grad_final, *inputs, ctx.silu)
-    _, _, bias, initial, _ = inputs
-    dbias, dinitial = where_given(others, (bias, initial))
-    return dx, dweight, dbias, dinitial, None, None
-
-
-def _cast(
-    dtype: torch.dtype, x: Tensor, weight: Tensor, bias: Tensor | None = None, initial: Tensor | None = None,
-    offsets: Tensor | None = None, silu: bool = True,
-) -> tuple[Any, ...]:  # fmt: skip
-    return narrow(x, dtype), weight, bias, initial, offsets, silu
-
-
-def _register() -> None:
-    LIBRARY.impl("causal_conv1d", _causal_conv1d, "CompositeImplicitAutograd")
-    # vmap would loop over calls otherwise.
-    parts = functools.partial(_causal_conv1d, kernel=False)
-    LIBRARY.impl("causal_conv1d", parts, "FuncTorchBatchedDecomposition")
-    register_autocast("causal_conv1d", _cast)
-    LIBRARY.impl("_causal_conv1d", _reference_causal_conv1d, "CompositeExplicitAutograd")
-    LIBRARY.impl("_causal_conv1d_backward", _reference_causal_conv1d_backward, "CompositeExplicitAutograd")
-    torch.library.register_fake("recblr::_causal_conv1d", _fake_causal_conv1d)
-    torch.library.register_fake("recblr::_causal_conv1d_backward", _fake_causal_conv1d_backward)
-    torch.library.register_autograd(
-        "recblr::_causal_conv1d", _causal_conv1d_gradient, setup_context=_save_causal_conv1d
-    )
-    register_derivative_of("recblr::_causal_conv1d_backward", composed_causal_conv1d_backward)
-    LIBRARY.impl("_causal_conv1d_backward", composed_causal_conv1d_backward, "FuncTorchBatchedDecomposition")
-
-
-_register()
+register_fused(
+    "causal_conv1d",
+    Arguments,
+    call=_call,
+    cast=_cast,
+    reference=_reference,
+    fake=_fake,
+    reference_backward=_reference_backward,
+    fake_backward=_fake_backward,
+    composed_backward=composed_causal_conv1d_backward,
+)

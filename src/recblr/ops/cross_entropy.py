@@ -1,7 +1,7 @@
-"""The loss of :func:`recblr.nn.losses.linear_cross_entropy`, without the logits ever existing in full.
+"""The loss of :func:`recblr.nn.losses.linear_cross_entropy`; the logits never exist in full.
 
-``_linear_cross_entropy`` gives it in float64, and where asked its gradients by hidden, weight and the bias of
-repeats (the first two are else empty).
+The operator ``_linear_cross_entropy`` returns the loss in float64, and its gradients with respect to hidden,
+weight and the bias of repeats.  The first two gradients are empty where they are not asked for.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recblr.ops.common.layout import sequence_of
 from recblr.ops.common.library import LIBRARY, define
-from recblr.ops.common.seen import Seen
 
 define(
     "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients,"
@@ -19,46 +19,33 @@ define(
     " -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
 )
 
-# Logits that the reference holds at a time, in rows enough to be worth their products' calls: on a CPU what a
-# cache holds, elsewhere what keeps a GPU busy.
+# How many logits the reference holds at a time.  On a CPU a cache holds them; elsewhere they keep a GPU busy.
+# At least MIN_CHUNK_ROWS rows, so that the products are worth their calls.
 CHUNK_ELEMENTS = 2**19
 GPU_CHUNK_ELEMENTS = 2**24
 MIN_CHUNK_ROWS = 64
 
 
-def mean_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    repeat_bias: Tensor | None = None,
-    items: Tensor | None = None,
-    offsets: Tensor | None = None,
-    rows: Tensor | None = None,
-) -> Tensor:
+def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
     """The mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in hidden's dtype.
 
     It can be differentiated once.
 
-    repeat_bias, items, offsets, rows: see :class:`recblr.nn.Repeats`; None for none.
+    repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; four times None for no bias.
     """
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, repeat_bias, items, offsets, rows)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *repeats)
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Gradients are taken in the forward pass, chunk by chunk, while a chunk's logits are at hand."""
+    """Gradients are computed in the forward pass, chunk by chunk, while a chunk's logits are at hand."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        bias: Tensor | None,
-        *histories: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
+        in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # there is no kernel for these
+        function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
         needs_grad = any(ctx.needs_input_grad)
-        loss, *gradients = _loss_and_gradients(hidden, weight, targets, needs_grad, bias, *histories)
+        loss, *gradients = function(hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats)
         ctx.save_for_backward(*gradients)
         return loss.to(hidden.dtype)
 
@@ -68,22 +55,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         d_repeats = d_bias * grad if ctx.needs_input_grad[3] else None
         return d_hidden * grad, d_weight * grad, None, d_repeats, None, None, None
-
-
-def _loss_and_gradients(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    gradients: bool,
-    *repeats: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator, or in 16 bits, for which there is no kernel, the reference."""
-    in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)
-    function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
-    loss, d_hidden, d_weight, d_bias = function(
-        hidden.contiguous(), weight.contiguous(), targets, gradients, *repeats
-    )
-    return loss, d_hidden, d_weight, d_bias
 
 
 def _reference(
@@ -138,6 +109,37 @@ def _fake(
     like = torch.empty_like if gradients else (lambda x: x.new_empty(0, 0))
     loss = hidden.new_empty((), dtype=torch.float64)
     return loss, like(hidden), like(weight), hidden.new_empty(())
+
+
+class Seen:
+    """Which items a user already has at each event.  Histories are sorted once, for any number of questions.
+
+    items: ``(M,)`` integers >= 0, packed histories. offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+    """
+
+    def __init__(self, items: Tensor, offsets: Tensor) -> None:
+        self._offsets = offsets
+        events = torch.arange(len(items), device=items.device)
+        # One number for each pair of history and item; sorted, so that of equal ones the earliest is first.
+        self._radix = items.max() + 1 if len(items) else items.new_ones(())
+        self._pairs, self._order = torch.sort(sequence_of(events, offsets) * self._radix + items, stable=True)
+
+    def by(self, rows: Tensor, candidates: Tensor) -> Tensor:
+        """Whether a row's history, up to and with the row's event, holds each candidate.
+
+        Args:
+            rows: ``(N,)``, which event each row is.
+            candidates: ``(K,)`` items, the same for all rows, or ``(N, K)``, each row's own.
+
+        Returns:
+            ``(N, K)`` bool.
+        """
+        if not len(self._pairs):
+            return torch.zeros(len(rows), candidates.shape[-1], dtype=torch.bool, device=rows.device)
+        wanted = sequence_of(rows, self._offsets).unsqueeze(1) * self._radix + candidates
+        place = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
+        held = (self._pairs[place] == wanted) & (self._order[place] <= rows.unsqueeze(1))
+        return held & (candidates < self._radix)  # or else it would be another history's item
 
 
 LIBRARY.impl("_linear_cross_entropy", _reference, "CompositeExplicitAutograd")

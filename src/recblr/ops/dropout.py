@@ -1,6 +1,6 @@
-"""Dropout that decides about each element by (seed, its number) alone.
+"""Dropout in which (seed, the element's number) alone decides about each element.
 
-With p fixed it is linear, and its derivative is itself.  It has no reference: random bits differ between
+With p fixed it is linear, so it is its own derivative.  It has no reference: random bits differ between
 devices in PyTorch too.
 """
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recblr.ops.common import native
-from recblr.ops.common.autograd import transformed
+from recblr.ops.common.derivatives import transformed
 from recblr.ops.common.library import define
 from recblr.ops.common.torch_internals import dispatch_modes_active
 

@@ -1,9 +1,7 @@
 """The scan: first-order linear recurrence over time, with derivatives of every order.
 
-The reference is serial in time and simple: it serves devices and machines without a native kernel, and is the
-definition that kernels are compared with.
-
-The derivatives are of every order: the scan's gradient is a scan against time, and so is that one's.
+The reference is simple and serial in time.  It serves where there is no native kernel, and kernels are
+compared with it.  The gradient of a scan is a scan against time, and so is the gradient of that one.
 
 With G the adjoint of h:  G[t] = dh[t] + conj(a[t+1]) G[t+1],  db = G,  da[t] = G[t] conj(h[t-1]),
 dinitial = conj(a[0]) G[0], and dfinal is added to the last G.  Let P be the cotangent of (da, db, dinitial)
@@ -11,29 +9,44 @@ with respect to G; its own recursion Q[t] = P[t] + a[t] Q[t-1], started at dinit
 second-order terms.  (Gradients of complex values are PyTorch's: conjugate Wirtinger derivatives.)
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.autocast import register_autocast, wide
-from recblr.ops.common.autograd import transformed
-from recblr.ops.common.layout import empty_in_layout_of, empty_state
-from recblr.ops.common.library import LIBRARY, define
-from recblr.ops.common.refusals import value_errors
-from recblr.ops.common.segments import previous_rows
+from recblr.ops.common.derivatives import transformable, transformed, vmap_rule
+from recblr.ops.common.layout import empty_in_layout_of, empty_state, offsets_of, previous_rows
+from recblr.ops.common.library import LIBRARY, define, parameters, register_autocast, value_errors, wide
 from recblr.ops.common.torch_internals import below_autograd
-from recblr.ops.common.vmap import folded_rule
 
-_SCAN = "(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False)"
+
+class Arguments(NamedTuple):
+    """The arguments of :func:`scan`, which says what they are, and of :func:`scan_with_final`."""
+
+    a: Tensor
+    b: Tensor
+    initial: Tensor | None = None
+    offsets: Tensor | None = None
+    reverse: bool = False
+
+
+class BackwardArguments(NamedTuple):
+    """The arguments of _scan_backward: the gradients of h and of the final state, and h in b's place."""
+
+    grad: Tensor | None
+    grad_final: Tensor | None
+    a: Tensor
+    h: Tensor
+    initial: Tensor | None
+    offsets: Tensor | None
+    reverse: bool
+
 
 define(
-    f"scan{_SCAN} -> Tensor",
-    f"scan_with_final{_SCAN} -> (Tensor h, Tensor final)",
-    "_scan_backward(Tensor? grad, Tensor? grad_final, Tensor a, Tensor h, Tensor? initial, Tensor? offsets,"
-    " bool reverse) -> (Tensor da, Tensor db, Tensor dinitial)",
+    f"scan({parameters(Arguments, defaults=True)}) -> Tensor",
+    f"scan_with_final({parameters(Arguments, defaults=True)}) -> (Tensor h, Tensor final)",
+    f"_scan_backward({parameters(BackwardArguments)}) -> (Tensor da, Tensor db, Tensor dinitial)",
 )
 
 
@@ -72,9 +85,9 @@ def scan(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors("scan", "a b initial offsets", a, b, initial, offsets, required=2)
+    checks.tensors("scan", Arguments._fields, a, b, initial, offsets, required=2)
     if transformed():
-        return transformable_scan_with_final(a, b, initial, offsets, reverse)[0]
+        return scan_with_final(a, b, initial, offsets, reverse)[0]
     operator = torch.ops.recblr.scan.default
     h: Tensor
     if _unseen_by_autograd(a, b, initial):
@@ -110,50 +123,33 @@ def scan_with_final(
         ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
         TypeError: an argument is no tensor.
     """
-    checks.tensors("scan_with_final", "a b initial offsets", a, b, initial, offsets, required=2)
-    return transformable_scan_with_final(a, b, initial, offsets, reverse)
+    checks.tensors("scan_with_final", Arguments._fields, a, b, initial, offsets, required=2)
+    h, final = transformable_scan_with_final(a, b, initial, offsets, reverse)
+    return h, final
 
 
-def check_scan(op: str, a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None) -> int:
-    """Check the arguments of scan or scan_with_final; returns the number of sequences."""
-    checks.one_of(op, "b", b, checks.SCANNED)
-    checks.same(op, "a", a, "b", b)
-    sequences = checks.time_axis(op, "b", b, offsets)
-    checks.state(op, initial, (sequences, b.shape[-1]), b)
+def _check(op: str, s: Arguments, b: str = "b") -> int:
+    """Check the arguments of scan or scan_with_final; returns the number of sequences.  b: its name."""
+    checks.one_of(op, b, s.b, checks.SCANNED)
+    checks.same(op, "a", s.a, b, s.b)
+    sequences = checks.time_axis(op, b, s.b, s.offsets)
+    checks.state(op, s.initial, (sequences, s.b.shape[-1]), s.b)
     return sequences
 
 
-def check_scan_backward(
-    grad: Tensor | None,
-    grad_final: Tensor | None,
-    a: Tensor,
-    h: Tensor,
-    initial: Tensor | None,
-    offsets: Tensor | None,
-) -> int:
+def _check_backward(s: BackwardArguments) -> int:
     """Check _scan_backward's arguments; returns the number of sequences."""
     op = "_scan_backward"
-    checks.one_of(op, "h", h, checks.SCANNED)
-    checks.same(op, "a", a, "h", h)
-    checks.same(op, "grad", grad, "h", h)
-    sequences = checks.time_axis(op, "h", h, offsets)
-    checks.state(op, grad_final, (sequences, h.shape[-1]), h, "grad_final")
-    checks.state(op, initial, (sequences, h.shape[-1]), h)
+    sequences = _check(op, Arguments(s.a, s.h, s.initial, s.offsets), "h")
+    checks.same(op, "grad", s.grad, "h", s.h)
+    checks.state(op, s.grad_final, (sequences, s.h.shape[-1]), s.h, "grad_final")
     return sequences
-
-
-def _starts_and_lengths(x: Tensor, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """First row and length of every sequence of x seen as (rows, C)."""
-    if offsets is not None:
-        return offsets[:-1].long(), offsets.long().diff()
-    batch, length = (x.shape[0], x.shape[1]) if x.dim() == 3 else (1, x.shape[0])
-    starts = torch.arange(batch, device=x.device) * length
-    return starts, torch.full_like(starts, length)
 
 
 def _steps(x: Tensor, offsets: Tensor | None, reverse: bool) -> list[tuple[Tensor, Tensor]]:
     """For every step of time: the sequences that reach it, and the row that each then is at."""
-    starts, lengths = _starts_and_lengths(x, offsets)
+    bounds = offsets_of(x, offsets).long()
+    starts, lengths = bounds[:-1], bounds.diff()
     steps = []
     for t in range(int(lengths.max()) if lengths.numel() else 0):
         live = (lengths > t).nonzero().squeeze(1)
@@ -174,43 +170,39 @@ def _states(rows: Tensor, sequences: int, start: Tensor | None) -> Tensor:
 
 
 def reference_scan_with_final(
-    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False,
-    op: str = "scan_with_final",
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    *given: Any, op: str = "scan_with_final", **named: Any
+) -> tuple[Tensor, Tensor]:
     """h[t] = a[t] * h[t-1] + b[t], one step of time after another, and the state after the last."""
-    sequences = check_scan(op, a, b, initial, offsets)
-    if offsets is not None:
-        checks.offsets_values(op, offsets, b.shape[0])
-    rows_a, rows_b = _as_rows(a), _as_rows(b)
-    state = _states(rows_b, sequences, initial)
+    s = Arguments(*given, **named)
+    sequences = _check(op, s)
+    if s.offsets is not None:
+        checks.offsets_values(op, s.offsets, s.b.shape[0])
+    rows_a, rows_b = _as_rows(s.a), _as_rows(s.b)
+    state = _states(rows_b, sequences, s.initial)
     h = torch.empty_like(rows_b, memory_format=torch.contiguous_format)
-    for live, rows in _steps(b, offsets, reverse):
+    for live, rows in _steps(s.b, s.offsets, s.reverse):
         state[live] = rows_a[rows] * state[live] + rows_b[rows]
         h[rows] = state[live]
-    return empty_in_layout_of(b).copy_(h.reshape(b.shape)), state
+    return empty_in_layout_of(s.b).copy_(h.reshape(s.b.shape)), state
 
 
-def reference_scan(
-    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False
-) -> Tensor:
+def reference_scan(*given: Any, **named: Any) -> Tensor:
     """The same without the final state."""
-    return reference_scan_with_final(a, b, initial, offsets, reverse, op="scan")[0]
+    return reference_scan_with_final(*given, op="scan", **named)[0]
 
 
-def reference_scan_backward(
-    grad: Tensor | None, grad_final: Tensor | None, a: Tensor, h: Tensor, initial: Tensor | None,
-    offsets: Tensor | None, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+def reference_scan_backward(*given: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The adjoint of :func:`reference_scan_with_final`: da, db, and dinitial in the accumulation dtype."""
-    sequences = check_scan_backward(grad, grad_final, a, h, initial, offsets)
-    if offsets is not None:
-        checks.offsets_values("_scan_backward", offsets, h.shape[0])
-    rows_a, rows_h = _as_rows(a), _as_rows(h)
-    rows_grad = torch.zeros_like(rows_h) if grad is None else _as_rows(grad)
+    s = BackwardArguments(*given, **named)
+    sequences = _check_backward(s)
+    if s.offsets is not None:
+        checks.offsets_values("_scan_backward", s.offsets, s.h.shape[0])
+    rows_a, rows_h = _as_rows(s.a), _as_rows(s.h)
+    rows_grad = torch.zeros_like(rows_h) if s.grad is None else _as_rows(s.grad)
     da, db = rows_h.new_empty(rows_h.shape), rows_h.new_empty(rows_h.shape)
-    start = _states(rows_h, sequences, initial)
-    carry = _states(rows_h, sequences, grad_final)  # conj(a[t+1]) * G[t+1]
-    steps = _steps(h, offsets, reverse)
+    start = _states(rows_h, sequences, s.initial)
+    carry = _states(rows_h, sequences, s.grad_final)  # conj(a[t+1]) * G[t+1]
+    steps = _steps(s.h, s.offsets, s.reverse)
     for t in range(len(steps) - 1, -1, -1):
         live, rows = steps[t]
         g = rows_grad[rows] + carry[live]
@@ -224,40 +216,36 @@ def reference_scan_backward(
         carry[live] = rows_a[rows].conj() * g
 
     def like_h(rows: Tensor) -> Tensor:
-        return empty_in_layout_of(h).copy_(rows.reshape(h.shape))
+        return empty_in_layout_of(s.h).copy_(rows.reshape(s.h.shape))
 
     return like_h(da), like_h(db), carry
 
 
-def _fake_scan(
-    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False
-) -> Tensor:
-    check_scan("scan", a, b, initial, offsets)
-    return empty_in_layout_of(b)
+def _fake_with_final(*given: Any, op: str = "scan_with_final") -> tuple[Tensor, Tensor]:
+    s = Arguments(*given)
+    sequences = _check(op, s)
+    return empty_in_layout_of(s.b), empty_state(s.b, sequences)
 
 
-def _fake_scan_with_final(
-    a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None, reverse: bool = False
-) -> tuple[Tensor, Tensor]:
-    sequences = check_scan("scan_with_final", a, b, initial, offsets)
-    return empty_in_layout_of(b), empty_state(b, sequences)
+def _fake(*given: Any) -> Tensor:
+    return _fake_with_final(*given, op="scan")[0]
 
 
-def _fake_scan_backward(
-    grad: Tensor | None, grad_final: Tensor | None, a: Tensor, h: Tensor, initial: Tensor | None,
-    offsets: Tensor | None, reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    sequences = check_scan_backward(grad, grad_final, a, h, initial, offsets)
-    return empty_in_layout_of(h), empty_in_layout_of(h), empty_state(h, sequences)
+def _fake_backward(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    s = BackwardArguments(*given)
+    sequences = _check_backward(s)
+    return empty_in_layout_of(s.h), empty_in_layout_of(s.h), empty_state(s.h, sequences)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], h: Tensor) -> None:
-    a, _, initial, offsets, reverse = inputs
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    a, _, initial, offsets, ctx.reverse = inputs
+    h = output if isinstance(output, Tensor) else output[0]
     ctx.save_for_backward(a, h, initial, offsets)
-    ctx.reverse = reverse
 
 
-def _first_order(ctx: Any, grad: Tensor | None, grad_final: Tensor | None) -> tuple[Tensor | None, ...]:
+def _first_order(
+    ctx: Any, grad: Tensor | None, grad_final: Tensor | None = None
+) -> tuple[Tensor | None, ...]:
     if grad is None and grad_final is None:
         return (None,) * 5
     a, h, initial, offsets = ctx.saved_tensors
@@ -290,114 +278,44 @@ def _second_order(
 def _first_rows(values: Tensor, initial: Tensor, offsets: Tensor | None, reverse: bool) -> Tensor:
     """The first row in time of every sequence, (S, C), in initial's dtype; zeros where there is none."""
     rows = values.flatten(0, -2)
-    if offsets is None:
-        length = values.shape[-2]
-        ends = (torch.arange(initial.shape[0], device=values.device) + 1) * length
-        starts = ends - length
-    else:
-        starts, ends = offsets[:-1].long(), offsets[1:].long()
     if rows.shape[0] == 0:
         return torch.zeros_like(initial)
+    bounds = offsets_of(values, offsets).long()
+    starts, ends = bounds[:-1], bounds[1:]
     first = rows.index_select(0, (ends - 1 if reverse else starts).clamp(0, rows.shape[0] - 1))
     return torch.where((ends > starts).unsqueeze(1), first.to(initial.dtype), torch.zeros_like(initial))
 
 
-def transformable_scan_with_final(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """torch.ops.recblr.scan_with_final, under torch.func too."""
-    function: Any = _ScanWithFinal.apply if transformed() else torch.ops.recblr.scan_with_final
-    h, final = function(*arguments)
-    return h, final
+transformable_scan_with_final = transformable(torch.ops.recblr.scan_with_final, _save, _first_order)
+transformable_scan_backward = transformable(torch.ops.recblr._scan_backward, _save_backward, _second_order)
 
 
-def transformable_scan_backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """torch.ops.recblr._scan_backward, under torch.func too."""
-    function: Any = _ScanBackward.apply if transformed() else torch.ops.recblr._scan_backward
-    da, db, dinitial = function(*arguments)
-    return da, db, dinitial
-
-
-class _ScanWithFinal(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
-        h, final = torch.ops.recblr.scan_with_final(*arguments)
-        return h, final
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _save(ctx, inputs, output[0])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _first_order(ctx, *grads)
-
-
-class _ScanBackward(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        da, db, dinitial = torch.ops.recblr._scan_backward(*arguments)
-        return da, db, dinitial
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _save_backward(ctx, inputs, output)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _second_order(ctx, *grads)
-
-
-def _with_defaults(rule: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """For scan's schema, whose last three arguments may be left out."""
-
-    def complete(
-        info: Any, in_dims: tuple[int | None, ...], a: Tensor, b: Tensor, initial: Tensor | None = None,
-        offsets: Tensor | None = None, reverse: bool = False,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        return rule(info, (*in_dims, None, None, None)[:5], a, b, initial, offsets, reverse)
-
-    return complete
-
-
-def _cast(
-    dtype: torch.dtype, a: Tensor, b: Tensor, initial: Tensor | None = None, offsets: Tensor | None = None,
-    reverse: bool = False,
-) -> tuple[Any, ...]:  # fmt: skip
+def _cast(_: torch.dtype, *given: Any) -> tuple[Any, ...]:
     """Under autocast the scan runs in float32, whatever autocast's dtype."""
-    return wide(a), wide(b), wide(initial), offsets, reverse
+    a, b, initial, *others = Arguments(*given)
+    return wide(a), wide(b), wide(initial), *others
 
 
 def _register() -> None:
-    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, Tensor]) -> None:
-        _save(ctx, inputs, output if isinstance(output, Tensor) else output[0])
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _save(ctx, inputs, output)
         ctx.set_materialize_grads(False)  # an output that nobody used costs nothing
 
-    def first_order(
-        ctx: Any, grad: Tensor | None, grad_final: Tensor | None = None
-    ) -> tuple[Tensor | None, ...]:
-        return _first_order(ctx, grad, grad_final)
-
-    for name in ("scan", "scan_with_final"):
-        torch.library.register_autograd(f"recblr::{name}", first_order, setup_context=save)
-    torch.library.register_autograd("recblr::_scan_backward", _second_order, setup_context=_save_backward)
-
-    for name, function, fake in (
-        ("scan", reference_scan, _fake_scan),
-        ("scan_with_final", reference_scan_with_final, _fake_scan_with_final),
-        ("_scan_backward", reference_scan_backward, _fake_scan_backward),
+    for name, reference, fake in (
+        ("scan", reference_scan, _fake),
+        ("scan_with_final", reference_scan_with_final, _fake_with_final),
+        ("_scan_backward", reference_scan_backward, _fake_backward),
     ):
-        LIBRARY.impl(name, function, "CompositeExplicitAutograd")  # where a device has no kernel of its own
+        LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # where a device has no kernel of its own
         torch.library.register_fake(f"recblr::{name}", fake)
-    ops = torch.ops.recblr
     for name in ("scan", "scan_with_final"):
         register_autocast(name, _cast)
-        torch.library.register_vmap(
-            f"recblr::{name}", _with_defaults(folded_rule(getattr(ops, name), main=1))
-        )
-    torch.library.register_vmap("recblr::_scan_backward", folded_rule(ops._scan_backward, main=3))
+        torch.library.register_autograd(f"recblr::{name}", _first_order, setup_context=save)
+        operator = getattr(torch.ops.recblr, name)
+        torch.library.register_vmap(f"recblr::{name}", vmap_rule(operator, Arguments, main="b"))
+    backward = torch.ops.recblr._scan_backward
+    torch.library.register_autograd("recblr::_scan_backward", _second_order, setup_context=_save_backward)
+    torch.library.register_vmap("recblr::_scan_backward", vmap_rule(backward, BackwardArguments, main="h"))
 
 
 _register()

@@ -1,1 +1,1 @@
-"""What the operators share: checks, layouts, autocast, vmap, native libraries, and torch's private names."""
+"""What the operators share: checks, layouts, registration, derivatives, native loading, torch's privates."""

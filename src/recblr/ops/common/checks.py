@@ -1,8 +1,10 @@
-"""Argument checks that the fakes, the reference and the composed operators share.
+"""Argument checks, which an operator's public function, reference and fake share.
 
-They read shapes, dtypes and devices only, so that they work without data and without a
-synchronisation.  Each failure is a ValueError of one sentence that names the argument.
+They read shapes, dtypes and devices only.  So they need no data, and do not wait for the device.  Each
+failure is a ValueError of one sentence that names the argument.  The one check that reads data says so.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,22 +17,22 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def tensors(op: str, names: str, *values: Tensor | None, required: int) -> None:
+def tensors(op: str, names: Sequence[str], *values: Tensor | None, required: int) -> None:
     """Refuse what is no tensor, and tensors without strides: sparse and nested ones.
 
-    For the public functions, since what torch says of these is a page, or is about another function; they
-    are called once an event, so nothing is built here unless it is refused.
+    This is for the public functions.  torch's own message is a page long, or is about another function.  They
+    are called once for each event in serving, so the message is only built when it is needed.
 
-    names: of the values, with spaces between; the first `required` of them may not be None.
+    names: the values' names; the first `required` values may not be None.
     """
     for place, value in enumerate(values):
         if value is None and place >= required:
             continue
         if not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise TypeError(f"{op}: {names.split()[place]} must be a tensor, but is of the type {kind}")
+            raise TypeError(f"{op}: {names[place]} must be a tensor, but is of the type {kind}")
         if value.layout is not torch.strided or value.is_nested:
-            raise ValueError(f"{op}: {names.split()[place]} must be dense, but is a sparse or nested tensor")
+            raise ValueError(f"{op}: {names[place]} must be dense, but is a sparse or nested tensor")
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -100,7 +102,7 @@ def time_axis(op: str, name: str, x: Tensor, offsets: Tensor | None) -> int:
 def state(
     op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor, name: str = "initial"
 ) -> None:
-    """Refuse a state of another shape or dtype than the accumulation dtype, or on another device."""
+    """Refuse a state of another shape or on another device, or whose dtype is not the accumulation dtype."""
     if tensor is None:
         return
     shape(op, name, tensor, expected, "a state a sequence")
@@ -126,8 +128,8 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
 def check_offsets(offsets: Tensor, rows: int) -> None:
     """Refuse offsets that do not run from 0 to ``rows`` without decreasing.
 
-    Operators do so themselves on a CPU, before any work.  On other devices they look at shape and dtype only,
-    since reading values there waits for the device; this function reads them, on any device.
+    On a CPU the operators do so themselves, before any work.  On other devices they check shape and dtype
+    only, since reading values there waits for the device.  This function reads the values on any device.
 
     Args:
         offsets: ``(S + 1,)`` int64 or int32.
@@ -136,7 +138,7 @@ def check_offsets(offsets: Tensor, rows: int) -> None:
     Raises:
         ValueError: what is wrong and where, in one sentence.
     """
-    tensors("check_offsets", "offsets", offsets, required=1)
+    tensors("check_offsets", ("offsets",), offsets, required=1)
     if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 2**63:
         raise ValueError(f"check_offsets: rows must be a number of rows, 0 or more, but is {rows!r}")
     time_axis("check_offsets", "rows", offsets.new_empty(rows, 0), offsets)

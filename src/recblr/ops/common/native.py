@@ -60,7 +60,7 @@ def _driver() -> tuple[int, int] | None:
 
 
 def _load_cuda() -> tuple[str | None, bool]:
-    """Load the CUDA kernels where a GPU can be; returns what `_load` does, and whether one is there."""
+    """Load the CUDA kernels where there is a driver; returns what `_load` does, and whether there is one."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA", False
     driver = _driver()
@@ -82,7 +82,7 @@ def _load_cuda() -> tuple[str | None, bool]:
 
 
 def load() -> None:
-    """Load what there is.
+    """Load the libraries that are installed and fit this machine.
 
     Raises RuntimeError where RECBLR_REQUIRE_NATIVE=1 and something is missing, InputError where
     RECBLR_ISA names what this machine cannot run.

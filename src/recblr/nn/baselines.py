@@ -1,32 +1,84 @@
-"""SASRec, self-attentive sequential recommendation (Kang and McAuley, ICDM 2018, arXiv 1808.09781).
-
-As there: learned positions added to item embeddings times sqrt(D), blocks of causal multi-head attention and
-a position-wise network with ReLU, dropout on the embeddings, the attention's weights and both sub-layers, a
-layer norm before each sub-layer and one at the end, scores by the tied embedding.
-
-Otherwise than there, as is usual today and better for the baseline:
-
-- Pre-norm throughout, ``x + f(LayerNorm(x))``.  The authors' code norms the attention's queries but not its
-  keys and values, and adds what is normed, not what came in.
-- The position-wise network is 4 D wide, as RecBLR's is, where theirs is D; heads are joined by a product.
-- Positions are counted from the first event that the model sees, where theirs are counted from the last, so
-  that one pass over a history gives what each of its beginnings gives.
-"""
+"""Models to compare RecBLR with, under the same loss, batches and evaluation: SASRec and GRU4Rec."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.config.model import SASRecConfig
-from recblr.nn.base import NextItemModel, initialise
-from recblr.nn.dropout import Dropout
-from recblr.nn.layer import LAYER_NORM_EPS, PositionwiseFeedForward
+from recblr.config.model import GRU4RecConfig, SASRecConfig
+from recblr.nn.base import NextItemModel
 from recblr.nn.padding import unpack, valid_positions
+from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.ops import check_offsets
+
+__all__ = ["GRU4Rec", "SASRec", "SASRecEncoder"]
+
+
+class GRU4Rec(NextItemModel):
+    """Session-based recommendation with recurrent networks (Hidasi et al., ICLR 2016, arXiv 1511.06939).
+
+    Item embeddings, dropout, GRU layers with dropout in between, a linear layer back to the embeddings'
+    width, scores by the tied embedding.  Three things differ from the paper, as is usual today and better for
+    the baseline: it takes whole histories rather than steps in session-parallel batches, has one embedding at
+    both ends, and uses the run's own loss.  At the defaults, two layers of width 2 D, it has about as many
+    parameters as RecBLR.  The GRU's first weights are torch's, all others are drawn as in the other models.
+
+    Args:
+        num_items: size V of the catalogue.
+        config: hyper-parameters; the defaults where None.
+    """
+
+    config: GRU4RecConfig
+
+    def __init__(self, num_items: int, config: GRU4RecConfig | None = None) -> None:
+        config = config or GRU4RecConfig()
+        super().__init__(num_items, config)
+        width, layers = round(config.expand * config.d_model), config.num_layers
+        self.dropout = Dropout(config.dropout_rate)
+        between = config.dropout_rate if layers > 1 else 0.0  # else torch warns that there is no between
+        self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=between)
+        self.output = nn.Linear(width, config.d_model)
+        self.apply(initialise)
+
+    def forward(self, items: Tensor, *, offsets: Tensor) -> Tensor:
+        """Hidden vectors ``(N, D)`` after every event.
+
+        Args:
+            items: packed ``(N,)`` integers.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+
+        Raises:
+            ValueError: items that are no integers or (on a CPU) not in the catalogue; offsets of a wrong
+                shape or range.
+        """
+        x: Tensor = self.dropout(self.embed(items))
+        check_offsets(offsets, len(x))
+        if not len(x):
+            return x
+        lengths = offsets.diff()
+        valid = valid_positions(lengths, len(lengths), int(lengths.max()))
+        # Padding on the right comes after all that counts.  Not torch's PackedSequence, whose gradient on a
+        # CPU fills the whole batch with zeros anew for every event of the longest history.
+        states, _ = self.gru(unpack(x, valid))
+        y: Tensor = self.output(states[valid])
+        return y
 
 
 class SASRec(NextItemModel):
-    """The whole model: items to hidden vectors by :class:`SASRecEncoder`, and scores.
+    """Self-attentive sequential recommendation (Kang and McAuley, ICDM 2018, arXiv 1808.09781).
+
+    As there: learned positions added to item embeddings times sqrt(D), blocks of causal multi-head attention
+    and a position-wise network with ReLU, dropout on the embeddings, the attention's weights and both
+    sub-layers, a layer norm before each sub-layer and one at the end, scores by the tied embedding.
+
+    Three things differ, as is usual today and better for the baseline:
+
+    - Pre-norm throughout, ``x + f(LayerNorm(x))``.  The authors' code norms the attention's queries but not
+      its keys and values, and adds what was normed, not what came in.
+    - The position-wise network is 4 D wide, as RecBLR's is; theirs is D wide.  A product joins the heads.
+    - Positions are counted from the first event that the model sees, theirs from the last.  So one pass over
+      a history gives what a pass over each of its beginnings gives.
+
+    :class:`SASRecEncoder` makes the hidden vectors.
 
     Args:
         num_items: size V of the catalogue.
@@ -140,7 +192,7 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, groups: list[Tensor] | None = None) -> Tensor:
         """As :meth:`SASRecEncoder.forward`.
 
-        Padding needs no mask: it is on the right, where nobody looks, and its own outputs are dropped.
+        Padding needs no mask: it is on the right, where no row looks, and its own outputs are dropped.
         """
         qkv = self.qkv(x)
         if groups is None:
@@ -163,9 +215,9 @@ class CausalSelfAttention(nn.Module):
 def by_length(offsets: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Sort the rows of packed histories so that histories of similar length are neighbours.
 
-    For what can only run over padded batches.  Padded to the longest of the batch, a few long histories among
-    many short ones would make attention over padding the most of the work; in groups whose lengths differ by
-    less than a factor of two, it cannot.
+    This is for what can only run over padded batches.  If all histories were padded to the longest, a few
+    long ones among many short ones would make most of the work attention over padding.  In groups whose
+    lengths differ by less than a factor of two, they cannot.
 
     Args:
         offsets: ``(S + 1,)`` of packed rows ``(N, ...)``, sound.

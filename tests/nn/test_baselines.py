@@ -10,8 +10,7 @@ from torch import Tensor
 
 from recblr.config import GRU4RecConfig, SASRecConfig
 from recblr.nn import NextItemModel, RecBLR
-from recblr.nn.baselines import GRU4Rec, SASRec
-from recblr.nn.baselines.sasrec import by_length
+from recblr.nn.baselines import GRU4Rec, SASRec, by_length
 from recblr.nn.model import build_model
 
 NUM_ITEMS = 11

@@ -1,0 +1,231 @@
+"""The modules that carry a state through time: BDLRU, CausalConv1d and HistoryAverage."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recblr.config.model import LambdaInit, check_recurrence
+from recblr.nn.parts import check_count, check_last_axis
+from recblr.ops import bdlru, causal_conv1d, scan_with_final
+from recblr.ops.bdlru import bdlru_with_epsilon
+from recblr.ops.common.checks import accumulation_dtype
+
+MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
+INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
+
+
+class _OverTime(nn.Module):
+    """``(x, initial=, offsets=) -> (y, final)``, and the same one event at a time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        check_count("channels", channels)
+        self.channels = channels
+
+    def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One event of each sequence: x_t ``(B, C)``, and the state before it or None.
+
+        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        """
+        y, state = self(x_t.unsqueeze(1), initial=state)
+        return y.squeeze(1), state
+
+
+class BDLRU(_OverTime):
+    """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
+
+    ``r, i = sigmoid(W x + b)``, ``alpha = exp(-softplus(Lambda) * r)``,
+    ``beta = sqrt(1 - alpha^2) * i``, ``h[t] = alpha * h[t-1] + beta * x[t]``.
+
+    Lambda stays float32 when the module is cast to bfloat16 or float16, which would turn 0.9985 into 1.
+
+    Args:
+        channels: width C of input and state.
+        beta_epsilon: added under beta's square root, ``sqrt(1 - alpha^2 + beta_epsilon)``.  The authors'
+            released code adds 1e-8.  At 0, the paper's value, one operator computes beta from alpha's
+            logarithm, without the rounding of alpha.  Above 0, beta comes from alpha, as in that code.
+        lambda_init: where Lambda starts.  "uniform" draws ``exp(-softplus(Lambda))`` uniformly from
+            [0.9, 0.999], as the paper says.  "linspace", the released code's, spaces Lambda itself evenly
+            between the same ends, so that half of the channels start above 0.989.
+
+    Raises:
+        ValueError: beta_epsilon is negative or not finite, or lambda_init is neither.
+    """
+
+    def __init__(
+        self, channels: int, *, beta_epsilon: float = 0.0, lambda_init: LambdaInit = "uniform"
+    ) -> None:
+        super().__init__(channels)
+        check_recurrence(beta_epsilon, lambda_init)
+        self.beta_epsilon, self.lambda_init = beta_epsilon, lambda_init
+        self.gates = nn.Linear(channels, 2 * channels)
+        self.Lambda = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set Lambda as lambda_init says, and draw the gates as nn.Linear does."""
+        self.gates.reset_parameters()
+        with torch.no_grad():
+            if self.lambda_init == "uniform":
+                self.Lambda.copy_(_lambda_of(torch.empty_like(self.Lambda).uniform_(MIN_ALPHA, MAX_ALPHA)))
+            else:
+                first, last = _lambda_of(torch.tensor([MIN_ALPHA, MAX_ALPHA], device="cpu"))
+                self.Lambda.copy_(torch.linspace(first.item(), last.item(), self.channels))
+
+    def forward(
+        self,
+        x: Tensor,
+        z: Tensor | None = None,
+        *,
+        initial: Tensor | None = None,
+        offsets: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
+            z: output gate's pre-activation, of x's shape; the output is then ``h * silu(z)``.
+            initial: state before the first step, ``(B, C)`` or ``(S, C)``; zeros where None.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+
+        Returns:
+            The output, of x's shape and dtype, and the final state, ``(B, C)`` or ``(S, C)``, in float32
+            (float64 for float64).
+
+        Raises:
+            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+        """
+        check_last_axis("x", x, self.channels, "channels")
+        decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
+        arguments = x, self.gates(x), decay, z, initial, offsets
+        return bdlru_with_epsilon(self.beta_epsilon, *arguments) if self.beta_epsilon else bdlru(*arguments)
+
+    def step(
+        self, x_t: Tensor, state: Tensor | None = None, z_t: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One event of each sequence: x_t and z_t ``(B, C)``, state ``(B, C)`` or None.
+
+        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        """
+        y, state = self(x_t.unsqueeze(1), None if z_t is None else z_t.unsqueeze(1), initial=state)
+        return y.squeeze(1), state
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        exact = self.Lambda.data
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.Lambda.dtype in (torch.bfloat16, torch.float16):
+            self.Lambda.data = exact.to(self.Lambda.device)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, beta_epsilon={self.beta_epsilon}, lambda_init={self.lambda_init!r}"
+
+
+def _lambda_of(alpha: Tensor) -> Tensor:
+    """Lambda such that ``exp(-softplus(Lambda)) = alpha``."""
+    return torch.log(torch.expm1(-torch.log(alpha)))
+
+
+class CausalConv1d(_OverTime):
+    """Depthwise causal convolution with bias, then SiLU (Alg. 1 of arXiv 2406.12580).
+
+    Its state is the last K - 1 inputs, ``(B, K-1, C)``.
+
+    Args:
+        channels: width C.
+        kernel_size: K, how many inputs each output sees: the current one and K - 1 before it.
+        silu: apply SiLU to the output.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 4, *, silu: bool = True) -> None:
+        super().__init__(channels)
+        check_count("kernel_size", kernel_size)
+        self.kernel_size, self.silu = kernel_size, silu
+        self.weight = nn.Parameter(torch.empty(channels, kernel_size))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias as torch.nn.Conv1d does."""
+        bound = 1 / math.sqrt(self.kernel_size)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(
+        self, x: Tensor, *, initial: Tensor | None = None, offsets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
+            initial: the K - 1 inputs before the first step, oldest first, ``(B, K-1, C)`` or
+                ``(S, K-1, C)``; zeros where None.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+
+        Returns:
+            The output, of x's shape and dtype, and the last K - 1 inputs, of initial's shape, in float32
+            (float64 for float64).
+
+        Raises:
+            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+        """
+        check_last_axis("x", x, self.channels, "channels")
+        return causal_conv1d(x, self.weight, self.bias, initial, offsets, self.silu)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, kernel_size={self.kernel_size}, silu={self.silu}"
+
+
+class HistoryAverage(_OverTime):
+    """``w * m`` with ``m[t] = a * m[t-1] + (1 - a) * x[t]``; each channel learns its own a and w.
+
+    It is a linear way past the gates, and not in the paper.  The paper's layer mixes events only by gates and
+    projections.  These start near zero, and few or short histories teach them slowly.  This way is open from
+    the first step (docs/results.md says what it gives).  Its state is m, ``(B, C)``.
+
+    Args:
+        channels: width C of input, output and state.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.decay = nn.Parameter(torch.empty(channels))  # a's logit
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with a = 0.8 and w = 1.5 in every channel."""
+        nn.init.constant_(self.decay, math.log(INITIAL_DECAY / (1 - INITIAL_DECAY)))
+        nn.init.constant_(self.weight, INITIAL_WEIGHT)
+
+    def forward(
+        self, x: Tensor, *, initial: Tensor | None = None, offsets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
+            initial: m before the first step, ``(B, C)`` or ``(S, C)``; zeros where None.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+
+        Returns:
+            The output, of x's shape and dtype, and the final m, ``(B, C)`` or ``(S, C)``, in float32
+            (float64 for float64).
+
+        Raises:
+            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+        """
+        check_last_axis("x", x, self.channels, "channels")
+        # In 16 bits, a decay near 1 would be 1.
+        exact = x.to(accumulation_dtype(x.dtype))
+        decay = self.decay.to(exact.dtype)
+        new = torch.sigmoid(-decay)  # 1 - a, without the rounding of an a near 1
+        m, final = scan_with_final(torch.sigmoid(decay).expand_as(exact), new * exact, initial, offsets)
+        return (self.weight.to(exact.dtype) * m).to(x.dtype), final
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}"
