@@ -102,19 +102,20 @@ def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
 
 def _check(op: str, a: Arguments) -> int:
     """Check the public operator's arguments; returns the number of sequences."""
-    checks.one_of(op, "x", a.x)
-    sequences = checks.time_axis(op, "x", a.x, a.offsets)
-    channels = a.x.shape[-1]
-    checks.shape(op, "gates", a.gates, (*a.x.shape[:-1], 2 * channels), "r's then i's pre-activations")
-    checks.shape(op, "decay", a.decay, (channels,))
-    checks.same(op, "z", a.z, "x", a.x)
-    checks.shape(op, "scale", a.scale, (*a.x.shape[:-1], 1), "a factor a step")
-    checks.state(op, a.initial, (sequences, channels), a.x)
-    for name, tensor in (("gates", a.gates), ("decay", a.decay), ("scale", a.scale)):
-        checks.device(op, name, tensor, a.x.device)
-    checks.dtype(op, "gates", a.gates, a.x.dtype, "x's dtype")
-    checks.dtype(op, "decay", a.decay, checks.accumulation_dtype(a.x.dtype), "the accumulation dtype")
-    checks.one_of(op, "scale", a.scale)
+    x, gates, decay, z, initial, offsets, scale = a
+    checks.one_of(op, "x", x)
+    sequences = checks.time_axis(op, "x", x, offsets)
+    channels = x.shape[-1]
+    checks.shape(op, "gates", gates, (*x.shape[:-1], 2 * channels), "r's then i's pre-activations")
+    checks.shape(op, "decay", decay, (channels,))
+    checks.same(op, "z", z, "x", x)
+    checks.shape(op, "scale", scale, (*x.shape[:-1], 1), "a factor a step")
+    checks.state(op, initial, (sequences, channels), x)
+    for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
+        checks.device(op, name, tensor, x.device)
+    checks.dtype(op, "gates", gates, x.dtype, "x's dtype")
+    checks.dtype(op, "decay", decay, checks.accumulation_dtype(x.dtype), "the accumulation dtype")
+    checks.one_of(op, "scale", scale)
     return sequences
 
 

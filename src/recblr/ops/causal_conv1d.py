@@ -97,19 +97,20 @@ def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
 
 def _check(op: str, a: Arguments) -> tuple[int, int, int]:
     """Check the public operator's arguments; returns the shape of its state."""
-    checks.one_of(op, "x", a.x)
-    sequences = checks.time_axis(op, "x", a.x, a.offsets)
-    channels = a.x.shape[-1]
-    if a.weight.dim() != 2 or a.weight.shape[0] != channels or a.weight.shape[1] < 1:
+    x, weight, bias, initial, offsets, _ = a
+    checks.one_of(op, "x", x)
+    sequences = checks.time_axis(op, "x", x, offsets)
+    channels = x.shape[-1]
+    if weight.dim() != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
         raise ValueError(
-            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(a.weight.shape)}"
+            f"{op}: weight must have shape ({channels}, K) with K >= 1, but has {tuple(weight.shape)}"
         )
-    past = sequences, a.weight.shape[1] - 1, channels
-    checks.shape(op, "bias", a.bias, (channels,))
-    checks.state(op, a.initial, past, a.x)
-    for name, tensor in (("weight", a.weight), ("bias", a.bias)):
+    past = sequences, weight.shape[1] - 1, channels
+    checks.shape(op, "bias", bias, (channels,))
+    checks.state(op, initial, past, x)
+    for name, tensor in (("weight", weight), ("bias", bias)):
         checks.one_of(op, name, tensor)
-        checks.device(op, name, tensor, a.x.device)
+        checks.device(op, name, tensor, x.device)
     return past
 
 
