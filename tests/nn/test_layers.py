@@ -101,6 +101,9 @@ def test_the_gated_layer_is_made_of_a_config_or_of_its_fields():
         GatedRecurrentLayer(LayerConfig(4), 3)
     with pytest.raises(TypeError, match="width"):
         GatedRecurrentLayer(4, width=3)
+    for field in ("dropout", "ffn_expand", "ffn_dropout"):
+        with pytest.raises(TypeError, match=f"has no {field}: use RecBLRLayer"):
+            GatedRecurrentLayer(4, **{field: 0.5})
 
 
 def test_the_layer_is_the_papers():

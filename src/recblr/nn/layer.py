@@ -1,7 +1,6 @@
 """The gated recurrent layer, and RecBLR's whole block around it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -43,17 +42,24 @@ class GatedRecurrentLayer(nn.Module):
 
     Args:
         d_model: width D of input and output, or a whole :class:`LayerConfig`.
-        others, more: further fields of :class:`LayerConfig`, in their order or by name.  Those of dropout and
-            of the feed-forward network are for the block around this layer, and change nothing here.
+        others, more: further fields of :class:`LayerConfig`, in their order or by name, but for `dropout`,
+            `ffn_expand` and `ffn_dropout`.  A :class:`LayerConfig` may hold these: they are for the block
+            around this layer.
 
     Raises:
         ValueError: an argument is out of its range.
+        TypeError: an argument is of the block around this layer only.
     """
 
     def __init__(self, d_model: int | LayerConfig, *others: Any, **more: Any) -> None:
         super().__init__()
-        make: Callable[..., LayerConfig] = replace if isinstance(d_model, LayerConfig) else LayerConfig
-        config = make(d_model, *others, **more)
+        if isinstance(d_model, LayerConfig):
+            config = replace(d_model, *others, **more)
+        else:
+            config = LayerConfig(d_model, *others, **more)
+            for name in ("dropout", "ffn_expand", "ffn_dropout"):
+                if getattr(config, name) != getattr(LayerConfig, name):
+                    raise TypeError(f"GatedRecurrentLayer has no {name}: use RecBLRLayer, its block")
         self.d_model, self.d_inner = config.d_model, config.d_inner
         self.padding_steps = config.padding_steps
         self.input = SplitLinear(self.d_model, 2 * self.d_inner, bias=False)
