@@ -35,9 +35,9 @@ def recommend(
     """Print the items that the model recommends after a user's whole history, or after any history."""
     with interrupt_ends_process():
         from recblr.data.titles import read_titles
+        from recblr.run.folder import Run
         from recblr.serving.recommend import recommend as best_items
         from recblr.system.device import device_for
-        from recblr.training import Run
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Self, TypeAlias
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None  # as signal.getsignal has it
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,7 +25,7 @@ class StopOnSignal:
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
         self._signal: int | None = None
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, _Handler] = {}
 
     def __call__(self) -> bool:
         return self._signal is not None

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,11 +11,18 @@ from rich.text import Text
 
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
-from recblr.cli.options import typed_options, with_flags
+from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
 from recblr.cli.signals import StopOnSignal, interrupt_ends_process
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.system.memory import keep_freed_memory
+
+if TYPE_CHECKING:  # the help needs no torch
+    import torch
+
+    from recblr.data import Dataset
+    from recblr.run.folder import Run
+    from recblr.training import Progress
 
 
 @app.command(
@@ -44,7 +51,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, bit for bit; it knows its options.")
     ] = False,
-    **typed: Any,
+    **typed: OptionValue,
 ) -> None:
     """Train on a log of interactions, then evaluate: one pass over whole histories an epoch.
 
@@ -54,23 +61,19 @@ def train(
     """
     with interrupt_ends_process():
         from recblr.config.file import read_config
+        from recblr.run.folder import Run
         from recblr.system.device import device_for
-        from recblr.training import Run
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
     console = plain_console()
     run = Run(out)
     continuing = resume and run.exists()
-    given = typed_options(typed)
+    given = (read_config(config) if config is not None else {}) | typed_options(typed)
     if data:
         given["paths"] = tuple(map(str, data))
-    if config is not None:
-        given = read_config(config) | given
     own_data = continuing and "paths" not in given
-    values = (run.options() if continuing and config is None else {}) | given
-    training = TrainingConfig.from_options(values)
-    reading = DataConfig.from_options(values)
+    training, reading = configs_from(run.options() if continuing and config is None else {}, given)
     if training.tensorboard:
         check_tensorboard()
     device = device_for(training.device)
@@ -86,7 +89,7 @@ def train(
     evaluate_and_print(run, console, training.device)
 
 
-def read_data(config: DataConfig, console: Console) -> Any:
+def read_data(config: DataConfig, console: Console) -> "Dataset":
     """The dataset that the options name."""
     from recblr.data import read_dataset
 
@@ -110,14 +113,14 @@ def with_real_paths(config: DataConfig) -> DataConfig:
     return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
 
 
-def print_dataset(dataset: Any, console: Console) -> None:
+def print_dataset(dataset: "Dataset", console: Console) -> None:
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
 
 
-def print_device(device: Any, console: Console) -> None:
+def print_device(device: "torch.device", console: Console) -> None:
     """Say which GPU it is; of the CPU nothing needs to be said."""
     from recblr.system.device import device_name
 
@@ -133,8 +136,8 @@ def warn_without_matplotlib(pictures: str) -> None:
 
 
 def train_and_show(
-    dataset: Any,
-    run: Any,
+    dataset: "Dataset",
+    run: "Run",
     config: TrainingConfig,
     data: DataConfig,
     console: Console,
@@ -142,7 +145,7 @@ def train_and_show(
     resume: bool,
     going_on: str,
     title: str = "training",
-) -> Any:
+) -> "Progress":
     """Train with progress; how far the run has come.  A signal saves the run, says how to go on, and exits.
 
     going_on: the command that goes on with the run. title: what the run's bar says.
