@@ -111,7 +111,9 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert report["command"] == f"recblr {' '.join(COMMAND)}"
     lines = out.splitlines()
     assert lines[0].startswith("ml-1m: 60 users, ")
-    assert lines[1].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
+    assert lines[1].startswith("read ")
+    assert lines[1].endswith(" events, dropped none; each history is ordered by time, ties in file order")
+    assert lines[2].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",
         "seed 2 of 2: reproduce-ml-1m/seed-1",

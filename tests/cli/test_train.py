@@ -38,15 +38,31 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
     assert "\x1b" not in out
     lines = out.splitlines()
     assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d a user", lines[0])
+    assert re.fullmatch(
+        r"read [\d,]+ events, dropped none; each history is ordered by time, ties in file order", lines[1]
+    )
     for number in (1, 2):
         assert re.match(
             rf"epoch   {number}  loss \d\.\d{{4}}  NDCG@10 0\.\d{{4}}  unseen 0\.\d{{4}}  [\d,]+ tokens/s",
-            lines[number],
+            lines[1 + number],
         )
-    assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[3])
+    assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
     for row in ("RecBLR", "successor", "popular"):
         assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
+
+
+def test_it_says_how_many_events_were_dropped_and_why(data: Path, tmp_path: Path) -> None:
+    rows = [f"{user},{item},{3 + (user + item) % 3}" for user in range(9) for item in range(9)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,rating", *rows, ",,", "99,99,5"]))
+    words = ["train", tmp_path / "log.csv", "--out", tmp_path / "run", "--min-rating", "4", "--k-core", "3"]
+    out = succeeds(*words, "--epochs", "1", *SMALL)
+    assert out.splitlines()[1] == (
+        "read 83 events, dropped 29 (1 without any value, 27 rated below 4, "
+        "1 of users or items with fewer than 3 events); each history is in file order, as there are no times"
+    )
+    again = succeeds("train", "--out", tmp_path / "run", "--resume")
+    assert "read 83 events" not in again  # from the run's own folder, where nothing is left to drop
 
 
 def test_the_report_keeps_to_the_schema(finished: Path) -> None:

@@ -118,6 +118,8 @@ def print_dataset(dataset: "Dataset", console: Console) -> None:
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
+    if dataset.reading is not None:
+        console.print(str(dataset.reading), soft_wrap=True)
 
 
 def print_device(device: "torch.device", console: Console) -> None:
