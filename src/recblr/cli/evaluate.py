@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from recblr.cli.app import Device, RunFolder, app, example, plain_console, tell
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.signals import exit_code, signals_end_process
 
 if TYPE_CHECKING:  # the help needs no torch
     from recblr.evaluation.report_file import Report
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the help needs no torch
 @app.command(epilog=example("recblr evaluate run"))
 def evaluate(folder: RunFolder, *, device: Device = "auto") -> None:
     """Rank every user's test item among the whole catalogue; write RUN/report.json and print it."""
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.run.folder import Run
 
     evaluate_and_print(Run(folder), plain_console(), device)
@@ -30,10 +30,10 @@ def evaluate_and_print(run: Run, console: Console, device: str) -> None:
 
     try:
         report = evaluate_and_write(run, console, device)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         again = shlex.join(["recblr", "evaluate", str(run.folder)])
         tell(f"stopped; the model is kept: evaluate it with {again}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(interrupt)) from None
     print_report(report, console)
     console.print(f"written to {run.report_file}", soft_wrap=True)
 

@@ -11,7 +11,7 @@ from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.download import fetch
 from recblr.cli.evaluate import evaluate_and_write
 from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.signals import exit_code, signals_end_process
 from recblr.cli.train import (
     print_dataset,
     print_device,
@@ -57,7 +57,7 @@ def reproduce(
     are not given are the recipe's, whatever their default. However it is
     interrupted, the same command goes on from where it was.
     """
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.evaluation import draw_report, print_comparison, write_report
         from recblr.run.folder import Run, split_for
         from recblr.system.device import device_for
@@ -101,9 +101,9 @@ def reproduce(
         )
         try:
             reports[seed] = _report_of(run, done.epoch, console, config.device)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             tell(f"stopped; the model is kept: continue with {again}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code(interrupt)) from None
 
     report = combined_report(name, reports, dataset, config, reading, events=events, command=again)
     write_report(report, folder / "report.json")

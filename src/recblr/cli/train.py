@@ -12,7 +12,7 @@ from rich.text import Text
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
 from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
-from recblr.cli.signals import StopOnSignal, interrupt_ends_process
+from recblr.cli.signals import StopOnSignal, signals_end_process
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.system.memory import keep_freed_memory
@@ -59,7 +59,7 @@ def train(
     each is for the test, the one before it for validation, unless --split
     says otherwise.
     """
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.config.file import read_config
         from recblr.run.folder import Run
         from recblr.system.device import device_for

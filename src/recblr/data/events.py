@@ -99,9 +99,10 @@ def indexed(
 ) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary]:
     """Histories, user ids, item ids, times and a summary: the parts of a dataset, in its order.
 
-    They are the k-core of the events that are rated min_rating or higher.  Each history is sorted by time, ties in file order. Users are
-    numbered in the order in which the file first names them (among the events rated high enough); items
-    likewise, among the events that the k-core leaves. Raises InputError where nothing is left.
+    They are the k-core of the events that are rated min_rating or higher.  Each history is sorted by time,
+    ties in file order. Users are numbered in the order in which the file first names them (among the events
+    rated high enough); items likewise, among the events that the k-core leaves. Raises InputError where
+    nothing is left.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
