@@ -11,6 +11,7 @@ import warnings
 
 from recblr.cli.signals import exit_code, signals_end_process
 from recblr.errors import InputError, needed
+from recblr.system.threads import share_cores
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ def _plain_warnings() -> None:
 
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
+    share_cores(os.environ)
     try:
         with signals_end_process():  # until a command begins
             _command()
