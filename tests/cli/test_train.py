@@ -14,6 +14,7 @@ from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
+from recblr.data.titles import read_titles
 from recblr.evaluation import KS, read_report
 from recblr.training import curves, tensorboard
 
@@ -47,6 +48,7 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
             lines[1 + number],
         )
     assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
+    assert lines[5] == f"drawn epoch by epoch in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
         assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
@@ -201,6 +203,27 @@ def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> Non
     ):
         line = next(line for line in out.splitlines() if line.startswith(row))
         assert line.removeprefix(row).split() == [f"{expected[column]:.4f}" for column in columns]
+
+
+def test_titles_of_the_built_in_data_say_which_series_an_item_goes_on_with(tmp_path: Path) -> None:
+    file, titles = tmp_path / "d.inter", tmp_path / "titles.tsv"
+    succeeds("synth", file, "--users", "200", "--titles", titles)
+    dataset, says = read_dataset(file, k_core=0), read_titles(titles)
+    assert sorted(says) == sorted(dataset.item_ids)
+    followed = 0
+    for user in range(dataset.num_users):
+        history = [dataset.item_ids[item] for item in dataset.histories.history(user)]
+        for place, item in enumerate(history):
+            if item.startswith("x"):
+                assert says[item] == "noise, in no series"
+                continue
+            series, before = re.fullmatch(r"next in series (\d+) after (s\d+e\d+)", says[item]).groups()  # type: ignore[union-attr]
+            assert item.startswith(f"s{int(series):02d}e")
+            earlier = [one for one in history[:place] if one.startswith(item[:4])]
+            if earlier:  # else the series begins here for this user
+                assert before == earlier[-1]
+                followed += 1
+    assert followed > 1000
 
 
 def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path) -> None:

@@ -176,4 +176,6 @@ def train_and_show(
         tell(f"stopped; {kept}: continue with {going_on}")
         raise typer.Exit(asked.exit_code) from None
     console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
+    if run.curves_file.exists():
+        console.print(f"drawn epoch by epoch in {run.curves_file}", soft_wrap=True)
     return done

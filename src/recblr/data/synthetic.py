@@ -108,6 +108,17 @@ def generate(parameters: SyntheticParameters) -> Dataset:
     )
 
 
+def item_titles(dataset: Dataset, parameters: SyntheticParameters) -> dict[str, str]:
+    """{item: "next in series 7 after s07e12"} for the items of a dataset; noise is called noise."""
+    titles = {}
+    for series in range(parameters.series):
+        first = series * parameters.series_length
+        for place in range(parameters.series_length):
+            before = _token(parameters, first + (place - 1) % parameters.series_length)
+            titles[_token(parameters, first + place)] = f"next in series {series + 1} after {before}"
+    return {item: titles.get(item, "noise, in no series") for item in dataset.item_ids}
+
+
 def _draw(
     parameters: SyntheticParameters, users: int, rng: np.random.Generator
 ) -> tuple[Int64Array, Int64Array]:
