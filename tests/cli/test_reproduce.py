@@ -59,7 +59,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def signal_at_step(number: int, *signals: int) -> Iterator[list[int]]:
-    """Send this process the signals in the so manieth step of the optimizer; yields how many there were."""
+    """Send this process the signals in that step of the optimizer; yields the number of steps."""
     steps, step = [0], Learner.step
 
     def spy(self: Learner, *arguments: Any) -> float:
@@ -152,7 +152,7 @@ def test_a_seed_that_was_begun_goes_on_and_one_that_is_done_stays(
 
 
 def killed(step: int, cwd: Path) -> None:
-    """Type the command in a process of its own, which is killed in the so manieth step."""
+    """Type the command in a process of its own, which is killed in that step."""
     counts = {name: getattr(RECIPES["ml-1m"], name) for name in ("users", "items", "interactions")}
     code = f"""
 import os, signal, sys
@@ -382,5 +382,7 @@ def test_without_matplotlib_there_is_no_picture(shop: Path, monkeypatch: pytest.
     monkeypatch.setattr(curves, "find_spec", lambda name: None)
     seen = recblr(*COMMAND, "--seeds", "1", "--epochs", "1")
     assert seen.code == 0
-    assert seen.err.startswith("recblr: there will be no curves.png and report.png, for want of matplotlib")
+    assert seen.err.startswith(
+        "recblr: there will be no curves.png and report.png, because matplotlib is not installed"
+    )
     assert not Path("reproduce-ml-1m/report.png").exists()

@@ -244,7 +244,8 @@ def test_without_matplotlib_a_line_says_how_to_get_curves_and_the_run_goes_on(
     seen = recblr("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert (seen.code, seen.err) == (
         0,
-        "recblr: there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'\n",
+        "recblr: there will be no curves.png, because matplotlib is not installed: "
+        "pip install 'recblr[plot]'\n",
     )
     assert not (tmp_path / "run" / "curves.png").exists()
 

@@ -45,8 +45,9 @@ def main() -> None:
 
 def _command() -> None:
     try:
-        from recblr.cli.app import tell
-        from recblr.cli.commands import app
+        # Importing a command's module registers it.
+        from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+        from recblr.cli.app import app, tell
     except ModuleNotFoundError as error:  # not even what the help takes
         sentence = needed("this command", error)
         if sentence is error:

@@ -134,7 +134,7 @@ def warn_without_matplotlib(pictures: str) -> None:
     from recblr.training.curves import can_draw
 
     if not can_draw():
-        tell(f"there will be no {pictures}, for want of matplotlib: pip install 'recblr[plot]'")
+        tell(f"there will be no {pictures}, because matplotlib is not installed: pip install 'recblr[plot]'")
 
 
 def train_and_show(
@@ -158,7 +158,7 @@ def train_and_show(
     from recblr.training.listener import ListenerGroup
 
     display = TrainingDisplay(console, title)
-    asked = StopOnSignal(display.stopping)
+    asked = StopOnSignal(display.show_saving)
     try:
         with asked, display, Curves(run) as curves:
             done = train(

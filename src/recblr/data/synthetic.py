@@ -34,8 +34,8 @@ class SyntheticParameters:
     threads: how many series a user follows. noise: the chance that an event after the opening (the first
     item of each thread) is a noise item. min_events, max_events: the length of a history, uniform, inclusive.
 
-    Raises InputError where the optimum would not be exact: a ring or the noise items could run out, or a
-    history could end before its threads have all begun.
+    Raises InputError where the best possible scores could not be known exactly: a ring or the noise items
+    could run out, or a history could end before its threads have all begun.
     """
 
     users: int = 2000
