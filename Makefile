@@ -31,11 +31,11 @@ $(BIN)/python:
 	  { echo "recblr needs Python 3.11 or later, and $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package without CUDA kernels, which would take minutes to compile and which the demo can do without; built again
-# when a source changes.
+# The package with the kernels of this processor alone, and without those for CUDA: to compile them all takes minutes.
+# Built again when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
-	$(PIP) -C cmake.define.RECBLR_CUDA=OFF .
+	$(PIP) --no-compile -C cmake.define.RECBLR_CUDA=OFF -C cmake.define.RECBLR_THIS_MACHINE_ONLY=ON '.[plot]'
 	@touch $@
 
 # At once with what development needs, and with the C++ tests: compiling it a second time would take as long as the first.
@@ -46,9 +46,9 @@ $(VENV)/.dev: $(BIN)/python $(SOURCES) $(CPP_TESTS)
 
 demo: $(VENV)/.installed
 	@rm -rf demo && mkdir demo
-	$(BIN)/recblr synth demo/data.inter
+	$(BIN)/recblr synth demo/data.inter --titles demo/titles.tsv
 	$(BIN)/recblr train demo/data.inter --out demo/run $(DEMO_OPTIONS)
-	$(BIN)/recblr recommend demo/run --user u7 -k 10
+	$(BIN)/recblr recommend demo/run --user u7 -k 10 --titles demo/titles.tsv
 
 # The built-in data follow series in an exact order, and want less dropout than real ones of their size.
 DEMO_OPTIONS := --epochs 8 --dropout 0.1

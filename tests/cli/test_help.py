@@ -15,7 +15,8 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli.commands import app
+from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +123,80 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+# Where each command is held up, so that the signal meets it at work; and what it says then.
+AT_WORK = {
+    "train": ("recblr.data", "read_dataset", ["train", "shop.inter", "--out", "new"], "start again with"),
+    "evaluate": ("recblr.training.evaluate", "evaluate_run", ["evaluate", "run"], "evaluate it with"),
+    "recommend": (
+        "recblr.serving.recommend", "recommend", ["recommend", "run", "--user", "u1"], "start again with"
+    ),
+    "reproduce": (
+        "recblr.data", "read_dataset", ["reproduce", "ml-1m", "--data", "shop.inter"], "start again with"
+    ),
+    "download": ("recblr.data.download", "download", ["download", "ml-1m"], "start again with"),
+    "synth": ("recblr.data", "generate", ["synth", "new.inter"], "start again with"),
+    "doctor": ("recblr.system.doctor", "findings", ["doctor"], "start again with"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("command", AT_WORK)
+def test_every_command_ends_in_one_sentence(
+    command: str, how: signal.Signals, run: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copy(data, tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    module, name, words, says = AT_WORK[command]
+    code = f"""
+import importlib, os, sys, time
+from recblr.cli import main
+def held(*_, **__):
+    os.write(1, b"at work")
+    time.sleep(60)
+setattr(importlib.import_module({module!r}), {name!r}, held)
+sys.argv = {["recblr", *words]}
+main()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    seen = ""
+    while "at work" not in seen and process.poll() is None:
+        seen += process.stdout.read(1)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (CODES[how], 1)
+    assert re.fullmatch(rf"recblr: stopped.*: {says} recblr {command} .*\n|.* recblr doctor\n", err)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 2.0])
+def test_sigterm_at_any_moment_shows_no_traceback(seconds: float, run: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recblr.cli", "evaluate", str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    if process.returncode == 143:
+        assert re.fullmatch("recblr: stopped.*\n", err)
+    else:  # it was done already, or Python had not come to the first line of ours
+        assert (process.returncode, err) in [(0, ""), (-signal.SIGTERM, "")]
+
+
+def test_a_signal_while_the_program_loads_ends_it_with_a_sentence() -> None:
+    code = "import os, signal; from recblr.cli.signals import signals_end_process\n"
+    code += "with signals_end_process(): os.kill(os.getpid(), signal.SIGTERM); print('never')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "recblr: stopped\n")
 
 
 def test_an_interrupted_evaluation_says_how_to_go_on(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def signal_at_step(number: int, *signals: int) -> Iterator[list[int]]:
-    """Send this process the signals in the so manieth step of the optimizer; yields how many there were."""
+    """Send this process the signals in that step of the optimizer; yields the number of steps."""
     steps, step = [0], Learner.step
 
     def spy(self: Learner, *arguments: Any) -> float:
@@ -111,7 +111,9 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert report["command"] == f"recblr {' '.join(COMMAND)}"
     lines = out.splitlines()
     assert lines[0].startswith("ml-1m: 60 users, ")
-    assert lines[1].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
+    assert lines[1].startswith("read ")
+    assert lines[1].endswith(" events, dropped none; each history is ordered by time, ties in file order")
+    assert lines[2].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",
         "seed 2 of 2: reproduce-ml-1m/seed-1",
@@ -150,7 +152,7 @@ def test_a_seed_that_was_begun_goes_on_and_one_that_is_done_stays(
 
 
 def killed(step: int, cwd: Path) -> None:
-    """Type the command in a process of its own, which is killed in the so manieth step."""
+    """Type the command in a process of its own, which is killed in that step."""
     counts = {name: getattr(RECIPES["ml-1m"], name) for name in ("users", "items", "interactions")}
     code = f"""
 import os, signal, sys
@@ -380,5 +382,7 @@ def test_without_matplotlib_there_is_no_picture(shop: Path, monkeypatch: pytest.
     monkeypatch.setattr(curves, "find_spec", lambda name: None)
     seen = recblr(*COMMAND, "--seeds", "1", "--epochs", "1")
     assert seen.code == 0
-    assert seen.err.startswith("recblr: there will be no curves.png and report.png, for want of matplotlib")
+    assert seen.err.startswith(
+        "recblr: there will be no curves.png and report.png, because matplotlib is not installed"
+    )
     assert not Path("reproduce-ml-1m/report.png").exists()

@@ -14,6 +14,7 @@ from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
+from recblr.data.titles import read_titles
 from recblr.evaluation import KS, read_report
 from recblr.training import curves, tensorboard
 
@@ -38,15 +39,32 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
     assert "\x1b" not in out
     lines = out.splitlines()
     assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d a user", lines[0])
+    assert re.fullmatch(
+        r"read [\d,]+ events, dropped none; each history is ordered by time, ties in file order", lines[1]
+    )
     for number in (1, 2):
         assert re.match(
             rf"epoch   {number}  loss \d\.\d{{4}}  NDCG@10 0\.\d{{4}}  unseen 0\.\d{{4}}  [\d,]+ tokens/s",
-            lines[number],
+            lines[1 + number],
         )
-    assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[3])
+    assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
+    assert lines[5] == f"drawn epoch by epoch in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
         assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
+
+
+def test_it_says_how_many_events_were_dropped_and_why(data: Path, tmp_path: Path) -> None:
+    rows = [f"{user},{item},{3 + (user + item) % 3}" for user in range(9) for item in range(9)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,rating", *rows, ",,", "99,99,5"]))
+    words = ["train", tmp_path / "log.csv", "--out", tmp_path / "run", "--min-rating", "4", "--k-core", "3"]
+    out = succeeds(*words, "--epochs", "1", *SMALL)
+    assert out.splitlines()[1] == (
+        "read 83 events, dropped 29 (1 without any value, 27 rated below 4, "
+        "1 of users or items with fewer than 3 events); each history is in file order, as there are no times"
+    )
+    again = succeeds("train", "--out", tmp_path / "run", "--resume")
+    assert "read 83 events" not in again  # from the run's own folder, where nothing is left to drop
 
 
 def test_the_report_keeps_to_the_schema(finished: Path) -> None:
@@ -187,6 +205,27 @@ def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> Non
         assert line.removeprefix(row).split() == [f"{expected[column]:.4f}" for column in columns]
 
 
+def test_titles_of_the_built_in_data_say_which_series_an_item_goes_on_with(tmp_path: Path) -> None:
+    file, titles = tmp_path / "d.inter", tmp_path / "titles.tsv"
+    succeeds("synth", file, "--users", "200", "--titles", titles)
+    dataset, says = read_dataset(file, k_core=0), read_titles(titles)
+    assert sorted(says) == sorted(dataset.item_ids)
+    followed = 0
+    for user in range(dataset.num_users):
+        history = [dataset.item_ids[item] for item in dataset.histories.history(user)]
+        for place, item in enumerate(history):
+            if item.startswith("x"):
+                assert says[item] == "noise, in no series"
+                continue
+            series, before = re.fullmatch(r"next in series (\d+) after (s\d+e\d+)", says[item]).groups()  # type: ignore[union-attr]
+            assert item.startswith(f"s{int(series):02d}e")
+            earlier = [one for one in history[:place] if one.startswith(item[:4])]
+            if earlier:  # else the series begins here for this user
+                assert before == earlier[-1]
+                followed += 1
+    assert followed > 1000
+
+
 def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "with space"
     succeeds("train", data, "--out", out, *OPTIONS)
@@ -205,7 +244,8 @@ def test_without_matplotlib_a_line_says_how_to_get_curves_and_the_run_goes_on(
     seen = recblr("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert (seen.code, seen.err) == (
         0,
-        "recblr: there will be no curves.png, for want of matplotlib: pip install 'recblr[plot]'\n",
+        "recblr: there will be no curves.png, because matplotlib is not installed: "
+        "pip install 'recblr[plot]'\n",
     )
     assert not (tmp_path / "run" / "curves.png").exists()
 

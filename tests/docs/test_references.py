@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from recblr.cli.commands import app
+from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli.app import app
 from recblr.config import OPTIONS
 
 ROOT = Path(__file__).parents[2]

@@ -109,9 +109,7 @@ def test_killed_in_the_first_epoch_and_resumed_equals_straight_through(
     assert_equal_runs(run, straight)
 
 
-def test_killed_at_random_moments_equals_straight_through(
-    data: Path, straight: Path, tmp_path: Path
-) -> None:
+def test_killed_at_random_moments_equals_straight_through(data: Path, straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     moments = random.Random()
     waits = [round(moments.uniform(0.0, 0.8), 3) for _ in range(KILLS)]

@@ -9,8 +9,9 @@ import os
 import sys
 import warnings
 
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.signals import exit_code, signals_end_process
 from recblr.errors import InputError, needed
+from recblr.system.threads import share_cores
 
 __all__ = ["main"]
 
@@ -34,17 +35,19 @@ def _plain_warnings() -> None:
 
 def main() -> None:
     """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
+    share_cores(os.environ)
     try:
-        _command()
-    except KeyboardInterrupt:  # whichever line of ours it reached
-        sys.exit(130)
+        with signals_end_process():  # until a command begins
+            _command()
+    except KeyboardInterrupt as interrupt:  # that came just as a command began or ended
+        sys.exit(exit_code(interrupt))
 
 
 def _command() -> None:
     try:
-        with interrupt_ends_process():
-            from recblr.cli.app import tell
-            from recblr.cli.commands import app
+        # Importing a command's module registers it.
+        from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+        from recblr.cli.app import app, tell
     except ModuleNotFoundError as error:  # not even what the help takes
         sentence = needed("this command", error)
         if sentence is error:

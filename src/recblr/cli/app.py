@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from recblr import __version__
+from recblr.cli.signals import exit_code, signals_interrupt
 from recblr.config.run import DEVICE_WORDS
 
 ORDER = (
@@ -26,13 +27,23 @@ ORDER = (
 _LONGEST = 1500  # characters of a sentence
 
 
-class _InOrder(TyperGroup):
+class _Commands(TyperGroup):
+    """The commands in the order of the help.  A signal that none of them handles ends it with a sentence."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            with signals_interrupt():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            tell(f"stopped: start again with {typed_command()}")
+            raise typer.Exit(exit_code(interrupt)) from None
+
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

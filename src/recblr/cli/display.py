@@ -45,7 +45,7 @@ class TrainingDisplay:
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
-    def stopping(self) -> None:
+    def show_saving(self) -> None:
         """Show that the run will stop as soon as it is saved."""
         self._bars.update(self._run, description="saving")
 

@@ -3,13 +3,13 @@
 from rich.table import Table
 
 from recblr.cli.app import app, example, plain_console
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.signals import signals_end_process
 
 
 @app.command(epilog=example("recblr doctor"))
 def doctor() -> None:
     """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.system.doctor import findings
 
     table = Table(show_header=False, box=None, pad_edge=False)

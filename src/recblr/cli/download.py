@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from recblr.cli.app import app, example, plain_console, tell, typed_command
+from recblr.cli.signals import exit_code
 
 if TYPE_CHECKING:  # the help needs no package of the data
     from recblr.data.download import Downloaded
@@ -62,6 +63,6 @@ def fetch(name: str, folder: Path, source: str | None, console: Console) -> Down
                 source=source or data.PUBLISHER,
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         tell(f"stopped, and nothing is kept: start again with {typed_command()}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(interrupt)) from None

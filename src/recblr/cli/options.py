@@ -1,13 +1,16 @@
 """The flags of a run, made from its options: one panel of the help for each table of a config file."""
 
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
 
-from recblr.config import OPTIONS, Option
+from recblr.config import OPTIONS, DataConfig, Option, TrainingConfig
+
+OptionValue: TypeAlias = bool | int | float | str | tuple[str, ...] | None
+"""What an option of a run can be; None where it is left open."""
 
 _METAVARS = {int: "N", float: "X", str: "WORD"}
 _PANELS = {"data": "Data", "model": "Model", "optimisation": "Optimisation", "loss": "Loss", "run": "Run"}
@@ -26,9 +29,18 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def typed_options(typed: dict[str, Any]) -> dict[str, Any]:
+def typed_options(typed: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
     """{key: value} of the flags that were typed, from the command's ``**typed``."""
     return {key: value for key in OPTIONS if (value := typed.get(_name(key))) is not None}
+
+
+def configs_from(*sources: Mapping[str, OptionValue]) -> tuple[TrainingConfig, DataConfig]:
+    """The typed options of {key: value} from several places, of which a later one counts more.
+
+    From here on nobody asks for an option by its key.
+    """
+    values = {key: value for source in sources for key, value in source.items()}
+    return TrainingConfig.from_options(values), DataConfig.from_options(values)
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -55,7 +67,7 @@ def _name(key: str) -> str:
     return key.replace("-", "_")
 
 
-def _shown(default: Any) -> str:
+def _shown(default: OptionValue) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     return str(default)

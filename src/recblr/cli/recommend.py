@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError
 
 
@@ -33,11 +33,11 @@ def recommend(
     device: Device = "cpu",
 ) -> None:
     """Print the items that the model recommends after a user's whole history, or after any history."""
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.data.titles import read_titles
+        from recblr.run.folder import Run
         from recblr.serving.recommend import recommend_ids
         from recblr.system.device import device_for
-        from recblr.training import Run
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")

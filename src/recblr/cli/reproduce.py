@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,8 +10,8 @@ from rich.console import Console
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.download import fetch
 from recblr.cli.evaluate import evaluate_and_write
-from recblr.cli.options import typed_options, with_flags
-from recblr.cli.signals import interrupt_ends_process
+from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
+from recblr.cli.signals import exit_code, signals_end_process
 from recblr.cli.train import (
     print_dataset,
     print_device,
@@ -20,10 +20,13 @@ from recblr.cli.train import (
     warn_without_matplotlib,
     with_real_paths,
 )
-from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.experiments import Recipe, combined_report, finished_report, recipe
 from recblr.system.memory import keep_freed_memory
+
+if TYPE_CHECKING:  # the help needs no torch
+    from recblr.evaluation.report_file import Report
+    from recblr.run.folder import Run
 
 _MOST_SEEDS = 1000
 
@@ -45,7 +48,7 @@ def reproduce(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for runs and report; by default reproduce-NAME."),
     ] = None,
-    **typed: Any,
+    **typed: OptionValue,
 ) -> None:
     """Train and evaluate on a dataset of the paper, and print the paper's figures beside ours.
 
@@ -54,19 +57,17 @@ def reproduce(
     are not given are the recipe's, whatever their default. However it is
     interrupted, the same command goes on from where it was.
     """
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.evaluation import draw_report, print_comparison, write_report
-        from recblr.run.folder import split_for
+        from recblr.run.folder import Run, split_for
         from recblr.system.device import device_for
-        from recblr.training import Run
         from recblr.training.curves import can_draw
 
     keep_freed_memory()
     console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
     if not 1 <= seeds <= _MOST_SEEDS:
         raise InputError(f"--seeds must lie in 1..{_MOST_SEEDS}, but is {seeds}")
-    values = {**chosen.options, **typed_options(typed)}
-    config, reading = TrainingConfig.from_options(values), DataConfig.from_options(values)
+    config, reading = configs_from(chosen.options, typed_options(typed))
     runs = {seed: Run(folder / f"seed-{seed}") for seed in range(config.seed, config.seed + seeds)}
     device = device_for(config.device)
     if Run(folder).exists():
@@ -100,9 +101,9 @@ def reproduce(
         )
         try:
             reports[seed] = _report_of(run, done.epoch, console, config.device)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             tell(f"stopped; the model is kept: continue with {again}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code(interrupt)) from None
 
     report = combined_report(name, reports, dataset, config, reading, events=events, command=again)
     write_report(report, folder / "report.json")
@@ -127,7 +128,7 @@ def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) 
     return chosen.file_in(path) if path.is_dir() else path
 
 
-def _report_of(run: Any, epochs: int, console: Console, device: str) -> dict[str, Any]:
+def _report_of(run: "Run", epochs: int, console: Console, device: str) -> "Report":
     """The seed's report: what its folder has, unless that is missing, damaged or of fewer epochs."""
     report = finished_report(run, epochs) or evaluate_and_write(run, console, device)
     unmasked, masked = (report["ours"]["test"][how]["ndcg@10"]["mean"] for how in ("unmasked", "masked"))

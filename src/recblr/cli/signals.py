@@ -1,15 +1,39 @@
-"""Ctrl-C, and the signal with which clusters end a job: the first asks politely, the second does not wait.
+"""Ctrl-C, and SIGTERM, with which clusters end a job: whichever comes, a command ends with a sentence.
 
-Without imports that take time: while the program is still loading, Ctrl-C ends it at once.
+A training saves the run first, unless a second signal comes.  Every other command stops where it is.  Nothing
+here takes long to import, because signals count from the start of the program.
 """
 
+import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Self, TypeAlias
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None  # as signal.getsignal has it
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: whatever handles Ctrl-C handles this too."""
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """What a shell reports for a process that the signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Within it, Ctrl-C raises KeyboardInterrupt, and SIGTERM raises Terminated."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    with _handlers({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}):
+        yield
 
 
 class StopOnSignal:
@@ -23,7 +47,7 @@ class StopOnSignal:
     def __init__(self, told: Callable[[], None]) -> None:
         self._told = told
         self._signal: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handling = ExitStack()
 
     def __call__(self) -> bool:
         return self._signal is not None
@@ -34,14 +58,11 @@ class StopOnSignal:
         return 128 + (self._signal or signal.SIGINT)
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
+        self._handling.enter_context(_handlers(dict.fromkeys(_SIGNALS, self._handle)))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.close()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
@@ -51,10 +72,26 @@ class StopOnSignal:
 
 
 @contextmanager
-def interrupt_ends_process() -> Iterator[None]:
-    """Let Ctrl-C end the process at once: halfway through `import torch` an exception would abort it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+def signals_end_process() -> Iterator[None]:
+    """Let a signal end the process at once: halfway through `import torch` an exception would abort it."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"recblr: stopped\n")
+        os._exit(128 + number)
+
+    with _handlers({signal.SIGINT: signal.SIG_DFL, signal.SIGTERM: end}):
+        yield
+
+
+@contextmanager
+def _handlers(handlers: Mapping[int, _Handler]) -> Iterator[None]:
+    """Handle signals so, but for those that the process ignores, as in the background of a shell."""
+    before = {}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

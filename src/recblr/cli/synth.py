@@ -15,6 +15,10 @@ def synth(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it: .inter or .inter.gz.")],
     users: Annotated[int, typer.Option(help="How many users.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
+    titles: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write what each item follows, for recommend --titles."),
+    ] = None,
 ) -> None:
     """Write the built-in dataset, and print what the best possible predictor scores on it.
 
@@ -22,6 +26,8 @@ def synth(
     between: who remembers the last item only knows where one of the three will go on.
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
+    from recblr.data.synthetic import item_titles
+    from recblr.data.titles import write_titles
 
     try:
         parameters = SyntheticParameters(users=users, seed=seed)
@@ -29,6 +35,8 @@ def synth(
         raise naming_flag(error) from None
     dataset = generate(parameters)
     write_inter(dataset, out)
+    if titles is not None:
+        write_titles(item_titles(dataset, parameters), titles)
     console = plain_console()
     console.print(
         f"{out}: {dataset.num_users:,} users, {dataset.num_items:,} items, "

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,11 +11,18 @@ from rich.text import Text
 
 from recblr.cli.app import app, example, plain_console, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
-from recblr.cli.options import typed_options, with_flags
-from recblr.cli.signals import StopOnSignal, interrupt_ends_process
+from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
+from recblr.cli.signals import StopOnSignal, signals_end_process
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
 from recblr.system.memory import keep_freed_memory
+
+if TYPE_CHECKING:  # the help needs no torch
+    import torch
+
+    from recblr.data import Dataset
+    from recblr.run.folder import Run
+    from recblr.training import Progress
 
 
 @app.command(
@@ -44,7 +51,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, bit for bit; it knows its options.")
     ] = False,
-    **typed: Any,
+    **typed: OptionValue,
 ) -> None:
     """Train on a log of interactions, then evaluate: one pass over whole histories an epoch.
 
@@ -52,25 +59,21 @@ def train(
     each is for the test, the one before it for validation, unless --split
     says otherwise.
     """
-    with interrupt_ends_process():
+    with signals_end_process():
         from recblr.config.file import read_config
+        from recblr.run.folder import Run
         from recblr.system.device import device_for
-        from recblr.training import Run
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
     console = plain_console()
     run = Run(out)
     continuing = resume and run.exists()
-    given = typed_options(typed)
+    given = (read_config(config) if config is not None else {}) | typed_options(typed)
     if data:
         given["paths"] = tuple(map(str, data))
-    if config is not None:
-        given = read_config(config) | given
     own_data = continuing and "paths" not in given
-    values = (run.options() if continuing and config is None else {}) | given
-    training = TrainingConfig.from_options(values)
-    reading = DataConfig.from_options(values)
+    training, reading = configs_from(run.options() if continuing and config is None else {}, given)
     if training.tensorboard:
         check_tensorboard()
     device = device_for(training.device)
@@ -86,7 +89,7 @@ def train(
     evaluate_and_print(run, console, training.device)
 
 
-def read_data(config: DataConfig, console: Console) -> Any:
+def read_data(config: DataConfig, console: Console) -> "Dataset":
     """The dataset that the options name."""
     from recblr.data import read_dataset
 
@@ -110,14 +113,16 @@ def with_real_paths(config: DataConfig) -> DataConfig:
     return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
 
 
-def print_dataset(dataset: Any, console: Console) -> None:
+def print_dataset(dataset: "Dataset", console: Console) -> None:
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
     )
+    if dataset.reading is not None:
+        console.print(str(dataset.reading), soft_wrap=True)
 
 
-def print_device(device: Any, console: Console) -> None:
+def print_device(device: "torch.device", console: Console) -> None:
     """Say which GPU it is; of the CPU nothing needs to be said."""
     from recblr.system.device import device_name
 
@@ -129,12 +134,12 @@ def warn_without_matplotlib(pictures: str) -> None:
     from recblr.training.curves import can_draw
 
     if not can_draw():
-        tell(f"there will be no {pictures}, for want of matplotlib: pip install 'recblr[plot]'")
+        tell(f"there will be no {pictures}, because matplotlib is not installed: pip install 'recblr[plot]'")
 
 
 def train_and_show(
-    dataset: Any,
-    run: Any,
+    dataset: "Dataset",
+    run: "Run",
     config: TrainingConfig,
     data: DataConfig,
     console: Console,
@@ -142,7 +147,7 @@ def train_and_show(
     resume: bool,
     going_on: str,
     title: str = "training",
-) -> Any:
+) -> "Progress":
     """Train with progress; how far the run has come.  A signal saves the run, says how to go on, and exits.
 
     going_on: the command that goes on with the run. title: what the run's bar says.
@@ -153,7 +158,7 @@ def train_and_show(
     from recblr.training.listener import ListenerGroup
 
     display = TrainingDisplay(console, title)
-    asked = StopOnSignal(display.stopping)
+    asked = StopOnSignal(display.show_saving)
     try:
         with asked, display, Curves(run) as curves:
             done = train(
@@ -171,4 +176,6 @@ def train_and_show(
         tell(f"stopped; {kept}: continue with {going_on}")
         raise typer.Exit(asked.exit_code) from None
     console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
+    if run.curves_file.exists():
+        console.print(f"drawn epoch by epoch in {run.curves_file}", soft_wrap=True)
     return done

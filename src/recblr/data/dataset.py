@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recblr.data import storage
-from recblr.data.events import indexed
+from recblr.data.events import ReadingSummary, indexed
 from recblr.data.packed import Numbers, Packed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
@@ -31,6 +31,7 @@ class Dataset:
     user_ids, item_ids: the ids that the data's owner uses, always strings, each once.
     times: (N,) int64 or float64, when each event of histories.items was, never falling within a history, in
         the owner's unit (Unix seconds where the owner has dates); None where only the order is known.
+    reading: how many rows were read and dropped; None where the dataset was not read from rows.
 
     Raises ValueError where the parts do not fit each other.
     """
@@ -40,6 +41,7 @@ class Dataset:
     user_ids: list[str]
     item_ids: list[str]
     times: Numbers | None = None
+    reading: ReadingSummary | None = None
 
     def __post_init__(self) -> None:
         if len(self.histories) != len(self.user_ids):

@@ -5,7 +5,7 @@ Every reader ends here, so the order of events, users and items is decided in on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ class Events:
     users, items: (N,) integers or strings, without nulls; strings without outer spaces, none empty.
     times: (N,) int64 or float64, or None where the file's own order is the order in time.
     ratings: (N,) int64 or float64, or None where they do not matter.
+    blank_rows: how many rows of the source hold no value at all, and are no events.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Events:
     items: pl.Series
     times: Numbers | None = None
     ratings: Numbers | None = None
+    blank_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.users)
@@ -43,7 +45,29 @@ class Events:
             self.items.filter(keep),
             None if self.times is None else self.times[keep],
             None if self.ratings is None else self.ratings[keep],
+            self.blank_rows,
         )
+
+
+@dataclass(frozen=True)
+class ReadingSummary:
+    """What became of the rows that were read: ``read`` is what the dataset holds and all that was dropped.
+
+    dropped: {reason: rows}, each above 0; a reason follows its number: "12 rated below 4".
+    by_time: whether times order the events of a user, rather than the order of the rows.
+    """
+
+    read: int
+    dropped: Mapping[str, int]
+    by_time: bool
+
+    def __str__(self) -> str:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
+        total = f"dropped {sum(self.dropped.values()):,} ({reasons})" if reasons else "dropped none"
+        order = (
+            "ordered by time, ties in file order" if self.by_time else "in file order, as there are no times"
+        )
+        return f"read {self.read:,} events, {total}; each history is {order}"
 
 
 def concatenate(parts: Sequence[Events]) -> Events:
@@ -66,23 +90,26 @@ def concatenate(parts: Sequence[Events]) -> Events:
         _concatenated([part.items for part in parts]),
         _all_or_none([part.times for part in parts]),
         _all_or_none([part.ratings for part in parts]),
+        sum(part.blank_rows for part in parts),
     )
 
 
 def indexed(
     events: Events, *, k: int, min_rating: float | None = None
-) -> tuple[Packed, list[str], list[str], Numbers | None]:
-    """Histories, user ids, item ids and times: the k-core of the events rated min_rating or higher.
+) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary]:
+    """Histories, user ids, item ids, times and a summary: the parts of a dataset, in its order.
 
-    The parts of a dataset, in its order.  Each history is sorted by time, ties in file order. Users are
-    numbered in the order in which the file first names them (among the events rated high enough); items
-    likewise, among the events that the k-core leaves. Raises InputError where nothing is left.
+    They are the k-core of the events that are rated min_rating or higher.  Each history is sorted by time,
+    ties in file order. Users are numbered in the order in which the file first names them (among the events
+    rated high enough); items likewise, among the events that the k-core leaves. Raises InputError where
+    nothing is left.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
             f"--k-core (k_core= in Python) is the fewest interactions a user or item may have and is {k!r}: "
             "give a whole number, 0 to keep everything"
         )
+    read = len(events)
     if min_rating is not None:
         events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)
@@ -95,6 +122,16 @@ def indexed(
         kept_users = np.flatnonzero(np.bincount(users, minlength=len(user_ids)))
         users, user_ids = _renumbered(users, kept_users, user_ids)
         items, item_ids = _renumbered(items, by_first_appearance(items, len(item_ids)), item_ids)
+    dropped = {
+        "without any value": events.blank_rows,
+        "" if min_rating is None else f"rated below {min_rating:g}": read - len(events),
+        f"of users or items with fewer than {k} events": len(events) - users.size,
+    }
+    summary = ReadingSummary(
+        read + events.blank_rows,
+        {reason: count for reason, count in dropped.items() if count},
+        by_time=times is not None,
+    )
     order = _by_user_then_time(users, times)
     lengths = np.bincount(users, minlength=len(user_ids))
     return (
@@ -102,6 +139,7 @@ def indexed(
         user_ids.to_list(),
         item_ids.to_list(),
         None if times is None else times[order],
+        summary,
     )
 
 

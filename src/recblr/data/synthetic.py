@@ -34,8 +34,8 @@ class SyntheticParameters:
     threads: how many series a user follows. noise: the chance that an event after the opening (the first
     item of each thread) is a noise item. min_events, max_events: the length of a history, uniform, inclusive.
 
-    Raises InputError where the optimum would not be exact: a ring or the noise items could run out, or a
-    history could end before its threads have all begun.
+    Raises InputError where the best possible scores could not be known exactly: a ring or the noise items
+    could run out, or a history could end before its threads have all begun.
     """
 
     users: int = 2000
@@ -106,6 +106,17 @@ def generate(parameters: SyntheticParameters) -> Dataset:
         user_ids=[f"u{user}" for user in range(1, parameters.users + 1)],
         item_ids=[_token(parameters, int(item)) for item in appearing],
     )
+
+
+def item_titles(dataset: Dataset, parameters: SyntheticParameters) -> dict[str, str]:
+    """{item: "next in series 7 after s07e12"} for the items of a dataset; noise is called noise."""
+    titles = {}
+    for series in range(parameters.series):
+        first = series * parameters.series_length
+        for place in range(parameters.series_length):
+            before = _token(parameters, first + (place - 1) % parameters.series_length)
+            titles[_token(parameters, first + place)] = f"next in series {series + 1} after {before}"
+    return {item: titles.get(item, "noise, in no series") for item in dataset.item_ids}
 
 
 def _draw(

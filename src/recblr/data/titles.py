@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from recblr.errors import InputError
+from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 
 
@@ -40,6 +41,12 @@ def read_titles(path: str | Path) -> dict[str, str]:
             "give id::title, or lines separated by tabs, commas or bars"
         )
     return titles
+
+
+def write_titles(titles: Mapping[str, str], path: str | Path) -> None:
+    """Write {item id: title}, neither with a tab or line break, as read_titles reads them; atomically."""
+    with atomic_path(Path(path)) as draft:
+        draft.write_text("".join(f"{item}\t{title}\n" for item, title in titles.items()), encoding="utf-8")
 
 
 def _rows(text: str) -> Iterable[list[str]]:

@@ -1,4 +1,4 @@
-"""The memory of the machine: how much there is, what is said where it lacks, and how to keep it."""
+"""The memory of the machine: its size, the error where it does not suffice, and keeping what was freed."""
 
 import ctypes
 import os

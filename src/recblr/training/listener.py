@@ -1,4 +1,4 @@
-"""Whoever is told how a training goes: a display, a log of curves, a test."""
+"""Listeners of a training: a display, the curves and TensorBoard are some."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

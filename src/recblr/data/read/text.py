@@ -15,7 +15,7 @@ import csv
 import io
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,10 +85,11 @@ def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Eve
     """
     table = _Table(path, data, dialect)
     columns = choose_columns(str(path), table.names, wanted)
-    frame = table.parse(columns)
+    frame, blank_rows = table.parse(columns)
     if frame.is_empty():
         raise InputError(f"{path} has a header and no rows: give a file with one interaction a row")
-    return to_events(frame, columns, source=str(path), place=table.place)
+    events = to_events(frame, columns, source=str(path), place=table.place)
+    return replace(events, blank_rows=blank_rows)
 
 
 def _first_line(data: bytes) -> str:
@@ -115,8 +116,8 @@ class _Table:
         names = [field.strip() for field in header]
         self.names = [name.partition(":")[0] for name in names] if dialect.typed else names
 
-    def parse(self, columns: list[Column]) -> pl.DataFrame:
-        """The columns as strings without nulls or outer spaces, called by their roles."""
+    def parse(self, columns: list[Column]) -> tuple[pl.DataFrame, int]:
+        """The columns as strings without nulls or outer spaces, called by their roles; and the blank rows."""
         roles = {column.position: column.role for column in columns}
         width = len(self.names)
         schema = {roles.get(place, f"ignored {place}"): pl.String for place in range(width)}
@@ -139,12 +140,13 @@ class _Table:
         if frame["beyond"].null_count() < len(frame):
             self._complain(columns)
         frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars())
+        rows = len(frame)
         empty = frame.select(pl.all().is_null() | (pl.all() == ""))
         if empty.select(pl.any_horizontal(pl.all().any())).item():
             self._complain(columns)
             # Nobody is missing a value, so what is empty are blank lines.
             frame = frame.filter(~empty.select(blank=pl.all_horizontal(pl.all()))["blank"])
-        return frame
+        return frame, rows - len(frame)
 
     def place(self, row: int) -> str:
         """Where row `row` of the frame stands in the file."""
