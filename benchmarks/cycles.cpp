@@ -11,9 +11,9 @@
 #include <random>
 #include <vector>
 
-#include "bdlru.h"
-#include "causal_conv1d.h"
-#include "isa.h"
+#include "core/bdlru.h"
+#include "core/causal_conv1d.h"
+#include "core/isa.h"
 
 namespace {
 

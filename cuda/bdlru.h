@@ -9,7 +9,7 @@
 // Shape, type and the device (its multiprocessors, the shared memory that a block can have) decide the order of every
 // sum; where arrays lie decides only how they are read.
 #pragma once
-#include "../cpp/core/bdlru.h"
+#include "core/bdlru.h"
 #include "launch.h"
 
 namespace recblr::cuda {

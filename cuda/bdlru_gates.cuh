@@ -3,7 +3,7 @@
 #include "elementary.cuh"
 #include "memory.cuh"
 #include "offsets.cuh"
-#include "../cpp/core/bdlru.h"
+#include "core/bdlru.h"
 
 namespace recblr::cuda {
 

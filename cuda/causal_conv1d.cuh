@@ -2,7 +2,7 @@
 // last `width` inputs at hand.  Nothing is carried from tile to tile: each reads the rows before it once more, and
 // backward, the rows behind it.
 #pragma once
-#include "../cpp/core/causal_conv1d.h"
+#include "core/causal_conv1d.h"
 #include "elementary.cuh"
 #include "rows.cuh"
 #include "window.cuh"

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../cpp/core/elements.h"
+#include "core/elements.h"
 #include "launch.h"
 #include "shared_limit.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 #include <cstdint>
 
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 

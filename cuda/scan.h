@@ -7,7 +7,7 @@
 // Each adds up in an order of its own, which depends on nothing but shape and type.
 #pragma once
 #include "launch.h"
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 

@@ -1,7 +1,7 @@
-#include "bdlru.h"
+#include "core/bdlru.h"
 
-#include "bdlru_isa.h"
-#include "isa_call.h"
+#include "core/bdlru_isa.h"
+#include "core/isa_call.h"
 
 namespace recblr {
 

@@ -4,8 +4,8 @@
 #pragma once
 #include <cstdint>
 
-#include "scan.h"
-#include "tasks.h"
+#include "core/scan.h"
+#include "core/tasks.h"
 
 namespace recblr {
 

@@ -1,6 +1,6 @@
 // The entry points of the fused unit of each instruction set; bdlru.cpp chooses among them.
 #pragma once
-#include "bdlru.h"
+#include "core/bdlru.h"
 
 #define RECBLR_DECLARE_ELEMENT(T)                                     \
   void bdlru_forward(const BdlruForward<T>&, const Task&) noexcept;   \

@@ -3,20 +3,20 @@
 //
 // It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels inside:
 // neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first cache.
-#include "bdlru_isa.h"
-#include "kernel.h"
+#include "core/bdlru_isa.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "lanes.h"
-#include "elementary.h"
-#include "gates.h"
-#include "over_channels.h"
+#include "core/flush_denormals.h"
+#include "core/recurrence.h"
+#include "core/conversions.h"
+#include "core/walk.h"
+#include "core/lanes.h"
+#include "core/elementary.h"
+#include "core/gates.h"
+#include "core/over_channels.h"
 
 // The number of a walk's first row, counted through all sequences.
 std::int64_t first_row(const Extent& e, const Walk& walk) {

@@ -1,7 +1,7 @@
-#include "causal_conv1d.h"
+#include "core/causal_conv1d.h"
 
-#include "causal_conv1d_isa.h"
-#include "isa_call.h"
+#include "core/causal_conv1d_isa.h"
+#include "core/isa_call.h"
 
 namespace recblr {
 

@@ -1,6 +1,6 @@
 // The entry points of the convolution of each instruction set; causal_conv1d.cpp chooses among them.
 #pragma once
-#include "causal_conv1d.h"
+#include "core/causal_conv1d.h"
 
 #define RECBLR_DECLARE_ELEMENT(T)                                     \
   void conv_forward(const ConvForward<T>&, const Task&) noexcept;   \

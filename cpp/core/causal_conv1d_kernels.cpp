@@ -1,18 +1,18 @@
 // The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
-#include "causal_conv1d_isa.h"
-#include "kernel.h"
+#include "core/causal_conv1d_isa.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "lanes.h"
-#include "elementary.h"
-#include "over_channels.h"
+#include "core/flush_denormals.h"
+#include "core/recurrence.h"
+#include "core/conversions.h"
+#include "core/walk.h"
+#include "core/lanes.h"
+#include "core/elementary.h"
+#include "core/over_channels.h"
 
 // The input that tap k meets at step t, from channel c on: one of the sequence's own, or one from before it.
 template <typename T>

@@ -8,7 +8,7 @@ template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<Floats> exponentials(Floats x);
 RECBLR_HD Exponentials<Doubles> exponentials(Doubles x);
-#include "logistic.h"
+#include "core/logistic.h"
 
 // exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
 // bound.

@@ -1,6 +1,6 @@
 // Calls a kernel's entry point in the namespace of the instruction set that was chosen.
 #pragma once
-#include "isa.h"
+#include "core/isa.h"
 
 #if defined(RECBLR_X86_LEVELS)
 #define RECBLR_CALL(function, ...)                                          \

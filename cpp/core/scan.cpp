@@ -1,7 +1,7 @@
-#include "scan.h"
+#include "core/scan.h"
 
-#include "isa_call.h"
-#include "scan_isa.h"
+#include "core/isa_call.h"
+#include "core/scan_isa.h"
 
 namespace recblr {
 

@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-#include "elements.h"
+#include "core/elements.h"
 
 namespace recblr {
 

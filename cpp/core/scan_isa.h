@@ -1,6 +1,6 @@
 // The entry points of the scan kernels of each instruction set; scan.cpp chooses among them.
 #pragma once
-#include "scan.h"
+#include "core/scan.h"
 
 #define RECBLR_DECLARE_ELEMENT(T)                                              \
   void scan_forward(const ScanForward<T>&, std::int64_t, std::int64_t) noexcept;   \

@@ -1,19 +1,19 @@
 // The scan on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA;
 // everything below is in that namespace and no std template is used, so that no function compiled
 // for one instruction set can stand in for another's at link time.
-#include "scan_isa.h"
-#include "kernel.h"
+#include "core/scan_isa.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "rows.h"
-#include "scan_adjacent.h"
-#include "scan_tiled.h"
+#include "core/flush_denormals.h"
+#include "core/recurrence.h"
+#include "core/conversions.h"
+#include "core/walk.h"
+#include "core/rows.h"
+#include "core/scan_adjacent.h"
+#include "core/scan_tiled.h"
 
 template <typename T>
 bool adjacent(const View<T>& v) {

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr {
 

@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr {
 

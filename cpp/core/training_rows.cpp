@@ -1,7 +1,7 @@
-#include "training_rows.h"
+#include "core/training_rows.h"
 
-#include "isa_call.h"
-#include "training_rows_isa.h"
+#include "core/isa_call.h"
+#include "core/training_rows_isa.h"
 
 namespace recblr {
 

@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#include "elements.h"
+#include "core/elements.h"
 
 namespace recblr {
 

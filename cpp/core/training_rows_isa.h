@@ -1,6 +1,6 @@
 // The entry points of training_rows.h of each instruction set; training_rows.cpp chooses among them.
 #pragma once
-#include "training_rows.h"
+#include "core/training_rows.h"
 
 #define RECBLR_DECLARE_ELEMENT(T)                                                          \
   void softmax_part(const SoftmaxPart<T>&, std::int64_t, std::int64_t) noexcept;   \

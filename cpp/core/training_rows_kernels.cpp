@@ -1,15 +1,15 @@
 // The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).
-#include "training_rows_isa.h"
-#include "kernel.h"
+#include "core/training_rows_isa.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "conversions.h"
-#include "lanes.h"
-#include "elementary.h"
+#include "core/flush_denormals.h"
+#include "core/conversions.h"
+#include "core/lanes.h"
+#include "core/elementary.h"
 
 constexpr int kVectors = 4;  // to a step: enough that sums do not wait for each other
 

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "isa.h"
-#include "offsets.h"
-#include "time_split.h"
+#include "core/isa.h"
+#include "core/offsets.h"
+#include "core/time_split.h"
 
 namespace py = pybind11;
 using namespace py::literals;

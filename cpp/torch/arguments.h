@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "elements.h"
+#include "core/elements.h"
 #include "torch_abi.h"
 
 namespace recblr::torch_abi {

@@ -3,7 +3,7 @@
 //
 // Device runs forward(BdlruForward<T>) and backward(BdlruBackward<T>, ddecay), whose ddecay is its own to sum up.
 #pragma once
-#include "bdlru.h"
+#include "core/bdlru.h"
 #include "fused_arguments.h"
 
 namespace recblr::torch_abi {

@@ -2,7 +2,7 @@
 //
 // Device runs forward(ConvForward<T>) and backward(ConvBackward<T>, dweight, dbias), whose sums are its own to add up.
 #pragma once
-#include "causal_conv1d.h"
+#include "core/causal_conv1d.h"
 #include "fused_arguments.h"
 
 namespace recblr::torch_abi {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "arguments.h"
-#include "offsets.h"
-#include "tasks.h"
+#include "core/offsets.h"
+#include "core/tasks.h"
 #include "views.h"
 
 namespace recblr::torch_abi {

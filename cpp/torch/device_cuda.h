@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "../../cuda/launch.h"
+#include "launch.h"
 #include "arguments.h"
 #include "cuda_abi.h"
 #include "views.h"

@@ -2,7 +2,7 @@
 #include <string>
 
 #include "training_arguments.h"
-#include "training_rows.h"
+#include "core/training_rows.h"
 
 namespace recblr::torch_abi {
 namespace {

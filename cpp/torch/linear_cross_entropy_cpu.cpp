@@ -10,7 +10,7 @@
 #include "device_cpu.h"
 #include "seen_items.h"
 #include "training_arguments.h"
-#include "training_rows.h"
+#include "core/training_rows.h"
 
 namespace recblr::torch_abi {
 namespace {

@@ -4,7 +4,7 @@
 // Device is made from (op, b, offsets), gives an Extent, and runs ScanForward<T> and ScanBackward<T>.
 #pragma once
 #include "arguments.h"
-#include "scan.h"
+#include "core/scan.h"
 #include "views.h"
 
 namespace recblr::torch_abi {

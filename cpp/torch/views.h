@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "arguments.h"
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr::torch_abi {
 

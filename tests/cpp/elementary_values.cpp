@@ -1,16 +1,16 @@
 // The elementary functions of one instruction set, for test_elementary.cpp: compiled once for each, as kernels are.
 #include <cstdint>
 
-#include "elements.h"
+#include "core/elements.h"
 #include "elementary_values.h"
-#include "kernel.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
-#include "recurrence.h"
-#include "conversions.h"
-#include "lanes.h"
-#include "elementary.h"
+#include "core/recurrence.h"
+#include "core/conversions.h"
+#include "core/lanes.h"
+#include "core/elementary.h"
 
 template <typename F>
 void map(const float* in, float* out, std::int64_t count, F f) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "elementary_values.h"
-#include "isa_call.h"
+#include "core/isa_call.h"
 
 namespace recblr {
 void elementary(ElementaryFunction function, const float* in, float* out, std::int64_t count) {

@@ -8,9 +8,9 @@
 #include <thread>
 #include <vector>
 
-#include "bdlru.h"
-#include "causal_conv1d.h"
-#include "isa.h"
+#include "core/bdlru.h"
+#include "core/causal_conv1d.h"
+#include "core/isa.h"
 #include "numbers.h"
 
 namespace {

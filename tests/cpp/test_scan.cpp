@@ -6,10 +6,10 @@
 #include <random>
 #include <vector>
 
-#include "isa.h"
+#include "core/isa.h"
 #include "numbers.h"
-#include "scan.h"
-#include "time_split.h"
+#include "core/scan.h"
+#include "core/time_split.h"
 
 namespace {
 

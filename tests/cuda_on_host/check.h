@@ -12,9 +12,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "../../cpp/core/scan.h"
-#include "../../cuda/launch.h"
-#include "../cpp/numbers.h"
+#include "core/scan.h"
+#include "launch.h"
+#include "numbers.h"
 #include "shim.h"
 
 // One type of each size: instrumented code takes long to compile, and whether a load is in bounds goes by size.

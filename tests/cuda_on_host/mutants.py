@@ -97,7 +97,8 @@ MUTANTS = [
 def outcome(compiler: str, folder: Path, test: str) -> str:
     """'passes', 'fails' or 'does not compile', in a copy of the tree."""
     source, program = folder / "tests/cuda_on_host" / f"test_{test}.cpp", folder / test
-    command = [compiler, *OPTIONS, f"-I{source.parent}", str(source), "-o", str(program)]
+    roots = [f"-I{folder / root}" for root in ("cpp", "cuda", "tests/cpp", "tests/cuda_on_host")]
+    command = [compiler, *OPTIONS, *roots, str(source), "-o", str(program)]
     if subprocess.run(command, capture_output=True).returncode:
         return "does not compile"
     try:

@@ -6,7 +6,7 @@
 #undef RECBLR_REAL_TYPES
 #define RECBLR_REAL_TYPES(macro) macro(float)
 #endif
-#include "../../cuda/bdlru.cu"
+#include "bdlru.cu"
 
 namespace {
 

@@ -10,7 +10,7 @@
 #undef RECBLR_REAL_TYPES
 #define RECBLR_REAL_TYPES(macro) macro(float)
 #endif
-#include "../../cuda/causal_conv1d.cu"
+#include "causal_conv1d.cu"
 
 namespace {
 

@@ -2,7 +2,7 @@
 // against long double.
 #include "check.h"
 
-#include "../../cuda/elementary.cuh"
+#include "elementary.cuh"
 
 namespace {
 

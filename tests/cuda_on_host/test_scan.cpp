@@ -6,7 +6,7 @@
 #undef RECBLR_ELEMENT_TYPES
 #define RECBLR_ELEMENT_TYPES(macro) macro(float)
 #endif
-#include "../../cuda/scan.cu"
+#include "scan.cu"
 
 namespace {
 

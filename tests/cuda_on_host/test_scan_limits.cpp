@@ -9,7 +9,7 @@
 
 #undef RECBLR_ELEMENT_TYPES
 #define RECBLR_ELEMENT_TYPES(macro) macro(float)
-#include "../../cuda/scan.cu"
+#include "scan.cu"
 
 namespace {
 

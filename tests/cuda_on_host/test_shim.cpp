@@ -8,7 +8,7 @@
 
 #include "check.h"
 
-#include "../../cuda/memory.cuh"
+#include "memory.cuh"
 
 namespace {
 
