@@ -13,7 +13,6 @@
 
 #include "core/bdlru.h"
 #include "core/causal_conv1d.h"
-#include "core/isa.h"
 
 namespace {
 
@@ -91,8 +90,8 @@ int main() {
     backward.dinitial = dinitial.data(), backward.ddecay = sums.data();
     const double cycle = ticks_a_cycle(), elements = static_cast<double>(n);
     std::printf("{\"isa\": \"%s\", \"kernel\": \"bdlru%s\", \"forward\": %.2f, \"backward\": %.2f, \"ticks_a_cycle\": %.3f}\n",
-                isa_name(isa()), gated ? " with z" : "", ticks([&] { bdlru_forward(forward, task); }) / cycle / elements,
-                ticks([&] { bdlru_backward(backward, task); }) / cycle / elements, cycle);
+                isa_name(isa()), gated ? " with z" : "", ticks([&] { compute(forward, task); }) / cycle / elements,
+                ticks([&] { compute(backward, task); }) / cycle / elements, cycle);
   }
   ConvForward<float> forward{};
   forward.in.extent = e, forward.in.x = view(x.data(), kChannels), forward.in.width = kWidth, forward.in.taps = taps.data();
@@ -102,6 +101,6 @@ int main() {
   backward.dinitial = dpast.data(), backward.dtaps = sums.data(), backward.dbias = bias_sums.data();
   const double cycle = ticks_a_cycle(), elements = static_cast<double>(n);
   std::printf("{\"isa\": \"%s\", \"kernel\": \"causal_conv1d\", \"forward\": %.2f, \"backward\": %.2f, \"ticks_a_cycle\": %.3f}\n",
-              isa_name(isa()), ticks([&] { conv_forward(forward, task); }) / cycle / elements,
-              ticks([&] { conv_backward(backward, task); }) / cycle / elements, cycle);
+              isa_name(isa()), ticks([&] { compute(forward, task); }) / cycle / elements,
+              ticks([&] { compute(backward, task); }) / cycle / elements, cycle);
 }

@@ -26,6 +26,7 @@ struct BdlruInputs {
 // final (S, C) and states (rows / kStateRows rounded up, C) are contiguous.
 template <typename T>
 struct BdlruForward {
+  using Share = Task;
   BdlruInputs<T> in;
   View<T> y;
   Accumulate<T>*final, *states;
@@ -35,6 +36,7 @@ struct BdlruForward {
 // z and scale are; ddecay (runs, C) is a sum for every run of sequences.
 template <typename T>
 struct BdlruBackward {
+  using Share = Task;
   BdlruInputs<T> in;
   View<const T> dy;
   View<const Accumulate<T>> dfinal;
@@ -44,10 +46,7 @@ struct BdlruBackward {
   double* ddecay;
 };
 
-// T is float, double, Bfloat16 or Float16.
-template <typename T>
-void bdlru_forward(const BdlruForward<T>&, const Task&) noexcept;
-template <typename T>
-void bdlru_backward(const BdlruBackward<T>&, const Task&) noexcept;
+#define RECBLR_BDLRU_KERNELS(T) RECBLR_KERNEL(BdlruForward<T>) RECBLR_KERNEL(BdlruBackward<T>)
+RECBLR_REAL_TYPES(RECBLR_BDLRU_KERNELS)
 
 }  // namespace recblr

@@ -3,7 +3,7 @@
 //
 // It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels inside:
 // neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first cache.
-#include "core/bdlru_isa.h"
+#include "core/bdlru.h"
 #include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
@@ -39,7 +39,7 @@ RECBLR_HD A start_state(const View<const A>& from, std::int64_t sequence, std::i
 }
 
 template <bool gated, bool scaled, typename T>
-void forward(const BdlruForward<T>& w, const Task& task) {
+void pass(const BdlruForward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   const Extent& e = w.in.extent;
   for (std::int64_t s = task.first; s < task.last; ++s) {
@@ -82,7 +82,7 @@ struct Stash {
 };
 
 template <bool gated, bool scaled, typename T>
-void backward(const BdlruBackward<T>& w, const Task& task) {
+void pass(const BdlruBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   using V = Vector<A>;
   Stash<A> stash;
@@ -173,26 +173,18 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
   }
 }
 
+template <template <typename> class Work, typename T>
+void run(const Work<T>& w, const Task& task) {
+  [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
+  const bool gated = w.in.z.data, scaled = w.in.scale.data;
+  if (gated && scaled) return pass<true, true>(w, task);
+  if (gated) return pass<true, false>(w, task);
+  if (scaled) return pass<false, true>(w, task);
+  return pass<false, false>(w, task);
+}
+
 }  // namespace
 
-#define RECBLR_CHOOSE(function)                                                      \
-  [[maybe_unused]] const FlushDenormals<Accumulate<decltype(element)>> guard;        \
-  const bool gated = w.in.z.data, scaled = w.in.scale.data;                          \
-  if (gated && scaled) return function<true, true>(w, task);                         \
-  if (gated) return function<true, false>(w, task);                                  \
-  if (scaled) return function<false, true>(w, task);                                 \
-  return function<false, false>(w, task);
-
-#define RECBLR_DEFINE_ELEMENT(T)                                                     \
-  void bdlru_forward(const BdlruForward<T>& w, const Task& task) noexcept {          \
-    [[maybe_unused]] T element;                                                      \
-    RECBLR_CHOOSE(forward)                                                             \
-  }                                                                                  \
-  void bdlru_backward(const BdlruBackward<T>& w, const Task& task) noexcept {        \
-    [[maybe_unused]] T element;                                                      \
-    RECBLR_CHOOSE(backward)                                                            \
-  }
-
-RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+RECBLR_REAL_TYPES(RECBLR_BDLRU_KERNELS)
 
 }  // namespace recblr::RECBLR_ISA

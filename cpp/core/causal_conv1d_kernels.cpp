@@ -1,6 +1,6 @@
 // The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
-#include "core/causal_conv1d_isa.h"
+#include "core/causal_conv1d.h"
 #include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
@@ -52,7 +52,7 @@ RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t w
 }
 
 template <int kWidth, typename T>
-void forward(const ConvForward<T>& w, const Task& task) {
+void pass(const ConvForward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   const std::int64_t channels = w.in.extent.channels, width = kWidth ? kWidth : w.in.width, past = width - 1;
   for (std::int64_t s = task.first; s < task.last; ++s) {
@@ -86,7 +86,7 @@ struct Strip {
 
 // Time runs forward here too: an input's adjoint is complete once the `past` steps that follow it are known.
 template <int kWidth, typename T>
-void backward(const ConvBackward<T>& w, const Task& task) {
+void pass(const ConvBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   using V = Vector<A>;
   constexpr std::int64_t kRowsInSum = 32;
@@ -163,18 +163,14 @@ void backward(const ConvBackward<T>& w, const Task& task) {
   }
 }
 
+template <template <typename> class Work, typename T>
+void run(const Work<T>& w, const Task& task) {
+  [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
+  w.in.width == 4 ? pass<4>(w, task) : pass<0>(w, task);
+}
+
 }  // namespace
 
-#define RECBLR_DEFINE_ELEMENT(T)                                                  \
-  void conv_forward(const ConvForward<T>& w, const Task& task) noexcept {         \
-    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
-    w.in.width == 4 ? forward<4>(w, task) : forward<0>(w, task);                  \
-  }                                                                               \
-  void conv_backward(const ConvBackward<T>& w, const Task& task) noexcept {       \
-    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
-    w.in.width == 4 ? backward<4>(w, task) : backward<0>(w, task);                \
-  }
-
-RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+RECBLR_REAL_TYPES(RECBLR_CONV_KERNELS)
 
 }  // namespace recblr::RECBLR_ISA

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/dispatch.h"
 #include "core/elements.h"
 
 namespace recblr {
@@ -49,6 +50,7 @@ struct Extent {
 // steps later, which a summary reads next, are fetched into cache meanwhile: a hint, that may point anywhere.
 template <typename T>
 struct ScanForward {
+  using Share = Units;
   Extent extent;
   View<const T> a, b;
   View<const Accumulate<T>> initial;
@@ -62,6 +64,7 @@ struct ScanForward {
 // by sequence.
 template <typename T>
 struct ScanBackward {
+  using Share = Units;
   Extent extent;
   View<const T> dh, a, h;
   View<const Accumulate<T>> initial, dfinal;
@@ -75,6 +78,7 @@ struct ScanBackward {
 // (index, channel), never absent.
 template <typename T>
 struct ScanSummary {
+  using Share = Units;
   Extent extent;
   View<const T> a, x;
   bool backward = false;
@@ -86,21 +90,18 @@ struct ScanSummary {
 // product * state + from_zero.  Units are blocks of channels.
 template <typename T>
 struct ScanCarry {
+  using Share = Units;
   Extent extent;
   bool backward = false;
   View<const T> product, from_zero;
   View<T> state, incoming;
 };
 
-// Do the units [begin, end), begin <= end <= extent.units() (of a carry: <= extent.blocks()).  T is an
-// element type (elements.h); ScanCarry's is what states are kept in.
-template <typename T>
-void scan_forward(const ScanForward<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_backward(const ScanBackward<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_summary(const ScanSummary<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_carry(const ScanCarry<T>&, std::int64_t begin, std::int64_t end) noexcept;
+// The kernels.  T is an element type (elements.h), or of a carry one that states are kept in.  A share [begin, end) has
+// begin <= end <= extent.units(); of a carry, <= extent.blocks().
+#define RECBLR_SCAN_KERNELS(T) RECBLR_KERNEL(ScanForward<T>) RECBLR_KERNEL(ScanBackward<T>) RECBLR_KERNEL(ScanSummary<T>)
+#define RECBLR_CARRY_KERNELS(T) RECBLR_KERNEL(ScanCarry<T>)
+RECBLR_ELEMENT_TYPES(RECBLR_SCAN_KERNELS)
+RECBLR_STATE_TYPES(RECBLR_CARRY_KERNELS)
 
 }  // namespace recblr

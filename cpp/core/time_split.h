@@ -97,13 +97,13 @@ class Carried {
         state_[static_cast<std::size_t>(s * channels_ + c)] = start.data[s * start.sequence + c * start.channel];
   }
 
-  // What each segment of e does to a state, to be found by scan_summary.
+  // What each segment of e does to a state, to be found by computing it.
   ScanSummary<T> summary(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward) {
     return {e, a, x, backward, rows(product_), rows(from_zero_)};
   }
   // Carries the states over the summaries of e's segments.
   void over(const Extent& e, bool backward) {
-    scan_carry(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)}, 0, e.blocks());
+    compute(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)}, {0, e.blocks()});
   }
   // The state that came into each segment that was last carried over, (segment, channel).
   View<const A> incoming() const { return read(incoming_); }
@@ -131,7 +131,7 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
     const auto both = [&](std::int64_t begin, std::int64_t end) {
       const auto part = [&](const Extent& of, std::int64_t unit) { return std::min(unit, of.units()); };
       scan(now, carried.incoming(), part(now, begin), part(now, end));
-      scan_summary(summary, part(next, begin), part(next, end));
+      compute(summary, {part(next, begin), part(next, end)});
     };
     parallel(std::max(now.units(), next.units()), 2 * split.elements_per_unit(), both);
     carried.over(next, backward);
@@ -151,7 +151,7 @@ void run(const ScanForward<T>& work, Parallel parallel) {
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),
-             [&](std::int64_t begin, std::int64_t end) { scan_forward(work, begin, end); });
+             [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
   run_split<T>(e, split, work.a, work.b, false, work.initial, parallel,
@@ -160,7 +160,7 @@ void run(const ScanForward<T>& work, Parallel parallel) {
                  part.extent = group;
                  part.initial = incoming;
                  part.ahead = split.ahead(e);
-                 scan_forward(part, begin, end);
+                 compute(part, {begin, end});
                });
 }
 
@@ -170,7 +170,7 @@ void run(const ScanBackward<T>& work, Parallel parallel) {
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),
-             [&](std::int64_t begin, std::int64_t end) { scan_backward(work, begin, end); });
+             [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
   run_split<T>(e, split, work.a, work.dh, true, work.dfinal, parallel,
@@ -179,7 +179,7 @@ void run(const ScanBackward<T>& work, Parallel parallel) {
                  part.extent = group;
                  part.dfinal = incoming;
                  part.ahead = split.ahead(e);
-                 scan_backward(part, begin, end);
+                 compute(part, {begin, end});
                });
 }
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/isa.h"
+#include "core/dispatch.h"
 #include "core/offsets.h"
 #include "core/time_split.h"
 

@@ -117,7 +117,7 @@ class LinearCrossEntropy {
       for (const std::int64_t item : seen.items()) scores[r * n + item] += repeats_.value;
     });
     over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = scores[r * n + item]; });
-    softmax_part(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
+    compute(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, {0, rows.count});
   }
 
   // A row's loss, from its blocks'.  total becomes what turns a block's exponentials into shares of the mean.

@@ -6,13 +6,6 @@
 #include <vector>
 
 #include "elementary_values.h"
-#include "core/isa_call.h"
-
-namespace recblr {
-void elementary(ElementaryFunction function, const float* in, float* out, std::int64_t count) {
-  RECBLR_CALL(elementary, function, in, out, count);
-}
-}  // namespace recblr
 
 namespace {
 
@@ -73,7 +66,7 @@ int main() {
   for (const Claim& claim : kClaims) {
     const std::vector<float> in = arguments(claim.first, claim.last);
     std::vector<float> out(in.size());
-    recblr::elementary(claim.function, in.data(), out.data(), static_cast<std::int64_t>(in.size()));
+    compute(recblr::Elementary{claim.function, in.data(), out.data()}, {0, static_cast<std::int64_t>(in.size())});
     double worst = 0;
     float at = 0;
     for (std::size_t i = 0; i < in.size(); ++i) {
@@ -88,7 +81,7 @@ int main() {
   // What is no number stays none, and what is beyond the bounds is bounded.
   const float odd[] = {NAN, INFINITY, -INFINITY, 1000.0f, -1000.0f};
   float sigmoids[5];
-  recblr::elementary(ElementaryFunction::sigmoid, odd, sigmoids, 5);
+  compute(recblr::Elementary{ElementaryFunction::sigmoid, odd, sigmoids}, {0, 5});
   const bool fine = std::isnan(sigmoids[0]) && sigmoids[1] == 1 && sigmoids[2] >= 0 && sigmoids[2] < 1e-37f && sigmoids[3] == 1 &&
                     sigmoids[4] == sigmoids[2];
   if (!fine) std::printf("sigmoid of NaN, infinities and large numbers is wrong\n"), ++failures;

@@ -10,7 +10,6 @@
 
 #include "core/bdlru.h"
 #include "core/causal_conv1d.h"
-#include "core/isa.h"
 #include "numbers.h"
 
 namespace {
@@ -86,21 +85,21 @@ struct Results {
     f.in.extent = e, f.in.x = p.view(p.x.data(), p.channels), f.in.gates = p.view(p.gates.data(), 2 * p.channels);
     f.in.z = p.view(p.z.data(), p.channels), f.in.decay = p.decay.data(), f.in.scale = {p.scale.data(), 0, 1, 1};
     f.y = p.view(y.data(), p.channels), f.final = final.data(), f.states = states.data();
-    run(tasks, threads, [&](const Task& task) { bdlru_forward(f, task); });
+    run(tasks, threads, [&](const Task& task) { compute(f, task); });
     BdlruBackward<T> b{};
     b.in = f.in, b.dy = p.view(p.dy.data(), p.channels), b.states = states.data();
     b.dx = p.view(dx.data(), p.channels), b.dgates = p.view(dgates.data(), 2 * p.channels), b.dz = p.view(dz.data(), p.channels);
     b.dinitial = dinitial.data(), b.dscale = dscale.data(), b.ddecay = ddecay.data();
-    run(whole, threads, [&](const Task& task) { bdlru_backward(b, task); });
+    run(whole, threads, [&](const Task& task) { compute(b, task); });
 
     ConvForward<T> cf{};
     cf.in.extent = e, cf.in.x = f.in.x, cf.in.width = p.width, cf.in.taps = p.taps.data(), cf.in.bias = p.bias.data(), cf.in.silu = true;
     cf.y = p.view(conv.data(), p.channels), cf.final = past.data();
-    run(tasks, threads, [&](const Task& task) { conv_forward(cf, task); });
+    run(tasks, threads, [&](const Task& task) { compute(cf, task); });
     ConvBackward<T> cb{};
     cb.in = cf.in, cb.dy = b.dy, cb.dx = p.view(dconv.data(), p.channels), cb.dinitial = dpast.data();
     cb.dtaps = dtaps.data(), cb.dbias = dbias.data();
-    run(tasks, threads, [&](const Task& task) { conv_backward(cb, task); });
+    run(tasks, threads, [&](const Task& task) { compute(cb, task); });
   }
 };
 

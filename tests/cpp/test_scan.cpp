@@ -6,7 +6,6 @@
 #include <random>
 #include <vector>
 
-#include "core/isa.h"
 #include "numbers.h"
 #include "core/scan.h"
 #include "core/time_split.h"

@@ -1,4 +1,4 @@
-#include "core/isa.h"
+#include "core/dispatch.h"
 
 #include <cstdlib>
 #include <cstring>
