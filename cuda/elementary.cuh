@@ -75,7 +75,7 @@ struct Exponentials;
 RECBLR_HD Exponentials<float> exponentials(float x);
 RECBLR_HD Exponentials<double> exponentials(double x);
 RECBLR_HD float exponential(float x);
-#include "core/logistic.h"
+#include "core/logistic-inl.h"
 
 // exp(x).  Beyond +-87 x counts as that, as on a CPU.
 RECBLR_HD float exponential(float x) {
@@ -105,6 +105,6 @@ RECBLR_HD float brief_sigmoid(float x) { return reciprocal(1 + exp2_estimate(x *
 // The sigmoid where 11 bits will do, from one estimate instead of two: off by 2^-12 at most.
 RECBLR_HD float coarse_sigmoid(float x) { return multiply_add(0.5f, tanh_estimate(0.5f * x), 0.5f); }
 
-#include "core/gates.h"
+#include "core/gates-inl.h"
 
 }  // namespace recblr::cuda

@@ -22,10 +22,10 @@ RECBLR_HD void put(T& at, T x) {
 RECBLR_HD void put(Bfloat16& at, float x) { at.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 RECBLR_HD void put(Float16& at, float x) { at.bits = __half_as_ushort(__float2half_rn(x)); }
 #else
-#include "core/conversions.h"
+#include "core/conversions-inl.h"
 #endif
 
-#include "core/recurrence.h"
-#include "core/walk.h"
+#include "core/recurrence-inl.h"
+#include "core/walk-inl.h"
 
 }  // namespace recblr::cuda

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PARTS = ("cpp", "cuda", "tests/cpp", "tests/cuda_on_host", "benchmarks")
 SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
+GUARD = "#pragma once"
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
+NAMESPACE = re.compile(r"^namespace\b.*\{", re.MULTILINE)
 
 
 def sources(root: Path) -> list[Path]:
@@ -45,9 +47,51 @@ def wrong(root: Path) -> list[str]:
     return said
 
 
+def in_namespaces(root: Path) -> list[str]:
+    """Every breach of the rule on *-inl.h: included inside a namespace, never alone; no other file is."""
+    said = []
+    for path in sources(root):
+        file, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        inline = file.endswith("-inl.h")
+        if inline and not (GUARD not in text and "never alone" in "".join(text.splitlines()[:2])):
+            said.append(f"{file}: a *-inl.h begins by saying that it is never alone, and has no guard")
+        if path.suffix in (".h", ".cuh") and not inline and GUARD not in text:
+            said.append(f"{file}: a header has {GUARD}")
+        begins = NAMESPACE.search(text)
+        for found in INCLUDE.finditer(text):
+            inside = inline or (begins is not None and begins.start() < found.start())
+            if inside != found[1].endswith("-inl.h"):
+                said.append(
+                    f"{file} includes {found[1]}: *-inl.h, and nothing else, is included in a namespace"
+                )
+    return said
+
+
 def test_every_include_keeps_to_the_rules() -> None:
     assert len(sources(ROOT)) > 60
     assert wrong(ROOT) == []
+
+
+def test_files_for_namespaces_are_named_so() -> None:
+    assert in_namespaces(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("cuda/a.cu", '#include "core/b-inl.h"\nnamespace recblr {', "is included in a namespace"),
+        ("cuda/a.cu", 'namespace recblr {\n#include "core/b.h"', "is included in a namespace"),
+        ("cpp/core/a-inl.h", '// Never told.\n#include "core/b-inl.h"', "never alone"),
+        ("cpp/core/a-inl.h", "// Included, never alone.\n#pragma once", "has no guard"),
+        ("cpp/core/a.h", "// Included anywhere.", "a header has"),
+    ],
+)
+def test_a_breach_of_the_rule_on_namespaces_is_seen(
+    file: str, text: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    assert any(sentence in line for line in in_namespaces(tmp_path)), in_namespaces(tmp_path)
 
 
 BROKEN = {

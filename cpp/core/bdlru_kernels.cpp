@@ -9,14 +9,13 @@
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "core/flush_denormals.h"
-#include "core/recurrence.h"
-#include "core/conversions.h"
-#include "core/walk.h"
-#include "core/lanes.h"
-#include "core/elementary.h"
-#include "core/gates.h"
-#include "core/over_channels.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
+#include "core/gates-inl.h"
 
 // The number of a walk's first row, counted through all sequences.
 std::int64_t first_row(const Extent& e, const Walk& walk) {

@@ -6,13 +6,12 @@
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "core/flush_denormals.h"
-#include "core/recurrence.h"
-#include "core/conversions.h"
-#include "core/walk.h"
-#include "core/lanes.h"
-#include "core/elementary.h"
-#include "core/over_channels.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
 
 // The input that tap k meets at step t, from channel c on: one of the sequence's own, or one from before it.
 template <typename T>

@@ -1,7 +1,7 @@
 // The element types that kernels read and write beside float and double, and what sums of each are kept in.
 //
-// Plain data without functions: every instruction set brings its own arithmetic (conversions.h,
-// recurrence.h), so that nothing here can be linked from one into another.
+// Plain data without functions: every instruction set brings its own arithmetic (conversions-inl.h,
+// recurrence-inl.h), so that nothing here can be linked from one into another.
 #pragma once
 #include <cstdint>
 

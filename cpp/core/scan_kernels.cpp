@@ -7,13 +7,12 @@
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "core/flush_denormals.h"
-#include "core/recurrence.h"
-#include "core/conversions.h"
-#include "core/walk.h"
-#include "core/rows.h"
-#include "core/scan_adjacent.h"
-#include "core/scan_tiled.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/scan_adjacent-inl.h"
+#include "core/scan_tiled-inl.h"
 
 template <typename T>
 bool adjacent(const View<T>& v) {

@@ -6,10 +6,10 @@
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "core/flush_denormals.h"
-#include "core/conversions.h"
-#include "core/lanes.h"
-#include "core/elementary.h"
+#include "core/flush_denormals-inl.h"
+#include "core/conversions-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
 
 constexpr int kVectors = 4;  // to a step: enough that sums do not wait for each other
 

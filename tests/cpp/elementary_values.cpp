@@ -7,10 +7,10 @@
 
 namespace recblr::RECBLR_ISA {
 namespace {
-#include "core/recurrence.h"
-#include "core/conversions.h"
-#include "core/lanes.h"
-#include "core/elementary.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
 
 template <typename F>
 void map(const Elementary& work, const Units& places, F f) {

@@ -1,14 +1,15 @@
-// exp, expm1 and softplus, and what logistic.h makes of them.  In float32: short polynomials on vectors, wrong by a few units in the last
-// place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C library's, lane by lane.
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after lanes-inl.h.
 //
-// Included inside an instruction set's namespace, after lanes.h.
+// exp, expm1 and softplus, and what logistic-inl.h makes of them.  In float32: short polynomials on vectors, wrong by a
+// few units in the last place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C
+// library's, lane by lane.
 
 // Declared first: what is included looks names up where it stands.
 template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<Floats> exponentials(Floats x);
 RECBLR_HD Exponentials<Doubles> exponentials(Doubles x);
-#include "core/logistic.h"
+#include "core/logistic-inl.h"
 
 // exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
 // bound.

@@ -1,8 +1,8 @@
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after walk-inl.h.
+//
 // The scan where neighbouring channels lie apart: tiles of 8 steps by 8 channels, each array's tile brought
 // into one order in registers and cache, whatever its strides.  Where time's steps are neighbours (channel
 // first), a tile is eight short runs of memory and a transposition; every byte is still read once.
-//
-// Included inside an instruction set's namespace (see recurrence.h).
 
 constexpr int kTile = 8;
 
