@@ -74,8 +74,7 @@ int main() {
   auto past = numbers(kSequences * (kWidth - 1) * kChannels), dpast = past;
   std::vector<double> sums(static_cast<std::size_t>(kWidth * kChannels)), bias_sums(kChannels);
   for (float& d : decay) d = std::fabs(d) / 20;
-  Extent e;
-  e.sequences = kSequences, e.length = kLength, e.channels = kChannels;
+  const Extent e = Extent::padded(kSequences, kLength, kChannels);
   const Task task{0, 0, kSequences, 0, kChannels};
 
   for (const bool gated : {false, true}) {

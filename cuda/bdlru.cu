@@ -21,8 +21,6 @@ std::size_t most_shared(const Launch& to) {
 std::size_t most_shared(const Launch&) { return 227 * 1024; }
 #endif
 
-std::int64_t all_rows(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
-
 std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 
 // Blocks of kernels that take `blocks` for their work; at least one, where there are rows to be zeroed.
@@ -76,7 +74,7 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   const Extent& e = w.in.extent;
   const auto start = [&](auto n, auto width) -> const char* {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value;
-    const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = all_rows(e);
+    const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = e.rows;
     BdlruBackward<T> parts = w;
     parts.ddecay = scratch<double>(to, stretches * e.channels);
     double* dscale = w.dscale ? scratch<double>(to, blocks * all) : nullptr;
@@ -97,14 +95,14 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
 // the shape alone, so that the same input gives the same bits on every device that splits it.
 std::int64_t piece_length(const Extent& e) {
   constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
-  const std::int64_t length = all_rows(e) * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
+  const std::int64_t length = e.rows * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
   return length > kLeast ? length : kLeast;
 }
 
 // The pieces of w's sequences, as e's segments, and where each sequence's begin.
 const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
   const Cuts cuts{e, piece_length(e)};
-  const std::int64_t count = (all_rows(e) + cuts.length - 1) / cuts.length + e.sequences;
+  const std::int64_t count = (e.rows + cuts.length - 1) / cuts.length + e.sequences;
   first = scratch<std::int64_t>(to, e.sequences + 1);
   auto* pieces = scratch<Segment>(to, count);
   if (!first || !pieces) return kNoMemory;
@@ -154,26 +152,25 @@ const char* pieces(BdlruBackward<T> w, const Launch& to) {
 }
 
 template <typename Work>
-int regime_of(const Work& w, const DeviceOffsets& offsets, const Launch& to) {
-  return to.regime ? to.regime : bdlru_regime(w.in.extent, offsets.data, multiprocessors(to));
+int regime_of(const Work& w, const Launch& to) {
+  return to.regime ? to.regime : bdlru_regime(w.in.extent, multiprocessors(to));
 }
 
 }  // namespace
 
-int bdlru_regime(const Extent& e, bool packed, int multiprocessors) {
+int bdlru_regime(const Extent& e, int multiprocessors) {
   constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
   constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
   if (e.sequences * e.channels >= kBusy * multiprocessors) return 1;
   // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
-  const std::int64_t rows = packed ? e.length : e.sequences * e.length;
-  return e.sequences * channel_blocks(e, 1) < multiprocessors && rows >= kLong * e.sequences ? 3 : 2;
+  return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? 3 : 2;
 }
 
 template <typename T>
 const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
   BdlruForward<T> w = work;
   if (w.in.extent.channels == 0) return nullptr;
-  const int regime = regime_of(w, offsets, to);
+  const int regime = regime_of(w, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
   return regime == 1 ? rows(w, to) : regime == 2 ? warps(w, to) : pieces(w, to);
 }
@@ -181,10 +178,10 @@ const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offs
 template <typename T>
 const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
   BdlruBackward<T> w = work;
-  const int regime = regime_of(w, offsets, to);
+  const int regime = regime_of(w, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
   if (w.in.extent.channels == 0)
-    return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, all_rows(w.in.extent), w.dscale, to) : nullptr;
+    return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, w.in.extent.rows, w.dscale, to) : nullptr;
   return regime == 3 ? pieces(w, to) : warps(w, to, regime == 1);
 }
 

@@ -21,7 +21,7 @@ const char* bdlru_forward(const BdlruForward<T>&, const DeviceOffsets&, const La
 template <typename T>
 const char* bdlru_backward(const BdlruBackward<T>&, const DeviceOffsets&, const Launch&);
 
-// The regime that a launch gets which does not ask for one.  `packed`: extent.length is that of all sequences together.
-int bdlru_regime(const Extent&, bool packed, int multiprocessors);
+// The regime that a launch gets which does not ask for one.
+int bdlru_regime(const Extent&, int multiprocessors);
 
 }  // namespace recblr::cuda

@@ -39,9 +39,8 @@ const char* with_kernel(const Work& w, const F& f) {
 // For packs of `pack` channels; tile: rows of a tile, 0 for what suits the shape.
 template <typename T>
 Tiles tiles_of(const Extent& e, int pack, int threads, std::int64_t tile) {
-  const std::int64_t rows = e.offsets ? e.length : e.sequences * e.length;
   const int widest = threads == kWindowThreads<0> ? 1 : channels_in_pack<T>(e);
-  return share_out(rows, e.channels, widest, pack, threads, tile ? tile : rows_in_tile(rows, e.channels / widest));
+  return share_out(e.rows, e.channels, widest, pack, threads, tile ? tile : rows_in_tile(e.rows, e.channels / widest));
 }
 
 template <typename T>

@@ -15,7 +15,7 @@ struct WorkShape {
 
   WorkShape(const Extent& e, bool packed, std::size_t element)
       : sequences(e.sequences),
-        rows(packed ? e.length : e.sequences * e.length),
+        rows(e.rows),
         vectors((e.channels * static_cast<std::int64_t>(element) + 15) / 16),
         packed(packed) {}
   std::int64_t average_length() const { return sequences ? rows / sequences : 0; }

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kCarryThreads) carry_states(const __grid_const
   const std::int64_t packs = w.channels / N;
   if (thread_index() >= w.cut.sequences * packs) return;
   const std::int64_t s = thread_index() / packs, c = thread_index() % packs * N;
-  const std::int64_t count = w.cut.segments(w.cut.rows(s)), first = w.cut.first_place(s);
+  const std::int64_t count = w.cut.segments(w.cut.length_of(s)), first = w.cut.first_place(s);
   const auto place = [&](std::int64_t n) { return w.against ? first + count - 1 - n : first + n; };
   const auto fetch = [&](std::int64_t n, int array) { return (array == 0 ? w.product : w.from_zero) + place(n) * w.channels + c; };
   A state[N];
@@ -96,7 +96,7 @@ template <typename Cell>
 const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& to) {
   using A = typename Cell::State;
   Extent& e = w.extent;
-  const Cut cut{e.offsets, e.sequences, e.length, steps, e.reverse};
+  const Cut cut{e.offsets, e.sequences, e.length, e.rows, steps, e.reverse};
   const std::int64_t places = cut.places();
   // Rows of 256 bytes, so that every array begins where packs may.
   const auto whole = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };

@@ -27,15 +27,32 @@ struct Segment {
   bool begins = true, ends = true;  // holds the first, the last step of its sequence
 };
 
-// What is scanned: `sequences` sequences of `channels` channels.  Packed sequences lie one after
-// another: sequence s owns the rows [offsets[s], offsets[s + 1]).  Otherwise each has `length` rows.
+// What is scanned: `sequences` sequences of `channels` channels.  Padded ones have `length` rows each.  Packed ones lie
+// one after another, in `rows` rows: sequence s owns the rows [offsets[s], offsets[s + 1]).
 // With segments, those are worked on instead, each as a sequence of its own.
 struct Extent {
-  std::int64_t sequences = 0, length = 0, channels = 0;
-  const std::int64_t* offsets = nullptr;
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;  // rows of one sequence; 0 where packed, since each has its own length
+  std::int64_t rows = 0;    // of all sequences together; where packed, also those that no sequence owns
+  std::int64_t channels = 0;
+  const std::int64_t* offsets = nullptr;  // null: padded; and where packed, until a device has brought them into order
   bool reverse = false;  // time runs from the last row to the first
   const Segment* segments = nullptr;
   std::int64_t segment_count = 0;
+
+  static Extent padded(std::int64_t sequences, std::int64_t length, std::int64_t channels) {
+    Extent e;
+    e.sequences = sequences, e.length = length, e.rows = sequences * length, e.channels = channels;
+    return e;
+  }
+  static Extent packed(std::int64_t sequences, std::int64_t rows, std::int64_t channels, const std::int64_t* offsets = nullptr) {
+    Extent e;
+    e.sequences = sequences, e.rows = rows, e.channels = channels, e.offsets = offsets;
+    return e;
+  }
+
+  // Of sequence s.
+  std::int64_t length_of(std::int64_t s) const { return offsets ? offsets[s + 1] - offsets[s] : length; }
 
   // Work is counted in units: one block of channels of one sequence or segment.
   static constexpr std::int64_t kBlock = 64;

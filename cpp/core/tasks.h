@@ -23,7 +23,7 @@ class Tasks {
   explicit Tasks(const Extent& e, bool cut = false) : channels_(e.channels) {
     Run run{0, 0, 0, kToTheEnd, 0};
     for (std::int64_t s = 0; s < e.sequences; ++s) {
-      const std::int64_t length = e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
+      const std::int64_t length = e.length_of(s);
       const std::int64_t pieces = std::min((length + kRows / 2) / kRows, kMostPieces);
       if (cut && pieces > 1) {
         if (run.last > run.first) runs_.push_back(run);

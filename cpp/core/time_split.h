@@ -27,12 +27,12 @@ class TimeSplit {
     steps_ = std::max<std::int64_t>(kSegmentBytes / row, 1);
     elements_ = steps_ * std::min(e.channels, Extent::kBlock);
     std::int64_t longest = 0;
-    for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, length(e, s));
+    for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, e.length_of(s));
     if (longest < kMinSegments * steps_) return;
     // By time first, so that a group's segments depend on earlier groups and on each other in order.
     for (std::int64_t done = 0; done == 0 || done < longest; done += steps_) {
       for (std::int64_t s = 0; s < e.sequences; ++s) {
-        const std::int64_t all = length(e, s);
+        const std::int64_t all = e.length_of(s);
         if (done > 0 && done >= all) continue;
         Segment part;
         part.plane = e.offsets ? 0 : s;
@@ -71,9 +71,6 @@ class TimeSplit {
   static constexpr std::int64_t kUnitsInGroup = 64;    // some 2 MiB of inputs
 
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
-  static std::int64_t length(const Extent& e, std::int64_t s) {
-    return e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
-  }
 
   std::vector<Segment> segments_;
   std::int64_t group_ = 0, elements_ = 0, steps_ = 0;
@@ -140,8 +137,7 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
 
 // Elements in a unit of an extent that is not split, on average.
 inline std::int64_t elements_per_unit(const Extent& e) {
-  const std::int64_t rows = e.offsets ? e.offsets[e.sequences] : e.sequences * e.length;
-  return e.units() ? rows * e.channels / e.units() : 0;
+  return e.units() ? e.rows * e.channels / e.units() : 0;
 }
 
 template <typename T, typename Parallel>

@@ -77,19 +77,15 @@ std::optional<Offsets> checked(const std::optional<py::array>& offsets, const py
 }
 
 recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets, bool reverse) {
-  recblr::Extent e;
-  e.reverse = reverse;
-  e.channels = b.shape(b.ndim() - 1);
-  if (!offsets) {
-    e.sequences = b.ndim() == 3 ? b.shape(0) : 1;
-    e.length = b.shape(b.ndim() - 2);
-    return e;
+  const py::ssize_t rows = b.shape(b.ndim() - 2), channels = b.shape(b.ndim() - 1);
+  recblr::Extent e = recblr::Extent::padded(b.ndim() == 3 ? b.shape(0) : 1, rows, channels);
+  if (offsets) {
+    const py::ssize_t count = offsets->shape(0);
+    const std::string problem = recblr::offsets_problem(offsets->data(), static_cast<std::size_t>(count), rows);
+    if (!problem.empty()) throw py::value_error("scan: " + problem);
+    e = recblr::Extent::packed(count - 1, rows, channels, offsets->data());
   }
-  const py::ssize_t count = offsets->shape(0);
-  const std::string problem = recblr::offsets_problem(offsets->data(), static_cast<std::size_t>(count), b.shape(0));
-  if (!problem.empty()) throw py::value_error("scan: " + problem);
-  e.sequences = count - 1;
-  e.offsets = offsets->data();
+  e.reverse = reverse;
   return e;
 }
 

@@ -11,8 +11,7 @@ namespace recblr::torch_abi {
 struct BdlruArguments {
   const char* op;
   Tensor x, gates, decay, z, initial, offsets, scale;
-  Sequences s;
-  std::int64_t rows;
+  Extent s;
 
   // From the stack: x, gates, decay, z, initial, offsets, scale.  What else an operator is handed is taken before: this
   // may refuse, and nobody would free it.
@@ -23,7 +22,6 @@ struct BdlruArguments {
     with_real(op, x, [](auto) {});
     check_aligned(op, "x", x);
     s = sequences(op, "x", x, offsets);
-    rows = x.dim() == 3 ? x.size(0) * x.size(1) : x.size(0);
     const std::int32_t wide = accumulation_dtype(x.dtype());
     std::vector<std::int64_t> sizes = sizes_of(x);
     sizes.back() = 2 * s.channels;
@@ -45,7 +43,7 @@ struct BdlruArguments {
     decay = with_adjacent_channels(std::move(decay));
   }
 
-  std::vector<std::int64_t> states_shape() const { return {(rows + kStateRows - 1) / kStateRows, s.channels}; }
+  std::vector<std::int64_t> states_shape() const { return {(s.rows + kStateRows - 1) / kStateRows, s.channels}; }
 
   template <typename T>
   BdlruInputs<T> inputs(const Extent& extent) const {

@@ -17,7 +17,7 @@ struct ConvArguments {
   const char* op;
   Tensor x, weight, bias, initial, offsets, taps;
   bool silu;
-  Sequences s;
+  Extent s;
   std::int64_t width;
   std::vector<std::int64_t> past_shape;
 
@@ -31,7 +31,7 @@ struct ConvArguments {
     if (weight.dim() != 2 || weight.size(1) < 1 || weight.size(1) > kMaxWidth)
       refuse(std::string(op) + ": weight must be (C, K) with K in 1.." + std::to_string(kMaxWidth) + ", but has shape " + shape(weight));
     width = weight.size(1);
-    past_shape = {s.count, width - 1, s.channels};
+    past_shape = {s.sequences, width - 1, s.channels};
     const std::int32_t wide = accumulation_dtype(x.dtype());
     check_shape(op, "weight", weight, {s.channels, width}, wide);
     check_shape(op, "bias", bias, {s.channels}, wide);

@@ -36,10 +36,10 @@ class Cpu {
     if (!problem.empty()) refuse(std::string(op) + ": " + problem);
   }
 
-  Extent extent(const Sequences& s, bool reverse = false) const {
-    Extent e = torch_abi::extent(s, reverse);
-    if (!offsets_.empty()) e.offsets = offsets_.data();
-    return e;
+  Extent extent(Extent s, bool reverse = false) const {
+    s.reverse = reverse;
+    if (!offsets_.empty()) s.offsets = offsets_.data();
+    return s;
   }
 
  private:

@@ -43,7 +43,10 @@ class Cuda {
       refuse(std::string(op) + ": offsets must be aligned to its elements; pass a copy");
   }
 
-  Extent extent(const Sequences& s, bool reverse = false) const { return torch_abi::extent(s, reverse); }
+  Extent extent(Extent s, bool reverse = false) const {
+    s.reverse = reverse;
+    return s;
+  }
 
  protected:
   // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever gets

@@ -20,7 +20,7 @@ ScanResult run_scan(const char* op, StableIValue* stack, bool with_final) {
   const bool reverse = unbox<bool>(stack[4]);
   check_dtype(op, "b", b);
   check_same(op, "a", a, "b", b);
-  const Sequences s = sequences(op, "b", b, offsets);
+  const Extent s = sequences(op, "b", b, offsets);
   check_state(op, "initial", initial, s, b.dtype());
   check_device(op, "a", a, b);
   check_device(op, "initial", initial, b);
@@ -65,7 +65,7 @@ void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   check_dtype(op, "h", h);
   check_same(op, "a", a, "h", h);
   if (grad) check_same(op, "grad", grad, "h", h);
-  const Sequences s = sequences(op, "h", h, offsets);
+  const Extent s = sequences(op, "h", h, offsets);
   check_state(op, "grad_final", grad_final, s, h.dtype());
   check_state(op, "initial", initial, s, h.dtype());
   check_device(op, "a", a, h);

@@ -34,15 +34,6 @@ View<T> every_row(const Tensor& row) {
   return {row.data<std::remove_const_t<T>>(), 0, 0, 1};
 }
 
-inline Extent extent(const Sequences& s, bool reverse) {
-  Extent e;
-  e.sequences = s.count;
-  e.length = s.length;
-  e.channels = s.channels;
-  e.reverse = reverse;
-  return e;
-}
-
 // Shares units out among torch's threads.
 struct ParallelFor {
   template <typename F>

@@ -52,9 +52,7 @@ struct Problem {
     for (A& s : scale) s = std::fabs(s);
   }
   Extent extent() const {
-    Extent e;
-    e.sequences = static_cast<std::int64_t>(offsets.size()) - 1, e.channels = channels, e.offsets = offsets.data();
-    return e;
+    return Extent::packed(static_cast<std::int64_t>(offsets.size()) - 1, rows, channels, offsets.data());
   }
   template <typename U>
   View<U> view(U* data, std::int64_t row) const {

@@ -65,9 +65,8 @@ struct Problem {
     return {data, row * c.length, row, channel};
   }
   Extent extent() const {
-    Extent e;
-    e.sequences = c.sequences, e.length = c.length, e.channels = c.channels, e.reverse = c.reverse;
-    if (c.packed) e.offsets = offsets.data();
+    Extent e = c.packed ? Extent::packed(c.sequences, rows, c.channels, offsets.data()) : Extent::padded(c.sequences, c.length, c.channels);
+    e.reverse = c.reverse;
     return e;
   }
 };

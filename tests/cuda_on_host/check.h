@@ -175,6 +175,11 @@ struct Offsets {
   }
 };
 
+// An extent as a launcher gets it: where packed, `steps` is the number of all rows.
+inline recblr::Extent extent_of(bool packed, std::int64_t sequences, std::int64_t steps, std::int64_t channels) {
+  return packed ? recblr::Extent::packed(sequences, steps, channels) : recblr::Extent::padded(sequences, steps, channels);
+}
+
 inline void expect_launched(const char* error) {
   if (error) std::printf("not launched: %s\n", error), ++failures;
 }

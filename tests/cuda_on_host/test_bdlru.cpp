@@ -115,8 +115,7 @@ void check_case(const Case& c, std::mt19937& random) {
       dinitial[index(s, k)] = carried;
     }
   }
-  Extent e;
-  e.sequences = c.sequences, e.length = length, e.channels = width;
+  const Extent e = extent_of(c.packed, c.sequences, length, width);
   const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   recblr::BdlruInputs<T> in{e, x, gates, {}, decay.data(), {}, {}};
   if (c.gated) in.z = z;
@@ -202,8 +201,7 @@ void check_addresses(int regime, bool packed, int multiprocessors) {
     for (Array<A>* a : {&initial, &dfinal}) a->draw(random, 1);
     std::uniform_real_distribution<double> positive(0.01, 1);
     for (Array<A>* a : {&scale, &decay}) a->fill([&](auto, auto, auto) { return positive(random); });
-    Extent e;
-    e.sequences = sequences, e.length = steps, e.channels = width;
+    const Extent e = extent_of(packed, sequences, steps, width);
     const recblr::BdlruInputs<T> in{e, x, gates, z, decay.data(), scale, initial};
     Scratch scratch;
     const recblr::BdlruForward<T> forward{in, y, final.data(), states.data()};

@@ -108,7 +108,7 @@ void check_case(const Case& c, std::mt19937& random) {
   };
 
   ConvInputs<T> in{};
-  in.extent.sequences = c.sequences, in.extent.length = length, in.extent.channels = channels;
+  in.extent = extent_of(c.packed, c.sequences, length, channels);
   in.x = x, in.width = width, in.taps = taps.data(), in.bias = c.bias ? bias.data() : nullptr, in.silu = c.silu;
   if (c.initial) in.initial = initial;
   const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
@@ -212,7 +212,7 @@ void check_addresses(std::int64_t width, bool packed) {
     for (Array<T>* a : {&x, &dy}) a->draw(random, 2);
     for (Array<A>* a : {&initial, &dfinal, &taps, &bias}) a->draw(random, 1);
     ConvInputs<T> in{};
-    in.extent.sequences = sequences, in.extent.length = steps, in.extent.channels = channels;
+    in.extent = extent_of(packed, sequences, steps, channels);
     in.x = x, in.width = width, in.taps = taps.data(), in.bias = bias.data(), in.initial = initial, in.silu = true;
     Scratch scratch;
     expect_launched(recblr::cuda::conv_forward(ConvForward<T>{in, y, final.data()}, device, scratch.launch()));
@@ -264,7 +264,7 @@ void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
   const auto run = [&](float* x, float* dy, float* y, float* dx, std::int64_t time) {
     std::vector<double> sums(static_cast<std::size_t>((width + 1) * channels));
     ConvInputs<float> in{};
-    in.extent.sequences = sequences, in.extent.length = packed ? rows : length, in.extent.channels = channels;
+    in.extent = extent_of(packed, sequences, packed ? rows : length, channels);
     in.x = {x, length * time, time, 1}, in.width = width, in.taps = taps.data();
     const View<float> to_y{y, length * time, time, 1}, to_dx{dx, length * time, time, 1};
     Scratch scratch;

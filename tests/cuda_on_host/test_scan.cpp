@@ -74,8 +74,8 @@ void check_case(const Case& c, std::mt19937& random) {
     return [&](std::int64_t s, std::int64_t, std::int64_t k) { return v[index(s, k)]; };
   };
 
-  Extent e;
-  e.sequences = c.sequences, e.length = length, e.channels = width, e.reverse = c.reverse;
+  Extent e = extent_of(c.packed, c.sequences, length, width);
+  e.reverse = c.reverse;
   const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   const View<const A> none;
   std::vector<Array<T>> results;
@@ -130,8 +130,8 @@ void check_addresses(int regime, bool packed, bool reverse) {
     std::mt19937 random(7);
     for (Array<T>* x : {&a, &b, &dh}) x->draw(random, 0.9);
     for (Array<A>* x : {&initial, &dfinal}) x->draw(random, 0.9);
-    Extent e;
-    e.sequences = sequences, e.length = steps, e.channels = channels, e.reverse = reverse;
+    Extent e = extent_of(packed, sequences, steps, channels);
+    e.reverse = reverse;
     recblr::ScanForward<T> forward;
     forward.extent = e, forward.a = a, forward.b = b, forward.h = h, forward.initial = initial, forward.final = final;
     recblr::ScanBackward<T> backward;

@@ -23,12 +23,6 @@ void expect(bool holds, const char* what, int regime) {
   if (!holds) std::printf("%s (regime %d)\n", what, regime), ++failures;
 }
 
-Extent shape(std::int64_t sequences, std::int64_t length, std::int64_t channels) {
-  Extent e;
-  e.sequences = sequences, e.length = length, e.channels = channels;
-  return e;
-}
-
 // Both directions, from all that they need.
 void scan(const Extent& e, const DeviceOffsets& offsets, int regime, const View<const float>& a, const View<const float>& x,
           const View<const float>& h_in, const View<float>& h, const View<float>& da, const View<float>& db) {
@@ -46,7 +40,7 @@ void many_sequences(int regime) {
   Array<float> a(count, 2, 1), x(count, 2, 1), h(count, 2, 1), da(count, 2, 1), db(count, 2, 1);
   a.fill([](auto, auto, auto) { return 0.5; });
   x.fill([](std::int64_t s, std::int64_t t, auto) { return static_cast<double>(t == 0 ? s : 1); });
-  scan(shape(count, 2, 1), {}, regime, a, x, x, h, da, db);
+  scan(Extent::padded(count, 2, 1), {}, regime, a, x, x, h, da, db);
   h.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? s : 1 + 0.5 * static_cast<double>(s); }, 1e-6, "many sequences: h");
   db.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? static_cast<double>(s) + 0.5 : 1; }, 1e-6, "many sequences: db");
   da.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? 0 : s; }, 1e-6, "many sequences: da");
@@ -89,7 +83,7 @@ void far_apart(int regime, int axis, bool packed) {
       }
   const std::vector<std::int64_t> ends{0, length, 2 * length};
   const Offsets offsets(ends, 2 * length, true);
-  const Extent e = packed ? shape(sequences, 2 * length, channels) : shape(sequences, length, channels);
+  const Extent e = extent_of(packed, sequences, packed ? 2 * length : length, channels);
   const DeviceOffsets device = packed ? DeviceOffsets(offsets) : DeviceOffsets{};
   scan(e, device, regime, read(view(a)), read(view(x)), read(view(x)), view(h), view(da), view(db));
   for (std::int64_t s = 0; s < sequences; ++s)
@@ -114,7 +108,7 @@ void stride_zero(int regime) {
                                                   db(sequences, length, channels);
   one.fill([](auto, auto, auto) { return 0.75; });
   row.fill([](auto, auto, std::int64_t c) { return static_cast<double>(c) - 7; });
-  scan(shape(sequences, length, channels), {}, regime, {one.data(), 0, 0, 0}, {row.data(), 0, 0, 1}, {row.data(), 0, 0, 1}, h, da, db);
+  scan(Extent::padded(sequences, length, channels), {}, regime, {one.data(), 0, 0, 0}, {row.data(), 0, 0, 1}, {row.data(), 0, 0, 1}, h, da, db);
   const auto sum = [&](std::int64_t steps, std::int64_t c) {
     return 4 * (1 - std::pow(0.75, static_cast<double>(steps))) * (static_cast<double>(c) - 7);
   };
@@ -130,7 +124,7 @@ void overflow(int regime) {
   Array<float> a(1, length, 4), x(1, length, 4), h(1, length, 4), da(1, length, 4), db(1, length, 4);
   a.fill([](auto, std::int64_t t, auto) { return t == half ? 0 : 0x1p33; });  // four in a row overflow
   x.fill([](auto, std::int64_t t, std::int64_t c) { return (c == 1 && t == half - 1) || (c == 2 && t == half + 1) ? 3 : 0; });
-  scan(shape(1, length, 4), {}, regime, a, x, x, h, da, db);
+  scan(Extent::padded(1, length, 4), {}, regime, a, x, x, h, da, db);
   for (std::int64_t t = 0; t < length; ++t)
     for (std::int64_t c = 0; c < 4; ++c) {
       if (c != 2) expect(exact(h.at(0, t, c)) == (c == 1 && t == half - 1 ? 3.0 : 0.0), "h: a state of zero does not stay zero", regime);
@@ -153,7 +147,7 @@ void same_bits(int regime, bool reverse) {
     x.fill([&](auto, std::int64_t t, std::int64_t c) { return mixed((t - before) * 17 + 5 * c + 70000) - 0.5; });
     const std::vector<std::int64_t> ends{0, before, before + length, rows};
     const Offsets offsets(ends, rows, false);
-    Extent e = packed ? shape(3, rows, channels) : shape(1, rows, channels);
+    Extent e = extent_of(packed, packed ? 3 : 1, rows, channels);
     e.reverse = reverse;
     scan(e, packed ? DeviceOffsets(offsets) : DeviceOffsets{}, regime, a, x, x, h, da, db);
     std::vector<double> all;
@@ -173,7 +167,7 @@ void same_bits(int regime, bool reverse) {
 
 void choice() {
   const auto chosen = [](std::int64_t sequences, std::int64_t length, std::int64_t channels, std::size_t element, bool packed = false) {
-    return chosen_regime(WorkShape(shape(sequences, length, channels), packed, element), 132);
+    return chosen_regime(WorkShape(extent_of(packed, sequences, length, channels), packed, element), 132);
   };
   expect(chosen(2048, 200, 128, 4) == kRows, "many histories must be scanned by rows", 0);
   expect(chosen(2048, 50, 128, 2) == kRows, "many short histories must be scanned by rows", 0);
@@ -189,7 +183,7 @@ void choice() {
   std::mt19937 random(3);
   a.draw(random, 0.9), x.draw(random, 0.9);
   ScanForward<float> w;
-  w.extent = shape(1, 2000, 20), w.a = a, w.b = x, w.h = h;
+  w.extent = Extent::padded(1, 2000, 20), w.a = a, w.b = x, w.h = h;
   Scratch scratch;
   for (int regime : {0, 1, 2, 3}) {
     const Launch to = scratch.launch(regime);
