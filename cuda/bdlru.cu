@@ -5,6 +5,7 @@
 #include "bdlru_split.cuh"
 #include "bdlru_warps.cuh"
 #include "packs.h"
+#include "regimes.h"
 #include "sums.cuh"
 
 namespace recblr::cuda {
@@ -91,8 +92,9 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz);
 }
 
-// A piece is long enough to be worth three launches, and there are some two thousand of pieces times blocks of channels: of
-// the shape alone, so that the same input gives the same bits on every device that splits it.
+// Pieces have 4 kStateRows rows at least, so that few rows do not make many pieces; many rows make longer ones, such that
+// pieces times blocks of channels are about kBlocks.  Where pieces are cut follows from the shape alone.  The sums inside
+// of a piece also depend on the device (bdlru.h).
 std::int64_t piece_length(const Extent& e) {
   constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
   const std::int64_t length = e.rows * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
@@ -161,9 +163,9 @@ int regime_of(const Work& w, const Launch& to) {
 int bdlru_regime(const Extent& e, int multiprocessors) {
   constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
   constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
-  if (e.sequences * e.channels >= kBusy * multiprocessors) return 1;
+  if (e.sequences * e.channels >= kBusy * multiprocessors) return kRows;
   // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
-  return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? 3 : 2;
+  return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? kSplit : kWarps;
 }
 
 template <typename T>
@@ -172,7 +174,7 @@ const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offs
   if (w.in.extent.channels == 0) return nullptr;
   const int regime = regime_of(w, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
-  return regime == 1 ? rows(w, to) : regime == 2 ? warps(w, to) : pieces(w, to);
+  return regime == kRows ? rows(w, to) : regime == kWarps ? warps(w, to) : pieces(w, to);
 }
 
 template <typename T>
@@ -182,7 +184,7 @@ const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& of
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
   if (w.in.extent.channels == 0)
     return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, w.in.extent.rows, w.dscale, to) : nullptr;
-  return regime == 3 ? pieces(w, to) : warps(w, to, regime == 1);
+  return regime == kSplit ? pieces(w, to) : warps(w, to, regime == kRows);
 }
 
 #define RECBLR_INSTANTIATE(T)                                                                        \

@@ -1,10 +1,10 @@
 // Launches the behavior-dependent unit and its adjoint (cpp/core/bdlru.h) on a GPU.
 //
 // Three regimes, by how much work there is beside time's:
-//   1  bdlru_rows.cuh   a thread for some channels of a sequence, serial in time; backward, a block for them, a stretch of
-//                       kStateRows rows at once
-//   2  bdlru_warps.cuh  a block for some channels of a sequence: its warps share out time
-//   3  bdlru_split.cuh  time is shared out among blocks, in three launches
+//   1  kRows: bdlru_rows.cuh    a thread for some channels of a sequence, serial in time; backward, a block for them, a
+//                               stretch of kStateRows rows at once
+//   2  kWarps: bdlru_warps.cuh  a block for some channels of a sequence: its warps share out time
+//   3  kSplit: bdlru_split.cuh  time is shared out among blocks, in three launches
 //
 // Shape, type and the device (its multiprocessors, the shared memory that a block can have) decide the order of every
 // sum; where arrays lie decides only how they are read.

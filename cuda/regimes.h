@@ -7,6 +7,7 @@
 
 namespace recblr::cuda {
 
+// As Launch::regime has them.  For the scan and for the unit; what each one does is in scan.h and in bdlru.h.
 constexpr int kRows = 1, kWarps = 2, kSplit = 3;
 
 struct WorkShape {
