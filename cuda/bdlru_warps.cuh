@@ -15,7 +15,7 @@
 
 namespace recblr::cuda {
 
-constexpr int kMostWarps = 16, kLanes = 32;
+constexpr int kMostWarps = 16, kLanes = 32, kMostThreads = kMostWarps * kLanes;
 
 // A thread's rows of a tile: eight numbers of each kind fit into registers.
 template <typename T, int N>
@@ -130,7 +130,7 @@ struct Span {
 
 // in.initial is that of each sequence, or segment.
 template <typename T, int N, int kWidth>
-__global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
+__global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;
   constexpr int kThreadRows = kTileRows<T, N>;
   RECBLR_SHARED_BYTES(shared);
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
 // dfinal is that of each sequence, or segment; initial, states and dinitial are the sequence's.  w.ddecay is here
 // (stretches, C), and dscale, absent where scale is, (blocks of channels, rows): to be summed.
 template <typename T, int N, int kWidth>
-__global__ void __launch_bounds__(kMostWarps * kLanes)
+__global__ void __launch_bounds__(kMostThreads)
     bdlru_warps_backward(const __grid_constant__ BdlruBackward<T> w, double* dscale, std::int64_t rows) {
   using A = Accumulate<T>;
   constexpr int kThreadRows = kTileRows<T, N>, kStretch = kStretchWarps<T, N>;

@@ -148,7 +148,7 @@ struct Adjacent {
     for (std::int64_t k = 0; k < number(n); ++k) next_a[k] = Constant<A>::one();
     const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
-    const auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
+    auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;
       const ReadRow<W, T> rdh(dh.step(t) + k), ra(a.step(t) + k);
       WriteRow<W, T> rda(da.step(t) + k), rdb(db.step(t) + k);

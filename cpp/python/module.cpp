@@ -161,8 +161,8 @@ Returns a new contiguous array of b's shape and dtype.  Raises ValueError on any
 
 constexpr const char* kScanWithFinalDoc = R"(scan, and the state after every sequence's last step.
 
-Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is its
-initial state, or zeros.)";
+Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is
+its initial state, or zeros.)";
 
 }  // namespace
 

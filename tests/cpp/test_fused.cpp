@@ -113,10 +113,10 @@ void check(const std::vector<std::int64_t>& offsets, std::int64_t channels, std:
   using A = Accumulate<T>;
   const Problem<T> p(offsets, channels, random);
   const Results<T> alone(p, 1), many(p, 3);
-#define RECBLR_SAME(member) expect_same(alone.member, many.member, #member, channels);
-  RECBLR_SAME(y) RECBLR_SAME(dx) RECBLR_SAME(dgates) RECBLR_SAME(dz) RECBLR_SAME(conv) RECBLR_SAME(dconv)
-  RECBLR_SAME(final) RECBLR_SAME(dinitial) RECBLR_SAME(dscale) RECBLR_SAME(past) RECBLR_SAME(dpast)
-  RECBLR_SAME(ddecay) RECBLR_SAME(dtaps) RECBLR_SAME(dbias)
+#define RECBLR_SAME(member) expect_same(alone.member, many.member, #member, channels)
+  RECBLR_SAME(y); RECBLR_SAME(dx); RECBLR_SAME(dgates); RECBLR_SAME(dz); RECBLR_SAME(conv); RECBLR_SAME(dconv);
+  RECBLR_SAME(final); RECBLR_SAME(dinitial); RECBLR_SAME(dscale); RECBLR_SAME(past); RECBLR_SAME(dpast);
+  RECBLR_SAME(ddecay); RECBLR_SAME(dtaps); RECBLR_SAME(dbias);
 
   const double tolerance = sizeof(A) == 4 ? 2e-5 : 1e-12;
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
