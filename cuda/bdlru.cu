@@ -16,7 +16,8 @@ namespace {
 std::size_t most_shared(const Launch& to) {
   int bytes = 0;
   return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, to.device) == cudaSuccess
-             ? static_cast<std::size_t>(bytes) : 48 * 1024;
+             ? static_cast<std::size_t>(bytes)
+             : 48 * 1024;
 }
 #else
 std::size_t most_shared(const Launch&) { return 227 * 1024; }
@@ -83,7 +84,8 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
     constexpr int kStretch = kStretchWarps<T, N>;
     const int threads = threads_for<BackwardShare<T, N>>(to, kStretch, one_stretch ? kStretch : kMostWarps);
     if (const char* error = launch<bdlru_warps_backward<T, N, kWidth>>(at_least_one(e, stretches * blocks), threads,
-                                   threads / kLanes * sizeof(BackwardShare<T, N>), to, parts, dscale, all))
+                                                                       threads / kLanes * sizeof(BackwardShare<T, N>),
+                                                                       to, parts, dscale, all))
       return error;
     if (w.dscale)
       if (const char* error = sum_rows(dscale, blocks, all, w.dscale, to)) return error;
@@ -92,9 +94,9 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz);
 }
 
-// Pieces have 4 kStateRows rows at least, so that few rows do not make many pieces; many rows make longer ones, such that
-// pieces times blocks of channels are about kBlocks.  Where pieces are cut follows from the shape alone.  The sums inside
-// of a piece also depend on the device (bdlru.h).
+// Pieces have 4 kStateRows rows at least, so that few rows do not make many pieces; many rows make longer ones, such
+// that pieces times blocks of channels are about kBlocks.  Where pieces are cut follows from the shape alone.  The sums
+// inside of a piece also depend on the device (bdlru.h).
 std::int64_t piece_length(const Extent& e) {
   constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
   const std::int64_t length = e.rows * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
@@ -116,8 +118,8 @@ const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
 
 // Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
 template <bool backward, typename T>
-const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start, Accumulate<T>* last, const Launch& to,
-                  View<const Accumulate<T>>& incoming) {
+const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start,
+                  Accumulate<T>* last, const Launch& to, View<const Accumulate<T>>& incoming) {
   using A = Accumulate<T>;
   Extent& e = in.extent;
   std::int64_t* first = nullptr;
@@ -161,8 +163,8 @@ int regime_of(const Work& w, const Launch& to) {
 }  // namespace
 
 int bdlru_regime(const Extent& e, int multiprocessors) {
-  constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
-  constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
+  constexpr std::int64_t kBusy = 1024;  // channels of sequences that keep a multiprocessor's threads at work
+  constexpr std::int64_t kLong = 1024;  // steps of a sequence, on average, that are worth splitting
   if (e.sequences * e.channels >= kBusy * multiprocessors) return kRows;
   // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
   return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? kSplit : kWarps;
@@ -187,7 +189,7 @@ const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& of
   return regime == kSplit ? pieces(w, to) : warps(w, to, regime == kRows);
 }
 
-#define RECBLR_INSTANTIATE(T)                                                                        \
+#define RECBLR_INSTANTIATE(T)                                                                      \
   template const char* bdlru_forward(const BdlruForward<T>&, const DeviceOffsets&, const Launch&); \
   template const char* bdlru_backward(const BdlruBackward<T>&, const DeviceOffsets&, const Launch&);
 RECBLR_REAL_TYPES(RECBLR_INSTANTIATE)

@@ -1,15 +1,15 @@
 // The unit with time shared out among a block's warps: lanes over channels, each warp some rows of the block's tile.
 //
-// A tile's inputs are read once, into registers, while the next tile's are on their way.  Each warp finds what its rows do
-// to any state before them; through shared memory, all learn the states that they start from; then each does its steps
-// from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the same way
-// through the tile against time.
+// A tile's inputs are read once, into registers, while the next tile's are on their way.  Each warp finds what its rows
+// do to any state before them; through shared memory, all learn the states that they start from; then each does its
+// steps from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the
+// same way through the tile against time.
 //
 // How many channels a lane has, N, decides how many rows it has, and so the order of sums: it follows from the shape.
 // Of them kWidth at once are read and written, all where every array is aligned to that, else one.
 //
-// Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the sequence
-// are steps that change nothing.
+// Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the
+// sequence are steps that change nothing.
 #pragma once
 #include "bdlru_gates.cuh"
 
@@ -59,21 +59,22 @@ RECBLR_HD void take(const Pack<T, N>& from, bool started, Accumulate<T>* x) {
 // A warp's shared memory, by lanes: the next tile's inputs, on their way; what its rows do to states.
 template <typename T, int N>
 struct ForwardShare {
-  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes];
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
+      z[kTileRows<T, N>][kLanes];
   Summary<Accumulate<T>, N> summaries[2][kLanes];
 };
 // Backward, also what registers have no room for.
 template <typename T, int N>
 struct BackwardShare {
-  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes],
-      dy[kTileRows<T, N>][kLanes];
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
+      z[kTileRows<T, N>][kLanes], dy[kTileRows<T, N>][kLanes];
   Summary<Accumulate<T>, N> forward[kLanes], backward[kLanes];
   Pack<Accumulate<T>, N> to_i[kTileRows<T, N>][kLanes];
   double ddecay[N][kLanes];
 };
 
-// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of all arrays would
-// leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
+// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of
+// all arrays would leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
 template <typename T>
 struct Base {
   T* at;
@@ -102,11 +103,13 @@ struct BackwardBases {
 template <typename T, int N>
 struct Place {
   std::int64_t channel_blocks, index, block, c;  // index: of the sequence or segment; c: the first of N channels
-  int warps, warp, lane;  // lane: the first of N channels among the block's
-  bool live;              // has channels
+  int warps, warp, lane;                         // lane: the first of N channels among the block's
+  bool live;                                     // has channels
   RECBLR_HD explicit Place(const Extent& e)
-      : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)), index(block_index() / channel_blocks),
-        block(block_index() % channel_blocks), warps(static_cast<int>(blockDim.x) / kLanes),
+      : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)),
+        index(block_index() / channel_blocks),
+        block(block_index() % channel_blocks),
+        warps(static_cast<int>(blockDim.x) / kLanes),
         warp(static_cast<int>(threadIdx.x) / kLanes) {
     lane = static_cast<int>(threadIdx.x % kLanes) * N;
     live = first_channel() + lane < e.channels;
@@ -122,8 +125,12 @@ template <int kThreadRows>
 struct Span {
   int first, last;
   RECBLR_HD Span(std::int64_t t, std::int64_t length)
-      : first(t < -kThreadRows ? kThreadRows : t < 0 ? static_cast<int>(-t) : 0),
-        last(t > length ? 0 : length - t < kThreadRows ? static_cast<int>(length - t) : kThreadRows) {}
+      : first(t < -kThreadRows ? kThreadRows
+              : t < 0          ? static_cast<int>(-t)
+                               : 0),
+        last(t > length                 ? 0
+             : length - t < kThreadRows ? static_cast<int>(length - t)
+                                        : kThreadRows) {}
   RECBLR_HD bool has(int j) const { return j >= first && j < last; }
   RECBLR_HD bool some() const { return first < last; }
 };
@@ -142,7 +149,9 @@ __global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid
   const Walk walk(e, me.index);
   if (walk.sequence < 0) return;
   if (threadIdx.x == 0)
-    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0), base.y.set(w.y, walk, me.first_channel());
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()),
+        base.z.set(w.in.z, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0),
+        base.y.set(w.y, walk, me.first_channel());
   __syncthreads();
   const bool gated = w.in.z.data, scaled = w.in.scale.data;
   const std::int64_t row = first_row(e, walk), lead = row % kStateRows;
@@ -257,8 +266,10 @@ __global__ void __launch_bounds__(kMostThreads)
     return;
   }
   if (threadIdx.x == 0) {
-    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.dy.set(w.dy, walk, me.first_channel());
-    base.dx.set(w.dx, walk, me.first_channel()), base.dgates.set(w.dgates, walk, me.first_channel()), base.dz.set(w.dz, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0);
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()),
+        base.z.set(w.in.z, walk, me.first_channel()), base.dy.set(w.dy, walk, me.first_channel());
+    base.dx.set(w.dx, walk, me.first_channel()), base.dgates.set(w.dgates, walk, me.first_channel()),
+        base.dz.set(w.dz, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0);
     base.row = first_row(e, walk), base.length = walk.length, base.sequence = walk.sequence, base.begins = walk.begins;
     base.index = me.index, base.block = me.block;
   }
@@ -319,7 +330,8 @@ __global__ void __launch_bounds__(kMostThreads)
       }
     }
     // to_x, to_i: what dL/dh is multiplied by to give dx and di.  through_beta: of dL/du, the part that needs no state.
-    A alpha[kThreadRows][N], input[kThreadRows][N], to_x[kThreadRows][N], through_beta[kThreadRows][N], r[kThreadRows][N];
+    A alpha[kThreadRows][N], input[kThreadRows][N], to_x[kThreadRows][N], through_beta[kThreadRows][N],
+        r[kThreadRows][N];
     Summary<A, N> summary;
     summary.clear();
     copy_async_wait<1>();
@@ -377,7 +389,8 @@ __global__ void __launch_bounds__(kMostThreads)
       for (int j = kThreadRows - 1; j >= 0; --j) {
         if (!span.has(j)) continue;
 #pragma unroll
-        for (int k = 0; k < N; ++k) summary.from_zero[k] = previous_adjoint(alpha[j][k], summary.from_zero[k] + dh[j][k]);
+        for (int k = 0; k < N; ++k)
+          summary.from_zero[k] = previous_adjoint(alpha[j][k], summary.from_zero[k] + dh[j][k]);
       }
     }
     start_late(t - me.rows());
@@ -405,7 +418,8 @@ __global__ void __launch_bounds__(kMostThreads)
         const A g = dh[j][k] + after[k];
         after[k] = previous_adjoint(alpha[j][k], g);
         const A du_r = g * to_u[j][k] * r[j][k];  // times decay: by scale; times scale: by decay
-        dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k], drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
+        dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k],
+        drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
         tile_sum[k] += du_r * scale, row_sum += du_r * w.in.decay[me.c + k];
       }
       if (me.live) {

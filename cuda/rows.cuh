@@ -1,5 +1,5 @@
-// All sequences' rows as one line of rows, for kernels that cut time wherever it suits them: which sequence a row belongs
-// to, where it lies in memory, and which rows a thread takes.
+// All sequences' rows as one line of rows, for kernels that cut time wherever it suits them: which sequence a row
+// belongs to, where it lies in memory, and which rows a thread takes.
 #pragma once
 #include "offsets.cuh"
 #include "tiles.h"

@@ -1,8 +1,9 @@
 // Sequences cut into segments of so many steps, counted from where time begins, so that blocks can share out time and a
 // sequence is cut alike wherever it lies.
 //
-// Done on the device, since only there is known where packed sequences lie.  The host knows how many places for segments
-// are enough: sequence s has those from s + offsets[s] / steps on, as many as it needs or one more, which stays empty.
+// Done on the device, since only there is known where packed sequences lie.  The host knows how many places for
+// segments are enough: sequence s has those from s + offsets[s] / steps on, as many as it needs or one more, which
+// stays empty.
 #pragma once
 #include "offsets.cuh"
 
@@ -11,7 +12,7 @@ namespace recblr::cuda {
 constexpr int kCutThreads = 128;
 
 struct Cut {
-  const std::int64_t* offsets;  // on the device, trusted; null: not packed
+  const std::int64_t* offsets;                  // on the device, trusted; null: not packed
   std::int64_t sequences, length, rows, steps;  // length, rows: as in an Extent
   bool reverse;
 
@@ -44,7 +45,8 @@ template <int kThreads>
 __global__ void __launch_bounds__(kThreads) cut_sequences(const __grid_constant__ Cut cut, Segment* to) {
   const std::int64_t place = thread_index();
   if (place >= cut.places()) return;
-  const std::int64_t s = cut.sequence_at(place), n = place - cut.first_place(s), all = cut.length_of(s), count = cut.segments(all);
+  const std::int64_t s = cut.sequence_at(place), n = place - cut.first_place(s), all = cut.length_of(s),
+                     count = cut.segments(all);
   Segment part;
   part.sequence = s, part.begins = part.ends = false;
   if (n >= 0 && n < count) {

@@ -32,8 +32,8 @@ struct BdlruForward {
   Accumulate<T>*final, *states;
 };
 
-// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, C) is contiguous; dz and dscale (rows) are absent where
-// z and scale are; ddecay (runs, C) is a sum for every run of sequences.
+// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, C) is contiguous; dz and dscale (rows) are absent
+// where z and scale are; ddecay (runs, C) is a sum for every run of sequences.
 template <typename T>
 struct BdlruBackward {
   using Share = Task;

@@ -20,19 +20,22 @@ struct Inputs {
   Stream<const T> x;
   std::int64_t sequence, past;
 
-  Inputs(const ConvInputs<T>& in, const Walk& walk) : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
+  Inputs(const ConvInputs<T>& in, const Walk& walk)
+      : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
 
   // Of the step `t`, which may lie before the first.
   Accumulate<T> at(std::int64_t t, std::int64_t c) const {
     if (t >= 0) return widen(x.step(t)[c]);
     const auto& initial = in.initial;
-    return initial.data ? initial.data[sequence * initial.sequence + (t + past) * initial.time + c * initial.channel] : Accumulate<T>(0);
+    return initial.data ? initial.data[sequence * initial.sequence + (t + past) * initial.time + c * initial.channel]
+                        : Accumulate<T>(0);
   }
 };
 
 // The same of channels from c on; where all lie in the sequence, where `load` reads.
 template <typename T, typename Load>
-RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end, Load load) {
+RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end,
+                                      Load load) {
   if (t >= 0) return load(inputs.x.step(t) + c);
   Vector<Accumulate<T>> v{};
   for (int k = 0; k < kLanes<Accumulate<T>> && c + k < end; ++k) v[k] = inputs.at(t, c + k);
@@ -41,12 +44,13 @@ RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, s
 
 // The convolution at step t before SiLU.  width is a constant where it is common.
 template <typename T, typename Load>
-RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c, std::int64_t end,
-                                         Load load) {
+RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c,
+                                         std::int64_t end, Load load) {
   const ConvInputs<T>& in = inputs.in;
   Vector<Accumulate<T>> sum{};
   for (std::int64_t k = 0; k < width; ++k)
-    sum = multiply_add(load(in.taps + k * in.extent.channels + c), input(inputs, t - inputs.past + k, c, end, load), sum);
+    sum =
+        multiply_add(load(in.taps + k * in.extent.channels + c), input(inputs, t - inputs.past + k, c, end, load), sum);
   return in.bias ? sum + load(in.bias + c) : sum;
 }
 
@@ -104,7 +108,8 @@ void pass(const ConvBackward<T>& w, const Task& task) {
     const auto flush = [&] {
       for (std::int64_t c = begin; c < end; ++c) {
         dbias[c] += static_cast<double>(strip.sums[past * kStrip + kStrip + c - begin]);
-        for (std::int64_t k = 0; k < width; ++k) dtaps[k * channels + c] += static_cast<double>(strip.sums[k * kStrip + c - begin]);
+        for (std::int64_t k = 0; k < width; ++k)
+          dtaps[k * channels + c] += static_cast<double>(strip.sums[k * kStrip + c - begin]);
       }
       for (A& sum : strip.sums) sum = 0;
     };
@@ -143,7 +148,8 @@ void pass(const ConvBackward<T>& w, const Task& task) {
             for (std::int64_t k = 0; k < width; ++k)
               out = multiply_add(load(w.in.taps + k * channels + c), load_lanes(adjoint(t - k) + c - begin), out);
             if (w.dfinal.data && row >= walk.length - past)
-              for (int k = 0; k < kLanes<A> && c + k < end; ++k) out[k] += final_adjoint(row - (walk.length - past), c + k);
+              for (int k = 0; k < kLanes<A> && c + k < end; ++k)
+                out[k] += final_adjoint(row - (walk.length - past), c + k);
             store(dx.step(row) + c, out);
           });
         }
@@ -152,7 +158,8 @@ void pass(const ConvBackward<T>& w, const Task& task) {
           for (std::int64_t lag = 0; lag < past; ++lag)
             for (std::int64_t c = begin; c < end; ++c) {
               A sum = lag >= walk.length ? final_adjoint(lag - walk.length, c) : A(0);
-              for (std::int64_t k = 0; k <= lag; ++k) sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
+              for (std::int64_t k = 0; k <= lag; ++k)
+                sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
               w.dinitial[(s * past + lag) * channels + c] = sum;
             }
         if (t < to && ++in_sum == kRowsInSum) flush(), in_sum = 0;

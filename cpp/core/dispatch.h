@@ -33,28 +33,28 @@ struct Units {
 // Declares the kernels for one type of work, and compute(work, share), which calls the one that was chosen.  In
 // namespace recblr.
 #if defined(__x86_64__)
-#define RECBLR_KERNEL(Work)                                             \
-  namespace baseline {                                                  \
-  RECBLR_COMPUTE(Work);                                                 \
-  }                                                                     \
-  namespace x86_64_v3 {                                                 \
-  RECBLR_COMPUTE(Work);                                                 \
-  }                                                                     \
-  namespace x86_64_v4 {                                                 \
-  RECBLR_COMPUTE(Work);                                                 \
-  }                                                                     \
-  inline RECBLR_COMPUTE(Work) {                                         \
-    switch (isa()) {                                                    \
-      case Isa::x86_64_v4: return x86_64_v4::compute(work, share);      \
-      case Isa::x86_64_v3: return x86_64_v3::compute(work, share);      \
-      case Isa::baseline: break;                                        \
-    }                                                                   \
-    baseline::compute(work, share);                                     \
+#define RECBLR_KERNEL(Work)                                        \
+  namespace baseline {                                             \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  namespace x86_64_v3 {                                            \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  namespace x86_64_v4 {                                            \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  inline RECBLR_COMPUTE(Work) {                                    \
+    switch (isa()) {                                               \
+      case Isa::x86_64_v4: return x86_64_v4::compute(work, share); \
+      case Isa::x86_64_v3: return x86_64_v3::compute(work, share); \
+      case Isa::baseline: break;                                   \
+    }                                                              \
+    baseline::compute(work, share);                                \
   }
 #else
-#define RECBLR_KERNEL(Work)                                             \
-  namespace baseline {                                                  \
-  RECBLR_COMPUTE(Work);                                                 \
-  }                                                                     \
+#define RECBLR_KERNEL(Work) \
+  namespace baseline {      \
+  RECBLR_COMPUTE(Work);     \
+  }                         \
   inline RECBLR_COMPUTE(Work) { baseline::compute(work, share); }
 #endif

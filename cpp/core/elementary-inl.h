@@ -21,7 +21,8 @@ RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   const Floats rounded = x * kInverseLn2 + kRound;
   const Floats n = rounded - kRound;
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-  const Floats f = multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
+  const Floats f =
+      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
 #else
   const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
 #endif
@@ -45,6 +46,7 @@ RECBLR_HD Floats softplus(Floats x) {
 }
 RECBLR_HD Doubles softplus(Doubles x) {
   Doubles y;
-  for (int k = 0; k < kLanes<double>; ++k) y[k] = __builtin_log1p(__builtin_exp(x[k] < 0 ? x[k] : -x[k])) + (x[k] < 0 ? 0 : x[k]);
+  for (int k = 0; k < kLanes<double>; ++k)
+    y[k] = __builtin_log1p(__builtin_exp(x[k] < 0 ? x[k] : -x[k])) + (x[k] < 0 ? 0 : x[k]);
   return y;
 }

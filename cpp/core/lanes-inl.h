@@ -56,9 +56,13 @@ RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm_min_ps((__m
 #endif
 
 #if defined(__AVX512F__)
-RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z); }
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) {
+  return (Floats)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+}
 #elif defined(__FMA__)
-RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z); }
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) {
+  return (Floats)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+}
 #endif
 
 // 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
@@ -150,10 +154,12 @@ RECBLR_HD void over_channels(std::int64_t begin, std::int64_t end, F&& f) {
   constexpr std::int64_t kStep = kLanes<A>;
   std::int64_t c = begin;
   for (; c + kStep <= end; c += kStep)
-    f(c, [](auto* at) __attribute__((always_inline)) { return load_lanes(at); },
-      [](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v); });
+    f(
+        c, [](auto* at) __attribute__((always_inline)) { return load_lanes(at); },
+        [](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v); });
   if (c == end) return;
   const std::int64_t count = end - c;
-  f(c, [count](auto* at) __attribute__((always_inline)) { return load_lanes(at, count); },
-    [count](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v, count); });
+  f(
+      c, [count](auto* at) __attribute__((always_inline)) { return load_lanes(at, count); },
+      [count](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v, count); });
 }

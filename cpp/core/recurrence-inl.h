@@ -1,6 +1,6 @@
 // Included inside the including file's own namespace, never alone: that is what -inl in a name says.  So a copy that is
-// compiled for one instruction set can never be linked into the code of another.  Hence such a file has no include guard
-// and includes no header.
+// compiled for one instruction set can never be linked into the code of another.  Hence such a file has no include
+// guard and includes no header.
 //
 // The recurrence's formulas, written once for the CPU kernels, the CUDA kernels and the engine.  The including file
 // defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).

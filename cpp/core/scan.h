@@ -36,7 +36,7 @@ struct Extent {
   std::int64_t rows = 0;    // of all sequences together; where packed, also those that no sequence owns
   std::int64_t channels = 0;
   const std::int64_t* offsets = nullptr;  // null: padded; and where packed, until a device has brought them into order
-  bool reverse = false;  // time runs from the last row to the first
+  bool reverse = false;                   // time runs from the last row to the first
   const Segment* segments = nullptr;
   std::int64_t segment_count = 0;
 
@@ -45,7 +45,8 @@ struct Extent {
     e.sequences = sequences, e.length = length, e.rows = sequences * length, e.channels = channels;
     return e;
   }
-  static Extent packed(std::int64_t sequences, std::int64_t rows, std::int64_t channels, const std::int64_t* offsets = nullptr) {
+  static Extent packed(std::int64_t sequences, std::int64_t rows, std::int64_t channels,
+                       const std::int64_t* offsets = nullptr) {
     Extent e;
     e.sequences = sequences, e.rows = rows, e.channels = channels, e.offsets = offsets;
     return e;
@@ -116,7 +117,8 @@ struct ScanCarry {
 
 // The kernels.  T is an element type (elements.h), or of a carry one that states are kept in.  A share [begin, end) has
 // begin <= end <= extent.units(); of a carry, <= extent.blocks().
-#define RECBLR_SCAN_KERNELS(T) RECBLR_KERNEL(ScanForward<T>) RECBLR_KERNEL(ScanBackward<T>) RECBLR_KERNEL(ScanSummary<T>)
+#define RECBLR_SCAN_KERNELS(T) \
+  RECBLR_KERNEL(ScanForward<T>) RECBLR_KERNEL(ScanBackward<T>) RECBLR_KERNEL(ScanSummary<T>)
 #define RECBLR_CARRY_KERNELS(T) RECBLR_KERNEL(ScanCarry<T>)
 RECBLR_ELEMENT_TYPES(RECBLR_SCAN_KERNELS)
 RECBLR_STATE_TYPES(RECBLR_CARRY_KERNELS)

@@ -24,18 +24,14 @@ struct WriteRow {
 template <int W, typename T>
 struct ReadConverted {
   float at[W];
-  explicit RECBLR_HD ReadConverted(const T* __restrict row) {
-    widen_row<W>(row, at);
-  }
+  explicit RECBLR_HD ReadConverted(const T* __restrict row) { widen_row<W>(row, at); }
 };
 template <int W, typename T>
 struct WriteConverted {
   T* __restrict row;
   float at[W];
   explicit RECBLR_HD WriteConverted(T* row) : row(row) {}
-  RECBLR_HD void done() {
-    put_row<W>(row, at);
-  }
+  RECBLR_HD void done() { put_row<W>(row, at); }
 };
 
 template <int W>
@@ -60,8 +56,8 @@ RECBLR_HD void step_row(const A* __restrict a, const A* __restrict b, A* __restr
   for (int k = 0; k < W; ++k) h[k] = state[k] = step(a[k], state[k], b[k]);
 }
 template <int W, typename A>
-RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const A* __restrict previous, A* __restrict da,
-                           A* __restrict db, A* __restrict g, A* __restrict next_a) {
+RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const A* __restrict previous,
+                           A* __restrict da, A* __restrict db, A* __restrict g, A* __restrict next_a) {
   for (int k = 0; k < W; ++k) {
     db[k] = g[k] = step_adjoint(next_a[k], g[k], dh[k]);
     da[k] = factor_adjoint(g[k], previous[k]);
@@ -69,7 +65,8 @@ RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const 
   }
 }
 template <int W, typename A>
-RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A* __restrict product, A* __restrict state) {
+RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A* __restrict product,
+                           A* __restrict state) {
   if (backward) {
     for (int k = 0; k < W; ++k) summarise_adjoint(a[k], x[k], product[k], state[k]);
   } else {
@@ -113,7 +110,8 @@ constexpr std::int64_t number(std::int64_t n) { return n; }
 // Asks for W elements to be brought into the second cache.
 template <int W, typename T>
 RECBLR_HD void fetch(const T* at) {
-  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
+  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
 }
 
 // n channels from channel c on, kMost at most: a number, or a Fixed one.
@@ -146,7 +144,8 @@ struct Adjacent {
     alignas(64) A g[kMost], next_a[kMost];
     load_state(w.dfinal, index, c, number(n), g);
     for (std::int64_t k = 0; k < number(n); ++k) next_a[k] = Constant<A>::one();
-    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
+    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c),
+               h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
     auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;

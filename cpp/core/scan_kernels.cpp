@@ -74,8 +74,11 @@ template <typename T>
 void run(const ScanCarry<T>& w, const Units& units) {
   [[maybe_unused]] const FlushDenormals<T> guard;
   const std::int64_t count = w.extent.segment_count;
-  const std::int64_t stop = units.end * Extent::kBlock < w.extent.channels ? units.end * Extent::kBlock : w.extent.channels;
-  const auto at = [](const auto& v, std::int64_t index, std::int64_t c) { return v.data + index * v.sequence + c * v.channel; };
+  const std::int64_t stop =
+      units.end * Extent::kBlock < w.extent.channels ? units.end * Extent::kBlock : w.extent.channels;
+  const auto at = [](const auto& v, std::int64_t index, std::int64_t c) {
+    return v.data + index * v.sequence + c * v.channel;
+  };
   for (std::int64_t n = 0; n < count; ++n) {
     const std::int64_t i = w.backward ? count - 1 - n : n;
     const std::int64_t s = w.extent.segments[i].sequence;

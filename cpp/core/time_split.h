@@ -65,10 +65,10 @@ class TimeSplit {
   }
 
  private:
-  static constexpr std::int64_t kEnoughUnits = 8;      // from here on sequences and channels occupy the cores
-  static constexpr std::int64_t kMinSegments = 4;      // of a sequence that is worth cutting
+  static constexpr std::int64_t kEnoughUnits = 8;       // from here on sequences and channels occupy the cores
+  static constexpr std::int64_t kMinSegments = 4;       // of a sequence that is worth cutting
   static constexpr std::int64_t kSegmentBytes = 16384;  // of one array in one block of channels
-  static constexpr std::int64_t kUnitsInGroup = 64;    // some 2 MiB of inputs
+  static constexpr std::int64_t kUnitsInGroup = 64;     // some 2 MiB of inputs
 
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
 
@@ -100,7 +100,8 @@ class Carried {
   }
   // Carries the states over the summaries of e's segments.
   void over(const Extent& e, bool backward) {
-    compute(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)}, {0, e.blocks()});
+    compute(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)},
+            {0, e.blocks()});
   }
   // The state that came into each segment that was last carried over, (segment, channel).
   View<const A> incoming() const { return read(incoming_); }
@@ -136,9 +137,7 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
 }
 
 // Elements in a unit of an extent that is not split, on average.
-inline std::int64_t elements_per_unit(const Extent& e) {
-  return e.units() ? e.rows * e.channels / e.units() : 0;
-}
+inline std::int64_t elements_per_unit(const Extent& e) { return e.units() ? e.rows * e.channels / e.units() : 0; }
 
 template <typename T, typename Parallel>
 void run(const ScanForward<T>& work, Parallel parallel) {
@@ -150,14 +149,15 @@ void run(const ScanForward<T>& work, Parallel parallel) {
              [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
-  run_split<T>(e, split, work.a, work.b, false, work.initial, parallel,
-               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
-                 ScanForward<T> part = work;
-                 part.extent = group;
-                 part.initial = incoming;
-                 part.ahead = split.ahead(e);
-                 compute(part, {begin, end});
-               });
+  run_split<T>(
+      e, split, work.a, work.b, false, work.initial, parallel,
+      [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+        ScanForward<T> part = work;
+        part.extent = group;
+        part.initial = incoming;
+        part.ahead = split.ahead(e);
+        compute(part, {begin, end});
+      });
 }
 
 template <typename T, typename Parallel>
@@ -169,14 +169,15 @@ void run(const ScanBackward<T>& work, Parallel parallel) {
              [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
-  run_split<T>(e, split, work.a, work.dh, true, work.dfinal, parallel,
-               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
-                 ScanBackward<T> part = work;
-                 part.extent = group;
-                 part.dfinal = incoming;
-                 part.ahead = split.ahead(e);
-                 compute(part, {begin, end});
-               });
+  run_split<T>(
+      e, split, work.a, work.dh, true, work.dfinal, parallel,
+      [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+        ScanBackward<T> part = work;
+        part.extent = group;
+        part.dfinal = incoming;
+        part.ahead = split.ahead(e);
+        compute(part, {begin, end});
+      });
 }
 
 }  // namespace recblr

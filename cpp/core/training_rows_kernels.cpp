@@ -1,5 +1,5 @@
-// The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
-// scan_kernels.cpp).
+// The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
+// (see scan_kernels.cpp).
 #include "core/training_rows.h"
 #include "core/kernel.h"
 

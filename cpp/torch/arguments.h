@@ -62,17 +62,18 @@ inline void check_same(const char* op, const char* name, const Tensor& t, const 
   bool same = t.dim() == other.dim();
   for (int i = 0; same && i < t.dim(); ++i) same = t.size(i) == other.size(i);
   if (!same)
-    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s shape " + shape(other) + ", but has " + shape(t));
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s shape " + shape(other) + ", but has " +
+           shape(t));
   if (t.dtype() != other.dtype())
-    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) + ", but has " +
-           dtype_name(t.dtype()));
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) +
+           ", but has " + dtype_name(t.dtype()));
   check_aligned(op, name, t);
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& t) {
   if (!with_element(t.dtype(), [](auto) {}))
-    refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " +
-           dtype_name(t.dtype()));
+    refuse(std::string(op) + ": " + name +
+           " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " + dtype_name(t.dtype()));
   check_aligned(op, name, t);
 }
 
@@ -95,7 +96,8 @@ inline Extent sequences(const char* op, const char* name, const Tensor& x, const
     return Extent::padded(x.dim() == 3 ? x.size(0) : 1, x.size(x.dim() - 2), x.size(x.dim() - 1));
   }
   if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
-  if (offsets.dim() != 1 || offsets.size(0) < 1) refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
+  if (offsets.dim() != 1 || offsets.size(0) < 1)
+    refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
   if (offsets.dtype() != aoti_torch_dtype_int64() && offsets.dtype() != aoti_torch_dtype_int32())
     refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
   return Extent::packed(offsets.size(0) - 1, x.size(0), x.size(1));
@@ -104,11 +106,11 @@ inline Extent sequences(const char* op, const char* name, const Tensor& x, const
 inline void check_state(const char* op, const char* name, const Tensor& state, const Extent& s, std::int32_t dtype) {
   if (!state) return;
   if (state.dim() != 2 || state.size(0) != s.sequences || state.size(1) != s.channels)
-    refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.sequences) + ", " + std::to_string(s.channels) +
-           "), a state a sequence, but has " + shape(state));
+    refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.sequences) + ", " +
+           std::to_string(s.channels) + "), a state a sequence, but has " + shape(state));
   if (state.dtype() != accumulation_dtype(dtype))
-    refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
-           dtype_name(state.dtype()));
+    refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) +
+           ", the accumulation dtype, but is " + dtype_name(state.dtype()));
   check_aligned(op, name, state);
 }
 
@@ -145,7 +147,8 @@ inline bool is_dense(const Tensor& t) {
 // The output's layout: that of `like` where it is dense, else contiguous.
 inline Tensor empty_in_layout_of(const Tensor& like) {
   std::int64_t contiguous[3] = {1, 1, 1};
-  for (int i = like.dim() - 2; i >= 0; --i) contiguous[i] = contiguous[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
+  for (int i = like.dim() - 2; i >= 0; --i)
+    contiguous[i] = contiguous[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
   return Tensor::empty(like.dim(), like.sizes(), is_dense(like) ? like.strides() : contiguous, like.dtype(), like);
 }
 

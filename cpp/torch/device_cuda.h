@@ -49,8 +49,8 @@ class Cuda {
   }
 
  protected:
-  // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever gets
-  // it next on this stream comes after the kernels.
+  // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever
+  // gets it next on this stream comes after the kernels.
   template <typename Launcher, typename Work>
   void launch(Launcher launcher, const Work& work) const {
     Scratch scratch{x_, {}, {}};

@@ -1,5 +1,6 @@
-// torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's stable
-// C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers implementations.
+// torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's
+// stable C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers
+// implementations.
 //
 // Device is made from (op, b, offsets), gives an Extent, and runs ScanForward<T> and ScanBackward<T>.
 #pragma once
@@ -33,8 +34,8 @@ ScanResult run_scan(const char* op, StableIValue* stack, bool with_final) {
   with_element(b.dtype(), [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.run(ScanForward<T>{device.extent(s, reverse), view<const T>(a), view<const T>(b), state_view<const A>(initial),
-                              view<T>(result.h), state_view<A>(result.final)});
+    device.run(ScanForward<T>{device.extent(s, reverse), view<const T>(a), view<const T>(b),
+                              state_view<const A>(initial), view<T>(result.h), state_view<A>(result.final)});
   });
   return result;
 }
@@ -80,9 +81,9 @@ void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   with_element(h.dtype(), [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.run(ScanBackward<T>{device.extent(s, reverse), grad ? view<const T>(grad) : every_row<const T>(zeros), view<const T>(a),
-                               view<const T>(h), state_view<const A>(initial), state_view<const A>(grad_final), view<T>(da),
-                               view<T>(db), state_view<A>(dinitial)});
+    device.run(ScanBackward<T>{device.extent(s, reverse), grad ? view<const T>(grad) : every_row<const T>(zeros),
+                               view<const T>(a), view<const T>(h), state_view<const A>(initial),
+                               state_view<const A>(grad_final), view<T>(da), view<T>(db), state_view<A>(dinitial)});
   });
   stack[0] = da.release();
   stack[1] = db.release();

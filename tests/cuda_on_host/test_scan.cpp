@@ -13,7 +13,8 @@ namespace {
 using namespace check;
 using recblr::Extent;
 
-const Layout kLayouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}, {false, 1, 0, 1}};
+const Layout kLayouts[] = {
+    {}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}, {false, 1, 0, 1}};
 
 struct Case {
   std::int64_t sequences, length, channels;
@@ -48,7 +49,8 @@ void check_case(const Case& c, std::mt19937& random) {
   std::vector<Exact> final(static_cast<std::size_t>(c.sequences * width)), dinitial = final;
   for (std::int64_t s = 0; s < c.sequences; ++s) {
     const auto at = static_cast<std::size_t>(s);
-    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length, end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
+    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length,
+                       end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
     for (std::int64_t k = 0; k < width; ++k) {
       const auto row = [&](std::int64_t t) { return c.reverse ? end - 1 - t : begin + t; };
       const auto read = [&](const Array<T>& x, std::int64_t t) {
@@ -76,7 +78,8 @@ void check_case(const Case& c, std::mt19937& random) {
 
   Extent e = extent_of(c.packed, c.sequences, length, width);
   e.reverse = c.reverse;
-  const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
+  const recblr::cuda::DeviceOffsets device =
+      c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   const View<const A> none;
   std::vector<Array<T>> results;
   in_every_order([&] {
@@ -92,15 +95,18 @@ void check_case(const Case& c, std::mt19937& random) {
     backward.extent = e, backward.dh = dh, backward.a = a, backward.h = h_in;
     backward.da = got_da, backward.db = got_db;
     if (c.final) backward.dinitial = got_dinitial;
-    backward.initial = c.states ? View<const A>(initial) : none, backward.dfinal = c.states ? View<const A>(dfinal) : none;
+    backward.initial = c.states ? View<const A>(initial) : none,
+    backward.dfinal = c.states ? View<const A>(dfinal) : none;
     expect_launched(recblr::cuda::scan_backward(backward, device, scratch.launch(c.regime)));
 
     char what[200];
     const auto name = [&](const char* array) {
-      std::snprintf(what, sizeof what, "%s (regime %d, %lld x %lld x %lld, packed %d, reverse %d, states %d, channel first %d, gap %lld, shift %lld, %zu bytes)",
-                    array, c.regime, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(width),
-                    c.packed, c.reverse, c.states, c.layout.channel_first, static_cast<long long>(c.layout.gap),
-                    static_cast<long long>(c.layout.shift), sizeof(T));
+      std::snprintf(what, sizeof what,
+                    "%s (regime %d, %lld x %lld x %lld, packed %d, reverse %d, states %d, channel first %d, gap %lld, "
+                    "shift %lld, %zu bytes)",
+                    array, c.regime, static_cast<long long>(c.sequences), static_cast<long long>(c.length),
+                    static_cast<long long>(width), c.packed, c.reverse, c.states, c.layout.channel_first,
+                    static_cast<long long>(c.layout.gap), static_cast<long long>(c.layout.shift), sizeof(T));
       return what;
     };
     got_h.expect(wanted(h), kTolerance<T>, name("h"));
@@ -166,7 +172,8 @@ int main(int argc, char** argv) {
           for (int bits = 0; bits < 8; ++bits) {
             const Layout& layout = kLayouts[random() % 7];
             const bool mixed = random() % 4 == 0, final = random() % 4 != 0;
-            const Case c{sequences, length, channels, bool(bits & 1), bool(bits & 2), bool(bits & 4), layout, mixed, final, regime};
+            const Case c{sequences,      length, channels, bool(bits & 1), bool(bits & 2),
+                         bool(bits & 4), layout, mixed,    final,          regime};
 #define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
             RECBLR_ELEMENT_TYPES(RECBLR_CHECK)
 #if defined(RECBLR_REDUCED)
