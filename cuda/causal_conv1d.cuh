@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
   typename Shared::Rows x(shared + Shared::template Packs<1>::kBytes, width);
   fill<N>(x, w.in, sequence, share.begin - sequence.start, here, share.c, past);
   int stop = near(sequence.stop - share.begin);
-  constexpr int kTurn = kWindowTurn<kWidth>;
+  [[maybe_unused]] constexpr int kTurn = kWindowTurn<kWidth>;
 #pragma unroll kTurn
   for (int row = 0; row < rows; ++row) {  // counted from the tile's first
     if (row == stop) {
@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
         store_wide<N>(w.dinitial + (sequence.index * past + row - start + past) * e.channels + share.c, out);
       }
     };
-    constexpr int kTurn = kWindowTurn<kWidth>;
+    [[maybe_unused]] constexpr int kTurn = kWindowTurn<kWidth>;
 #pragma unroll kTurn
     for (int row = 0; row <= reach; ++row) {
       if (row == stop) {

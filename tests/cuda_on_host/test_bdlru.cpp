@@ -142,7 +142,7 @@ void check_case(const Case& c, std::mt19937& random) {
     return [&](std::int64_t s, std::int64_t, std::int64_t k) { return Exact(v[index(s, k)]); };
   };
   std::vector<Array<T>> results;
-  in_every_order([&] {
+  in_orders([&] {
     Array<T> got_y = array(width), got_dx = array(width), got_dgates = array(2 * width), got_dz = array(width);
     Array<A> got_final = state(), got_dinitial = state(), got_states(1, kept, width), got_dscale(1, 1, rows);
     Array<double> got_ddecay(1, 1, width);

@@ -122,7 +122,7 @@ void check_case(const Case& c, std::mt19937& random) {
       c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   std::vector<Array<T>> results;
   std::vector<std::vector<double>> sums;
-  in_every_order([&] {
+  in_orders([&] {
     Array<T> got_y = array(), got_dx = array();
     Array<A> got_final = dense_states(), got_dinitial = dense_states();
     std::vector<double> got(static_cast<std::size_t>((width + 1) * channels), NAN);

@@ -82,7 +82,7 @@ void check_case(const Case& c, std::mt19937& random) {
       c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   const View<const A> none;
   std::vector<Array<T>> results;
-  in_every_order([&] {
+  in_orders([&] {
     Array<T> got_h = array(4), got_da = array(5), got_db = array(6);
     Array<A> got_final = state(), got_dinitial = state();
     Scratch scratch;
