@@ -87,7 +87,7 @@ def test_any_value_survives_the_file(
 
 
 def test_a_path_that_is_no_text_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no text, so no config file can hold it; rename it"):
+    with pytest.raises(InputError, match="is not valid text, so a config file cannot hold it; rename it"):
         write_config(tmp_path / "c.toml", {"paths": ("\udcff.csv",)})
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +108,7 @@ SENTENCES: dict[str, tuple[str | bytes, str]] = {
     "underscores": ("[model]\nd_model = 3", "there is no d_model in [model]; do you mean d-model?"),
     "another table's key": (
         "[model]\nepochs = 3",
-        "epochs is no key of [model]; put it under [optimisation]",
+        "epochs is not a key of [model]; put it under [optimisation]",
     ),
     "near another table's key": (
         "[data]\nlearning-rat = 3",
@@ -120,7 +120,7 @@ SENTENCES: dict[str, tuple[str | bytes, str]] = {
         "[zzz]\nepochs = 3",
         "no table [zzz]; the tables are data, model, optimisation, loss, run",
     ),
-    "outside of a table": ("epochs = 3", "epochs stands outside of its table; put it under [optimisation]"),
+    "outside of a table": ("epochs = 3", "epochs is outside its table; put it under [optimisation]"),
     "a table as a value": ("model = 3", "model is a table: write [model]"),
     "text for a whole number": (
         '[optimisation]\nepochs = "many"',
@@ -145,13 +145,13 @@ SENTENCES: dict[str, tuple[str | bytes, str]] = {
     "infinite": ("[optimisation]\nlearning-rate = inf", "--learning-rate must be a positive number"),
     "another model's": (
         '[model]\nmodel = "sasrec"\nd-conv = 3',
-        "--d-conv is no option of --model sasrec; leave it out",
+        "--d-conv is not an option of --model sasrec; leave it out",
     ),
     "no model": ('[model]\nmodel = "sasrc"', "is 'sasrc'; do you mean sasrec?"),
-    "no TOML": ("[model", "is no TOML: expected ']'"),
-    "key twice": ("[model]\ndropout = 0.1\ndropout = 0.2", "is no TOML: cannot overwrite a value"),
-    "binary": (b"\xff\xfe\x00", "is no TOML; give a file like the config.toml"),
-    "deep": ("a = " + "[" * 100_000, "is no TOML"),
+    "no TOML": ("[model", "is not TOML: expected ']'"),
+    "key twice": ("[model]\ndropout = 0.1\ndropout = 0.2", "is not TOML: cannot overwrite a value"),
+    "binary": (b"\xff\xfe\x00", "is not TOML; give a file like the config.toml"),
+    "deep": ("a = " + "[" * 100_000, "is not TOML"),
 }
 
 
@@ -195,9 +195,9 @@ def test_the_classes_are_frozen() -> None:
     ("content", "problem", "remedy"),
     [
         (None, "there is no config file {}", "check the path"),
-        ("epochs = 3", "{}: epochs stands outside of its table", "put it under [optimisation]"),
+        ("epochs = 3", "{}: epochs is outside its table", "put it under [optimisation]"),
         ("[modle]", "{}: there is no table [modle]", "do you mean model?"),
-        ("[model]\nepochs = 3", "{}: epochs is no key of [model]", "put it under [optimisation]"),
+        ("[model]\nepochs = 3", "{}: epochs is not a key of [model]", "put it under [optimisation]"),
         ("[model]\nd-modle = 3", "{}: there is no d-modle in [model]", "do you mean d-model?"),
         (
             '[loss]\nloss = "gbc; e"',

@@ -121,7 +121,7 @@ def test_an_option_of_another_model_is_refused_by_its_flag() -> None:
         ("gru4rec", "d-conv", 3),
         ("gru4rec", "padding-leak", True),
     ):
-        with pytest.raises(InputError, match=f"^--{key} is no option of --model {name}; leave it out$"):
+        with pytest.raises(InputError, match=f"^--{key} is not an option of --model {name}; leave it out$"):
             TrainingConfig.from_options({"model": name, key: value})
 
 
@@ -139,7 +139,7 @@ def test_sasrec_sees_200_events_where_nobody_says_otherwise() -> None:
 
 
 def test_heads_must_share_the_width() -> None:
-    with pytest.raises(InputError, match=r"^--num-heads must divide d_model, which is 64, but is 3$"):
+    with pytest.raises(InputError, match=r"^--num-heads must divide d_model \(64\), but is 3$"):
         TrainingConfig.from_options({"model": "sasrec", "num-heads": 3})
 
 

@@ -27,7 +27,7 @@ CASES: dict[str, Bad] = {
         lambda at: os.mkfifo(at / "c.toml"),
         "cannot read the config file c.toml",
         "not a file",
-        "give another",
+        "give another file",
     ),
     "a device": elsewhere(
         lambda at: (at / "c.toml").symlink_to("/dev/zero"), "cannot read the config file", "a device"
@@ -41,22 +41,22 @@ CASES: dict[str, Bad] = {
     "a folder": elsewhere(
         lambda at: (at / "c.toml").mkdir(), "cannot read the config file c.toml", "Is a directory"
     ),
-    "UTF-16": config("[model]\nd-model = 16\n".encode("utf-16"), "c.toml is no TOML"),
-    "a zero byte": config("[model]\nd-model = 16\n\0", "c.toml is no TOML"),
+    "UTF-16": config("[model]\nd-model = 16\n".encode("utf-16"), "c.toml is not TOML"),
+    "a zero byte": config("[model]\nd-model = 16\n\0", "c.toml is not TOML"),
     "a zero in a path": Bad(
         "train --out run --config c.toml",
         (r"the path 'a\x00b.csv' holds a zero character",),
         text('[data]\npaths = ["a\\u0000b.csv"]', "c.toml"),
     ),
     "a zero in a column": config('[data]\nuser-column = "a\\u0000b"', r"no column 'a\x00b'"),
-    "a surrogate": config('[data]\nuser-column = "\\ud800"', "c.toml is no TOML"),
+    "a surrogate": config('[data]\nuser-column = "\\ud800"', "c.toml is not TOML"),
     "a whole number of 400 digits for a number": config(
         f"[optimisation]\nlearning-rate = {DIGITS}", "learning-rate in [optimisation] must be a number", "…"
     ),
     "a whole number of 400 digits": config(
         f"[optimisation]\nepochs = {DIGITS}", "c.toml: --epochs must be at most", "999"
     ),
-    "a whole number of 5000 digits": config(f"[optimisation]\nepochs = {'9' * 5000}", "c.toml is no TOML"),
+    "a whole number of 5000 digits": config(f"[optimisation]\nepochs = {'9' * 5000}", "c.toml is not TOML"),
     "a number beyond floats": config(
         "[optimisation]\nlearning-rate = 1e400", "--learning-rate must be", "inf"
     ),
@@ -64,10 +64,10 @@ CASES: dict[str, Bad] = {
     "minus nothing": config("[optimisation]\nlearning-rate = -0.0", "--learning-rate must be", "-0.0"),
     "a number in quotes": config('[model]\nd-model = "16"', "d-model in [model] must be a whole number"),
     "a date": config("[model]\nd-model = 1979-05-27T07:32:00Z", "must be a whole number, but is 1979"),
-    "a date that is none": config("[model]\nd-model = 1979-13-99", "c.toml is no TOML"),
+    "a date that is none": config("[model]\nd-model = 1979-13-99", "c.toml is not TOML"),
     "a nested table": config("[model.zzz.deeper]\nd-model = 16", "there is no zzz in [model]"),
     "a list of tables": config("[[model]]\nd-model = 16", "model is a table: write [model]"),
-    "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is no TOML", "twice"),
+    "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is not TOML", "twice"),
     "a table within a list": config("[data]\npaths = [{a = 1}]", "paths in [data] must be a list of texts"),
     "lists within a list": config('[data]\npaths = [["log.csv"]]', "paths in [data] must be a list of texts"),
     "an empty list of paths": config("[data]\npaths = []\n[model]\nzzz = 1", "there is no zzz in [model]"),
@@ -84,14 +84,14 @@ CASES: dict[str, Bad] = {
     "a key without an end": config(f"[model]\n{'k' * 100_000} = 1", "c.toml: there is no kkk", "…"),
     "a table without an end": config(f"[{'t' * 100_000}]", "c.toml: there is no table [ttt", "…"),
     "dots without an end": config("a" + ".a" * 5_000 + " = 1", "c.toml: there is no table [a]"),
-    "a string without an end": config('[data]\nformat = "' + "x" * 100_000, "c.toml is no TOML"),
+    "a string without an end": config('[data]\nformat = "' + "x" * 100_000, "c.toml is not TOML"),
     "options that contradict each other": config(
         '[loss]\nloss = "gbce"\nnegatives-from = "popularity"', "--loss gbce"
     ),
-    "the word None": config("[model]\nmax-length = None", "c.toml is no TOML"),
-    "JSON": config('{"model": {"d-model": 16}}', "c.toml is no TOML"),
-    "YAML": config("model:\n  d-model: 16\n", "c.toml is no TOML"),
-    "INI": config("[model]\nd-model: 16\n", "c.toml is no TOML"),
+    "the word None": config("[model]\nmax-length = None", "c.toml is not TOML"),
+    "JSON": config('{"model": {"d-model": 16}}', "c.toml is not TOML"),
+    "YAML": config("model:\n  d-model: 16\n", "c.toml is not TOML"),
+    "INI": config("[model]\nd-model: 16\n", "c.toml is not TOML"),
     "a path where the column was meant": config('[data]\nuser-column = "log.csv"', "no column 'log.csv'"),
 }
 

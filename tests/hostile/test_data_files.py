@@ -127,8 +127,8 @@ CONTENTS: dict[str, Bad] = {
         gzip.compress((HEADER + ROWS).encode())[:-8] + b"\0" * 8, "damaged gzip file", name="log.csv.gz"
     ),
     "gzip of a header alone": log(b"\x1f\x8b", "damaged gzip file", name="log.csv.gz"),
-    "gzip that unfolds to a thousand times its size": log(
-        gzip.compress(b"a" * (300 << 20), 1), "log.csv.gz", "unfolds to more than", name="log.csv.gz"
+    "gzip that decompresses to a thousand times its size": log(
+        gzip.compress(b"a" * (300 << 20), 1), "log.csv.gz", "decompresses to more than", name="log.csv.gz"
     ),
     "zip called .csv": log(b"PK\3\4" + b"\0" * 40, "log.csv is not text", name="log.csv"),
     "Parquet in name and first bytes": log(

@@ -57,9 +57,9 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a text without an end": (lambda path: with_pickle(path, LONG), ("is damaged",)),
     "items that are no numbers": (
         holding(**{ITEMS: torch.full((17, 8), torch.nan)}),
-        (ITEMS, "infinite or no"),
+        (ITEMS, "infinite values or NaN"),
     ),
-    "items without a bound": (holding(**{ITEMS: torch.full((17, 8), torch.inf)}), (ITEMS, "infinite or no")),
+    "items without a bound": (holding(**{ITEMS: torch.full((17, 8), torch.inf)}), (ITEMS, "infinite values or NaN")),
     "items that are whole": (holding(**{ITEMS: torch.ones(17, 8, dtype=torch.int64)}), (ITEMS, "int64")),
     "items of no width": (holding(**{ITEMS: torch.zeros(17, 0)}), (ITEMS, "(17, 0)")),
     "items in four axes": (holding(**{ITEMS: torch.zeros(1, 1, 17, 8)}), (ITEMS, "(1, 1, 17, 8)")),

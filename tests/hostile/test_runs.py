@@ -307,9 +307,9 @@ SAID: dict[str, Bad] = {
 
 WEIGHTS: dict[str, Bad] = {
     "every weight not a number": on(
-        RECOMMEND, every(lambda t: t * float("nan")), "infinite or no numbers", COPY
+        RECOMMEND, every(lambda t: t * float("nan")), "infinite values or NaN", COPY
     ),
-    "every weight infinite": on(EVALUATE, every(lambda t: t + float("inf")), "infinite or no numbers", COPY),
+    "every weight infinite": on(EVALUATE, every(lambda t: t + float("inf")), "infinite values or NaN", COPY),
     "one weight not a number": on(
         EVALUATE,
         tensors(lambda found: found["layer_norm.bias"].__setitem__(0, float("nan"))),
@@ -332,7 +332,7 @@ WEIGHTS: dict[str, Bad] = {
     "item ids of nothing": on(
         RECOMMEND,
         tensors(lambda found: found.update(item_ids=found["item_ids"][:0])),
-        "the item ids in run/model.safetensors are not one text an item",
+        "the item ids in run/model.safetensors are not one different text for each item",
         COPY,
     ),
     "item ids in another order": on(
@@ -359,11 +359,11 @@ WEIGHTS: dict[str, Bad] = {
     "an optimizer not a number": on(
         RESUME,
         every(lambda t: t * float("nan"), f"{CHECKPOINT}/optimizer.safetensors"),
-        "infinite or no numbers",
+        "infinite values or NaN",
         "delete",
     ),
     "a checkpoint not a number": on(
-        RESUME, every(lambda t: t * float("nan"), f"{CHECKPOINT}/{MODEL}"), "infinite or no numbers", "delete"
+        RESUME, every(lambda t: t * float("nan"), f"{CHECKPOINT}/{MODEL}"), "infinite values or NaN", "delete"
     ),
     "the model in place of the optimizer": on(
         RESUME,
@@ -417,11 +417,11 @@ WEIGHTS: dict[str, Bad] = {
         COPY,
     ),
     "a kind that is a list": on(EVALUATE, about(kind=["model"]), "not a model", COPY),
-    "a catalogue in words": on(EVALUATE, about(num_items="many"), "are not one text an item", COPY),
-    "a catalogue of truth": on(EVALUATE, about(num_items=True), "are not one text an item", COPY),
-    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "are not one text an item", COPY),
-    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "are not one text an item", COPY),
-    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "are not one text an item", COPY),
+    "a catalogue in words": on(EVALUATE, about(num_items="many"), "are not one different text for each item", COPY),
+    "a catalogue of truth": on(EVALUATE, about(num_items=True), "are not one different text for each item", COPY),
+    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "are not one different text for each item", COPY),
+    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "are not one different text for each item", COPY),
+    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "are not one different text for each item", COPY),
     "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a model of recblr", COPY),
     "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a model of recblr", COPY),
     "layers without an end": on(EVALUATE, of_a_model(num_layers=10**9), "does not describe", COPY),
@@ -436,7 +436,7 @@ WEIGHTS: dict[str, Bad] = {
     "an expansion that is no number": on(
         EVALUATE, of_a_model(expand=float("nan")), "does not describe a model of recblr", COPY
     ),
-    "an option too many": on(EVALUATE, of_a_model(zzz=1), "knows no option zzz", "recblr that wrote it"),
+    "an option too many": on(EVALUATE, of_a_model(zzz=1), "has no option zzz", "recblr that wrote it"),
     "an option that is a list": on(
         EVALUATE, of_a_model(lambda_init=[]), "does not describe a model of recblr", COPY
     ),

@@ -41,7 +41,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a zero byte": (lambda path: path.write_bytes(b"a\nb\0c\n"), "line 2 holds a zero byte"),
     "Latin-1": (lambda path: path.write_bytes("a\nä\n".encode("latin-1")), "line 2 holds the byte 0xe4"),
     "half a gzip": (lambda path: path.write_bytes(gzip.compress(b"abc" * 99)[:-9]), "is a damaged gzip file"),
-    "plain text": (lambda path: path.write_text("a,b\n"), "is named .gz and is not gzip"),
+    "plain text": (lambda path: path.write_text("a,b\n"), "is named .gz but is not gzip"),
 }
 
 
@@ -59,10 +59,10 @@ def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path, name: str) -> Non
 
 
 def test_a_file_that_unfolds_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recblr.io.reading._UNFOLDED", 1000)
+    monkeypatch.setattr("recblr.io.reading._ALWAYS_ALLOWED", 1000)
     file = tmp_path / "log.gz"
     file.write_bytes(gzip.compress(b"a" * 100_000))
-    with pytest.raises(InputError, match="unfolds to more than 100 times its size"):
+    with pytest.raises(InputError, match="decompresses to more than 100 times its size"):
         read_text(file)
 
 

@@ -45,7 +45,7 @@ def save(metadata: dict[str, str] | None) -> Callable[[Path], object]:
         (save({"recblr": "[]"}), "{} was not written by recblr"),
         (save({"recblr": "[" * 100_000}), "{} was not written by recblr"),
         (save({"recblr": json.dumps({"kind": "other"})}), "{} holds a recblr other, not a thing"),
-        (save({"recblr": '{"kind":"thing"}'}), "{} is damaged: its recblr entry is not as it was written"),
+        (save({"recblr": '{"kind":"thing"}'}), "{} is damaged: its recblr entry has changed since it was written"),
     ],
     ids=["none", "truncated", "no entry", "a list", "deep", "kind", "spelling"],
 )

@@ -181,7 +181,7 @@ def test_an_old_name_of_an_option_is_read_as_the_new_one(
         found["config"]["width_of_conv"] = found["config"].pop("d_conv") - 1
 
     sealed.rewrite(path, as_it_was_called)
-    assert "this recblr knows no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
+    assert "this version of recblr has no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
     monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
     message = one_sentence(path)  # read as d_conv = 3, which the weights are not of
     assert "layers.0.recurrent.conv1d.weight has the shape (8, 4), not (8, 3)" in message
@@ -203,7 +203,7 @@ def test_any_option_may_get_another_name(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_old_and_the_new_name_at_once_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
     sealed.rewrite(path, lambda _, found: found["config"].update(width_of_conv=4))
-    assert "this recblr knows no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
+    assert "this version of recblr has no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
 
 
 def test_options_that_are_missing_have_their_defaults(path: Path) -> None:
@@ -213,7 +213,7 @@ def test_options_that_are_missing_have_their_defaults(path: Path) -> None:
     assert "it has no tensor layers.1." in one_sentence(path)  # the default is two
 
 
-OF_ITS_WRITER = "read it with the recblr that wrote it, or train again into another --out"
+OF_ITS_WRITER = "read it with the version of recblr that wrote it, or train again into another --out"
 
 
 def test_an_unknown_option_is_named_and_the_recblr_that_wrote_it_reads_the_file(
@@ -225,7 +225,7 @@ def test_an_unknown_option_is_named_and_the_recblr_that_wrote_it_reads_the_file(
 
     sealed.rewrite(path, as_later)
     assert one_sentence(path, OF_ITS_WRITER).startswith(
-        f"{path}, which recblr 7.1 wrote: this recblr knows no option colour of the model recblr; "
+        f"{path}, which recblr 7.1 wrote: this version of recblr has no option colour for the model recblr; "
     )
 
     @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ def test_a_later_format_is_refused_and_a_later_recblr_reads_it(
 ) -> None:
     sealed.rewrite(path, lambda _, found: found.update(format=FORMAT + 1))
     remedy = "install a later recblr, or restore the file from a copy"
-    says = f"{path} has format 3, and this recblr {recblr.__version__} reads formats up to 2; {remedy}"
+    says = f"{path} has format 3, but this recblr {recblr.__version__} reads only formats up to 2; {remedy}"
     assert one_sentence(path, remedy) == says
     monkeypatch.setattr(model_file, "FORMAT", FORMAT + 1)
     assert load_model(path).item_ids == IDS
@@ -270,7 +270,7 @@ def test_a_file_that_lost_its_format_does_not_pass_for_an_old_one(path: Path) ->
 def test_missing_item_ids_are_refused_and_a_copy_is_read(path: Path, tmp_path: Path) -> None:
     copy = shutil.copy(path, tmp_path / "copy")
     sealed.rewrite(path, lambda tensors, _: tensors.pop(ITEM_IDS))
-    assert "lacks the item ids that its format 2 has" in one_sentence(path)
+    assert "lacks the item ids that format 2 requires" in one_sentence(path)
     shutil.copy(copy, path)
     assert load_model(path).item_ids == IDS
 
@@ -308,7 +308,7 @@ def as_ids(text: bytes) -> torch.Tensor:
 )
 def test_item_ids_that_are_none_are_refused(path: Path, ids: torch.Tensor) -> None:
     sealed.rewrite(path, lambda tensors, _: tensors.update({ITEM_IDS: ids}))
-    assert "are not one text an item, each once" in one_sentence(path)
+    assert "are not one different text for each item" in one_sentence(path)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -352,7 +352,7 @@ def test_a_flipped_bit_all_over_the_header_is_refused(whole: bytes, path: Path) 
 
 def test_a_number_written_another_way_is_refused(path: Path, whole: bytes) -> None:
     path.write_bytes(whole.replace(b"1e-05", b"1E-05"))
-    assert "is damaged: its recblr entry is not as it was written" in one_sentence(path)
+    assert "is damaged: its recblr entry has changed since it was written" in one_sentence(path)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.0001, 0.001, 0.01, 0.3, 0.9, 0.9999])
@@ -424,7 +424,7 @@ def test_a_header_that_describes_no_model_is_refused(path: Path, changes: dict[s
 
 def test_an_option_of_another_model_is_named(path: Path) -> None:
     sealed.rewrite(path, lambda _, found: found["config"].update(model="sasrec"))
-    assert "knows no option beta_epsilon of the model sasrec" in one_sentence(path, OF_ITS_WRITER)
+    assert "has no option beta_epsilon for the model sasrec" in one_sentence(path, OF_ITS_WRITER)
 
 
 @pytest.mark.parametrize("name", ["config", "num_items"])
@@ -454,7 +454,7 @@ EMBEDDING = "item_embedding.weight"
         ),
         (
             lambda tensors: tensors["layer_norm.bias"].__setitem__(0, torch.nan),
-            "layer_norm.bias holds infinite or no numbers",
+            "layer_norm.bias holds infinite values or NaN",
         ),
     ],
     ids=["missing", "extra", "shape", "dtype", "not a number"],

@@ -129,7 +129,7 @@ def test_facts_without_a_fingerprint_are_damaged(run: Run, fingerprint: str) -> 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("epochs", "is no TOML: "),
+        ("epochs", "is not TOML: "),
         ("[optimisation]\nepochs = 0", "--epochs must be at least 1, but is 0"),
         ('[optimisation]\nepochs = "many"', "epochs in [optimisation] must be a whole number, but is"),
         ("model = 3", "model is a table"),
@@ -168,7 +168,7 @@ def test_the_model_of_a_run_on_other_data_is_refused(run: Run, tmp_path: Path) -
     other = Run(tmp_path / "other")
     train(tiny_dataset(seed=4), other, tiny_config(epochs=1))
     shutil.copy(other.model_file, run.model_file)
-    refused(run.model, f"{run.model_file} belongs to another run: its data differ; restore the run's own")
+    refused(run.model, f"{run.model_file} belongs to another run: its data differ; restore the run's own file")
 
 
 def test_the_model_of_a_run_with_other_options_is_refused(run: Run, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_model_with_other_item_ids_than_the_data_is_refused(run: Run) -> None:
     saved = run.saved_model()
     ids = [*saved.item_ids[1:], saved.item_ids[0]]
     save_model(saved.model, run.model_file, ids, fingerprint=saved.fingerprint)
-    says = f"{run.model_file} belongs to another run: its item ids differ; restore the run's own, or train"
+    says = f"{run.model_file} belongs to another run: its item ids differ; restore the run's own file, or train"
     refused(run.model_and_dataset, says)
     refused(lambda: evaluate_run(run), says)
 

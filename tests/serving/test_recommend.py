@@ -31,7 +31,7 @@ def test_the_best_are_named_by_the_ids_of_the_model_file(saved: SavedModel, excl
 def test_an_item_that_the_model_does_not_know_is_named(saved: SavedModel) -> None:
     with pytest.raises(InputError) as raised:
         recommend_ids(saved, ["item 3", "item 99"], 5)
-    assert raised.value.problem == "the model knows no item 'item 99' among its 9 items"
+    assert raised.value.problem == "the model has no item 'item 99' among its 9 items"
     assert recommend_ids(saved, ["item 0"], 1)  # which the remedy names
     assert "'item 0'" in raised.value.remedy
 
