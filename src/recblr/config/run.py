@@ -73,7 +73,7 @@ class TrainingConfig:
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     samples: Samples = _optimisation(
         "positions",
-        "positions (one pass over each history) or prefixes (one pass for each event, as in the authors' code).",
+        "positions (a pass for each history) or prefixes (a pass for each event, as in the authors' code).",
     )
     batch_tokens: int | None = _optimisation(
         None,

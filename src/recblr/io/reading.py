@@ -87,7 +87,7 @@ def _errors_explained(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file or files inside it") from None
+        raise InputError(f"{path} is a folder: give the data file inside it, or several files") from None
     except Endless:
         raise InputError(f"{path} is a pipe or a device: save the data into a file and give that") from None
     except PermissionError:
