@@ -125,9 +125,9 @@ def wrong(folder: Path) -> list[str]:
         here, ours = part_of(entry.by), is_of(entry.of, package)
         there = part_of(entry.of) if ours else ""
         if here == "io" and ours and there not in ("io", "errors"):
-            said.append(f"{entry.by} imports {entry.of}: io imports nothing of ours but errors")
+            said.append(f"{entry.by} imports {entry.of}: io imports only errors from this package")
         if here == "errors" and ours:
-            said.append(f"{entry.by} imports {entry.of}: errors imports nothing of ours")
+            said.append(f"{entry.by} imports {entry.of}: errors imports nothing from this package")
         if here in WITHOUT_TORCH and is_of(entry.of, "torch"):
             said.append(f"{entry.by} imports {entry.of}: {here} must not import torch")
         if there == "training" and here == "serving":
@@ -191,11 +191,11 @@ FOR_TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
 BROKEN = {
     "io with another part": (
         {"io/atomic.py": "from recblr.data import Packed", "data/__init__.py": ""},
-        "io imports nothing of ours but errors",
+        "io imports only errors from this package",
     ),
     "errors with another part": (
         {"errors.py": "import recblr.io", "io/__init__.py": ""},
-        "errors imports nothing of ours",
+        "errors imports nothing from this package",
     ),
     "data with torch": ({"data/packed.py": "from torch import Tensor"}, "data must not import torch"),
     "config with torch in a function": (

@@ -76,7 +76,7 @@ def test_a_run_is_not_created_over_another(run: Run) -> None:
 def test_a_run_is_not_created_over_the_checkpoints_of_another(run: Run) -> None:
     run.facts_file.unlink()
     before = contents(run.folder)
-    says = "holds checkpoints of a run whose run.json is gone; choose another --out"
+    says = "holds checkpoints of a run whose run.json is missing; choose another --out"
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2)), says)
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2), resume=True), says)
     assert contents(run.folder) == before

@@ -150,7 +150,7 @@ class Run:
         if checkpoints_in(self.checkpoints):
             # A resumed run would take these checkpoints for its own.
             raise InputError(
-                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone",
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is missing",
                 "choose another --out",
             )
 
@@ -205,7 +205,7 @@ class Run:
         return values
 
     def options(self) -> dict[str, Any]:
-        """The options in config.toml as {key: value}; InputError where there is no run, or it is damaged."""
+        """The options in config.toml as {key: value}; InputError without a run or where it is damaged."""
         self.facts()
         try:
             return read_config(self.config_file)

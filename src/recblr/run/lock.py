@@ -52,7 +52,7 @@ def _open_locked(file: Path) -> int:
             except OSError as error:
                 if error.errno not in _LOCKS_NOT_SUPPORTED:  # then train without a lock
                     raise
-            if _is_still(descriptor, file):
+            if _still_has_name(descriptor, file):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -60,7 +60,7 @@ def _open_locked(file: Path) -> int:
         os.close(descriptor)  # its holder has removed the file meanwhile: try again
 
 
-def _is_still(descriptor: int, file: Path) -> bool:
+def _still_has_name(descriptor: int, file: Path) -> bool:
     """Whether the open file is still the one with this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(file))

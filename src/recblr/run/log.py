@@ -23,7 +23,7 @@ class EpochRecord:
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
-    device: str = "cpu"  # that trained the epoch; the oldest logs do not name it, since all was on the CPU
+    device: str = "cpu"  # that trained the epoch; the oldest logs have no device, only the CPU could train
 
     def is_sound(self) -> bool:
         """Whether the values are possible for an epoch."""
@@ -76,9 +76,8 @@ def drop_log_after(file: Path, epoch: int) -> None:
     ]
     while kept and _record(kept[-1]) is None and (len(kept) > epoch or not kept[-1].endswith(b"\n")):
         kept.pop()
-    if kept and not kept[-1].endswith(
-        b"\n"
-    ):  # some editors leave it out; the next line would continue this one
+    # Some editors leave out the last line break.  Without it, the next line would continue this one.
+    if kept and not kept[-1].endswith(b"\n"):
         kept[-1] += b"\n"
     if kept != lines:
         with atomic_path(file) as draft:
