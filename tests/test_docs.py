@@ -55,7 +55,7 @@ def test_the_results_page_shows_its_reports(file):
     assert results.table(report, results.beside(file.stem, report)) in page
 
 
-def test_the_readmes_figures_are_those_of_the_reports():
+def test_the_figures_in_the_readme_are_those_of_the_reports():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = {
         "**RecBLR, here**": ("ours", "ml-1m", "beauty"),
@@ -73,7 +73,7 @@ def test_the_readmes_figures_are_those_of_the_reports():
         assert shown == wanted
 
 
-def test_the_readmes_speed_is_that_of_the_benchmark():
+def test_the_speed_in_the_readme_is_that_of_the_benchmark():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     benchmark = json.loads((ROOT / "docs" / "benchmarks" / "peers.json").read_text(encoding="utf-8"))
     wanted = {}

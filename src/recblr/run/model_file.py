@@ -1,7 +1,7 @@
 """A trained model as one self-contained safetensors file; and safetensors files of tensors in general.
 
 The model file holds the weights, the item ids, and a header with everything that is needed to rebuild the
-model.  A digest of all this shows whether a copy of the file is complete and unchanged.  docs/serving.md
+model.  A digest of all this shows whether a copy of the file is complete and unchanged.  docs/run-folder.md
 describes the format for other programs.
 """
 
