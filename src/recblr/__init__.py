@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _version() -> str:
-    """The version of the source tree; else of the installed package; else of the build."""
+    """The version of the source tree, if there is one; else of the installed package; else of the build."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
         import tomllib  # imported only where there is a file to parse, since the import is slow

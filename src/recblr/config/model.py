@@ -44,7 +44,7 @@ class ModelConfig:
         None, "Dropout probability; by default 0.5 with fewer than 262,144 training events, else 0.2."
     )
     max_length: int | None = _option(
-        None, "Use only this many newest events of a history; by default all, or 200 for sasrec."
+        None, "Number of newest events of a history to use; by default all, or 200 for sasrec."
     )
 
     def __post_init__(self) -> None:
@@ -112,8 +112,8 @@ class LayerConfig:
     ffn_expand: the feed-forward network has a width of ffn_expand * D.
     ffn_dropout: probability of the dropout after the SiLU of the feed-forward network.  The authors' released
         code has it, with the probability of `dropout`; the paper has none.
-    padding_steps: number of zero inputs to run before every sequence; their outputs are dropped.  The bias of
-        the convolution makes them leave a state behind.  The authors' released code pads on the left to a
+    padding_steps: number of zero inputs to run before every sequence; their outputs are not used.  The bias
+        of the convolution makes them leave a state behind.  The authors' released code pads on the left to a
         power of two, so a sequence of 200 events begins after 56 such steps.  The paper has none.
     beta_epsilon, lambda_init: see :class:`recblr.nn.BDLRU`.
     history_average: whether to add a :class:`recblr.nn.HistoryAverage` of the input; the paper has none.
@@ -172,8 +172,8 @@ class RecBLRConfig(RecurrentConfig):
     """RecBLR's hyper-parameters; the defaults are the paper's, except for `dropout` and the last two fields.
 
     With `history_average` and `ffn_dropout` the model ranks better than the paper's model (docs/results.md).
-    The authors' released code has only `ffn_dropout`.  With `padding_leak`, `beta_epsilon` and `lambda_init`
-    that code differs from the paper.  These three exist to reproduce the code and its checkpoints, not to
+    The authors' released code has only `ffn_dropout`.  That code differs from the paper in `padding_leak`,
+    `beta_epsilon` and `lambda_init`.  These three exist to reproduce the code and its checkpoints, not to
     improve on the paper.  :meth:`released` sets all of these except `ffn_dropout`.
 
     num_layers: number of RecBLR blocks.

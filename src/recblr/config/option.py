@@ -24,13 +24,13 @@ When a field gets a new name, add {"old_name": "new_name"} here, and never remov
 """
 
 LARGEST = 2**31 - 1
-"""The largest count.  A larger one would not fit into memory or would take too long, and it can overflow."""
+"""The largest value of a count.  A larger count would need too much memory or time, and could overflow."""
 
 
 def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     """A dataclass field that is an option.
 
-    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...], or one of these or None.
+    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...].  It may also allow None.
 
     table: one of TABLES.
     default: the value of an option that is not given; None only where the annotation allows it.

@@ -179,7 +179,7 @@ class TrainingConfig:
 class DataConfig:
     """The options for reading the data; `recblr train --help` explains each.
 
-    An option need not be the same to resume if a change of the data shows in their fingerprint anyway.
+    An option that is not fixed may change on resume: the fingerprint shows whether the data are the same.
     """
 
     paths: tuple[str, ...] = _data((), "The data files.", fixed=False)

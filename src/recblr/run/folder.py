@@ -205,7 +205,10 @@ class Run:
         return values
 
     def options(self) -> dict[str, Any]:
-        """The options in config.toml as {key: value}; InputError without a run or where it is damaged."""
+        """The options in config.toml as {key: value}.
+
+        Raises InputError where the folder holds no run, or the file is damaged.
+        """
         self.facts()
         try:
             return read_config(self.config_file)

@@ -23,7 +23,7 @@ class EpochRecord:
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
-    device: str = "cpu"  # that trained the epoch; the oldest logs have no device, only the CPU could train
+    device: str = "cpu"  # that trained the epoch; the oldest logs do not name it: all trained on the CPU
 
     def is_sound(self) -> bool:
         """Whether the values are possible for an epoch."""
