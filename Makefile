@@ -5,6 +5,7 @@
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
 # make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
+# make mutants   the CUDA kernels on the host in all cases, and broken in every way that the tests must notice
 # make kills     a training run killed 20 times at random moments ends as one that was never killed
 # make coverage  the Python tests, and which lines of the package they run; pages to look at in build/coverage
 # make bench-cycles  how many cycles an element the fused kernels take
@@ -25,7 +26,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo test lint format types cpp-test cuda-check py-test isa-test kills coverage bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -76,7 +77,7 @@ cpp-test: $(VENV)/.dev
 	$(BIN)/ctest --test-dir $(DEV_BUILD) --output-on-failure -j $$(nproc)
 
 cuda-check: $(VENV)/.dev
-	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES)
+	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES) --built $(DEV_BUILD)/ptxas
 
 # A process a core. Threads that wait sleep: spinning, they would take the core from another process's tests.
 PYTEST := OMP_WAIT_POLICY=passive RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
@@ -93,6 +94,9 @@ isa-test: $(VENV)/.dev
 	  print(*(i for i in b()['isa_available'].split(', ') if i != b()['isa']))"); do \
 	  echo "pytest under RECBLR_ISA=$$isa"; RECBLR_ISA=$$isa $(PYTEST) $(ISA_TESTS); \
 	done
+
+mutants: $(VENV)/.dev
+	RECBLR_THOROUGH=1 $(BIN)/ctest --test-dir $(DEV_BUILD) -R cuda_on_host --output-on-failure -j $$(nproc)
 
 kills: $(VENV)/.dev
 	RECBLR_KILLS=20 RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest tests/training/test_kill.py

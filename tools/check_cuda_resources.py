@@ -1,6 +1,6 @@
 """Compiles the CUDA kernels for one architecture and refuses hot ones that spill registers or keep a stack.
 
-    python tools/check_cuda_resources.py [--arch 90] [--out FILE.json] [SOURCE.cu...]
+    python tools/check_cuda_resources.py [--arch 90] [--built FOLDER] [--out FILE.json] [SOURCE.cu...]
 
 Either goes through memory, which is what the kernels are bound by.  Prints registers, shared memory and
 the occupancy that follows, a row a kernel.  Needs nvcc and no GPU; where there is no nvcc, says so and
@@ -144,8 +144,8 @@ def demangled(names: list[str]) -> dict[str, str]:
 def compiled(nvcc: str, source: Path, architecture: int) -> list[Kernel]:
     """The kernels of a source."""
     with tempfile.TemporaryDirectory(prefix="cuda-check-") as folder:
-        roots = [f"-I{ROOT / root}" for root in ("cpp", "cuda")]
-        options = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", *roots, "-Xptxas=-v"]
+        options = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas=-v"]
+        options += [f"-I{ROOT / root}" for root in ("cpp", "cuda")]
         options += ["--keep", f"--keep-dir={folder}"]
         done = subprocess.run(
             [nvcc, "-cubin", *options, "-o", f"{folder}/out.cubin", source],
@@ -155,15 +155,31 @@ def compiled(nvcc: str, source: Path, architecture: int) -> list[Kernel]:
         )
         if done.returncode:
             sys.exit(f"{source} does not compile:\n{done.stdout}{done.stderr}")
-        kernels = parse(done.stdout + done.stderr)
-        threads: dict[str, int] = {}
-        for ptx in Path(folder).glob("*.ptx"):
-            threads |= threads_of(ptx.read_text(encoding="utf-8"))
+        return kernels_of(done.stdout + done.stderr, Path(folder))
+
+
+def kernels_of(said: str, folder: Path) -> list[Kernel]:
+    """The kernels in a report of ptxas, with the block sizes from the PTX in the folder."""
+    kernels = parse(said)
+    threads: dict[str, int] = {}
+    for ptx in folder.glob("*.ptx"):
+        threads |= threads_of(ptx.read_text(encoding="utf-8"))
     names = demangled([kernel.name for kernel in kernels])
     return [
         Kernel(**(asdict(kernel) | {"name": names[kernel.name], "threads": threads.get(kernel.name)}))
         for kernel in kernels
     ]
+
+
+def built(folder: Path, source: Path, architecture: int) -> list[Kernel] | None:
+    """The kernels of a source by the report that the build left; None if there is none for this GPU."""
+    file = folder / source.stem / "ptxas.txt"
+    if not file.exists():
+        return None
+    said = file.read_text(encoding="utf-8")
+    if set(re.findall(r"' for 'sm_(\d+)", said)) != {str(architecture)}:
+        return None
+    return kernels_of(said, file.parent)
 
 
 def report(kernels: list[Kernel], architecture: int) -> tuple[str, list[str]]:
@@ -205,6 +221,9 @@ def main() -> int:
     )
     parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE.cu")
     parser.add_argument("--arch", type=int, default=90, choices=MULTIPROCESSORS)
+    parser.add_argument(
+        "--built", type=Path, metavar="FOLDER", help="where keep_ptxas_output.py left its files"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args()
     nvcc = find_nvcc()
@@ -212,8 +231,13 @@ def main() -> int:
         print("cuda-check: there is no nvcc here, so that the CUDA kernels were neither compiled nor checked")
         return 0
     sources = options.sources or sorted((ROOT / "cuda").glob("*.cu"))
+
+    def kernels_in(source: Path) -> list[Kernel]:
+        kept = built(options.built, source, options.arch) if options.built else None
+        return compiled(nvcc, source, options.arch) if kept is None else kept
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda source: compiled(nvcc, source, options.arch), sources))
+        found = list(pool.map(kernels_in, sources))
     kernels = [kernel for each in found for kernel in each]
     table, wrong = report(kernels, options.arch)
     print(table)

@@ -129,7 +129,8 @@ def main() -> None:
     build()
     environment = sanitizer_environment()
     check_sanitizers(environment)
-    run(TOOLS / "ctest", "--test-dir", BUILD, "--output-on-failure", "-j", str(os.cpu_count() or 1))
+    jobs = ("-j", str(os.cpu_count() or 1))
+    run(TOOLS / "ctest", "--test-dir", BUILD, "--output-on-failure", *jobs, RECBLR_THOROUGH="1")
     # Otherwise pytest's capture and its fault handler would hide the reports of the sanitizers.
     options = ("--capture=sys", "-p", "no:faulthandler", "-p", "no:cacheprovider")
     run(sys.executable, "-m", "pytest", *options, *TESTS, **environment)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -121,3 +123,36 @@ def test_a_compiled_kernel_with_a_stack_is_refused(
     assert "spills<float> has 256 bytes of stack" in capsys.readouterr().err
     (kernel,) = json.loads(out.read_text())["kernels"]
     assert (kernel["name"], kernel["threads"], kernel["hot"]) == ("spills<float>", 256, True)
+
+
+def test_the_report_that_the_build_left_is_read_if_it_is_of_this_gpu(tmp_path: Path) -> None:
+    kept = tmp_path / "scan"
+    kept.mkdir()
+    (kept / "scan.ptx").write_text(PTX)
+    source = Path("cuda/scan.cu")
+    assert resources.built(tmp_path, source, 90) is None
+    (kept / "ptxas.txt").write_text(PTXAS_OUTPUT)
+    kernels = resources.built(tmp_path, source, 90)
+    assert kernels is not None
+    assert [(kernel.registers, kernel.threads) for kernel in kernels] == [(40, 256), (255, None)]
+    assert resources.built(tmp_path, source, 80) is None
+    assert resources.built(tmp_path, Path("cuda/bdlru.cu"), 90) is None
+
+
+def test_the_launcher_keeps_the_report_and_the_status_of_the_compiler(tmp_path: Path) -> None:
+    launcher = Path(resources.__file__).with_name("keep_ptxas_output.py")
+    compiler = tmp_path / "nvcc"
+    compiler.write_text(
+        '#!/bin/sh\nfor w in "$@"; do case $w in --keep-dir=*) d=${w#*=};; esac; done\n'
+        'echo kept > "$d/a.ptx"; echo large > "$d/a.cubin"; echo said "$@"; exit ${STATUS:-0}\n'
+    )
+    compiler.chmod(0o755)
+    command = [sys.executable, launcher, tmp_path / "kept", compiler, "-c", "cuda/a.cu"]
+    for status in (0, 3):
+        done = subprocess.run(
+            command, env={**os.environ, "STATUS": str(status)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status
+        files = {file.name for file in (tmp_path / "kept" / "a").iterdir()}
+        assert files == ({"a.ptx", "ptxas.txt"} if status == 0 else {"a.ptx"})
+        assert ("said -c cuda/a.cu" in done.stderr) == (status != 0)
