@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from data.packing import pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recblr.data.packed import Packed
+from recblr.data.packed import Packed, repeat_log_odds
 
 HISTORIES = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
 
@@ -63,6 +65,18 @@ def test_latest_keeps_the_newest_events_of_every_history(histories: list[list[in
     assert unpack(pack(histories).latest(length)) == newest
 
 
+@given(HISTORIES)
+def test_all_events_but_the_first_of_a_history_have_a_past(histories: list[list[int]]) -> None:
+    expected = [place > 0 for history in histories for place in range(len(history))]
+    assert pack(histories).has_past.tolist() == expected
+
+
+@given(HISTORIES, st.integers(0, 9))
+def test_a_mask_is_counted_in_each_history(histories: list[list[int]], item: int) -> None:
+    packed = pack(histories)
+    assert packed.count(packed.items == item).tolist() == [history.count(item) for history in histories]
+
+
 def test_a_history_is_a_view() -> None:
     packed = pack([[1, 2], [3]])
     assert np.shares_memory(packed.history(1), packed.items)
@@ -103,3 +117,30 @@ def test_offsets_must_rise_from_zero_to_the_number_of_events(offsets: list[int],
 def test_items_are_one_dimensional_int64(items: np.ndarray) -> None:
     with pytest.raises(ValueError, match="items must be a one-dimensional int64 array"):
         Packed(items, np.array([0, 2]))
+
+
+def log_odds_with_sets(histories: list[list[int]], num_items: int) -> float:
+    """The definition of repeat_log_odds, in plain Python."""
+    targets = repeats = held = 0
+    for history in histories:
+        for t in range(1, len(history)):
+            targets += 1
+            repeats += history[t] in history[:t]
+            held += len(set(history[:t]))
+    if not targets:
+        return 0.0
+    share, by_chance = (repeats + 1) / (targets + 2), min(held / targets / num_items, 0.5)
+    return math.log(share / (1 - share)) - math.log(by_chance / (1 - by_chance))
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.lists(st.integers(0, n - 1))))))
+def test_log_odds_of_repeats_equal_a_count_with_sets(problem: tuple[int, list[list[int]]]) -> None:
+    num_items, histories = problem
+    expected = log_odds_with_sets(histories, num_items)
+    assert repeat_log_odds(pack(histories), num_items) == pytest.approx(expected)
+
+
+def test_log_odds_are_negative_if_no_item_repeats_and_positive_if_all_do() -> None:
+    never, always = [list(range(20))] * 99, [[3] * 20] * 9
+    assert repeat_log_odds(pack(never), 1000) < -2
+    assert repeat_log_odds(pack(always), 1000) > 10

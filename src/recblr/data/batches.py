@@ -149,9 +149,7 @@ def prefix_batches(
     _check_order(seed, epoch)
     if max_length is not None:
         _check_length(max_length)
-    has_past = np.ones(histories.items.size, dtype=np.bool_)
-    has_past[histories.offsets[:-1][histories.lengths > 0]] = False
-    order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(has_past))
+    order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(histories.has_past))
     return PrefixBatches(histories, order, sequences, max_length)
 
 

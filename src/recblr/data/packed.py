@@ -6,6 +6,7 @@ else, and every operation on all histories is a few NumPy calls over flat arrays
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -57,6 +58,17 @@ class Packed:
     def lengths(self) -> Int64Array:
         """(S,) int64, the number of events of each history."""
         return np.diff(self.offsets)
+
+    @property
+    def has_past(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool, whether an earlier event of the same history comes before each event."""
+        result = np.ones(self.items.size, dtype=np.bool_)
+        result[self.offsets[:-1][self.lengths > 0]] = False
+        return result
+
+    def count(self, mask: npt.NDArray[np.bool_]) -> Int64Array:
+        """(S,) int64, the number of events of each history at which the mask (N,) is true."""
+        return np.diff(np.concatenate([[0], np.cumsum(mask)])[self.offsets]).astype(np.int64)
 
     def history(self, s: int) -> Int64Array:
         """History s (0 ≤ s < S) as a view of items; IndexError for any other s."""
@@ -116,3 +128,30 @@ def _offsets(lengths: npt.NDArray[np.integer]) -> Int64Array:
     offsets = np.zeros(lengths.size + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def repeat_log_odds(histories: Packed, num_items: int) -> float:
+    """The log-odds that an event repeats an item of its user, minus the same for items drawn at random.
+
+    Only events with a past count. The first chance is the share of these events whose item came before in
+    the same history. One event of each kind is added, so the log-odds stay finite. The second chance is the
+    average share of the catalogue that the user already had.
+
+    num_items: size of the catalogue.
+
+    Returns 0 if no event has a past.
+    """
+    items, lengths, has_past = histories.items, histories.lengths, histories.has_past
+    count = int(has_past.sum())
+    if count == 0:
+        return 0.0
+    owner = np.repeat(np.arange(len(histories)), lengths)
+    order = np.lexsort((items, owner))  # stable: of equal items, the earliest comes first
+    again = np.zeros(items.size, dtype=np.bool_)
+    again[order[1:]] = (np.diff(items[order]) == 0) & (np.diff(owner[order]) == 0)
+    new = (~again).astype(np.int64)
+    held = np.cumsum(new) - new  # distinct items before each event, summed over all histories so far
+    held -= np.repeat(held[~has_past], lengths[lengths > 0])
+    by_chance = min(float(held[has_past].mean()) / num_items, 0.5)
+    repeated = (float(again.sum()) + 1) / (count + 2)
+    return math.log(repeated / (1 - repeated)) - math.log(by_chance / (1 - by_chance))

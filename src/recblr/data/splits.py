@@ -140,8 +140,8 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
             f"{dataset.name} has {dataset.num_interactions} event(s), and to train, validate and test takes 3"
         )
     moments = np.sort(dataset.times)
-    before_valid = _events_before(_start(moments, valid_share + test_share), dataset.times, dataset.histories)
-    before_test = _events_before(_start(moments, test_share), dataset.times, dataset.histories)
+    before_valid = dataset.histories.count(dataset.times < _start(moments, valid_share + test_share))
+    before_test = dataset.histories.count(dataset.times < _start(moments, test_share))
     return Split(
         dataset.histories.heads(before_valid),
         _first_after(before_valid, before_test, dataset, "validation"),
@@ -153,12 +153,6 @@ def _start(moments: Numbers, share: float) -> float:
     """When the last `share` of the sorted moments begins."""
     start: float = moments[-max(1, round(share * moments.size))]
     return start
-
-
-def _events_before(moment: float, times: Numbers, histories: Packed) -> Int64Array:
-    """(S,) int64, how many events of each history came before the moment."""
-    earlier = np.concatenate([[0], np.cumsum(times < moment)])
-    return np.diff(earlier[histories.offsets])
 
 
 def _first_after(before: Int64Array, until: Int64Array, dataset: Dataset, period: str) -> Holdout:

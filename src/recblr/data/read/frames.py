@@ -81,6 +81,12 @@ def _place(source: str, row: int) -> str:
     return f"{source}, row {row} (from 0)"
 
 
+def _no_value(column: Column, source: str, row: int) -> InputError:
+    return InputError(
+        f"{_place(source, row)} has no value in column {column.name!r}: fill it in or drop the row"
+    )
+
+
 def _checked(values: pl.Series, column: Column, source: str) -> pl.Series:
     """The column without outer spaces in strings; InputError for a missing value or a type of no use."""
     missing = values.is_null()
@@ -100,9 +106,7 @@ def _checked(values: pl.Series, column: Column, source: str) -> pl.Series:
         missing |= values == ""
     if missing.any():
         row = int(missing.fill_null(True).arg_max() or 0)
-        raise InputError(
-            f"{_place(source, row)} has no value in column {column.name!r}: fill it in or drop the row"
-        )
+        raise _no_value(column, source, row)
     if not fits:
         raise InputError(
             f"column {column.name!r} of {source} holds {values.dtype}, and {column.role}s {takes}: "
@@ -118,9 +122,7 @@ def _from_pandas(frame: Frame, columns: list[Column], source: str) -> pl.DataFra
         missing = values.isna().to_numpy()
         if missing.any():
             row = int(np.argmax(missing))
-            raise InputError(
-                f"{_place(source, row)} has no value in column {column.name!r}: fill it in or drop the row"
-            )
+            raise _no_value(column, source, row)
         series.append(_to_polars(values, column, source))
     return pl.DataFrame(series)
 

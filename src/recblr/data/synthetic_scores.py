@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from recblr.data.dataset import Dataset
-from recblr.data.packed import Packed
 from recblr.data.splits import leave_one_out
 from recblr.data.synthetic import SyntheticParameters
 from recblr.errors import InputError
@@ -36,7 +35,7 @@ def best_possible(dataset: Dataset, parameters: SyntheticParameters) -> dict[str
     matters. Raises InputError where the dataset is not of these parameters.
     """
     histories = leave_one_out(dataset).test.histories
-    used = _noise_events(histories, _is_noise(dataset, parameters))
+    used = histories.count(_is_noise(dataset, parameters)[histories.items])
     each, users = np.unique(used, return_counts=True)
     metrics = [_expected(_given_history(parameters, int(count))) for count in each]
     return _mean(metrics, users)
@@ -102,12 +101,6 @@ def _expected(chances: _Chances) -> dict[str, float]:
 def _mean(metrics: Sequence[dict[str, float]], users: npt.NDArray[np.integer]) -> dict[str, float]:
     """The average over users, where users[i] of them have metrics[i]."""
     return {key: float(np.average([each[key] for each in metrics], weights=users)) for key in metrics[0]}
-
-
-def _noise_events(histories: Packed, is_noise: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """(S,) int64, how many noise items each history holds."""
-    total = np.concatenate([[0], np.cumsum(is_noise[histories.items])])
-    return np.diff(total[histories.offsets]).astype(np.int64)
 
 
 def _is_noise(dataset: Dataset, parameters: SyntheticParameters) -> npt.NDArray[np.bool_]:
