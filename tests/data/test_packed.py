@@ -1,4 +1,4 @@
-"""Packed histories: what goes in comes out, whatever is selected or trimmed."""
+"""Packed histories equal lists of histories, also after selecting and trimming."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_packing_loses_nothing(histories: list[list[int]]) -> None:
 
 
 @given(HISTORIES, st.data())
-def test_select_gives_the_histories_asked_for_in_that_order(
+def test_select_gives_the_chosen_histories_in_their_order(
     histories: list[list[int]], data: st.DataObject
 ) -> None:
     index = st.integers(0, max(len(histories) - 1, 0))
@@ -33,7 +33,9 @@ def test_select_gives_the_histories_asked_for_in_that_order(
 
 
 @given(HISTORIES, st.data())
-def test_a_mask_selects_where_it_holds(histories: list[list[int]], data: st.DataObject) -> None:
+def test_a_mask_selects_the_histories_at_which_it_is_true(
+    histories: list[list[int]], data: st.DataObject
+) -> None:
     mask = data.draw(st.lists(st.booleans(), min_size=len(histories), max_size=len(histories)))
     selected = pack(histories).select(np.array(mask, dtype=np.bool_))
     assert unpack(selected) == [history for history, wanted in zip(histories, mask, strict=True) if wanted]
@@ -54,7 +56,7 @@ def test_heads_are_the_oldest_events_of_every_history(
 
 
 @pytest.mark.parametrize("lengths", [[1], [1, 2], [-1, 0]])
-def test_heads_longer_than_their_history_are_refused(lengths: list[int]) -> None:
+def test_wrong_lengths_of_heads_are_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="from 0 to the history's length"):
         pack([[1, 2], [3]]).heads(np.array(lengths))
 
@@ -82,13 +84,13 @@ def test_a_history_is_a_view() -> None:
     assert np.shares_memory(packed.history(1), packed.items)
 
 
-def test_trimming_more_than_there_is_is_refused() -> None:
+def test_trimming_more_events_than_a_history_has_is_refused() -> None:
     with pytest.raises(ValueError, match="history 1 has 1 events"):
         pack([[1, 2], [3]]).trimmed(last=2)
 
 
 @pytest.mark.parametrize("wrong", [[2], [-1], [0, 5]])
-def test_selecting_a_history_that_is_not_there_is_refused(wrong: list[int]) -> None:
+def test_selecting_a_missing_history_is_refused(wrong: list[int]) -> None:
     with pytest.raises(IndexError, match=r"indices must lie in 0\.\.1"):
         pack([[1], [2]]).select(np.array(wrong))
 
@@ -99,7 +101,7 @@ def test_a_mask_of_another_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize("s", [-1, 2])
-def test_there_is_no_counting_from_the_end(s: int) -> None:
+def test_a_history_outside_the_range_is_refused(s: int) -> None:
     with pytest.raises(IndexError, match="no history"):
         pack([[1], [2]]).history(s)
 
@@ -114,7 +116,7 @@ def test_offsets_must_rise_from_zero_to_the_number_of_events(offsets: list[int],
 
 
 @pytest.mark.parametrize("items", [np.zeros(2, dtype=np.int32), np.zeros((1, 2), dtype=np.int64)])
-def test_items_are_one_dimensional_int64(items: np.ndarray) -> None:
+def test_items_must_be_one_dimensional_int64(items: np.ndarray) -> None:
     with pytest.raises(ValueError, match="items must be a one-dimensional int64 array"):
         Packed(items, np.array([0, 2]))
 

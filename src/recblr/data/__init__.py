@@ -1,4 +1,4 @@
-"""Data: reading, filtering, splitting and batching histories, and built-in data to judge a model by."""
+"""Data: reads, filters, splits and batches histories, and makes a built-in dataset."""
 
 from recblr.data.batches import Batch, PackedBatches, PrefixBatches, in_chunks, packed_batches, prefix_batches
 from recblr.data.dataset import Dataset
