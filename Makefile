@@ -1,5 +1,6 @@
 # make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
-# make test      everything that CI runs: build, ruff, mypy, C++ tests, pytest
+# make test      everything that CI runs: build, ruff, clang-format, mypy, C++ tests, pytest
+# make format    lay out Python, C++ and CUDA as `make lint` wants them
 # make cuda-check  compile the CUDA kernels for one architecture, without a GPU; refuse those that spill registers
 # make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
 # make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
@@ -24,7 +25,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo test lint types cpp-test cuda-check py-test isa-test kills coverage bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo test lint format types cpp-test cuda-check py-test isa-test kills coverage bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,9 +56,18 @@ DEMO_OPTIONS := --epochs 8 --dropout 0.1
 
 test: lint types cpp-test cuda-check py-test isa-test
 
+# Without git, so that it works in an unpacked archive too.
+CLANG_FORMATTED = $(shell find cpp cuda tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CLANG_FORMATTED)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CLANG_FORMATTED)
 
 types: $(VENV)/.dev
 	$(BIN)/mypy

@@ -5,6 +5,7 @@
 #include "bdlru_split.cuh"
 #include "bdlru_warps.cuh"
 #include "packs.h"
+#include "regimes.h"
 #include "sums.cuh"
 
 namespace recblr::cuda {
@@ -15,13 +16,12 @@ namespace {
 std::size_t most_shared(const Launch& to) {
   int bytes = 0;
   return cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, to.device) == cudaSuccess
-             ? static_cast<std::size_t>(bytes) : 48 * 1024;
+             ? static_cast<std::size_t>(bytes)
+             : 48 * 1024;
 }
 #else
 std::size_t most_shared(const Launch&) { return 227 * 1024; }
 #endif
-
-std::int64_t all_rows(const Extent& e) { return e.offsets ? e.length : e.sequences * e.length; }
 
 std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 
@@ -76,7 +76,7 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   const Extent& e = w.in.extent;
   const auto start = [&](auto n, auto width) -> const char* {
     constexpr int N = decltype(n)::value, kWidth = decltype(width)::value;
-    const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = all_rows(e);
+    const std::int64_t stretches = e.stretches(), blocks = channel_blocks(e, N), all = e.rows;
     BdlruBackward<T> parts = w;
     parts.ddecay = scratch<double>(to, stretches * e.channels);
     double* dscale = w.dscale ? scratch<double>(to, blocks * all) : nullptr;
@@ -84,7 +84,8 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
     constexpr int kStretch = kStretchWarps<T, N>;
     const int threads = threads_for<BackwardShare<T, N>>(to, kStretch, one_stretch ? kStretch : kMostWarps);
     if (const char* error = launch<bdlru_warps_backward<T, N, kWidth>>(at_least_one(e, stretches * blocks), threads,
-                                   threads / kLanes * sizeof(BackwardShare<T, N>), to, parts, dscale, all))
+                                                                       threads / kLanes * sizeof(BackwardShare<T, N>),
+                                                                       to, parts, dscale, all))
       return error;
     if (w.dscale)
       if (const char* error = sum_rows(dscale, blocks, all, w.dscale, to)) return error;
@@ -93,18 +94,19 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz);
 }
 
-// A piece is long enough to be worth three launches, and there are some two thousand of pieces times blocks of channels: of
-// the shape alone, so that the same input gives the same bits on every device that splits it.
+// Pieces have 4 kStateRows rows at least, so that few rows do not make many pieces; many rows make longer ones, such
+// that pieces times blocks of channels are about kBlocks.  Where pieces are cut follows from the shape alone.  The sums
+// inside of a piece also depend on the device (bdlru.h).
 std::int64_t piece_length(const Extent& e) {
   constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
-  const std::int64_t length = all_rows(e) * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
+  const std::int64_t length = e.rows * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
   return length > kLeast ? length : kLeast;
 }
 
 // The pieces of w's sequences, as e's segments, and where each sequence's begin.
 const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
   const Cuts cuts{e, piece_length(e)};
-  const std::int64_t count = (all_rows(e) + cuts.length - 1) / cuts.length + e.sequences;
+  const std::int64_t count = (e.rows + cuts.length - 1) / cuts.length + e.sequences;
   first = scratch<std::int64_t>(to, e.sequences + 1);
   auto* pieces = scratch<Segment>(to, count);
   if (!first || !pieces) return kNoMemory;
@@ -116,8 +118,8 @@ const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
 
 // Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
 template <bool backward, typename T>
-const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start, Accumulate<T>* last, const Launch& to,
-                  View<const Accumulate<T>>& incoming) {
+const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start,
+                  Accumulate<T>* last, const Launch& to, View<const Accumulate<T>>& incoming) {
   using A = Accumulate<T>;
   Extent& e = in.extent;
   std::int64_t* first = nullptr;
@@ -154,41 +156,40 @@ const char* pieces(BdlruBackward<T> w, const Launch& to) {
 }
 
 template <typename Work>
-int regime_of(const Work& w, const DeviceOffsets& offsets, const Launch& to) {
-  return to.regime ? to.regime : bdlru_regime(w.in.extent, offsets.data, multiprocessors(to));
+int regime_of(const Work& w, const Launch& to) {
+  return to.regime ? to.regime : bdlru_regime(w.in.extent, multiprocessors(to));
 }
 
 }  // namespace
 
-int bdlru_regime(const Extent& e, bool packed, int multiprocessors) {
-  constexpr std::int64_t kBusy = 1024;   // channels of sequences that keep a multiprocessor's threads at work
-  constexpr std::int64_t kLong = 1024;   // steps of a sequence, on average, that are worth splitting
-  if (e.sequences * e.channels >= kBusy * multiprocessors) return 1;
+int bdlru_regime(const Extent& e, int multiprocessors) {
+  constexpr std::int64_t kBusy = 1024;  // channels of sequences that keep a multiprocessor's threads at work
+  constexpr std::int64_t kLong = 1024;  // steps of a sequence, on average, that are worth splitting
+  if (e.sequences * e.channels >= kBusy * multiprocessors) return kRows;
   // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
-  const std::int64_t rows = packed ? e.length : e.sequences * e.length;
-  return e.sequences * channel_blocks(e, 1) < multiprocessors && rows >= kLong * e.sequences ? 3 : 2;
+  return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? kSplit : kWarps;
 }
 
 template <typename T>
 const char* bdlru_forward(const BdlruForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
   BdlruForward<T> w = work;
   if (w.in.extent.channels == 0) return nullptr;
-  const int regime = regime_of(w, offsets, to);
+  const int regime = regime_of(w, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
-  return regime == 1 ? rows(w, to) : regime == 2 ? warps(w, to) : pieces(w, to);
+  return regime == kRows ? rows(w, to) : regime == kWarps ? warps(w, to) : pieces(w, to);
 }
 
 template <typename T>
 const char* bdlru_backward(const BdlruBackward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
   BdlruBackward<T> w = work;
-  const int regime = regime_of(w, offsets, to);
+  const int regime = regime_of(w, to);
   if (const char* error = trust_offsets(w.in.extent, offsets, to)) return error;
   if (w.in.extent.channels == 0)
-    return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, all_rows(w.in.extent), w.dscale, to) : nullptr;
-  return regime == 3 ? pieces(w, to) : warps(w, to, regime == 1);
+    return w.dscale ? sum_rows(static_cast<const double*>(nullptr), 0, w.in.extent.rows, w.dscale, to) : nullptr;
+  return regime == kSplit ? pieces(w, to) : warps(w, to, regime == kRows);
 }
 
-#define RECBLR_INSTANTIATE(T)                                                                        \
+#define RECBLR_INSTANTIATE(T)                                                                      \
   template const char* bdlru_forward(const BdlruForward<T>&, const DeviceOffsets&, const Launch&); \
   template const char* bdlru_backward(const BdlruBackward<T>&, const DeviceOffsets&, const Launch&);
 RECBLR_REAL_TYPES(RECBLR_INSTANTIATE)

@@ -3,7 +3,7 @@
 #include "elementary.cuh"
 #include "memory.cuh"
 #include "offsets.cuh"
-#include "../cpp/core/bdlru.h"
+#include "core/bdlru.h"
 
 namespace recblr::cuda {
 
@@ -29,8 +29,10 @@ struct Rows {
   Stream<const T> x, r, i, z;
   Stream<const A> scale;
   RECBLR_HD Rows(const BdlruInputs<T>& in, const Walk& walk, std::int64_t c)
-      : x(forward_stream(in.x, walk, c)), r(forward_stream(in.gates, walk, c)),
-        i(forward_stream(in.gates, walk, in.extent.channels + c)), z(forward_stream(in.z, walk, c)),
+      : x(forward_stream(in.x, walk, c)),
+        r(forward_stream(in.gates, walk, c)),
+        i(forward_stream(in.gates, walk, in.extent.channels + c)),
+        z(forward_stream(in.z, walk, c)),
         scale(forward_stream(in.scale, walk, 0)) {}
   RECBLR_HD A scale_at(std::int64_t t) const { return scale.at ? *scale.step(t) : A(1); }
 };

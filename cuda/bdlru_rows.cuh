@@ -28,7 +28,11 @@ __global__ void __launch_bounds__(kUnitThreads) bdlru_rows_forward(const __grid_
   const Stream<T> y = forward_stream(w.y, walk, c);
   const bool gated = w.in.z.data;
   const auto fetch = [&](std::int64_t t, int array) {
-    return array == 0 ? in.x.step(t) : array == 1 ? in.r.step(t) : array == 2 ? in.i.step(t) : gated ? in.z.step(t) : nullptr;
+    return array == 0   ? in.x.step(t)
+           : array == 1 ? in.r.step(t)
+           : array == 2 ? in.i.step(t)
+           : gated      ? in.z.step(t)
+                        : nullptr;
   };
   A decay[N], h[N];
   load_decay<N>(w.in.decay, c, decay);

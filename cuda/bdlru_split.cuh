@@ -2,8 +2,8 @@
 // launches: what each piece does to any state before it; the states before each piece, one after another; and then the
 // kernels of bdlru_warps.cuh on each piece.  Only the first reads more than those kernels: r, i, x, or r, dy, z.
 //
-// Pieces are cut where the number of rows, counted through all sequences, is a multiple of a length that is itself one of
-// kStateRows, so that each starts at a state that the forward pass keeps.
+// Pieces are cut where the number of rows, counted through all sequences, is a multiple of a length that is itself one
+// of kStateRows, so that each starts at a state that the forward pass keeps.
 #pragma once
 #include "bdlru_warps.cuh"
 
@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(kThreads) number_pieces(const Cuts cuts, std::
 
 // pieces (count): as many as there can be; those that there are not have sequence -1.
 template <int kThreads>
-__global__ void __launch_bounds__(kThreads) list_pieces(const Cuts cuts, const std::int64_t* first, Segment* pieces, std::int64_t count) {
+__global__ void __launch_bounds__(kThreads)
+    list_pieces(const Cuts cuts, const std::int64_t* first, Segment* pieces, std::int64_t count) {
   const std::int64_t n = thread_index(), sequences = cuts.extent.sequences;
   if (n >= count) return;
   Segment piece;
@@ -71,8 +72,8 @@ using SummaryRing = Ring<T, N, 3, kSplitStages, kSplitThreads>;
 // product and from_zero are (piece, C).  Backward, the state is dL/dh, and dy is what adds to it.
 template <bool backward, typename T, int N>
 __global__ void __launch_bounds__(kSplitThreads)
-    bdlru_split_summary(const __grid_constant__ BdlruInputs<T> in, const __grid_constant__ View<const T> dy, Accumulate<T>* product,
-                        Accumulate<T>* from_zero) {
+    bdlru_split_summary(const __grid_constant__ BdlruInputs<T> in, const __grid_constant__ View<const T> dy,
+                        Accumulate<T>* product, Accumulate<T>* from_zero) {
   using A = Accumulate<T>;
   struct Summaries {
     Summary<A, N> at[kSplitThreads];
@@ -84,7 +85,8 @@ __global__ void __launch_bounds__(kSplitThreads)
   if (walk.sequence < 0) return;
   // Each warp takes a share of the piece's rows, one after another, and the first warp puts the shares together.
   const std::int64_t share = (walk.length + me.warps - 1) / me.warps, begin = me.warp * share;
-  const std::int64_t end = begin + share < walk.length ? begin + share : walk.length, count = me.live && begin < end ? end - begin : 0;
+  const std::int64_t end = begin + share < walk.length ? begin + share : walk.length,
+                     count = me.live && begin < end ? end - begin : 0;
   const auto row = [&](std::int64_t step) { return backward ? end - 1 - step : begin + step; };
   const Rows<T> inputs(in, walk, me.c);
   const Stream<const T> adds = forward_stream(dy, walk, me.c);
@@ -111,7 +113,8 @@ __global__ void __launch_bounds__(kSplitThreads)
     for (int k = 0; k < N; ++k) {
       const Factors<A> f = factors(r[k], decay[k] * scale);
       if constexpr (backward)
-        summarise_adjoint(f.alpha, in.z.data ? x[k] * (i[k] * gate<T>(i[k])) : x[k], mine.product[k], mine.from_zero[k]);
+        summarise_adjoint(f.alpha, in.z.data ? x[k] * (i[k] * gate<T>(i[k])) : x[k], mine.product[k],
+                          mine.from_zero[k]);
       else
         summarise(f.alpha, f.beta * (gate<T>(i[k]) * x[k]), mine.product[k], mine.from_zero[k]);
     }
@@ -138,8 +141,8 @@ __global__ void __launch_bounds__(kSplitThreads)
 // its product's place, and `last` (S, C) gets the one behind them.  Pieces' numbers are read several ahead.
 template <bool backward, typename A>
 __global__ void __launch_bounds__(kSplitThreads)
-    bdlru_split_carry(const std::int64_t* first, std::int64_t sequences, std::int64_t channels, const __grid_constant__ View<const A> start,
-                      A* product, const A* from_zero, A* last) {
+    bdlru_split_carry(const std::int64_t* first, std::int64_t sequences, std::int64_t channels,
+                      const __grid_constant__ View<const A> start, A* product, const A* from_zero, A* last) {
   constexpr int kAhead = 16;
   if (thread_index() >= sequences * channels) return;
   const std::int64_t s = thread_index() / channels, c = thread_index() % channels, pieces = first[s + 1] - first[s];

@@ -1,21 +1,21 @@
 // The unit with time shared out among a block's warps: lanes over channels, each warp some rows of the block's tile.
 //
-// A tile's inputs are read once, into registers, while the next tile's are on their way.  Each warp finds what its rows do
-// to any state before them; through shared memory, all learn the states that they start from; then each does its steps
-// from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the same way
-// through the tile against time.
+// A tile's inputs are read once, into registers, while the next tile's are on their way.  Each warp finds what its rows
+// do to any state before them; through shared memory, all learn the states that they start from; then each does its
+// steps from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the
+// same way through the tile against time.
 //
 // How many channels a lane has, N, decides how many rows it has, and so the order of sums: it follows from the shape.
 // Of them kWidth at once are read and written, all where every array is aligned to that, else one.
 //
-// Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the sequence
-// are steps that change nothing.
+// Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the
+// sequence are steps that change nothing.
 #pragma once
 #include "bdlru_gates.cuh"
 
 namespace recblr::cuda {
 
-constexpr int kMostWarps = 16, kLanes = 32;
+constexpr int kMostWarps = 16, kLanes = 32, kMostThreads = kMostWarps * kLanes;
 
 // A thread's rows of a tile: eight numbers of each kind fit into registers.
 template <typename T, int N>
@@ -59,21 +59,22 @@ RECBLR_HD void take(const Pack<T, N>& from, bool started, Accumulate<T>* x) {
 // A warp's shared memory, by lanes: the next tile's inputs, on their way; what its rows do to states.
 template <typename T, int N>
 struct ForwardShare {
-  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes];
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
+      z[kTileRows<T, N>][kLanes];
   Summary<Accumulate<T>, N> summaries[2][kLanes];
 };
 // Backward, also what registers have no room for.
 template <typename T, int N>
 struct BackwardShare {
-  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes], z[kTileRows<T, N>][kLanes],
-      dy[kTileRows<T, N>][kLanes];
+  Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
+      z[kTileRows<T, N>][kLanes], dy[kTileRows<T, N>][kLanes];
   Summary<Accumulate<T>, N> forward[kLanes], backward[kLanes];
   Pack<Accumulate<T>, N> to_i[kTileRows<T, N>][kLanes];
   double ddecay[N][kLanes];
 };
 
-// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of all arrays would
-// leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
+// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of
+// all arrays would leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
 template <typename T>
 struct Base {
   T* at;
@@ -102,11 +103,13 @@ struct BackwardBases {
 template <typename T, int N>
 struct Place {
   std::int64_t channel_blocks, index, block, c;  // index: of the sequence or segment; c: the first of N channels
-  int warps, warp, lane;  // lane: the first of N channels among the block's
-  bool live;              // has channels
+  int warps, warp, lane;                         // lane: the first of N channels among the block's
+  bool live;                                     // has channels
   RECBLR_HD explicit Place(const Extent& e)
-      : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)), index(block_index() / channel_blocks),
-        block(block_index() % channel_blocks), warps(static_cast<int>(blockDim.x) / kLanes),
+      : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)),
+        index(block_index() / channel_blocks),
+        block(block_index() % channel_blocks),
+        warps(static_cast<int>(blockDim.x) / kLanes),
         warp(static_cast<int>(threadIdx.x) / kLanes) {
     lane = static_cast<int>(threadIdx.x % kLanes) * N;
     live = first_channel() + lane < e.channels;
@@ -118,21 +121,25 @@ struct Place {
 };
 
 // Which of a thread's rows are the sequence's: [first, last).
-template <int kRows>
+template <int kThreadRows>
 struct Span {
   int first, last;
   RECBLR_HD Span(std::int64_t t, std::int64_t length)
-      : first(t < -kRows ? kRows : t < 0 ? static_cast<int>(-t) : 0),
-        last(t > length ? 0 : length - t < kRows ? static_cast<int>(length - t) : kRows) {}
+      : first(t < -kThreadRows ? kThreadRows
+              : t < 0          ? static_cast<int>(-t)
+                               : 0),
+        last(t > length                 ? 0
+             : length - t < kThreadRows ? static_cast<int>(length - t)
+                                        : kThreadRows) {}
   RECBLR_HD bool has(int j) const { return j >= first && j < last; }
   RECBLR_HD bool some() const { return first < last; }
 };
 
 // in.initial is that of each sequence, or segment.
 template <typename T, int N, int kWidth>
-__global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
+__global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;
-  constexpr int kRows = kTileRows<T, N>;
+  constexpr int kThreadRows = kTileRows<T, N>;
   RECBLR_SHARED_BYTES(shared);
   RECBLR_SHARED(ForwardBases<T>, base);
   const Extent& e = w.in.extent;
@@ -142,7 +149,9 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
   const Walk walk(e, me.index);
   if (walk.sequence < 0) return;
   if (threadIdx.x == 0)
-    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0), base.y.set(w.y, walk, me.first_channel());
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()),
+        base.z.set(w.in.z, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0),
+        base.y.set(w.y, walk, me.first_channel());
   __syncthreads();
   const bool gated = w.in.z.data, scaled = w.in.scale.data;
   const std::int64_t row = first_row(e, walk), lead = row % kStateRows;
@@ -151,11 +160,11 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
   ForwardShare<T, N>& mine = all[me.warp];
   const auto lane = threadIdx.x % kLanes;
   const auto start = [&](std::int64_t first) {
-    const Span<kRows> span(first, walk.length);
+    const Span<kThreadRows> span(first, walk.length);
     if (me.live && span.some()) {
       const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
+      for (int j = 0; j < kThreadRows; ++j, x += base.x.time, r += base.gates.time)
         if (span.has(j)) {
           start_copy<kWidth>(mine.x[j][lane], x);
           start_copy<kWidth>(mine.r[j][lane], r), start_copy<kWidth>(mine.i[j][lane], r + e.channels);
@@ -163,7 +172,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
       if (gated) {
         const T* z = base.z.step(first, me.lane);
 #pragma unroll
-        for (int j = 0; j < kRows; ++j, z += base.z.time)
+        for (int j = 0; j < kThreadRows; ++j, z += base.z.time)
           if (span.has(j)) start_copy<kWidth>(mine.z[j][lane], z);
       }
     }
@@ -174,17 +183,17 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
   load_decay<N>(w.in.decay, me.c, decay);
   load_state(w.in.initial, me.index, me.c, N, state);
   int side = 0;  // which summaries: the next tile's go elsewhere, and those after them come behind its barrier
-  std::int64_t t = me.warp * kRows - lead;
+  std::int64_t t = me.warp * kThreadRows - lead;
   start(t);
   for (std::int64_t tile = -lead; tile < walk.length; tile += me.rows(), t += me.rows()) {
-    const Span<kRows> span(t, walk.length);
-    A alpha[kRows][N], input[kRows][N], silu[kRows][N];  // h = alpha h + input, y = h silu
+    const Span<kThreadRows> span(t, walk.length);
+    A alpha[kThreadRows][N], input[kThreadRows][N], silu[kThreadRows][N];  // h = alpha h + input, y = h silu
     Summary<A, N> summary;
     summary.clear();
     copy_async_wait<0>();
     if (span.some()) {
 #pragma unroll
-      for (int j = 0; j < kRows; ++j) {
+      for (int j = 0; j < kThreadRows; ++j) {
         if (!span.has(j)) continue;
         const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
         A x[N], r[N], i[N], z[N];
@@ -214,7 +223,7 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
     if (!span.some() || !me.live) continue;
     T* y = base.y.step(t, me.lane);
 #pragma unroll
-    for (int j = 0; j < kRows; ++j, y += base.y.time) {
+    for (int j = 0; j < kThreadRows; ++j, y += base.y.time) {
       if (!span.has(j)) continue;
       if ((row + t + j) % kStateRows == 0) {
         A* keep = w.states + (row + t + j) / kStateRows * e.channels + me.c;
@@ -235,10 +244,10 @@ __global__ void __launch_bounds__(kMostWarps * kLanes) bdlru_warps_forward(const
 // dfinal is that of each sequence, or segment; initial, states and dinitial are the sequence's.  w.ddecay is here
 // (stretches, C), and dscale, absent where scale is, (blocks of channels, rows): to be summed.
 template <typename T, int N, int kWidth>
-__global__ void __launch_bounds__(kMostWarps * kLanes)
+__global__ void __launch_bounds__(kMostThreads)
     bdlru_warps_backward(const __grid_constant__ BdlruBackward<T> w, double* dscale, std::int64_t rows) {
   using A = Accumulate<T>;
-  constexpr int kRows = kTileRows<T, N>, kStretch = kStretchWarps<T, N>;
+  constexpr int kThreadRows = kTileRows<T, N>, kStretch = kStretchWarps<T, N>;
   RECBLR_SHARED_BYTES(shared);
   RECBLR_SHARED(BackwardBases<T>, base);
   const Extent& e = w.in.extent;
@@ -257,8 +266,10 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
     return;
   }
   if (threadIdx.x == 0) {
-    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()), base.z.set(w.in.z, walk, me.first_channel()), base.dy.set(w.dy, walk, me.first_channel());
-    base.dx.set(w.dx, walk, me.first_channel()), base.dgates.set(w.dgates, walk, me.first_channel()), base.dz.set(w.dz, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0);
+    base.x.set(w.in.x, walk, me.first_channel()), base.gates.set(w.in.gates, walk, me.first_channel()),
+        base.z.set(w.in.z, walk, me.first_channel()), base.dy.set(w.dy, walk, me.first_channel());
+    base.dx.set(w.dx, walk, me.first_channel()), base.dgates.set(w.dgates, walk, me.first_channel()),
+        base.dz.set(w.dz, walk, me.first_channel()), base.scale.set(w.in.scale, walk, 0);
     base.row = first_row(e, walk), base.length = walk.length, base.sequence = walk.sequence, base.begins = walk.begins;
     base.index = me.index, base.block = me.block;
   }
@@ -270,11 +281,11 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
   const auto lane = threadIdx.x % kLanes;
   // Of a tile where this warp's rows begin at `first`: what is needed at once, and what is once the states are known.
   const auto start = [&](std::int64_t first) {
-    const Span<kRows> span(first, base.length);
+    const Span<kThreadRows> span(first, base.length);
     if (me.live && span.some()) {
       const T *x = base.x.step(first, me.lane), *r = base.gates.step(first, me.lane);
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, x += base.x.time, r += base.gates.time)
+      for (int j = 0; j < kThreadRows; ++j, x += base.x.time, r += base.gates.time)
         if (span.has(j)) {
           start_copy<kWidth>(mine.x[j][lane], x);
           start_copy<kWidth>(mine.r[j][lane], r), start_copy<kWidth>(mine.i[j][lane], r + e.channels);
@@ -283,11 +294,11 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
     copy_async_commit();
   };
   const auto start_late = [&](std::int64_t first) {
-    const Span<kRows> span(first, base.length);
+    const Span<kThreadRows> span(first, base.length);
     const auto from = [&](const Base<const T>& array, Pack<T, N>(*to)[kLanes]) {
       const T* at = array.step(first, me.lane);
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, at += array.time)
+      for (int j = 0; j < kThreadRows; ++j, at += array.time)
         if (span.has(j)) start_copy<kWidth>(to[j][lane], at);
     };
     if (me.live && span.some() && gated) from(base.z, mine.z);
@@ -300,10 +311,10 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
 #pragma unroll
   for (int k = 0; k < N; ++k) mine.ddecay[k][lane] = 0;
   const int lead = static_cast<int>(base.row % kStateRows);
-  std::int64_t t = (base.length + lead - 1) / me.rows() * me.rows() - lead + me.warp * kRows;
+  std::int64_t t = (base.length + lead - 1) / me.rows() * me.rows() - lead + me.warp * kThreadRows;
   start(t), start_late(t);
-  for (; t + base.row % kStateRows >= static_cast<unsigned>(me.warp * kRows); t -= me.rows()) {
-    const Span<kRows> span(t, base.length);
+  for (; t + base.row % kStateRows >= static_cast<unsigned>(me.warp * kThreadRows); t -= me.rows()) {
+    const Span<kThreadRows> span(t, base.length);
     // The state before the stretch.
     A h[N];
 #pragma unroll
@@ -319,13 +330,14 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
       }
     }
     // to_x, to_i: what dL/dh is multiplied by to give dx and di.  through_beta: of dL/du, the part that needs no state.
-    A alpha[kRows][N], input[kRows][N], to_x[kRows][N], through_beta[kRows][N], r[kRows][N];
+    A alpha[kThreadRows][N], input[kThreadRows][N], to_x[kThreadRows][N], through_beta[kThreadRows][N],
+        r[kThreadRows][N];
     Summary<A, N> summary;
     summary.clear();
     copy_async_wait<1>();
     if (span.some()) {
 #pragma unroll
-      for (int j = 0; j < kRows; ++j) {
+      for (int j = 0; j < kThreadRows; ++j) {
         if (!span.has(j)) continue;
         const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
         A x[N], i[N];
@@ -347,14 +359,14 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
     mine.forward[lane] = summary;
     __syncthreads();
     for (int q = me.warp / kStretch * kStretch; q < me.warp; ++q) all[q].forward[lane].move(h);
-    A to_u[kRows][N], dh[kRows][N];
+    A to_u[kThreadRows][N], dh[kThreadRows][N];
     copy_async_wait<1>();
 #pragma unroll
     for (int k = 0; k < N; ++k) summary.from_zero[k] = 0;
     if (span.some()) {
       T* dz = gated ? base.dz.step(t, me.lane) : nullptr;
 #pragma unroll
-      for (int j = 0; j < kRows; ++j, dz += base.dz.time) {
+      for (int j = 0; j < kThreadRows; ++j, dz += base.dz.time) {
         if (!span.has(j)) continue;
         take(mine.dy[j][lane], me.live && given, dh[j]);
 #pragma unroll
@@ -374,10 +386,11 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
         if (me.live) store_channels<kWidth>(dz, dzt);
       }
 #pragma unroll
-      for (int j = kRows - 1; j >= 0; --j) {
+      for (int j = kThreadRows - 1; j >= 0; --j) {
         if (!span.has(j)) continue;
 #pragma unroll
-        for (int k = 0; k < N; ++k) summary.from_zero[k] = previous_adjoint(alpha[j][k], summary.from_zero[k] + dh[j][k]);
+        for (int k = 0; k < N; ++k)
+          summary.from_zero[k] = previous_adjoint(alpha[j][k], summary.from_zero[k] + dh[j][k]);
       }
     }
     start_late(t - me.rows());
@@ -393,9 +406,9 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
     }
     if (!span.some()) continue;
     A tile_sum[N] = {};
-    T *dx = base.dx.step(t + kRows - 1, me.lane), *dr = base.dgates.step(t + kRows - 1, me.lane);
+    T *dx = base.dx.step(t + kThreadRows - 1, me.lane), *dr = base.dgates.step(t + kThreadRows - 1, me.lane);
 #pragma unroll
-    for (int j = kRows - 1; j >= 0; --j, dx -= base.dx.time, dr -= base.dgates.time) {
+    for (int j = kThreadRows - 1; j >= 0; --j, dx -= base.dx.time, dr -= base.dgates.time) {
       if (!span.has(j)) continue;
       const A scale = scaled ? *base.scale.step(t + j, 0) : A(1);
       const Pack<A, N> to_i = mine.to_i[j][lane];
@@ -405,7 +418,8 @@ __global__ void __launch_bounds__(kMostWarps * kLanes)
         const A g = dh[j][k] + after[k];
         after[k] = previous_adjoint(alpha[j][k], g);
         const A du_r = g * to_u[j][k] * r[j][k];  // times decay: by scale; times scale: by decay
-        dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k], drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
+        dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k],
+        drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
         tile_sum[k] += du_r * scale, row_sum += du_r * w.in.decay[me.c + k];
       }
       if (me.live) {

@@ -1,4 +1,5 @@
-// Shares out the causal convolution on a GPU and launches it.  Nothing is carried through time, so one way suits all shapes.
+// Shares out the causal convolution on a GPU and launches it.  Nothing is carried through time, so one way suits all
+// shapes.
 #include "causal_conv1d.h"
 
 #include "causal_conv1d.cuh"
@@ -25,8 +26,8 @@ template <typename T>
 int pack_of(const ConvBackward<T>& w) {
   const ConvInputs<T>& in = w.in;
   const std::int64_t channels = in.extent.channels;
-  return channels_in_pack<T>(in.extent, in.x, w.dy, w.dx, dense(in.taps, in.width, channels), dense(in.bias, 1, channels),
-                             dense<Accumulate<T>>(w.dinitial, in.width - 1, channels));
+  return channels_in_pack<T>(in.extent, in.x, w.dy, w.dx, dense(in.taps, in.width, channels),
+                             dense(in.bias, 1, channels), dense<Accumulate<T>>(w.dinitial, in.width - 1, channels));
 }
 
 // Calls f with the pack and the width that kernels are compiled for: width 4, or any, a channel a thread.
@@ -39,14 +40,13 @@ const char* with_kernel(const Work& w, const F& f) {
 // For packs of `pack` channels; tile: rows of a tile, 0 for what suits the shape.
 template <typename T>
 Tiles tiles_of(const Extent& e, int pack, int threads, std::int64_t tile) {
-  const std::int64_t rows = e.offsets ? e.length : e.sequences * e.length;
   const int widest = threads == kWindowThreads<0> ? 1 : channels_in_pack<T>(e);
-  return share_out(rows, e.channels, widest, pack, threads, tile ? tile : rows_in_tile(rows, e.channels / widest));
+  return share_out(e.rows, e.channels, widest, pack, threads, tile ? tile : rows_in_tile(e.rows, e.channels / widest));
 }
 
 template <typename T>
-const char* edges(const Extent& e, const View<T>& rows, const View<const Accumulate<T>>& from, Accumulate<T>* to, std::int64_t past,
-                  const Launch& launch_to) {
+const char* edges(const Extent& e, const View<T>& rows, const View<const Accumulate<T>>& from, Accumulate<T>* to,
+                  std::int64_t past, const Launch& launch_to) {
   if (!e.offsets && e.length > 0) return nullptr;
   constexpr std::int64_t kSequences = kEdgeThreads / 32, kMost = 4096;
   const std::int64_t blocks = (e.sequences + kSequences - 1) / kSequences;
@@ -84,8 +84,8 @@ const char* backward(ConvBackward<T> w, const DeviceOffsets& offsets, const Laun
       partial = scratch<A>(to, count * columns);
       if (!partial) return kNoMemory;
       const std::size_t shared = ConvShared<T, N, kWidth>::backward(w.in.width);
-      if (const char* error = launch<conv_backward_tiles<T, N, kWidth>>(tiles.blocks(), kThreads, shared, to, w, tiles,
-                                                                        partial))
+      if (const char* error =
+              launch<conv_backward_tiles<T, N, kWidth>>(tiles.blocks(), kThreads, shared, to, w, tiles, partial))
         return error;
     }
     return sum_rows(static_cast<const A*>(partial), count, columns, w.dtaps, split, w.dbias, to);
@@ -103,8 +103,8 @@ const char* conv_backward(const ConvBackward<T>& work, const DeviceOffsets& offs
   return backward(work, offsets, to, 0);
 }
 
-#define RECBLR_INSTANTIATE(T)                                                                      \
-  template const char* conv_forward(const ConvForward<T>&, const DeviceOffsets&, const Launch&);   \
+#define RECBLR_INSTANTIATE(T)                                                                    \
+  template const char* conv_forward(const ConvForward<T>&, const DeviceOffsets&, const Launch&); \
   template const char* conv_backward(const ConvBackward<T>&, const DeviceOffsets&, const Launch&);
 RECBLR_REAL_TYPES(RECBLR_INSTANTIATE)
 

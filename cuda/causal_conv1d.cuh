@@ -1,8 +1,8 @@
-// The causal convolution and its adjoint: a thread for a pack of channels of one tile of rows, which it runs down with the
-// last `width` inputs at hand.  Nothing is carried from tile to tile: each reads the rows before it once more, and
+// The causal convolution and its adjoint: a thread for a pack of channels of one tile of rows, which it runs down with
+// the last `width` inputs at hand.  Nothing is carried from tile to tile: each reads the rows before it once more, and
 // backward, the rows behind it.
 #pragma once
-#include "../cpp/core/causal_conv1d.h"
+#include "core/causal_conv1d.h"
 #include "elementary.cuh"
 #include "rows.cuh"
 #include "window.cuh"
@@ -23,10 +23,16 @@ struct ConvShared {
   using Rows = Window<A, N, kWidth>;
   using Sums = TapSums<A, N, kWidth>;
 
-  __host__ __device__ static constexpr std::size_t forward(std::int64_t width) { return Packs<1>::kBytes + Rows::bytes(width); }
+  __host__ __device__ static constexpr std::size_t forward(std::int64_t width) {
+    return Packs<1>::kBytes + Rows::bytes(width);
+  }
   __host__ __device__ static constexpr std::size_t inputs() { return Packs<2>::kBytes; }
-  __host__ __device__ static constexpr std::size_t adjoints(std::int64_t width) { return inputs() + Rows::bytes(width); }
-  __host__ __device__ static constexpr std::size_t sums(std::int64_t width) { return kWidth ? 0 : adjoints(width) + Rows::bytes(width); }
+  __host__ __device__ static constexpr std::size_t adjoints(std::int64_t width) {
+    return inputs() + Rows::bytes(width);
+  }
+  __host__ __device__ static constexpr std::size_t sums(std::int64_t width) {
+    return kWidth ? 0 : adjoints(width) + Rows::bytes(width);
+  }
   __host__ __device__ static constexpr std::size_t backward(std::int64_t width) {
     const std::size_t rows = adjoints(width) + Rows::bytes(width), all = sums(width) + Sums::bytes(width);
     return rows < all ? all : rows;
@@ -46,14 +52,13 @@ RECBLR_HD Accumulate<T> sigmoid_for(Accumulate<T> x) {
 template <int N, typename A>
 RECBLR_HD void load_state_row(const View<const A>& v, std::int64_t sequence, std::int64_t row, std::int64_t c, A* x) {
 #pragma unroll
-  for (int n = 0; n < N; ++n)
-    x[n] = v.data ? v.data[sequence * v.sequence + row * v.time + (c + n) * v.channel] : A(0);
+  for (int n = 0; n < N; ++n) x[n] = v.data ? v.data[sequence * v.sequence + row * v.time + (c + n) * v.channel] : A(0);
 }
 
 // Fills the window with what lies before a step of a sequence: its own rows, and before those, the initial state's.
 template <int N, typename T, typename Rows>
-RECBLR_HD void fill(Rows& window, const ConvInputs<T>& in, const Sequence& sequence, std::int64_t step, const RowCursor<const T>& x,
-                    std::int64_t c, int past) {
+RECBLR_HD void fill(Rows& window, const ConvInputs<T>& in, const Sequence& sequence, std::int64_t step,
+                    const RowCursor<const T>& x, std::int64_t c, int past) {
   for (int back = past; back > 0; --back) {
     Accumulate<T> row[N];
     if (back <= step)
@@ -106,7 +111,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
   typename Shared::Rows x(shared + Shared::template Packs<1>::kBytes, width);
   fill<N>(x, w.in, sequence, share.begin - sequence.start, here, share.c, past);
   int stop = near(sequence.stop - share.begin);
-#pragma unroll kWindowTurn<kWidth>
+  [[maybe_unused]] constexpr int kTurn = kWindowTurn<kWidth>;
+#pragma unroll kTurn
   for (int row = 0; row < rows; ++row) {  // counted from the tile's first
     if (row == stop) {
       sequence.next(e);
@@ -126,7 +132,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
     y.next();
     if (row + 1 == stop && w.final) {
 #pragma unroll
-      for (int k = 1; k < width; ++k) store_wide<N>(w.final + (sequence.index * past + k - 1) * e.channels + share.c, x(k));
+      for (int k = 1; k < width; ++k)
+        store_wide<N>(w.final + (sequence.index * past + k - 1) * e.channels + share.c, x(k));
     }
   }
 }
@@ -134,7 +141,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
 // partial is (row blocks, K + 1, C): each block's sums for the taps, and for the bias.
 template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kWindowThreads<kWidth>)
-    conv_backward_tiles(const __grid_constant__ ConvBackward<T> w, const __grid_constant__ Tiles tiles, Accumulate<T>* partial) {
+    conv_backward_tiles(const __grid_constant__ ConvBackward<T> w, const __grid_constant__ Tiles tiles,
+                        Accumulate<T>* partial) {
   using A = Accumulate<T>;
   using Shared = ConvShared<T, N, kWidth>;
   constexpr int kThreads = kWindowThreads<kWidth>;
@@ -146,7 +154,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
   const int rows = share.rows();
   if (rows > 0) {
     Sequence sequence(e, share.begin);
-    RowCursor<const T> ahead_x(w.in.x, e, sequence, share.begin, share.c), ahead_dy(w.dy, e, sequence, share.begin, share.c);
+    RowCursor<const T> ahead_x(w.in.x, e, sequence, share.begin, share.c),
+        ahead_dy(w.dy, e, sequence, share.begin, share.c);
     RowCursor<T> dx(w.dx, e, sequence, share.begin, share.c);
     const RowCursor<const T> here = ahead_x;
     const auto fetch = [&](std::int64_t, int array) {
@@ -193,7 +202,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
         store_wide<N>(w.dinitial + (sequence.index * past + row - start + past) * e.channels + share.c, out);
       }
     };
-#pragma unroll kWindowTurn<kWidth>
+    [[maybe_unused]] constexpr int kTurn = kWindowTurn<kWidth>;
+#pragma unroll kTurn
     for (int row = 0; row <= reach; ++row) {
       if (row == stop) {
 #pragma unroll 1
@@ -256,12 +266,12 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
 
 constexpr int kEdgeThreads = 256;
 
-// What no tile meets: rows that no sequence covers, which get zeros, and sequences without rows, whose state goes through
-// as it is.
+// What no tile meets: rows that no sequence covers, which get zeros, and sequences without rows, whose state goes
+// through as it is.
 template <typename T>
-__global__ void __launch_bounds__(kEdgeThreads) conv_edges(const __grid_constant__ Extent e, const __grid_constant__ View<T> rows,
-                                                           const __grid_constant__ View<const Accumulate<T>> from, Accumulate<T>* to,
-                                                           std::int64_t past) {
+__global__ void __launch_bounds__(kEdgeThreads)
+    conv_edges(const __grid_constant__ Extent e, const __grid_constant__ View<T> rows,
+               const __grid_constant__ View<const Accumulate<T>> from, Accumulate<T>* to, std::int64_t past) {
   zero_uncovered(e, rows);
   if (!to) return;
   const std::int64_t size = past * e.channels;

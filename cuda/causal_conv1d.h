@@ -1,6 +1,6 @@
 // Launches the causal convolution and its adjoint (cpp/core/causal_conv1d.h) on a GPU.
 #pragma once
-#include "../cpp/core/causal_conv1d.h"
+#include "core/causal_conv1d.h"
 #include "launch.h"
 
 namespace recblr::cuda {

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../cpp/core/elements.h"
+#include "core/elements.h"
 #include "launch.h"
 #include "shared_limit.h"
 
@@ -25,8 +25,8 @@
 #include "shim.h"
 
 #define RECBLR_HD inline __attribute__((always_inline))
-#define RECBLR_SHARED(Type, name)                      \
-  static const char name##_key = 0;                    \
+#define RECBLR_SHARED(Type, name)   \
+  static const char name##_key = 0; \
   Type& name = ::cuda_on_host::shared<Type>(&name##_key)
 #define RECBLR_SHARED_BYTES(name) unsigned char* const name = ::cuda_on_host::shared_bytes()
 #endif

@@ -30,7 +30,8 @@ RECBLR_HD float tanh_estimate(float x) {
 }
 #else
 inline float exp2_estimate(float x) {
-  return ::cuda_on_host::flush(::cuda_on_host::approximate(std::exp2(static_cast<double>(::cuda_on_host::flush(x))), 0x1p-22));
+  return ::cuda_on_host::flush(
+      ::cuda_on_host::approximate(std::exp2(static_cast<double>(::cuda_on_host::flush(x))), 0x1p-22));
 }
 inline float reciprocal_estimate(float x) {
   return ::cuda_on_host::flush(::cuda_on_host::approximate(1 / static_cast<double>(::cuda_on_host::flush(x)), 0x1p-23));
@@ -75,7 +76,7 @@ struct Exponentials;
 RECBLR_HD Exponentials<float> exponentials(float x);
 RECBLR_HD Exponentials<double> exponentials(double x);
 RECBLR_HD float exponential(float x);
-#include "../cpp/core/logistic.h"
+#include "core/logistic-inl.h"
 
 // exp(x).  Beyond +-87 x counts as that, as on a CPU.
 RECBLR_HD float exponential(float x) {
@@ -99,12 +100,13 @@ RECBLR_HD Exponentials<float> exponentials(float x) {
 }
 RECBLR_HD Exponentials<double> exponentials(double x) { return {::exp(x), ::expm1(x)}; }
 
-// The sigmoid for results that are stored in 16 bits: off by a relative 2^-21 and, exp's argument being rounded, |x| 2^-23.
+// The sigmoid for results that are stored in 16 bits: off by a relative 2^-21 and, exp's argument being rounded, |x|
+// 2^-23.
 RECBLR_HD float brief_sigmoid(float x) { return reciprocal(1 + exp2_estimate(x * -0x1.715476p+0f)); }
 
 // The sigmoid where 11 bits will do, from one estimate instead of two: off by 2^-12 at most.
 RECBLR_HD float coarse_sigmoid(float x) { return multiply_add(0.5f, tanh_estimate(0.5f * x), 0.5f); }
 
-#include "../cpp/core/gates.h"
+#include "core/gates-inl.h"
 
 }  // namespace recblr::cuda

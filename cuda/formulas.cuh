@@ -2,7 +2,7 @@
 // stored and computed in.
 #pragma once
 #include "device.cuh"
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 
@@ -22,10 +22,10 @@ RECBLR_HD void put(T& at, T x) {
 RECBLR_HD void put(Bfloat16& at, float x) { at.bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 RECBLR_HD void put(Float16& at, float x) { at.bits = __half_as_ushort(__float2half_rn(x)); }
 #else
-#include "../cpp/core/conversions.h"
+#include "core/conversions-inl.h"
 #endif
 
-#include "../cpp/core/recurrence.h"
-#include "../cpp/core/walk.h"
+#include "core/recurrence-inl.h"
+#include "core/walk-inl.h"
 
 }  // namespace recblr::cuda

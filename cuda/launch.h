@@ -10,7 +10,7 @@ namespace recblr::cuda {
 
 // Offsets of packed sequences, on the device: their values are not known to the caller, and not trusted.  Kernels
 // bring them into 0 .. N and into order; rows that no sequence then covers get zeros.  The work's extent.offsets stays
-// null, extent.sequences is S and extent.length N, all rows.
+// null, extent.sequences is S and extent.rows N.
 struct DeviceOffsets {
   const void* data = nullptr;  // (S + 1,); null: not packed
   bool wide = true;            // int64, else int32

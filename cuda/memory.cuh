@@ -77,7 +77,10 @@ RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
 // N states from registers to shared memory or back, in words of up to 16 bytes, to which they are aligned there.
 template <int N, typename A>
 RECBLR_HD void copy_states(const A* from, A* to) {
-  constexpr int kWord = N * sizeof(A) % 16 == 0 ? 16 : N * sizeof(A) % 8 == 0 ? 8 : 4, kOfWord = kWord / static_cast<int>(sizeof(A));
+  constexpr int kWord = N * sizeof(A) % 16 == 0  ? 16
+                        : N * sizeof(A) % 8 == 0 ? 8
+                                                 : 4,
+                kOfWord = kWord / static_cast<int>(sizeof(A));
   using Part = Pack<A, kOfWord>;
 #pragma unroll
   for (int k = 0; k < N; k += kOfWord) *reinterpret_cast<Part*>(to + k) = *reinterpret_cast<const Part*>(from + k);
@@ -134,8 +137,8 @@ RECBLR_HD void copy_async_wait() {
 #endif
 }
 
-// What a thread will read: packs of kArrays arrays a step, kStages - 1 steps ahead.  Each thread copies for itself alone,
-// so nobody waits for another.
+// What a thread will read: packs of kArrays arrays a step, kStages - 1 steps ahead.  Each thread copies for itself
+// alone, so nobody waits for another.
 //
 //   ring.begin(length, fetch);                  fetch(step, array) is where a step's pack of an array lies
 //   for each step: ring.next(fetch); ring.get(array, x)

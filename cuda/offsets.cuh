@@ -52,7 +52,7 @@ inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, c
   auto* trusted = scratch<std::int64_t>(to, count);
   if (!trusted) return kNoMemory;
   extent.offsets = trusted;
-  const RawOffsets raw{offsets, count, extent.length};
+  const RawOffsets raw{offsets, count, extent.rows};
   return launch<order_offsets<kOffsetThreads>>(1, kOffsetThreads, 0, to, raw, trusted);
 }
 
@@ -61,7 +61,8 @@ inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, c
 template <typename T>
 RECBLR_HD void zero_uncovered(const Extent& e, const View<T>& v) {
   if (!e.offsets || !v.data) return;
-  const std::int64_t before = e.offsets[0], behind = e.length - e.offsets[e.sequences], covered = e.length - before - behind;
+  const std::int64_t before = e.offsets[0], behind = e.rows - e.offsets[e.sequences],
+                     covered = e.rows - before - behind;
   for (std::int64_t i = thread_index(); i < (before + behind) * e.channels; i += thread_count()) {
     const std::int64_t n = i / e.channels, row = n < before ? n : n + covered;
     put(v.data[row * v.time + i % e.channels * v.channel], Accumulate<T>());

@@ -3,14 +3,14 @@
 #pragma once
 #include <cstdint>
 
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 
 template <typename T>
 bool packs_fit(const Extent& e, const View<T>& v, std::int64_t n) {
   if (!v.data) return true;
-  const bool times = e.length > 1, sequences = e.sequences > 1 && !e.offsets;
+  const bool times = (e.offsets ? e.rows : e.length) > 1, sequences = e.sequences > 1 && !e.offsets;
   return v.channel == 1 && (!times || v.time % n == 0) && (!sequences || v.sequence % n == 0) &&
          reinterpret_cast<std::uintptr_t>(v.data) % (static_cast<std::size_t>(n) * sizeof(T)) == 0;
 }

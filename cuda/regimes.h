@@ -3,10 +3,11 @@
 #pragma once
 #include <cstdint>
 
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 
+// As Launch::regime has them.  For the scan and for the unit; what each one does is in scan.h and in bdlru.h.
 constexpr int kRows = 1, kWarps = 2, kSplit = 3;
 
 struct WorkShape {
@@ -15,7 +16,7 @@ struct WorkShape {
 
   WorkShape(const Extent& e, bool packed, std::size_t element)
       : sequences(e.sequences),
-        rows(packed ? e.length : e.sequences * e.length),
+        rows(e.rows),
         vectors((e.channels * static_cast<std::int64_t>(element) + 15) / 16),
         packed(packed) {}
   std::int64_t average_length() const { return sequences ? rows / sequences : 0; }

@@ -1,5 +1,5 @@
-// All sequences' rows as one line of rows, for kernels that cut time wherever it suits them: which sequence a row belongs
-// to, where it lies in memory, and which rows a thread takes.
+// All sequences' rows as one line of rows, for kernels that cut time wherever it suits them: which sequence a row
+// belongs to, where it lies in memory, and which rows a thread takes.
 #pragma once
 #include "offsets.cuh"
 #include "tiles.h"
@@ -8,7 +8,7 @@ namespace recblr::cuda {
 
 // Rows that belong to sequences: all, or packed, those between the first and the last offset.
 RECBLR_HD std::int64_t first_row(const Extent& e) { return e.offsets ? e.offsets[0] : 0; }
-RECBLR_HD std::int64_t last_row(const Extent& e) { return e.offsets ? e.offsets[e.sequences] : e.sequences * e.length; }
+RECBLR_HD std::int64_t last_row(const Extent& e) { return e.offsets ? e.offsets[e.sequences] : e.rows; }
 
 // A distance between rows, for a thread that takes few of them: what is far away is as good as farther.
 RECBLR_HD int near(std::int64_t distance) {
@@ -53,7 +53,7 @@ class RowCursor {
     const std::int64_t step = row - sequence.start;
     // The stride of an axis of one step is never taken and may be anything.
     time_ = seam_ = v.data && (e.offsets || e.length > 1) ? v.time : 0;
-    left_ = near(e.offsets ? e.length : e.length - step), length_ = near(e.length);
+    left_ = near(e.offsets ? e.rows : e.length - step), length_ = near(e.length);
     at_ = nullptr;
     if (!v.data) return;
     at_ = v.data + (e.offsets ? row * time_ : sequence.index * v.sequence + step * time_) + c;

@@ -82,10 +82,10 @@ const char* scan_backward(const ScanBackward<T>& work, const DeviceOffsets& offs
   return run<AdjointCell, T>(work, offsets, to);
 }
 
-#define RECBLR_INSTANTIATE(T)                                                                        \
-  template int chosen_regime(const ScanForward<T>&, const DeviceOffsets&, const Launch&);            \
-  template int chosen_regime(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);           \
-  template const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&);     \
+#define RECBLR_INSTANTIATE(T)                                                                    \
+  template int chosen_regime(const ScanForward<T>&, const DeviceOffsets&, const Launch&);        \
+  template int chosen_regime(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);       \
+  template const char* scan_forward(const ScanForward<T>&, const DeviceOffsets&, const Launch&); \
   template const char* scan_backward(const ScanBackward<T>&, const DeviceOffsets&, const Launch&);
 RECBLR_ELEMENT_TYPES(RECBLR_INSTANTIATE)
 

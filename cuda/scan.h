@@ -1,13 +1,13 @@
 // Launches the scan and its adjoint (cpp/core/scan.h) on a GPU.
 //
 // Three regimes, by how much work there is beside time's:
-//   1  scan_rows.cuh   a thread for some channels of a sequence, serial in time
-//   2  scan_warps.cuh  a block for some channels of a sequence: its warps share out time
-//   3  scan_split.cuh  time is shared out among blocks, in three launches
+//   1  kRows: scan_rows.cuh    a thread for some channels of a sequence, serial in time
+//   2  kWarps: scan_warps.cuh  a block for some channels of a sequence: its warps share out time
+//   3  kSplit: scan_split.cuh  time is shared out among blocks, in three launches
 // Each adds up in an order of its own, which depends on nothing but shape and type.
 #pragma once
 #include "launch.h"
-#include "../cpp/core/scan.h"
+#include "core/scan.h"
 
 namespace recblr::cuda {
 

@@ -13,9 +13,9 @@ using SummaryRing = Ring<typename Cell::Element, Cell::kChannels, 2, kRowStages,
 
 // product and from_zero are (segment, channel).
 template <typename Cell>
-__global__ void __launch_bounds__(kRowThreads) scan_summaries(const __grid_constant__ typename Cell::Work w,
-                                                              typename Cell::State* product_to,
-                                                              typename Cell::State* from_zero_to) {
+__global__ void __launch_bounds__(kRowThreads)
+    scan_summaries(const __grid_constant__ typename Cell::Work w, typename Cell::State* product_to,
+                   typename Cell::State* from_zero_to) {
   using A = typename Cell::State;
   constexpr int N = Cell::kChannels;
   RECBLR_SHARED_BYTES(shared);
@@ -64,9 +64,11 @@ __global__ void __launch_bounds__(kCarryThreads) carry_states(const __grid_const
   const std::int64_t packs = w.channels / N;
   if (thread_index() >= w.cut.sequences * packs) return;
   const std::int64_t s = thread_index() / packs, c = thread_index() % packs * N;
-  const std::int64_t count = w.cut.segments(w.cut.rows(s)), first = w.cut.first_place(s);
+  const std::int64_t count = w.cut.segments(w.cut.length_of(s)), first = w.cut.first_place(s);
   const auto place = [&](std::int64_t n) { return w.against ? first + count - 1 - n : first + n; };
-  const auto fetch = [&](std::int64_t n, int array) { return (array == 0 ? w.product : w.from_zero) + place(n) * w.channels + c; };
+  const auto fetch = [&](std::int64_t n, int array) {
+    return (array == 0 ? w.product : w.from_zero) + place(n) * w.channels + c;
+  };
   A state[N];
   load_state(w.start, s, c, N, state);
   CarryRing<A, N> ring(shared);
@@ -85,7 +87,9 @@ __global__ void __launch_bounds__(kCarryThreads) carry_states(const __grid_const
 template <typename A>
 const char* launch_carry(const Carry<A>& w, const Launch& to) {
   constexpr int kPack = static_cast<int>(16 / sizeof(A));
-  const auto blocks = [&](std::int64_t n) { return (w.cut.sequences * (w.channels / n) + kCarryThreads - 1) / kCarryThreads; };
+  const auto blocks = [&](std::int64_t n) {
+    return (w.cut.sequences * (w.channels / n) + kCarryThreads - 1) / kCarryThreads;
+  };
   if (w.channels % kPack == 0)
     return launch<carry_states<A, kPack>>(blocks(kPack), kCarryThreads, CarryRing<A, kPack>::kBytes, to, w);
   return launch<carry_states<A, 1>>(blocks(1), kCarryThreads, CarryRing<A, 1>::kBytes, to, w);
@@ -96,7 +100,7 @@ template <typename Cell>
 const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& to) {
   using A = typename Cell::State;
   Extent& e = w.extent;
-  const Cut cut{e.offsets, e.sequences, e.length, steps, e.reverse};
+  const Cut cut{e.offsets, e.sequences, e.length, e.rows, steps, e.reverse};
   const std::int64_t places = cut.places();
   // Rows of 256 bytes, so that every array begins where packs may.
   const auto whole = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
@@ -112,8 +116,8 @@ const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& 
   if (const char* error = launch<cut_sequences<kCutThreads>>(cutters, kCutThreads, 0, to, cut, parts)) return error;
   e.segments = parts, e.segment_count = places;
   const std::int64_t blocks = (places * (e.channels / Cell::kChannels) + kRowThreads - 1) / kRowThreads;
-  if (const char* error = launch<scan_summaries<Cell>>(blocks, kRowThreads, SummaryRing<Cell>::kBytes, to, w, product,
-                                                       from_zero))
+  if (const char* error =
+          launch<scan_summaries<Cell>>(blocks, kRowThreads, SummaryRing<Cell>::kBytes, to, w, product, from_zero))
     return error;
   const Carry<A> carry{cut, e.channels, Cell::kAgainst, Cell::starts(w), product, from_zero, incoming};
   if (const char* error = launch_carry(carry, to)) return error;

@@ -9,9 +9,9 @@
 
 namespace recblr::cuda {
 
-constexpr int kWarpThreads = 128, kWarpBlocks = 3;  // blocks on a multiprocessor, for which registers must do
-constexpr int kWarpPacks = 8;                                  // side by side: 128 bytes of a row
-constexpr int kWarpChunks = kWarpThreads / kWarpPacks;         // of a tile
+constexpr int kWarpThreads = 128, kWarpBlocks = 3;      // blocks on a multiprocessor, for which registers must do
+constexpr int kWarpPacks = 8;                           // side by side: 128 bytes of a row
+constexpr int kWarpChunks = kWarpThreads / kWarpPacks;  // of a tile
 constexpr int kChunkSteps = 4;
 constexpr int kTileSteps = kWarpChunks * kChunkSteps;
 

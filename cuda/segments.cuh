@@ -1,8 +1,9 @@
 // Sequences cut into segments of so many steps, counted from where time begins, so that blocks can share out time and a
 // sequence is cut alike wherever it lies.
 //
-// Done on the device, since only there is known where packed sequences lie.  The host knows how many places for segments
-// are enough: sequence s has those from s + offsets[s] / steps on, as many as it needs or one more, which stays empty.
+// Done on the device, since only there is known where packed sequences lie.  The host knows how many places for
+// segments are enough: sequence s has those from s + offsets[s] / steps on, as many as it needs or one more, which
+// stays empty.
 #pragma once
 #include "offsets.cuh"
 
@@ -11,17 +12,17 @@ namespace recblr::cuda {
 constexpr int kCutThreads = 128;
 
 struct Cut {
-  const std::int64_t* offsets;  // on the device, trusted; null: not packed
-  std::int64_t sequences, length, steps;
+  const std::int64_t* offsets;                  // on the device, trusted; null: not packed
+  std::int64_t sequences, length, rows, steps;  // length, rows: as in an Extent
   bool reverse;
 
-  // Of a sequence of so many rows; an empty one is a segment too.
-  RECBLR_EVERYWHERE std::int64_t segments(std::int64_t rows) const { return rows > steps ? (rows + steps - 1) / steps : 1; }
+  // Of a sequence of so many steps; an empty one is a segment too.
+  RECBLR_EVERYWHERE std::int64_t segments(std::int64_t of) const { return of > steps ? (of + steps - 1) / steps : 1; }
   RECBLR_EVERYWHERE std::int64_t places() const {
-    return offsets ? sequences + length / steps : sequences * segments(length);
+    return offsets ? sequences + rows / steps : sequences * segments(length);
   }
 
-  RECBLR_HD std::int64_t rows(std::int64_t s) const { return offsets ? offsets[s + 1] - offsets[s] : length; }
+  RECBLR_HD std::int64_t length_of(std::int64_t s) const { return offsets ? offsets[s + 1] - offsets[s] : length; }
   RECBLR_HD std::int64_t first_place(std::int64_t s) const {
     return offsets ? s + offsets[s] / steps : s * segments(length);
   }
@@ -44,14 +45,15 @@ template <int kThreads>
 __global__ void __launch_bounds__(kThreads) cut_sequences(const __grid_constant__ Cut cut, Segment* to) {
   const std::int64_t place = thread_index();
   if (place >= cut.places()) return;
-  const std::int64_t s = cut.sequence_at(place), n = place - cut.first_place(s), rows = cut.rows(s), count = cut.segments(rows);
+  const std::int64_t s = cut.sequence_at(place), n = place - cut.first_place(s), all = cut.length_of(s),
+                     count = cut.segments(all);
   Segment part;
   part.sequence = s, part.begins = part.ends = false;
   if (n >= 0 && n < count) {
     const std::int64_t done = n * cut.steps, first = cut.offsets ? cut.offsets[s] : 0;
     part.plane = cut.offsets ? 0 : s;
-    part.length = rows - done < cut.steps ? rows - done : cut.steps;
-    part.row = cut.reverse ? first + rows - done - part.length : first + done;
+    part.length = all - done < cut.steps ? all - done : cut.steps;
+    part.row = cut.reverse ? first + all - done - part.length : first + done;
     part.begins = n == 0, part.ends = n == count - 1;
   }
   to[place] = part;

@@ -1,5 +1,5 @@
-// The second stage of sums over rows: blocks leave partial sums in scratch memory, one row after another; these are added
-// in an order that their number alone decides, of every kSumRows rows first, then of those sums.
+// The second stage of sums over rows: blocks leave partial sums in scratch memory, one row after another; these are
+// added in an order that their number alone decides, of every kSumRows rows first, then of those sums.
 #pragma once
 #include "device.cuh"
 
@@ -8,11 +8,11 @@ namespace recblr::cuda {
 constexpr int kSumThreads = 128;
 constexpr std::int64_t kSumRows = 32;
 
-// parts (count, width); of its rows [32 n, 32 n + 32), the sum is row n of sums (groups, width).  Columns from `split` on
-// go to `rest` instead, where there is one group.
+// parts (count, width); of its rows [32 n, 32 n + 32), the sum is row n of sums (groups, width).  Columns from `split`
+// on go to `rest` instead, where there is one group.
 template <typename From, typename To>
-__global__ void __launch_bounds__(kSumThreads)
-    add_rows(const From* parts, std::int64_t count, std::int64_t width, std::int64_t groups, To* sums, std::int64_t split, To* rest) {
+__global__ void __launch_bounds__(kSumThreads) add_rows(const From* parts, std::int64_t count, std::int64_t width,
+                                                        std::int64_t groups, To* sums, std::int64_t split, To* rest) {
   if (thread_index() >= groups * width) return;
   const std::int64_t first = thread_index() / width * kSumRows, column = thread_index() % width;
   const std::int64_t end = first + kSumRows < count ? first + kSumRows : count;
@@ -24,7 +24,8 @@ __global__ void __launch_bounds__(kSumThreads)
 
 // Of all rows of parts (count, width): the sums of its columns up to `split` to sums, of the others to rest.
 template <typename From, typename To>
-const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, To* sums, std::int64_t split, To* rest, const Launch& to) {
+const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, To* sums, std::int64_t split, To* rest,
+                     const Launch& to) {
   const std::int64_t groups = count > kSumRows ? (count + kSumRows - 1) / kSumRows : 1;
   const std::int64_t blocks = (groups * width + kSumThreads - 1) / kSumThreads;
   if (groups == 1)
@@ -32,8 +33,8 @@ const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, 
   auto* next = scratch<double>(to, groups * width);
   if (!next) return kNoMemory;
   double* const none = nullptr;
-  if (const char* error = launch<add_rows<From, double>>(blocks, kSumThreads, 0, to, parts, count, width, groups, next,
-                                                         width, none))
+  if (const char* error =
+          launch<add_rows<From, double>>(blocks, kSumThreads, 0, to, parts, count, width, groups, next, width, none))
     return error;
   return sum_rows(static_cast<const double*>(next), groups, width, sums, split, rest, to);
 }

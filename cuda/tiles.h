@@ -17,9 +17,9 @@ struct Tiles {
   std::int64_t blocks() const { return row_blocks() * groups; }
 };
 
-// Rows of a tile: few enough for half a million threads, which occupy any GPU several times over; but at least 32, since
-// a tile reads a few rows of its neighbours' again, and no more than 256, at which sums over tiles are next to nothing
-// beside what is read.
+// Rows of a tile: few enough for half a million threads, which occupy any GPU several times over; but at least 32,
+// since a tile reads a few rows of its neighbours' again, and no more than 256, at which sums over tiles are next to
+// nothing beside what is read.
 inline std::int64_t rows_in_tile(std::int64_t rows, std::int64_t packs) {
   constexpr std::int64_t kThreads = 1 << 19, kLeast = 32, kMost = 256;
   const std::int64_t even = rows / kThreads * packs + rows % kThreads * packs / kThreads;

@@ -1,4 +1,4 @@
-// What a thread of the convolution keeps of several rows: the last `width` of something, and sums, one for each tap.  In
+// What a thread of the convolution keeps of several rows: the last `width` of something, and sums, one for each tap. In
 // registers where the width is known, else in shared memory, one channel a thread.
 #pragma once
 #include "memory.cuh"
@@ -52,7 +52,9 @@ class Window<A, N, 0> {
   static constexpr int kThreads = kWindowThreads<0>;
 
  public:
-  __host__ __device__ static constexpr std::size_t bytes(std::int64_t width) { return static_cast<std::size_t>(width) * kThreads * sizeof(A); }
+  __host__ __device__ static constexpr std::size_t bytes(std::int64_t width) {
+    return static_cast<std::size_t>(width) * kThreads * sizeof(A);
+  }
   RECBLR_HD Window(unsigned char* shared, std::int64_t width)
       : mine_(reinterpret_cast<A*>(shared) + threadIdx.x), width_(static_cast<int>(width)), oldest_(0) {}
   RECBLR_HD void push(const A* x) {
@@ -107,7 +109,9 @@ class TapSums {
 
  public:
   // Of a block's shared memory, in which `publish` leaves sum (k, n) of thread i at (k * N + n) * kThreads + i.
-  __host__ __device__ static constexpr std::size_t bytes(std::int64_t) { return (kWidth + 1) * N * kThreads * sizeof(A); }
+  __host__ __device__ static constexpr std::size_t bytes(std::int64_t) {
+    return (kWidth + 1) * N * kThreads * sizeof(A);
+  }
   RECBLR_HD TapSums(unsigned char*, std::int64_t) {
 #pragma unroll
     for (int k = 0; k <= kWidth; ++k)
@@ -131,7 +135,9 @@ class TapSums<A, N, 0> {
   static constexpr int kThreads = kWindowThreads<0>;
 
  public:
-  __host__ __device__ static constexpr std::size_t bytes(std::int64_t width) { return static_cast<std::size_t>(width + 1) * kThreads * sizeof(A); }
+  __host__ __device__ static constexpr std::size_t bytes(std::int64_t width) {
+    return static_cast<std::size_t>(width + 1) * kThreads * sizeof(A);
+  }
   RECBLR_HD TapSums(unsigned char* shared, std::int64_t width) : mine_(reinterpret_cast<A*>(shared) + threadIdx.x) {
     for (std::int64_t k = 0; k <= width; ++k) mine_[k * kThreads] = 0;
   }

@@ -1,4 +1,4 @@
-"""Hypothesis without deadlines: a busy machine is no failure."""
+"""Hypothesis runs without deadlines: a busy machine must not fail a test."""
 
 from __future__ import annotations
 

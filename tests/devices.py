@@ -1,6 +1,6 @@
-"""The devices that tests run on: the CPU, and CUDA where there is a GPU; a conftest.py takes the fixtures.
+"""The devices that tests run on: the CPU, and CUDA where there is a GPU.  A conftest.py imports the fixtures.
 
-With FAIL_WITHOUT_CUDA=1 the absence of a GPU is a failure: nobody then takes skipped tests for passed ones.
+With FAIL_WITHOUT_CUDA=1 a missing GPU is a failure, so that skipped tests are not mistaken for passed ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REQUIRED = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
 DEVICES = ["cpu", "cuda"] if REQUIRED or torch.cuda.is_available() else ["cpu"]
 
 
-# Of the session, since Hypothesis calls a test many times with what a fixture gave once.
+# The scope is the session, because Hypothesis calls a test many times with one value of a fixture.
 @pytest.fixture(scope="session", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
     """Each device in turn."""
@@ -23,7 +23,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def gpu() -> str:
-    """The name of the first CUDA device; tests that ask for it are skipped where there is none."""
+    """The name of the first CUDA device; without a GPU, tests that use it are skipped."""
     return _cuda()
 
 

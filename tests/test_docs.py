@@ -1,4 +1,4 @@
-"""What the documents show is what the code does."""
+"""The examples and results in the documents match the code."""
 
 import importlib.util
 import json
@@ -17,11 +17,11 @@ REPORTS = sorted((ROOT / "docs" / "results").glob("*.json"))
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.splitlines()[-1][:40] for block in BLOCKS])
-def test_the_readmes_python_runs(block):
+def test_the_python_in_the_readme_runs(block):
     exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_readmes_command_lines_run(tmp_path):
+def test_the_commands_in_the_readme_run(tmp_path):
     shell = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (lines,) = (block for block in shell if "recblr synth" in block)
     with one_thread():
@@ -39,7 +39,7 @@ SNIPPETS = _program(ROOT / "tools" / "snippets.py")
 
 
 @pytest.mark.parametrize("page", SNIPPETS.pages(), ids=lambda page: page.stem)
-def test_examples_are_what_their_tests_run(page):
+def test_each_example_is_the_code_that_its_test_runs(page):
     text = page.read_text(encoding="utf-8")
     rendered, found = SNIPPETS.rendered(text)
     assert found == text.count("<!-- snippet:"), "a marker must stand right above a fenced block"
@@ -55,7 +55,7 @@ def test_the_results_page_shows_its_reports(file):
     assert results.table(report, results.beside(file.stem, report)) in page
 
 
-def test_the_readmes_figures_are_those_of_the_reports():
+def test_the_figures_in_the_readme_are_those_of_the_reports():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = {
         "**RecBLR, here**": ("ours", "ml-1m", "beauty"),
@@ -73,7 +73,7 @@ def test_the_readmes_figures_are_those_of_the_reports():
         assert shown == wanted
 
 
-def test_the_readmes_speed_is_that_of_the_benchmark():
+def test_the_speed_in_the_readme_is_that_of_the_benchmark():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     benchmark = json.loads((ROOT / "docs" / "benchmarks" / "peers.json").read_text(encoding="utf-8"))
     wanted = {}

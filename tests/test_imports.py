@@ -1,4 +1,4 @@
-"""Which room may import which: read from the sources, so that nothing need be imported."""
+"""Which part of the package may import which.  The test parses the sources and imports nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TORCH_PRIVATES = "recblr.ops.common.torch_internals"
 
 @dataclass(frozen=True)
 class Import:
-    """An import: of what, by which module, and whether only a type checker sees it."""
+    """One import: the importing module, the imported name, and whether only a type checker sees it."""
 
     by: str
     of: str
@@ -26,7 +26,7 @@ class Import:
 
 
 def modules(folder: Path) -> dict[str, ast.Module]:
-    """Every module of the package in a folder, by its dotted name."""
+    """The parsed modules of the package in a folder, by dotted name."""
     found = {}
     for file in sorted(folder.rglob("*.py")):
         parts = [folder.name, *file.relative_to(folder).with_suffix("").parts]
@@ -36,7 +36,7 @@ def modules(folder: Path) -> dict[str, ast.Module]:
 
 
 def imports(found: dict[str, ast.Module]) -> list[Import]:
-    """All imports, those in functions too; ``from package import module`` is one of the module."""
+    """All imports, also those in functions; ``from package import module`` imports the module."""
     return [
         Import(by, of, for_types)
         for by, tree in found.items()
@@ -48,12 +48,12 @@ def imports(found: dict[str, ast.Module]) -> list[Import]:
 def _nodes(tree: ast.AST, for_types: bool = False) -> Iterator[tuple[ast.AST, bool]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for part in node.body:
-                yield part, True
-                yield from _nodes(part, True)
-            for part in node.orelse:
-                yield part, for_types
-                yield from _nodes(part, for_types)
+            for child in node.body:
+                yield child, True
+                yield from _nodes(child, True)
+            for child in node.orelse:
+                yield child, for_types
+                yield from _nodes(child, for_types)
             continue
         yield node, for_types
         yield from _nodes(node, for_types)
@@ -66,13 +66,13 @@ def _imported(node: ast.AST, found: dict[str, ast.Module]) -> Iterator[str]:
         assert node.level == 0, f"line {node.lineno}: imports name the whole module"
         for alias in node.names:
             name = f"{node.module}.{alias.name}"
-            # A package may offer a function by the name of its module: that is no import of the module.
+            # A package may export a function with the name of its module: that does not import the module.
             package = str(node.module)
             yield name if name in found and not _binds(found[package], alias.name) else package
 
 
 def _binds(package: ast.Module, name: str) -> bool:
-    """Whether a package offers a thing by this name, imported from one of its modules."""
+    """Whether a package exports an object with this name, imported from one of its modules."""
     return any(
         isinstance(node, ast.ImportFrom)
         and str(node.module).endswith(f".{name}")
@@ -81,8 +81,8 @@ def _binds(package: ast.Module, name: str) -> bool:
     )
 
 
-def room(module: str) -> str:
-    """The room of the package that a module is in, or its own name at the top."""
+def part_of(module: str) -> str:
+    """The part of the package that a module belongs to: its folder, or its own name at the top level."""
     return [*module.split("."), ""][1]
 
 
@@ -92,7 +92,7 @@ def is_of(module: str, package: str) -> bool:
 
 
 def circles(all_imports: list[Import]) -> list[str]:
-    """Modules that import each other in a circle; what only a type checker sees does not count."""
+    """Modules that import each other in a circle; imports that only a type checker sees do not count."""
     edges: dict[str, set[str]] = {}
     for entry in all_imports:
         if not entry.for_types:
@@ -117,19 +117,19 @@ def circles(all_imports: list[Import]) -> list[str]:
 
 
 def wrong(folder: Path) -> list[str]:
-    """Every import in a package that breaks a rule, in words."""
+    """Every import in a package that breaks a rule, as a sentence."""
     found, package = modules(folder), folder.name
     said = []
     all_imports = imports(found)
     for entry in all_imports:
-        here, ours = room(entry.by), is_of(entry.of, package)
-        there = room(entry.of) if ours else ""
+        here, ours = part_of(entry.by), is_of(entry.of, package)
+        there = part_of(entry.of) if ours else ""
         if here == "io" and ours and there not in ("io", "errors"):
-            said.append(f"{entry.by} imports {entry.of}: io imports nothing of ours but errors")
+            said.append(f"{entry.by} imports {entry.of}: io imports only errors from this package")
         if here == "errors" and ours:
-            said.append(f"{entry.by} imports {entry.of}: errors imports nothing of ours")
+            said.append(f"{entry.by} imports {entry.of}: errors imports nothing from this package")
         if here in WITHOUT_TORCH and is_of(entry.of, "torch"):
-            said.append(f"{entry.by} imports {entry.of}: {here} does without torch")
+            said.append(f"{entry.by} imports {entry.of}: {here} must not import torch")
         if there == "training" and here == "serving":
             said.append(f"{entry.by} imports {entry.of}: serving never imports training")
         elif there == "training" and here not in IMPORT_TRAINING:
@@ -143,12 +143,12 @@ def wrong(folder: Path) -> list[str]:
                 for what, line in privates(tree)
             ]
     reached = without_torch(all_imports, package)
-    said += [f"{chain}: {room(chain.split(' ')[0])} does without torch" for chain in reached]
+    said += [f"{chain}: {part_of(chain.split(' ')[0])} must not import torch" for chain in reached]
     return said + [f"{circle}: a circle" for circle in circles(all_imports)]
 
 
 def privates(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Private names of torch, and where."""
+    """The private names of torch in a module, with their lines."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
             if node.attr.startswith("_") and not node.attr.startswith("__"):
@@ -161,22 +161,22 @@ def privates(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def without_torch(all_imports: list[Import], package: str) -> list[str]:
-    """Ways from a room that does without torch to torch, through other rooms of ours."""
+    """Chains of imports that lead to torch from a part that must not import it."""
     edges: dict[str, set[str]] = {}
     for entry in all_imports:
         if not entry.for_types:
             edges.setdefault(entry.by, set()).add(entry.of)
     found = []
-    for start in sorted(module for module in edges if room(module) in WITHOUT_TORCH):
-        ways = {start: start}
+    for start in sorted(module for module in edges if part_of(module) in WITHOUT_TORCH):
+        chains = {start: start}
         waiting = [start]
         while waiting:
             module = waiting.pop()
             for other in sorted(edges.get(module, ())):
                 if is_of(other, "torch") and module != start:
-                    found.append(f"{ways[module]} -> {other}")
-                elif is_of(other, package) and other not in ways:
-                    ways[other] = f"{ways[module]} -> {other}"
+                    found.append(f"{chains[module]} -> {other}")
+                elif is_of(other, package) and other not in chains:
+                    chains[other] = f"{chains[module]} -> {other}"
                     waiting.append(other)
     return found
 
@@ -189,23 +189,23 @@ def test_every_import_keeps_to_the_rules() -> None:
 FOR_TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
 
 BROKEN = {
-    "io with another room": (
+    "io with another part": (
         {"io/atomic.py": "from recblr.data import Packed", "data/__init__.py": ""},
-        "io imports nothing of ours but errors",
+        "io imports only errors from this package",
     ),
-    "errors with another room": (
+    "errors with another part": (
         {"errors.py": "import recblr.io", "io/__init__.py": ""},
-        "errors imports nothing of ours",
+        "errors imports nothing from this package",
     ),
-    "data with torch": ({"data/packed.py": "from torch import Tensor"}, "data does without torch"),
+    "data with torch": ({"data/packed.py": "from torch import Tensor"}, "data must not import torch"),
     "config with torch in a function": (
         {"config/run.py": "def f():\n    import torch.nn"},
-        "config does without torch",
+        "config must not import torch",
     ),
-    "io with torch for types": ({"io/a.py": f"{FOR_TYPES}import torch"}, "io does without torch"),
-    "data with torch through another room": (
+    "io with torch for types": ({"io/a.py": f"{FOR_TYPES}import torch"}, "io must not import torch"),
+    "data with torch through another part": (
         {"data/packed.py": "from recblr.nn import base", "nn/base.py": "import torch"},
-        "recblr.nn.base -> torch: data does without torch",
+        "recblr.nn.base -> torch: data must not import torch",
     ),
     "serving with training": (
         {"serving/scorer.py": "def f():\n    from recblr.training import Run", "training/__init__.py": ""},
@@ -233,12 +233,12 @@ def _package(folder: Path, files: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize(("files", "sentence"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_rule_is_seen(files: dict[str, str], sentence: str, tmp_path: Path) -> None:
+def test_a_broken_rule_is_found(files: dict[str, str], sentence: str, tmp_path: Path) -> None:
     said = wrong(_package(tmp_path, files))
     assert any(sentence in line for line in said), said
 
 
-def test_what_only_a_type_checker_sees_makes_no_circle(tmp_path: Path) -> None:
+def test_an_import_for_a_type_checker_makes_no_circle(tmp_path: Path) -> None:
     files = {
         "nn/a.py": "from recblr.nn import b",
         "nn/b.py": f"{FOR_TYPES}from recblr.nn import a",

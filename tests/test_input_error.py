@@ -1,4 +1,4 @@
-"""A mistake's sentence and its two parts, whatever punctuation a path brings into them."""
+"""The sentence of an InputError and its two parts, with any punctuation in a path."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_whole_sentence_is_the_problem() -> None:
 
 
 def _with_a_remedy_in_the_problem(source: str) -> list[int]:
-    """The lines that make an InputError whose first part holds the second too."""
+    """The lines that create an InputError whose problem also holds the remedy."""
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))
@@ -66,7 +66,7 @@ def test_copies_and_pickles_keep_the_parts(
     assert parts(again(error)) == parts(error)
 
 
-def test_it_arrives_from_another_process(tmp_path: Path) -> None:
+def test_the_error_can_be_sent_from_another_process(tmp_path: Path) -> None:
     file = tmp_path / "mine; not yours.toml"
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         error = pool.submit(read_config, file).exception()

@@ -144,7 +144,8 @@ def demangled(names: list[str]) -> dict[str, str]:
 def compiled(nvcc: str, source: Path, architecture: int) -> list[Kernel]:
     """The kernels of a source."""
     with tempfile.TemporaryDirectory(prefix="cuda-check-") as folder:
-        options = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", f"-I{ROOT / 'cpp/core'}", "-Xptxas=-v"]
+        roots = [f"-I{ROOT / root}" for root in ("cpp", "cuda")]
+        options = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", *roots, "-Xptxas=-v"]
         options += ["--keep", f"--keep-dir={folder}"]
         done = subprocess.run(
             [nvcc, "-cubin", *options, "-o", f"{folder}/out.cubin", source],

@@ -4,8 +4,8 @@
 #pragma once
 #include <cstdint>
 
-#include "scan.h"
-#include "tasks.h"
+#include "core/scan.h"
+#include "core/tasks.h"
 
 namespace recblr {
 
@@ -26,15 +26,17 @@ struct BdlruInputs {
 // final (S, C) and states (rows / kStateRows rounded up, C) are contiguous.
 template <typename T>
 struct BdlruForward {
+  using Share = Task;
   BdlruInputs<T> in;
   View<T> y;
   Accumulate<T>*final, *states;
 };
 
-// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, C) is contiguous; dz and dscale (rows) are absent where
-// z and scale are; ddecay (runs, C) is a sum for every run of sequences.
+// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, C) is contiguous; dz and dscale (rows) are absent
+// where z and scale are; ddecay (runs, C) is a sum for every run of sequences.
 template <typename T>
 struct BdlruBackward {
+  using Share = Task;
   BdlruInputs<T> in;
   View<const T> dy;
   View<const Accumulate<T>> dfinal;
@@ -44,10 +46,7 @@ struct BdlruBackward {
   double* ddecay;
 };
 
-// T is float, double, Bfloat16 or Float16.
-template <typename T>
-void bdlru_forward(const BdlruForward<T>&, const Task&) noexcept;
-template <typename T>
-void bdlru_backward(const BdlruBackward<T>&, const Task&) noexcept;
+#define RECBLR_BDLRU_KERNELS(T) RECBLR_KERNEL(BdlruForward<T>) RECBLR_KERNEL(BdlruBackward<T>)
+RECBLR_REAL_TYPES(RECBLR_BDLRU_KERNELS)
 
 }  // namespace recblr

@@ -1,27 +1,25 @@
-// The fused behavior-dependent unit on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
-// (see scan_kernels.cpp).
+// The fused behavior-dependent unit on a CPU.  Compiled once per instruction set, each time into the namespace
+// RECBLR_ISA (see scan_kernels.cpp).
 //
-// It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels inside:
-// neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first cache.
-#include "bdlru_isa.h"
-#include "kernel.h"
+// It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels
+// inside: neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first
+// cache.
+#include "core/bdlru.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "lanes.h"
-#include "elementary.h"
-#include "gates.h"
-#include "over_channels.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
+#include "core/gates-inl.h"
 
 // The number of a walk's first row, counted through all sequences.
-std::int64_t first_row(const Extent& e, const Walk& walk) {
-  return e.offsets ? walk.row : walk.sequence * e.length;
-}
+std::int64_t first_row(const Extent& e, const Walk& walk) { return e.offsets ? walk.row : walk.sequence * e.length; }
 
 // A row's inputs, where its first channel lies.
 template <typename T>
@@ -29,7 +27,9 @@ struct Rows {
   Stream<const T> x, gates, z;
   Stream<const Accumulate<T>> scale;
   Rows(const BdlruInputs<T>& in, const Walk& walk)
-      : x(forward_stream(in.x, walk, 0)), gates(forward_stream(in.gates, walk, 0)), z(forward_stream(in.z, walk, 0)),
+      : x(forward_stream(in.x, walk, 0)),
+        gates(forward_stream(in.gates, walk, 0)),
+        z(forward_stream(in.z, walk, 0)),
         scale(forward_stream(in.scale, walk, 0)) {}
 };
 
@@ -39,7 +39,7 @@ RECBLR_HD A start_state(const View<const A>& from, std::int64_t sequence, std::i
 }
 
 template <bool gated, bool scaled, typename T>
-void forward(const BdlruForward<T>& w, const Task& task) {
+void pass(const BdlruForward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   const Extent& e = w.in.extent;
   for (std::int64_t s = task.first; s < task.last; ++s) {
@@ -82,7 +82,7 @@ struct Stash {
 };
 
 template <bool gated, bool scaled, typename T>
-void backward(const BdlruBackward<T>& w, const Task& task) {
+void pass(const BdlruBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   using V = Vector<A>;
   Stash<A> stash;
@@ -93,7 +93,8 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
     const Walk walk(e, s);
     const Rows<T> in(w.in, walk);
     const auto dy = forward_stream(w.dy, walk, 0);
-    const auto dx = forward_stream(w.dx, walk, 0), dgates = forward_stream(w.dgates, walk, 0), dz = forward_stream(w.dz, walk, 0);
+    const auto dx = forward_stream(w.dx, walk, 0), dgates = forward_stream(w.dgates, walk, 0),
+               dz = forward_stream(w.dz, walk, 0);
     A* carried = w.dinitial + s * e.channels;  // dL/dh[t] through the steps after t
     for (std::int64_t c = task.begin; c < task.end; ++c) carried[c] = start_state(w.dfinal, s, c);
     const std::int64_t row = first_row(e, walk);
@@ -150,7 +151,8 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
             const V decay = load(w.in.decay + c), r = load_lanes(&stash.r[j][k]), i = load_lanes(&stash.i[j][k]);
             const V alpha = load_lanes(&stash.alpha[j][k]), input = load(x + c);
             const V u = scaled ? decay * scale * r : decay * r;
-            const V du = u_adjoint(g, load_lanes(&stash.h[j][k]), i * input, alpha, load_lanes(&stash.beta_slope[j][k]), u);
+            const V du =
+                u_adjoint(g, load_lanes(&stash.h[j][k]), i * input, alpha, load_lanes(&stash.beta_slope[j][k]), u);
             const V dproduct = g * load_lanes(&stash.beta[j][k]);  // of i x
             store(carried + c, previous_adjoint(alpha, g));
             store(dx.step(t) + c, dproduct * i);
@@ -173,26 +175,18 @@ void backward(const BdlruBackward<T>& w, const Task& task) {
   }
 }
 
+template <template <typename> class Work, typename T>
+void run(const Work<T>& w, const Task& task) {
+  [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
+  const bool gated = w.in.z.data, scaled = w.in.scale.data;
+  if (gated && scaled) return pass<true, true>(w, task);
+  if (gated) return pass<true, false>(w, task);
+  if (scaled) return pass<false, true>(w, task);
+  return pass<false, false>(w, task);
+}
+
 }  // namespace
 
-#define RECBLR_CHOOSE(function)                                                      \
-  [[maybe_unused]] const FlushDenormals<Accumulate<decltype(element)>> guard;        \
-  const bool gated = w.in.z.data, scaled = w.in.scale.data;                          \
-  if (gated && scaled) return function<true, true>(w, task);                         \
-  if (gated) return function<true, false>(w, task);                                  \
-  if (scaled) return function<false, true>(w, task);                                 \
-  return function<false, false>(w, task);
-
-#define RECBLR_DEFINE_ELEMENT(T)                                                     \
-  void bdlru_forward(const BdlruForward<T>& w, const Task& task) noexcept {          \
-    [[maybe_unused]] T element;                                                      \
-    RECBLR_CHOOSE(forward)                                                             \
-  }                                                                                  \
-  void bdlru_backward(const BdlruBackward<T>& w, const Task& task) noexcept {        \
-    [[maybe_unused]] T element;                                                      \
-    RECBLR_CHOOSE(backward)                                                            \
-  }
-
-RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+RECBLR_REAL_TYPES(RECBLR_BDLRU_KERNELS)
 
 }  // namespace recblr::RECBLR_ISA

@@ -4,8 +4,8 @@
 #pragma once
 #include <cstdint>
 
-#include "scan.h"
-#include "tasks.h"
+#include "core/scan.h"
+#include "core/tasks.h"
 
 namespace recblr {
 
@@ -26,6 +26,7 @@ struct ConvInputs {
 // final (S, K-1, C), the last inputs, is contiguous.
 template <typename T>
 struct ConvForward {
+  using Share = Task;
   ConvInputs<T> in;
   View<T> y;
   Accumulate<T>* final;
@@ -35,6 +36,7 @@ struct ConvForward {
 // (runs, C) are sums for every run of sequences.
 template <typename T>
 struct ConvBackward {
+  using Share = Task;
   ConvInputs<T> in;
   View<const T> dy;
   View<const Accumulate<T>> dfinal;
@@ -43,10 +45,7 @@ struct ConvBackward {
   double *dtaps, *dbias;
 };
 
-// T is float, double, Bfloat16 or Float16.
-template <typename T>
-void conv_forward(const ConvForward<T>&, const Task&) noexcept;
-template <typename T>
-void conv_backward(const ConvBackward<T>&, const Task&) noexcept;
+#define RECBLR_CONV_KERNELS(T) RECBLR_KERNEL(ConvForward<T>) RECBLR_KERNEL(ConvBackward<T>)
+RECBLR_REAL_TYPES(RECBLR_CONV_KERNELS)
 
 }  // namespace recblr

@@ -1,18 +1,17 @@
 // The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
 // scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
-#include "causal_conv1d_isa.h"
-#include "kernel.h"
+#include "core/causal_conv1d.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "lanes.h"
-#include "elementary.h"
-#include "over_channels.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
 
 // The input that tap k meets at step t, from channel c on: one of the sequence's own, or one from before it.
 template <typename T>
@@ -21,19 +20,22 @@ struct Inputs {
   Stream<const T> x;
   std::int64_t sequence, past;
 
-  Inputs(const ConvInputs<T>& in, const Walk& walk) : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
+  Inputs(const ConvInputs<T>& in, const Walk& walk)
+      : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
 
   // Of the step `t`, which may lie before the first.
   Accumulate<T> at(std::int64_t t, std::int64_t c) const {
     if (t >= 0) return widen(x.step(t)[c]);
     const auto& initial = in.initial;
-    return initial.data ? initial.data[sequence * initial.sequence + (t + past) * initial.time + c * initial.channel] : Accumulate<T>(0);
+    return initial.data ? initial.data[sequence * initial.sequence + (t + past) * initial.time + c * initial.channel]
+                        : Accumulate<T>(0);
   }
 };
 
 // The same of channels from c on; where all lie in the sequence, where `load` reads.
 template <typename T, typename Load>
-RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end, Load load) {
+RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end,
+                                      Load load) {
   if (t >= 0) return load(inputs.x.step(t) + c);
   Vector<Accumulate<T>> v{};
   for (int k = 0; k < kLanes<Accumulate<T>> && c + k < end; ++k) v[k] = inputs.at(t, c + k);
@@ -42,17 +44,18 @@ RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, s
 
 // The convolution at step t before SiLU.  width is a constant where it is common.
 template <typename T, typename Load>
-RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c, std::int64_t end,
-                                         Load load) {
+RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c,
+                                         std::int64_t end, Load load) {
   const ConvInputs<T>& in = inputs.in;
   Vector<Accumulate<T>> sum{};
   for (std::int64_t k = 0; k < width; ++k)
-    sum = multiply_add(load(in.taps + k * in.extent.channels + c), input(inputs, t - inputs.past + k, c, end, load), sum);
+    sum =
+        multiply_add(load(in.taps + k * in.extent.channels + c), input(inputs, t - inputs.past + k, c, end, load), sum);
   return in.bias ? sum + load(in.bias + c) : sum;
 }
 
 template <int kWidth, typename T>
-void forward(const ConvForward<T>& w, const Task& task) {
+void pass(const ConvForward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   const std::int64_t channels = w.in.extent.channels, width = kWidth ? kWidth : w.in.width, past = width - 1;
   for (std::int64_t s = task.first; s < task.last; ++s) {
@@ -86,7 +89,7 @@ struct Strip {
 
 // Time runs forward here too: an input's adjoint is complete once the `past` steps that follow it are known.
 template <int kWidth, typename T>
-void backward(const ConvBackward<T>& w, const Task& task) {
+void pass(const ConvBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
   using V = Vector<A>;
   constexpr std::int64_t kRowsInSum = 32;
@@ -105,7 +108,8 @@ void backward(const ConvBackward<T>& w, const Task& task) {
     const auto flush = [&] {
       for (std::int64_t c = begin; c < end; ++c) {
         dbias[c] += static_cast<double>(strip.sums[past * kStrip + kStrip + c - begin]);
-        for (std::int64_t k = 0; k < width; ++k) dtaps[k * channels + c] += static_cast<double>(strip.sums[k * kStrip + c - begin]);
+        for (std::int64_t k = 0; k < width; ++k)
+          dtaps[k * channels + c] += static_cast<double>(strip.sums[k * kStrip + c - begin]);
       }
       for (A& sum : strip.sums) sum = 0;
     };
@@ -144,7 +148,8 @@ void backward(const ConvBackward<T>& w, const Task& task) {
             for (std::int64_t k = 0; k < width; ++k)
               out = multiply_add(load(w.in.taps + k * channels + c), load_lanes(adjoint(t - k) + c - begin), out);
             if (w.dfinal.data && row >= walk.length - past)
-              for (int k = 0; k < kLanes<A> && c + k < end; ++k) out[k] += final_adjoint(row - (walk.length - past), c + k);
+              for (int k = 0; k < kLanes<A> && c + k < end; ++k)
+                out[k] += final_adjoint(row - (walk.length - past), c + k);
             store(dx.step(row) + c, out);
           });
         }
@@ -153,7 +158,8 @@ void backward(const ConvBackward<T>& w, const Task& task) {
           for (std::int64_t lag = 0; lag < past; ++lag)
             for (std::int64_t c = begin; c < end; ++c) {
               A sum = lag >= walk.length ? final_adjoint(lag - walk.length, c) : A(0);
-              for (std::int64_t k = 0; k <= lag; ++k) sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
+              for (std::int64_t k = 0; k <= lag; ++k)
+                sum = multiply_add(w.in.taps[k * channels + c], adjoint(lag - k)[c - begin], sum);
               w.dinitial[(s * past + lag) * channels + c] = sum;
             }
         if (t < to && ++in_sum == kRowsInSum) flush(), in_sum = 0;
@@ -163,18 +169,14 @@ void backward(const ConvBackward<T>& w, const Task& task) {
   }
 }
 
+template <template <typename> class Work, typename T>
+void run(const Work<T>& w, const Task& task) {
+  [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
+  w.in.width == 4 ? pass<4>(w, task) : pass<0>(w, task);
+}
+
 }  // namespace
 
-#define RECBLR_DEFINE_ELEMENT(T)                                                  \
-  void conv_forward(const ConvForward<T>& w, const Task& task) noexcept {         \
-    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
-    w.in.width == 4 ? forward<4>(w, task) : forward<0>(w, task);                  \
-  }                                                                               \
-  void conv_backward(const ConvBackward<T>& w, const Task& task) noexcept {       \
-    [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;                   \
-    w.in.width == 4 ? backward<4>(w, task) : backward<0>(w, task);                \
-  }
-
-RECBLR_REAL_TYPES(RECBLR_DEFINE_ELEMENT)
+RECBLR_REAL_TYPES(RECBLR_CONV_KERNELS)
 
 }  // namespace recblr::RECBLR_ISA

@@ -1,6 +1,7 @@
-// What every file of kernels begins with: the compiler's vector intrinsics, outside of any namespace, and the marker of
-// inline functions.
+// What every file of kernels includes last, outside of any namespace: the compiler's vector intrinsics, the marker of
+// inline functions, and the definition of kernels.
 #pragma once
+#include "core/dispatch.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -10,3 +11,8 @@
 #endif
 
 #define RECBLR_HD inline __attribute__((always_inline))
+
+// From here on, the lists that declare kernels define them instead, by a function run(work, share).
+#undef RECBLR_KERNEL
+#define RECBLR_KERNEL(Work) \
+  RECBLR_COMPUTE(Work) { run(work, share); }

@@ -6,7 +6,8 @@
 #pragma once
 #include <cstdint>
 
-#include "elements.h"
+#include "core/dispatch.h"
+#include "core/elements.h"
 
 namespace recblr {
 
@@ -26,15 +27,33 @@ struct Segment {
   bool begins = true, ends = true;  // holds the first, the last step of its sequence
 };
 
-// What is scanned: `sequences` sequences of `channels` channels.  Packed sequences lie one after
-// another: sequence s owns the rows [offsets[s], offsets[s + 1]).  Otherwise each has `length` rows.
+// What is scanned: `sequences` sequences of `channels` channels.  Padded ones have `length` rows each.  Packed ones lie
+// one after another, in `rows` rows: sequence s owns the rows [offsets[s], offsets[s + 1]).
 // With segments, those are worked on instead, each as a sequence of its own.
 struct Extent {
-  std::int64_t sequences = 0, length = 0, channels = 0;
-  const std::int64_t* offsets = nullptr;
-  bool reverse = false;  // time runs from the last row to the first
+  std::int64_t sequences = 0;
+  std::int64_t length = 0;  // rows of one sequence; 0 where packed, since each has its own length
+  std::int64_t rows = 0;    // of all sequences together; where packed, also those that no sequence owns
+  std::int64_t channels = 0;
+  const std::int64_t* offsets = nullptr;  // null: padded; and where packed, until a device has brought them into order
+  bool reverse = false;                   // time runs from the last row to the first
   const Segment* segments = nullptr;
   std::int64_t segment_count = 0;
+
+  static Extent padded(std::int64_t sequences, std::int64_t length, std::int64_t channels) {
+    Extent e;
+    e.sequences = sequences, e.length = length, e.rows = sequences * length, e.channels = channels;
+    return e;
+  }
+  static Extent packed(std::int64_t sequences, std::int64_t rows, std::int64_t channels,
+                       const std::int64_t* offsets = nullptr) {
+    Extent e;
+    e.sequences = sequences, e.rows = rows, e.channels = channels, e.offsets = offsets;
+    return e;
+  }
+
+  // Of sequence s.
+  std::int64_t length_of(std::int64_t s) const { return offsets ? offsets[s + 1] - offsets[s] : length; }
 
   // Work is counted in units: one block of channels of one sequence or segment.
   static constexpr std::int64_t kBlock = 64;
@@ -49,6 +68,7 @@ struct Extent {
 // steps later, which a summary reads next, are fetched into cache meanwhile: a hint, that may point anywhere.
 template <typename T>
 struct ScanForward {
+  using Share = Units;
   Extent extent;
   View<const T> a, b;
   View<const Accumulate<T>> initial;
@@ -62,6 +82,7 @@ struct ScanForward {
 // by sequence.
 template <typename T>
 struct ScanBackward {
+  using Share = Units;
   Extent extent;
   View<const T> dh, a, h;
   View<const Accumulate<T>> initial, dfinal;
@@ -75,6 +96,7 @@ struct ScanBackward {
 // (index, channel), never absent.
 template <typename T>
 struct ScanSummary {
+  using Share = Units;
   Extent extent;
   View<const T> a, x;
   bool backward = false;
@@ -86,21 +108,19 @@ struct ScanSummary {
 // product * state + from_zero.  Units are blocks of channels.
 template <typename T>
 struct ScanCarry {
+  using Share = Units;
   Extent extent;
   bool backward = false;
   View<const T> product, from_zero;
   View<T> state, incoming;
 };
 
-// Do the units [begin, end), begin <= end <= extent.units() (of a carry: <= extent.blocks()).  T is an
-// element type (elements.h); ScanCarry's is what states are kept in.
-template <typename T>
-void scan_forward(const ScanForward<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_backward(const ScanBackward<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_summary(const ScanSummary<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void scan_carry(const ScanCarry<T>&, std::int64_t begin, std::int64_t end) noexcept;
+// The kernels.  T is an element type (elements.h), or of a carry one that states are kept in.  A share [begin, end) has
+// begin <= end <= extent.units(); of a carry, <= extent.blocks().
+#define RECBLR_SCAN_KERNELS(T) \
+  RECBLR_KERNEL(ScanForward<T>) RECBLR_KERNEL(ScanBackward<T>) RECBLR_KERNEL(ScanSummary<T>)
+#define RECBLR_CARRY_KERNELS(T) RECBLR_KERNEL(ScanCarry<T>)
+RECBLR_ELEMENT_TYPES(RECBLR_SCAN_KERNELS)
+RECBLR_STATE_TYPES(RECBLR_CARRY_KERNELS)
 
 }  // namespace recblr

@@ -1,19 +1,18 @@
 // The scan on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA;
 // everything below is in that namespace and no std template is used, so that no function compiled
 // for one instruction set can stand in for another's at link time.
-#include "scan_isa.h"
-#include "kernel.h"
+#include "core/scan.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "recurrence.h"
-#include "conversions.h"
-#include "walk.h"
-#include "rows.h"
-#include "scan_adjacent.h"
-#include "scan_tiled.h"
+#include "core/flush_denormals-inl.h"
+#include "core/recurrence-inl.h"
+#include "core/conversions-inl.h"
+#include "core/walk-inl.h"
+#include "core/scan_adjacent-inl.h"
+#include "core/scan_tiled-inl.h"
 
 template <typename T>
 bool adjacent(const View<T>& v) {
@@ -56,8 +55,9 @@ void channels(const Work& w, bool neighbours, std::int64_t index, std::int64_t c
 
 // All blocks of a sequence that lie in the range are worked on at once, as whole rows, and sequences in the
 // order in which time runs through memory.
-template <typename T, typename Work>
-void units(const Work& w, std::int64_t begin, std::int64_t end) {
+template <template <typename> class Work, typename T>
+void run(const Work<T>& w, const Units& units) {
+  const auto [begin, end] = units;
   if (begin == end) return;
   [[maybe_unused]] const FlushDenormals<Accumulate<T>> guard;
   const bool neighbours = all_adjacent(w), down = runs_down(w);
@@ -71,15 +71,18 @@ void units(const Work& w, std::int64_t begin, std::int64_t end) {
 }
 
 template <typename T>
-void carry(const ScanCarry<T>& w, std::int64_t begin, std::int64_t end) {
+void run(const ScanCarry<T>& w, const Units& units) {
   [[maybe_unused]] const FlushDenormals<T> guard;
   const std::int64_t count = w.extent.segment_count;
-  const std::int64_t stop = end * Extent::kBlock < w.extent.channels ? end * Extent::kBlock : w.extent.channels;
-  const auto at = [](const auto& v, std::int64_t index, std::int64_t c) { return v.data + index * v.sequence + c * v.channel; };
+  const std::int64_t stop =
+      units.end * Extent::kBlock < w.extent.channels ? units.end * Extent::kBlock : w.extent.channels;
+  const auto at = [](const auto& v, std::int64_t index, std::int64_t c) {
+    return v.data + index * v.sequence + c * v.channel;
+  };
   for (std::int64_t n = 0; n < count; ++n) {
     const std::int64_t i = w.backward ? count - 1 - n : n;
     const std::int64_t s = w.extent.segments[i].sequence;
-    for (std::int64_t c = begin * Extent::kBlock; c < stop; ++c) {
+    for (std::int64_t c = units.begin * Extent::kBlock; c < stop; ++c) {
       T& state = *at(w.state, s, c);
       *at(w.incoming, i, c) = state;
       state = step_over(*at(w.product, i, c), state, *at(w.from_zero, i, c));
@@ -89,14 +92,7 @@ void carry(const ScanCarry<T>& w, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-#define RECBLR_DEFINE_ELEMENT(T)                                                                                                       \
-  void scan_forward(const ScanForward<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }               \
-  void scan_backward(const ScanBackward<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }             \
-  void scan_summary(const ScanSummary<T>& w, std::int64_t begin, std::int64_t end) noexcept { units<T>(w, begin, end); }
-#define RECBLR_DEFINE_STATE(T) \
-  void scan_carry(const ScanCarry<T>& w, std::int64_t begin, std::int64_t end) noexcept { carry<T>(w, begin, end); }
-
-RECBLR_ELEMENT_TYPES(RECBLR_DEFINE_ELEMENT)
-RECBLR_STATE_TYPES(RECBLR_DEFINE_STATE)
+RECBLR_ELEMENT_TYPES(RECBLR_SCAN_KERNELS)
+RECBLR_STATE_TYPES(RECBLR_CARRY_KERNELS)
 
 }  // namespace recblr::RECBLR_ISA

@@ -1,13 +1,13 @@
-// How the fused kernels' work is cut: into runs of rows, by shapes and offsets alone, so that sums over rows have one order
-// whatever the number of threads; and where threads want more than there are runs, into blocks of channels, which no sum
-// crosses.
+// How the fused kernels' work is cut: into runs of rows, by shapes and offsets alone, so that sums over rows have one
+// order whatever the number of threads; and where threads want more than there are runs, into blocks of channels, which
+// no sum crosses.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr {
 
@@ -23,7 +23,7 @@ class Tasks {
   explicit Tasks(const Extent& e, bool cut = false) : channels_(e.channels) {
     Run run{0, 0, 0, kToTheEnd, 0};
     for (std::int64_t s = 0; s < e.sequences; ++s) {
-      const std::int64_t length = e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
+      const std::int64_t length = e.length_of(s);
       const std::int64_t pieces = std::min((length + kRows / 2) / kRows, kMostPieces);
       if (cut && pieces > 1) {
         if (run.last > run.first) runs_.push_back(run);
@@ -52,7 +52,9 @@ class Tasks {
   // parts of a row, each fetches ahead what the other is about to write.  By two threads, rows of 64 channels in halves
   // take 11.5 ms a pass over 1x65536x64, and 6.3 by one.
   void divide_channels(std::int64_t threads) {
-    const auto uneven = [&] { return static_cast<double>(heaviest(threads) * threads) > kUneven * static_cast<double>(rows() * blocks()); };
+    const auto uneven = [&] {
+      return static_cast<double>(heaviest(threads) * threads) > kUneven * static_cast<double>(rows() * blocks());
+    };
     while (!joined_ && block_ > kNarrowest && uneven()) block_ /= 2;
   }
 
@@ -88,7 +90,7 @@ class Tasks {
   };
   static constexpr std::int64_t kRows = 128, kMostPieces = 64, kToTheEnd = std::numeric_limits<std::int64_t>::max();
   static constexpr std::int64_t kWidest = 256, kNarrowest = 64;  // channels
-  static constexpr double kUneven = 1.5;                        // of the mean work, what one thread may have
+  static constexpr double kUneven = 1.5;                         // of the mean work, what one thread may have
 
   std::int64_t blocks() const { return (channels_ + block_ - 1) / block_; }
   std::int64_t rows() const {

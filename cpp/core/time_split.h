@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr {
 
@@ -27,12 +27,12 @@ class TimeSplit {
     steps_ = std::max<std::int64_t>(kSegmentBytes / row, 1);
     elements_ = steps_ * std::min(e.channels, Extent::kBlock);
     std::int64_t longest = 0;
-    for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, length(e, s));
+    for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, e.length_of(s));
     if (longest < kMinSegments * steps_) return;
     // By time first, so that a group's segments depend on earlier groups and on each other in order.
     for (std::int64_t done = 0; done == 0 || done < longest; done += steps_) {
       for (std::int64_t s = 0; s < e.sequences; ++s) {
-        const std::int64_t all = length(e, s);
+        const std::int64_t all = e.length_of(s);
         if (done > 0 && done >= all) continue;
         Segment part;
         part.plane = e.offsets ? 0 : s;
@@ -65,15 +65,12 @@ class TimeSplit {
   }
 
  private:
-  static constexpr std::int64_t kEnoughUnits = 8;      // from here on sequences and channels occupy the cores
-  static constexpr std::int64_t kMinSegments = 4;      // of a sequence that is worth cutting
+  static constexpr std::int64_t kEnoughUnits = 8;       // from here on sequences and channels occupy the cores
+  static constexpr std::int64_t kMinSegments = 4;       // of a sequence that is worth cutting
   static constexpr std::int64_t kSegmentBytes = 16384;  // of one array in one block of channels
-  static constexpr std::int64_t kUnitsInGroup = 64;    // some 2 MiB of inputs
+  static constexpr std::int64_t kUnitsInGroup = 64;     // some 2 MiB of inputs
 
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
-  static std::int64_t length(const Extent& e, std::int64_t s) {
-    return e.offsets ? e.offsets[s + 1] - e.offsets[s] : e.length;
-  }
 
   std::vector<Segment> segments_;
   std::int64_t group_ = 0, elements_ = 0, steps_ = 0;
@@ -97,13 +94,14 @@ class Carried {
         state_[static_cast<std::size_t>(s * channels_ + c)] = start.data[s * start.sequence + c * start.channel];
   }
 
-  // What each segment of e does to a state, to be found by scan_summary.
+  // What each segment of e does to a state, to be found by computing it.
   ScanSummary<T> summary(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward) {
     return {e, a, x, backward, rows(product_), rows(from_zero_)};
   }
   // Carries the states over the summaries of e's segments.
   void over(const Extent& e, bool backward) {
-    scan_carry(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)}, 0, e.blocks());
+    compute(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)},
+            {0, e.blocks()});
   }
   // The state that came into each segment that was last carried over, (segment, channel).
   View<const A> incoming() const { return read(incoming_); }
@@ -131,7 +129,7 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
     const auto both = [&](std::int64_t begin, std::int64_t end) {
       const auto part = [&](const Extent& of, std::int64_t unit) { return std::min(unit, of.units()); };
       scan(now, carried.incoming(), part(now, begin), part(now, end));
-      scan_summary(summary, part(next, begin), part(next, end));
+      compute(summary, {part(next, begin), part(next, end)});
     };
     parallel(std::max(now.units(), next.units()), 2 * split.elements_per_unit(), both);
     carried.over(next, backward);
@@ -139,10 +137,7 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
 }
 
 // Elements in a unit of an extent that is not split, on average.
-inline std::int64_t elements_per_unit(const Extent& e) {
-  const std::int64_t rows = e.offsets ? e.offsets[e.sequences] : e.sequences * e.length;
-  return e.units() ? rows * e.channels / e.units() : 0;
-}
+inline std::int64_t elements_per_unit(const Extent& e) { return e.units() ? e.rows * e.channels / e.units() : 0; }
 
 template <typename T, typename Parallel>
 void run(const ScanForward<T>& work, Parallel parallel) {
@@ -151,17 +146,18 @@ void run(const ScanForward<T>& work, Parallel parallel) {
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),
-             [&](std::int64_t begin, std::int64_t end) { scan_forward(work, begin, end); });
+             [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
-  run_split<T>(e, split, work.a, work.b, false, work.initial, parallel,
-               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
-                 ScanForward<T> part = work;
-                 part.extent = group;
-                 part.initial = incoming;
-                 part.ahead = split.ahead(e);
-                 scan_forward(part, begin, end);
-               });
+  run_split<T>(
+      e, split, work.a, work.b, false, work.initial, parallel,
+      [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+        ScanForward<T> part = work;
+        part.extent = group;
+        part.initial = incoming;
+        part.ahead = split.ahead(e);
+        compute(part, {begin, end});
+      });
 }
 
 template <typename T, typename Parallel>
@@ -170,17 +166,18 @@ void run(const ScanBackward<T>& work, Parallel parallel) {
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),
-             [&](std::int64_t begin, std::int64_t end) { scan_backward(work, begin, end); });
+             [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
     return;
   }
-  run_split<T>(e, split, work.a, work.dh, true, work.dfinal, parallel,
-               [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
-                 ScanBackward<T> part = work;
-                 part.extent = group;
-                 part.dfinal = incoming;
-                 part.ahead = split.ahead(e);
-                 scan_backward(part, begin, end);
-               });
+  run_split<T>(
+      e, split, work.a, work.dh, true, work.dfinal, parallel,
+      [&](const Extent& group, const View<const Accumulate<T>>& incoming, std::int64_t begin, std::int64_t end) {
+        ScanBackward<T> part = work;
+        part.extent = group;
+        part.dfinal = incoming;
+        part.ahead = split.ahead(e);
+        compute(part, {begin, end});
+      });
 }
 
 }  // namespace recblr

@@ -4,7 +4,8 @@
 #pragma once
 #include <cstdint>
 
-#include "elements.h"
+#include "core/dispatch.h"
+#include "core/elements.h"
 
 namespace recblr {
 
@@ -12,6 +13,7 @@ namespace recblr {
 // largest of its logits and `total` the sum of what they became.  width is 1 or more.  Units are rows.
 template <typename T>
 struct SoftmaxPart {
+  using Share = Units;
   T* logits;
   std::int64_t width;
   T *most, *total;
@@ -21,6 +23,7 @@ struct SoftmaxPart {
 // function of dy.  `kept` is (1 - p) * 2^32, at most 2^32 - 1.  Units are blocks of kBlock elements.
 template <typename T>
 struct Dropout {
+  using Share = Units;
   const T* x;
   T* y;
   std::int64_t size;
@@ -32,9 +35,8 @@ struct Dropout {
   std::int64_t units() const { return (size + kBlock - 1) / kBlock; }
 };
 
-template <typename T>
-void softmax_part(const SoftmaxPart<T>&, std::int64_t begin, std::int64_t end) noexcept;
-template <typename T>
-void dropout(const Dropout<T>&, std::int64_t begin, std::int64_t end) noexcept;
+#define RECBLR_TRAINING_KERNELS(T) RECBLR_KERNEL(SoftmaxPart<T>) RECBLR_KERNEL(Dropout<T>)
+RECBLR_TRAINING_KERNELS(float)
+RECBLR_TRAINING_KERNELS(double)
 
 }  // namespace recblr

@@ -1,15 +1,15 @@
-// The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
-// scan_kernels.cpp).
-#include "training_rows_isa.h"
-#include "kernel.h"
+// The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
+// (see scan_kernels.cpp).
+#include "core/training_rows.h"
+#include "core/kernel.h"
 
 namespace recblr::RECBLR_ISA {
 namespace {
 
-#include "flush_denormals.h"
-#include "conversions.h"
-#include "lanes.h"
-#include "elementary.h"
+#include "core/flush_denormals-inl.h"
+#include "core/conversions-inl.h"
+#include "core/lanes-inl.h"
+#include "core/elementary-inl.h"
 
 constexpr int kVectors = 4;  // to a step: enough that sums do not wait for each other
 
@@ -67,9 +67,9 @@ T exponentiate(T* row, std::int64_t n, T shift) {
 }
 
 template <typename T>
-void rows(const SoftmaxPart<T>& w, std::int64_t begin, std::int64_t end) {
+void run(const SoftmaxPart<T>& w, const Units& rows) {
   [[maybe_unused]] const FlushDenormals<T> guard;
-  for (std::int64_t r = begin; r < end; ++r) {
+  for (std::int64_t r = rows.begin; r < rows.end; ++r) {
     T* row = w.logits + r * w.width;
     const T most = w.most[r] = largest(row, w.width);
     w.total[r] = exponentiate(row, w.width, most == -__builtin_huge_val() ? T(0) : most);
@@ -106,10 +106,10 @@ RECBLR_HD void pairs(const Dropout<T>& w, const T* __restrict x, T* __restrict y
 }
 
 template <typename T>
-void blocks(const Dropout<T>& w, std::int64_t begin, std::int64_t end) {
+void run(const Dropout<T>& w, const Units& blocks) {
   constexpr int kPairs = 32;
-  std::int64_t i = begin * Dropout<T>::kBlock;
-  const std::int64_t stop = end * Dropout<T>::kBlock < w.size ? end * Dropout<T>::kBlock : w.size;
+  std::int64_t i = blocks.begin * Dropout<T>::kBlock;
+  const std::int64_t after = blocks.end * Dropout<T>::kBlock, stop = after < w.size ? after : w.size;
   for (; i + 2 * kPairs <= stop; i += 2 * kPairs) pairs<kPairs>(w, w.x + i, w.y + i, static_cast<std::uint64_t>(i / 2));
   if (i == stop) return;
   T x[2 * kPairs] = {}, y[2 * kPairs];
@@ -120,11 +120,7 @@ void blocks(const Dropout<T>& w, std::int64_t begin, std::int64_t end) {
 
 }  // namespace
 
-#define RECBLR_DEFINE_ELEMENT(T)                                                                                                  \
-  void softmax_part(const SoftmaxPart<T>& w, std::int64_t begin, std::int64_t end) noexcept { rows<T>(w, begin, end); }   \
-  void dropout(const Dropout<T>& w, std::int64_t begin, std::int64_t end) noexcept { blocks<T>(w, begin, end); }
-
-RECBLR_DEFINE_ELEMENT(float)
-RECBLR_DEFINE_ELEMENT(double)
+RECBLR_TRAINING_KERNELS(float)
+RECBLR_TRAINING_KERNELS(double)
 
 }  // namespace recblr::RECBLR_ISA

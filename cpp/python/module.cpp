@@ -10,16 +10,17 @@
 #include <utility>
 #include <vector>
 
-#include "isa.h"
-#include "offsets.h"
-#include "time_split.h"
+#include "core/dispatch.h"
+#include "core/offsets.h"
+#include "core/time_split.h"
 
 namespace py = pybind11;
 using namespace py::literals;
 
 namespace {
 
-using Offsets = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
+using Offsets =
+    py::array_t<std::int64_t, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 
 std::string shape(const py::array& a) { return py::str(a.attr("shape")); }
 std::string dtype(const py::array& a) { return py::str(a.dtype()); }
@@ -77,19 +78,15 @@ std::optional<Offsets> checked(const std::optional<py::array>& offsets, const py
 }
 
 recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets, bool reverse) {
-  recblr::Extent e;
-  e.reverse = reverse;
-  e.channels = b.shape(b.ndim() - 1);
-  if (!offsets) {
-    e.sequences = b.ndim() == 3 ? b.shape(0) : 1;
-    e.length = b.shape(b.ndim() - 2);
-    return e;
+  const py::ssize_t rows = b.shape(b.ndim() - 2), channels = b.shape(b.ndim() - 1);
+  recblr::Extent e = recblr::Extent::padded(b.ndim() == 3 ? b.shape(0) : 1, rows, channels);
+  if (offsets) {
+    const py::ssize_t count = offsets->shape(0);
+    const std::string problem = recblr::offsets_problem(offsets->data(), static_cast<std::size_t>(count), rows);
+    if (!problem.empty()) throw py::value_error("scan: " + problem);
+    e = recblr::Extent::packed(count - 1, rows, channels, offsets->data());
   }
-  const py::ssize_t count = offsets->shape(0);
-  const std::string problem = recblr::offsets_problem(offsets->data(), static_cast<std::size_t>(count), b.shape(0));
-  if (!problem.empty()) throw py::value_error("scan: " + problem);
-  e.sequences = count - 1;
-  e.offsets = offsets->data();
+  e.reverse = reverse;
   return e;
 }
 
@@ -109,7 +106,8 @@ Result run_scan(const py::array& a, const py::array& b, const std::optional<py::
                 const std::optional<py::array>& offsets, bool reverse, bool with_final) {
   if (!with_element(b.dtype(), [](auto) {}))
     throw py::value_error("scan: b must be float32, float64, float16, complex64 or complex128, but is " + dtype(b));
-  if (b.ndim() != 2 && b.ndim() != 3) throw py::value_error("scan: b must be (B, T, C), or (T, C), but has shape " + shape(b));
+  if (b.ndim() != 2 && b.ndim() != 3)
+    throw py::value_error("scan: b must be (B, T, C), or (T, C), but has shape " + shape(b));
   if (shape(a) != shape(b)) throw py::value_error("scan: a must have b's shape " + shape(b) + ", but has " + shape(a));
   if (!a.dtype().equal(b.dtype()))
     throw py::value_error("scan: a must have b's dtype " + dtype(b) + ", but has " + dtype(a));
@@ -119,10 +117,11 @@ Result run_scan(const py::array& a, const py::array& b, const std::optional<py::
   const std::vector<py::ssize_t> state_shape{e.sequences, e.channels};
   if (initial) {
     if (initial->ndim() != 2 || initial->shape(0) != e.sequences || initial->shape(1) != e.channels)
-      throw py::value_error("scan: initial must have shape (" + std::to_string(e.sequences) + ", " + std::to_string(e.channels) +
-                            "), a state a sequence, but has " + shape(*initial));
+      throw py::value_error("scan: initial must have shape (" + std::to_string(e.sequences) + ", " +
+                            std::to_string(e.channels) + "), a state a sequence, but has " + shape(*initial));
     if (!initial->dtype().equal(state_dtype))
-      throw py::value_error("scan: initial must be " + std::string(py::str(state_dtype)) + ", the accumulation dtype, but is " + dtype(*initial));
+      throw py::value_error("scan: initial must be " + std::string(py::str(state_dtype)) +
+                            ", the accumulation dtype, but is " + dtype(*initial));
   }
   Result result;
   result.h = py::array(b.dtype(), std::vector<py::ssize_t>(b.shape(), b.shape() + b.ndim()));
@@ -148,7 +147,8 @@ py::array scan(const py::array& a, const py::array& b, const std::optional<py::a
   return run_scan(a, b, initial, offsets, reverse, false).h;
 }
 
-std::pair<py::array, py::array> scan_with_final(const py::array& a, const py::array& b, const std::optional<py::array>& initial,
+std::pair<py::array, py::array> scan_with_final(const py::array& a, const py::array& b,
+                                                const std::optional<py::array>& initial,
                                                 const std::optional<py::array>& offsets, bool reverse) {
   const Result result = run_scan(a, b, initial, offsets, reverse, true);
   return {result.h, result.final};
@@ -165,8 +165,8 @@ Returns a new contiguous array of b's shape and dtype.  Raises ValueError on any
 
 constexpr const char* kScanWithFinalDoc = R"(scan, and the state after every sequence's last step.
 
-Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is its
-initial state, or zeros.)";
+Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is
+its initial state, or zeros.)";
 
 }  // namespace
 
@@ -174,18 +174,21 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.doc() = "recblr's kernels on NumPy arrays, and what this build and this machine are";
   if (const char* error = recblr::isa_error()) throw py::import_error(error);
   m.def("scan", &scan, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
-  m.def("scan_with_final", &scan_with_final, kScanWithFinalDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(),
-        "reverse"_a = false);
-  m.def("build_info", [] {
-    py::dict info;
-    info["version"] = RECBLR_VERSION;
-    info["commit"] = RECBLR_COMMIT;
-    info["compiler"] = RECBLR_COMPILER;
-    info["torch_abi"] = RECBLR_TORCH_ABI;
-    info["cuda"] = RECBLR_CUDA;
-    info["cuda_architectures"] = RECBLR_CUDA_ARCHITECTURES;
-    info["isa"] = recblr::isa_name(recblr::isa());
-    info["isa_available"] = recblr::isa_available();
-    return info;
-  }, "What this build is and which instruction set it runs on this machine.");
+  m.def("scan_with_final", &scan_with_final, kScanWithFinalDoc, "a"_a, "b"_a, "initial"_a = py::none(),
+        "offsets"_a = py::none(), "reverse"_a = false);
+  m.def(
+      "build_info",
+      [] {
+        py::dict info;
+        info["version"] = RECBLR_VERSION;
+        info["commit"] = RECBLR_COMMIT;
+        info["compiler"] = RECBLR_COMPILER;
+        info["torch_abi"] = RECBLR_TORCH_ABI;
+        info["cuda"] = RECBLR_CUDA;
+        info["cuda_architectures"] = RECBLR_CUDA_ARCHITECTURES;
+        info["isa"] = recblr::isa_name(recblr::isa());
+        info["isa_available"] = recblr::isa_available();
+        return info;
+      },
+      "What this build is and which instruction set it runs on this machine.");
 }

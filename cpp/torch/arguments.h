@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "elements.h"
+#include "core/scan.h"
 #include "torch_abi.h"
 
 namespace recblr::torch_abi {
@@ -49,11 +49,6 @@ bool with_element(std::int32_t d, F&& f) {
   return false;
 }
 
-// A tensor of shape (B, T, C), or of (rows, C) with offsets, as sequences x time x channels.
-struct Sequences {
-  std::int64_t count = 1, length = 0, channels = 0;  // length: of each; where packed, of all
-};
-
 // Memory that came from elsewhere, a buffer say, may lie between elements.
 inline void check_aligned(const char* op, const char* name, const Tensor& t) {
   with_element(t.dtype(), [&](auto element) {
@@ -67,17 +62,18 @@ inline void check_same(const char* op, const char* name, const Tensor& t, const 
   bool same = t.dim() == other.dim();
   for (int i = 0; same && i < t.dim(); ++i) same = t.size(i) == other.size(i);
   if (!same)
-    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s shape " + shape(other) + ", but has " + shape(t));
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s shape " + shape(other) + ", but has " +
+           shape(t));
   if (t.dtype() != other.dtype())
-    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) + ", but has " +
-           dtype_name(t.dtype()));
+    refuse(std::string(op) + ": " + name + " must have " + other_name + "'s dtype " + dtype_name(other.dtype()) +
+           ", but has " + dtype_name(t.dtype()));
   check_aligned(op, name, t);
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& t) {
   if (!with_element(t.dtype(), [](auto) {}))
-    refuse(std::string(op) + ": " + name + " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " +
-           dtype_name(t.dtype()));
+    refuse(std::string(op) + ": " + name +
+           " must be float32, float64, bfloat16, float16, complex64 or complex128, but is " + dtype_name(t.dtype()));
   check_aligned(op, name, t);
 }
 
@@ -91,45 +87,42 @@ inline void check_device(const char* op, const char* name, const Tensor& t, cons
     refuse(std::string(op) + ": " + name + " must be on " + device_name(x) + ", but is on " + device_name(t));
 }
 
-// Shapes and dtypes of `x` and its offsets, whose values are for each device to read.
-inline Sequences sequences(const char* op, const char* name, const Tensor& x, const Tensor& offsets) {
-  Sequences s;
+// What `x` holds, (B, T, C), or packed (N, C) with offsets.  Checks shapes and dtypes; the offsets' values are for each
+// device to read.
+inline Extent sequences(const char* op, const char* name, const Tensor& x, const Tensor& offsets) {
   const std::string who = std::string(op) + ": ";
   if (!offsets) {
     if (x.dim() != 2 && x.dim() != 3) refuse(who + name + " must be (B, T, C), or (T, C), but has shape " + shape(x));
-    s.count = x.dim() == 3 ? x.size(0) : 1;
-  } else {
-    if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
-    if (offsets.dim() != 1 || offsets.size(0) < 1) refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
-    if (offsets.dtype() != aoti_torch_dtype_int64() && offsets.dtype() != aoti_torch_dtype_int32())
-      refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
-    s.count = offsets.size(0) - 1;
+    return Extent::padded(x.dim() == 3 ? x.size(0) : 1, x.size(x.dim() - 2), x.size(x.dim() - 1));
   }
-  s.length = x.size(x.dim() - 2);
-  s.channels = x.size(x.dim() - 1);
-  return s;
+  if (x.dim() != 2) refuse(who + "with offsets, " + name + " must be packed (N, C), but has shape " + shape(x));
+  if (offsets.dim() != 1 || offsets.size(0) < 1)
+    refuse(who + "offsets must be (S + 1,), but has shape " + shape(offsets));
+  if (offsets.dtype() != aoti_torch_dtype_int64() && offsets.dtype() != aoti_torch_dtype_int32())
+    refuse(who + "offsets must be int64 or int32, but is " + dtype_name(offsets.dtype()));
+  return Extent::packed(offsets.size(0) - 1, x.size(0), x.size(1));
 }
 
-inline void check_state(const char* op, const char* name, const Tensor& state, const Sequences& s, std::int32_t dtype) {
+inline void check_state(const char* op, const char* name, const Tensor& state, const Extent& s, std::int32_t dtype) {
   if (!state) return;
-  if (state.dim() != 2 || state.size(0) != s.count || state.size(1) != s.channels)
-    refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.count) + ", " + std::to_string(s.channels) +
-           "), a state a sequence, but has " + shape(state));
+  if (state.dim() != 2 || state.size(0) != s.sequences || state.size(1) != s.channels)
+    refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.sequences) + ", " +
+           std::to_string(s.channels) + "), a state a sequence, but has " + shape(state));
   if (state.dtype() != accumulation_dtype(dtype))
-    refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) + ", the accumulation dtype, but is " +
-           dtype_name(state.dtype()));
+    refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) +
+           ", the accumulation dtype, but is " + dtype_name(state.dtype()));
   check_aligned(op, name, state);
 }
 
-// A new tensor for a state a sequence, (count, channels), on the device of `like`.
-inline Tensor empty_state(const Sequences& s, std::int32_t dtype, const Tensor& like) {
-  const std::int64_t sizes[2] = {s.count, s.channels};
+// A new tensor for a state a sequence, (sequences, channels), on the device of `like`.
+inline Tensor empty_state(const Extent& s, std::int32_t dtype, const Tensor& like) {
+  const std::int64_t sizes[2] = {s.sequences, s.channels};
   const std::int64_t strides[2] = {s.channels > 0 ? s.channels : 1, 1};
   return Tensor::empty(2, sizes, strides, accumulation_dtype(dtype), like);
 }
 
 // A new row of zeros, which stands for every row of a cotangent that is absent.
-inline Tensor zero_row(const Sequences& s, const Tensor& like) {
+inline Tensor zero_row(const Extent& s, const Tensor& like) {
   const std::int64_t stride = 1;
   Tensor row = Tensor::empty(1, &s.channels, &stride, like.dtype(), like);
   row.zero();
@@ -154,7 +147,8 @@ inline bool is_dense(const Tensor& t) {
 // The output's layout: that of `like` where it is dense, else contiguous.
 inline Tensor empty_in_layout_of(const Tensor& like) {
   std::int64_t contiguous[3] = {1, 1, 1};
-  for (int i = like.dim() - 2; i >= 0; --i) contiguous[i] = contiguous[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
+  for (int i = like.dim() - 2; i >= 0; --i)
+    contiguous[i] = contiguous[i + 1] * (like.size(i + 1) > 0 ? like.size(i + 1) : 1);
   return Tensor::empty(like.dim(), like.sizes(), is_dense(like) ? like.strides() : contiguous, like.dtype(), like);
 }
 

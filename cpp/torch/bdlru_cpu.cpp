@@ -9,7 +9,7 @@ struct BdlruOnCpu : Cpu {
   using Cpu::Cpu;
   template <typename T>
   void forward(const BdlruForward<T>& work) const {
-    over_tasks(Tasks(work.in.extent), [&](const Task& task) { bdlru_forward(work, task); });
+    over_tasks(Tasks(work.in.extent), [&](const Task& task) { compute(work, task); });
   }
   template <typename T>
   void backward(BdlruBackward<T> work, const Tensor& ddecay) const {
@@ -18,7 +18,7 @@ struct BdlruOnCpu : Cpu {
     if (work.dscale) tasks.join_channels();
     std::vector<double> parts(static_cast<std::size_t>(tasks.runs() * e.channels));
     work.ddecay = parts.data();
-    over_tasks(tasks, [&](const Task& task) { bdlru_backward(work, task); });
+    over_tasks(tasks, [&](const Task& task) { compute(work, task); });
     add_runs(parts, tasks.runs(), e.channels, ddecay.data<Accumulate<T>>());
   }
 };

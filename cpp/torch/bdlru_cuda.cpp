@@ -1,5 +1,5 @@
 // torch.ops.recblr._bdlru and its derivative on a CUDA device.
-#include "../../cuda/bdlru.h"
+#include "bdlru.h"
 #include "bdlru_operators.h"
 #include "device_cuda.h"
 

@@ -1,9 +1,9 @@
-// torch.ops.recblr._bdlru and its derivative for any device (see scan_operators.h).  What the public operator refuses is
-// refused in Python, before (src/recblr/ops/bdlru.py); here, whatever would read beyond memory.
+// torch.ops.recblr._bdlru and its derivative for any device (see scan_operators.h).  What the public operator refuses
+// is refused in Python, before (src/recblr/ops/bdlru.py); here, whatever would read beyond memory.
 //
 // Device runs forward(BdlruForward<T>) and backward(BdlruBackward<T>, ddecay), whose ddecay is its own to sum up.
 #pragma once
-#include "bdlru.h"
+#include "core/bdlru.h"
 #include "fused_arguments.h"
 
 namespace recblr::torch_abi {
@@ -11,19 +11,22 @@ namespace recblr::torch_abi {
 struct BdlruArguments {
   const char* op;
   Tensor x, gates, decay, z, initial, offsets, scale;
-  Sequences s;
-  std::int64_t rows;
+  Extent s;
 
   // From the stack: x, gates, decay, z, initial, offsets, scale.  What else an operator is handed is taken before: this
   // may refuse, and nobody would free it.
   BdlruArguments(const char* op, StableIValue* stack)
-      : op(op), x(Tensor::required(stack[0])), gates(Tensor::required(stack[1])), decay(Tensor::required(stack[2])),
-        z(Tensor::optional(stack[3])), initial(Tensor::optional(stack[4])), offsets(Tensor::optional(stack[5])),
+      : op(op),
+        x(Tensor::required(stack[0])),
+        gates(Tensor::required(stack[1])),
+        decay(Tensor::required(stack[2])),
+        z(Tensor::optional(stack[3])),
+        initial(Tensor::optional(stack[4])),
+        offsets(Tensor::optional(stack[5])),
         scale(Tensor::optional(stack[6])) {
     with_real(op, x, [](auto) {});
     check_aligned(op, "x", x);
     s = sequences(op, "x", x, offsets);
-    rows = x.dim() == 3 ? x.size(0) * x.size(1) : x.size(0);
     const std::int32_t wide = accumulation_dtype(x.dtype());
     std::vector<std::int64_t> sizes = sizes_of(x);
     sizes.back() = 2 * s.channels;
@@ -45,7 +48,7 @@ struct BdlruArguments {
     decay = with_adjacent_channels(std::move(decay));
   }
 
-  std::vector<std::int64_t> states_shape() const { return {(rows + kStateRows - 1) / kStateRows, s.channels}; }
+  std::vector<std::int64_t> states_shape() const { return {(s.rows + kStateRows - 1) / kStateRows, s.channels}; }
 
   template <typename T>
   BdlruInputs<T> inputs(const Extent& extent) const {
@@ -112,17 +115,12 @@ void bdlru_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   with_real(in.op, in.x, [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.backward(BdlruBackward<T>{in.inputs<T>(device.extent(in.s)),
-                                     grad ? view<const T>(grad) : every_row<const T>(zeros),
-                                     state_view<const A>(grad_final),
-                                     states.data<A>(),
-                                     view<T>(dx),
-                                     view<T>(dgates),
-                                     in.z ? view<T>(dz) : View<T>{},
-                                     dinitial.data<A>(),
-                                     in.scale ? dscale.data<A>() : nullptr,
-                                     nullptr},
-                    ddecay);
+    device.backward(
+        BdlruBackward<T>{in.inputs<T>(device.extent(in.s)), grad ? view<const T>(grad) : every_row<const T>(zeros),
+                         state_view<const A>(grad_final), states.data<A>(), view<T>(dx), view<T>(dgates),
+                         in.z ? view<T>(dz) : View<T>{}, dinitial.data<A>(), in.scale ? dscale.data<A>() : nullptr,
+                         nullptr},
+        ddecay);
   });
   Tensor* results[] = {&dx, &dgates, &ddecay, &dz, &dinitial, &dscale};
   for (int i = 0; i < 6; ++i) stack[i] = results[i]->release();

@@ -9,7 +9,7 @@ struct ConvOnCpu : Cpu {
   using Cpu::Cpu;
   template <typename T>
   void forward(const ConvForward<T>& work) const {
-    over_tasks(Tasks(work.in.extent, true), [&](const Task& task) { conv_forward(work, task); });
+    over_tasks(Tasks(work.in.extent, true), [&](const Task& task) { compute(work, task); });
   }
   template <typename T>
   void backward(ConvBackward<T> work, const Tensor& dweight, const Tensor& dbias) const {
@@ -19,7 +19,7 @@ struct ConvOnCpu : Cpu {
     std::vector<double> dtaps(static_cast<std::size_t>(tasks.runs() * width * channels));
     std::vector<double> dbiases(static_cast<std::size_t>(tasks.runs() * channels));
     work.dtaps = dtaps.data(), work.dbias = dbiases.data();
-    over_tasks(tasks, [&](const Task& task) { conv_backward(work, task); });
+    over_tasks(tasks, [&](const Task& task) { compute(work, task); });
     std::vector<A> sums(static_cast<std::size_t>(width * channels));
     add_runs(dtaps, tasks.runs(), width * channels, sums.data());
     for (std::int64_t k = 0; k < width; ++k)

@@ -1,5 +1,5 @@
 // torch.ops.recblr._causal_conv1d and its derivative on a CUDA device.
-#include "../../cuda/causal_conv1d.h"
+#include "causal_conv1d.h"
 #include "causal_conv1d_operators.h"
 #include "device_cuda.h"
 

@@ -2,7 +2,7 @@
 //
 // Device runs forward(ConvForward<T>) and backward(ConvBackward<T>, dweight, dbias), whose sums are its own to add up.
 #pragma once
-#include "causal_conv1d.h"
+#include "core/causal_conv1d.h"
 #include "fused_arguments.h"
 
 namespace recblr::torch_abi {
@@ -17,21 +17,27 @@ struct ConvArguments {
   const char* op;
   Tensor x, weight, bias, initial, offsets, taps;
   bool silu;
-  Sequences s;
+  Extent s;
   std::int64_t width;
   std::vector<std::int64_t> past_shape;
 
   // From the stack: x, weight, bias, initial, offsets, silu.  Other tensors are taken before (see BdlruArguments).
   ConvArguments(const char* op, StableIValue* stack)
-      : op(op), x(Tensor::required(stack[0])), weight(Tensor::required(stack[1])), bias(Tensor::optional(stack[2])),
-        initial(Tensor::optional(stack[3])), offsets(Tensor::optional(stack[4])), silu(unbox<bool>(stack[5])) {
+      : op(op),
+        x(Tensor::required(stack[0])),
+        weight(Tensor::required(stack[1])),
+        bias(Tensor::optional(stack[2])),
+        initial(Tensor::optional(stack[3])),
+        offsets(Tensor::optional(stack[4])),
+        silu(unbox<bool>(stack[5])) {
     with_real(op, x, [](auto) {});
     check_aligned(op, "x", x);
     s = sequences(op, "x", x, offsets);
     if (weight.dim() != 2 || weight.size(1) < 1 || weight.size(1) > kMaxWidth)
-      refuse(std::string(op) + ": weight must be (C, K) with K in 1.." + std::to_string(kMaxWidth) + ", but has shape " + shape(weight));
+      refuse(std::string(op) + ": weight must be (C, K) with K in 1.." + std::to_string(kMaxWidth) +
+             ", but has shape " + shape(weight));
     width = weight.size(1);
-    past_shape = {s.count, width - 1, s.channels};
+    past_shape = {s.sequences, width - 1, s.channels};
     const std::int32_t wide = accumulation_dtype(x.dtype());
     check_shape(op, "weight", weight, {s.channels, width}, wide);
     check_shape(op, "bias", bias, {s.channels}, wide);
@@ -49,12 +55,18 @@ struct ConvArguments {
   template <typename T>
   ConvInputs<T> inputs(const Extent& extent) const {
     using A = Accumulate<T>;
-    return {extent, view<const T>(x), width, taps.data<A>(), bias ? bias.data<A>() : nullptr,
-            initial ? view<const A>(initial) : View<const A>{}, silu};
+    return {extent,
+            view<const T>(x),
+            width,
+            taps.data<A>(),
+            bias ? bias.data<A>() : nullptr,
+            initial ? view<const A>(initial) : View<const A>{},
+            silu};
   }
 };
 
-// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu) -> (Tensor y, Tensor final)
+// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu) -> (Tensor y,
+// Tensor final)
 template <typename Device>
 void causal_conv1d(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const ConvArguments in("causal_conv1d", stack);
@@ -90,14 +102,11 @@ void causal_conv1d_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   with_real(in.op, in.x, [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.backward(ConvBackward<T>{in.inputs<T>(device.extent(in.s)),
-                                    grad ? view<const T>(grad) : every_row<const T>(zeros),
-                                    grad_final ? view<const A>(grad_final) : View<const A>{},
-                                    view<T>(dx),
-                                    dinitial.data<A>(),
-                                    nullptr,
-                                    nullptr},
-                    dweight, dbias);
+    device.backward(
+        ConvBackward<T>{in.inputs<T>(device.extent(in.s)), grad ? view<const T>(grad) : every_row<const T>(zeros),
+                        grad_final ? view<const A>(grad_final) : View<const A>{}, view<T>(dx), dinitial.data<A>(),
+                        nullptr, nullptr},
+        dweight, dbias);
   });
   Tensor* results[] = {&dx, &dweight, &dbias, &dinitial};
   for (int i = 0; i < 4; ++i) stack[i] = results[i]->release();

@@ -1,5 +1,5 @@
-// What the operators need of a CPU: offsets that have been read and checked, its threads, sums over runs.  device_cuda.h is
-// its counterpart.
+// What the operators need of a CPU: offsets that have been read and checked, its threads, sums over runs. device_cuda.h
+// is its counterpart.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "arguments.h"
-#include "offsets.h"
-#include "tasks.h"
+#include "core/offsets.h"
+#include "core/tasks.h"
 #include "views.h"
 
 namespace recblr::torch_abi {
@@ -31,15 +31,16 @@ class Cpu {
   // x and offsets have passed `sequences`.
   Cpu(const char* op, const Tensor& x, const Tensor& offsets) {
     if (!offsets) return;
-    offsets_ = offsets.dtype() == aoti_torch_dtype_int64() ? read_offsets<std::int64_t>(offsets) : read_offsets<std::int32_t>(offsets);
+    offsets_ = offsets.dtype() == aoti_torch_dtype_int64() ? read_offsets<std::int64_t>(offsets)
+                                                           : read_offsets<std::int32_t>(offsets);
     const std::string problem = offsets_problem(offsets_.data(), offsets_.size(), x.size(0));
     if (!problem.empty()) refuse(std::string(op) + ": " + problem);
   }
 
-  Extent extent(const Sequences& s, bool reverse = false) const {
-    Extent e = torch_abi::extent(s, reverse);
-    if (!offsets_.empty()) e.offsets = offsets_.data();
-    return e;
+  Extent extent(Extent s, bool reverse = false) const {
+    s.reverse = reverse;
+    if (!offsets_.empty()) s.offsets = offsets_.data();
+    return s;
   }
 
  private:
@@ -53,11 +54,13 @@ void over_tasks(Tasks tasks, const F& f) {
   constexpr std::int64_t kElementsPerThread = 4096;
   std::uint32_t available = 1;
   RECBLR_OK(torch_get_num_threads(&available));
-  const std::int64_t threads = std::max<std::int64_t>(1, std::min<std::int64_t>(available, tasks.elements() / kElementsPerThread));
+  const std::int64_t threads =
+      std::max<std::int64_t>(1, std::min<std::int64_t>(available, tasks.elements() / kElementsPerThread));
   tasks.divide_channels(threads);
   const std::vector<std::int64_t> shares = tasks.shares(threads);
   ParallelFor()(threads, kElementsPerThread * 10, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = shares[static_cast<std::size_t>(begin)]; i < shares[static_cast<std::size_t>(end)]; ++i) f(tasks[i]);
+    for (std::int64_t i = shares[static_cast<std::size_t>(begin)]; i < shares[static_cast<std::size_t>(end)]; ++i)
+      f(tasks[i]);
   });
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "../../cuda/launch.h"
+#include "launch.h"
 #include "arguments.h"
 #include "cuda_abi.h"
 #include "views.h"
@@ -43,11 +43,14 @@ class Cuda {
       refuse(std::string(op) + ": offsets must be aligned to its elements; pass a copy");
   }
 
-  Extent extent(const Sequences& s, bool reverse = false) const { return torch_abi::extent(s, reverse); }
+  Extent extent(Extent s, bool reverse = false) const {
+    s.reverse = reverse;
+    return s;
+  }
 
  protected:
-  // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever gets
-  // it next on this stream comes after the kernels.
+  // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever
+  // gets it next on this stream comes after the kernels.
   template <typename Launcher, typename Work>
   void launch(Launcher launcher, const Work& work) const {
     Scratch scratch{x_, {}, {}};

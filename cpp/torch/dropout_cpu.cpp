@@ -2,7 +2,7 @@
 #include <string>
 
 #include "training_arguments.h"
-#include "training_rows.h"
+#include "core/training_rows.h"
 
 namespace recblr::torch_abi {
 namespace {
@@ -18,9 +18,14 @@ void dropout(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Tensor y = Tensor::empty(x.dim(), x.sizes(), x.strides(), x.dtype(), x);
   with_float_or_double(op, "x", x, [&](auto element) {
     using T = typename decltype(element)::type;
-    const recblr::Dropout<T> work{x.data<T>(), y.data<T>(), x.numel(), static_cast<std::uint64_t>(seed),
-                                  static_cast<std::uint32_t>((1 - p) * 0xffffffffu + 0.5), static_cast<T>(1 / (1 - p))};
-    ParallelFor()(work.units(), work.kBlock, [&](std::int64_t begin, std::int64_t end) { recblr::dropout(work, begin, end); });
+    const recblr::Dropout<T> work{x.data<T>(),
+                                  y.data<T>(),
+                                  x.numel(),
+                                  static_cast<std::uint64_t>(seed),
+                                  static_cast<std::uint32_t>((1 - p) * 0xffffffffu + 0.5),
+                                  static_cast<T>(1 / (1 - p))};
+    ParallelFor()(work.units(), work.kBlock,
+                  [&](std::int64_t begin, std::int64_t end) { compute(work, {begin, end}); });
   });
   stack[0] = y.release();
 }

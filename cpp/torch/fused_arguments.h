@@ -36,7 +36,8 @@ inline Tensor with_adjacent_channels(Tensor t) {
   return copy;
 }
 
-inline void check_shape(const char* op, const char* name, const Tensor& t, const std::vector<std::int64_t>& sizes, std::int32_t dtype) {
+inline void check_shape(const char* op, const char* name, const Tensor& t, const std::vector<std::int64_t>& sizes,
+                        std::int32_t dtype) {
   if (!t) return;
   if (sizes_of(t) != sizes) refuse(std::string(op) + ": " + name + " has the wrong shape " + shape(t));
   if (t.dtype() != dtype)

@@ -1,7 +1,7 @@
 // torch.ops.recblr._linear_cross_entropy on a CPU, in float32 and float64 (see scan_cpu.cpp).
 //
-// The catalogue is divided into blocks of items, and a thread keeps to its own: a block's logits, its embeddings and their
-// gradient stay in one core's cache, and only what a row sums up over the catalogue goes from core to core.
+// The catalogue is divided into blocks of items, and a thread keeps to its own: a block's logits, its embeddings and
+// their gradient stay in one core's cache, and only what a row sums up over the catalogue goes from core to core.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -10,7 +10,7 @@
 #include "device_cpu.h"
 #include "seen_items.h"
 #include "training_arguments.h"
-#include "training_rows.h"
+#include "core/training_rows.h"
 
 namespace recblr::torch_abi {
 namespace {
@@ -36,13 +36,26 @@ template <typename T>
 class LinearCrossEntropy {
  public:
   // hidden (rows, width) and weight (catalogue, width), contiguous; d_hidden and d_weight likewise, or null.
-  LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, RepeatBias<T> repeats, T* d_hidden,
-                     T* d_weight)
-      : like_(hidden), rows_(hidden.size(0)), catalogue_(weight.size(0)), width_(weight.size(1)), blocks_(block_count(catalogue_)),
-        most_rows_(std::min(rows_, std::max(kFewestRows, kLogits / catalogue_))), hidden_(hidden.data<T>()), weight_(weight.data<T>()),
-        targets_(targets), repeats_(repeats), d_hidden_(d_hidden), d_weight_(d_weight), logits_(scratch(most_rows_ * catalogue_)),
-        parts_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)), scaled_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)),
-        most_(static_cast<std::size_t>(blocks_ * most_rows_)), total_(most_.size()), wanted_(static_cast<std::size_t>(most_rows_)),
+  LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, RepeatBias<T> repeats,
+                     T* d_hidden, T* d_weight)
+      : like_(hidden),
+        rows_(hidden.size(0)),
+        catalogue_(weight.size(0)),
+        width_(weight.size(1)),
+        blocks_(block_count(catalogue_)),
+        most_rows_(std::min(rows_, std::max(kFewestRows, kLogits / catalogue_))),
+        hidden_(hidden.data<T>()),
+        weight_(weight.data<T>()),
+        targets_(targets),
+        repeats_(repeats),
+        d_hidden_(d_hidden),
+        d_weight_(d_weight),
+        logits_(scratch(most_rows_ * catalogue_)),
+        parts_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)),
+        scaled_(scratch(d_hidden ? blocks_ * most_rows_ * width_ : 0)),
+        most_(static_cast<std::size_t>(blocks_ * most_rows_)),
+        total_(most_.size()),
+        wanted_(static_cast<std::size_t>(most_rows_)),
         d_bias_(static_cast<std::size_t>(blocks_)) {}
 
   // The mean over rows of -log softmax(hidden weight^T)[target].
@@ -54,7 +67,8 @@ class LinearCrossEntropy {
       for (std::int64_t r = 0; r < rows.count; ++r) loss += join(r);
       if (!d_hidden_) continue;
       over_blocks(rows, [&](std::int64_t block) { backward(rows, block); });
-      ParallelFor()(rows.count, blocks_ * width_, [&](std::int64_t begin, std::int64_t end) { add_parts(rows, begin, end); });
+      ParallelFor()(rows.count, blocks_ * width_,
+                    [&](std::int64_t begin, std::int64_t end) { add_parts(rows, begin, end); });
     }
     return loss / static_cast<double>(rows_);
   }
@@ -80,13 +94,19 @@ class LinearCrossEntropy {
       for (std::int64_t block = begin; block < end; ++block) f(block);
     });
   }
-  std::int64_t first(std::int64_t block) const { return catalogue_ / blocks_ * block + std::min(block, catalogue_ % blocks_); }
+  std::int64_t first(std::int64_t block) const {
+    return catalogue_ / blocks_ * block + std::min(block, catalogue_ % blocks_);
+  }
   std::int64_t items(std::int64_t block) const { return first(block + 1) - first(block); }
   T* logits(std::int64_t block) const { return logits_.data<T>() + most_rows_ * first(block); }
   T* of_block(const Tensor& t, std::int64_t block) const { return t.data<T>() + block * most_rows_ * width_; }
   std::size_t at(std::int64_t block, std::int64_t r) const { return static_cast<std::size_t>(block * most_rows_ + r); }
-  Tensor matrix(const T* data, std::int64_t rows, std::int64_t columns) const { return Tensor::over(data, rows, columns, columns, 1, like_); }
-  Tensor transposed(const T* data, std::int64_t rows, std::int64_t columns) const { return Tensor::over(data, columns, rows, 1, columns, like_); }
+  Tensor matrix(const T* data, std::int64_t rows, std::int64_t columns) const {
+    return Tensor::over(data, rows, columns, columns, 1, like_);
+  }
+  Tensor transposed(const T* data, std::int64_t rows, std::int64_t columns) const {
+    return Tensor::over(data, columns, rows, 1, columns, like_);
+  }
 
   // Calls f(row of the chunk, item of the block) for rows whose target is in the block.
   template <typename F>
@@ -116,8 +136,10 @@ class LinearCrossEntropy {
     over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
       for (const std::int64_t item : seen.items()) scores[r * n + item] += repeats_.value;
     });
-    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) { wanted_[static_cast<std::size_t>(r)] = scores[r * n + item]; });
-    softmax_part(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, 0, rows.count);
+    over_targets(rows, block, [&](std::int64_t r, std::int64_t item) {
+      wanted_[static_cast<std::size_t>(r)] = scores[r * n + item];
+    });
+    compute(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, {0, rows.count});
   }
 
   // A row's loss, from its blocks'.  total becomes what turns a block's exponentials into shares of the mean.
@@ -129,15 +151,18 @@ class LinearCrossEntropy {
       share = share == most ? T(1) : std::exp(share - most);
       total += total_[at(block, r)] * share;
     }
-    for (std::int64_t block = 0; block < blocks_; ++block) total_[at(block, r)] = most_[at(block, r)] / (total * static_cast<T>(rows_));
+    for (std::int64_t block = 0; block < blocks_; ++block)
+      total_[at(block, r)] = most_[at(block, r)] / (total * static_cast<T>(rows_));
     return static_cast<double>(std::log(total) - (wanted_[static_cast<std::size_t>(r)] - most));
   }
 
   void backward(const Rows& rows, std::int64_t block) {
     const std::int64_t n = items(block);
-    const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_, *share = &total_[at(block, 0)];
+    const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_,
+            *share = &total_[at(block, 0)];
     const T* const exponentials = logits(block);  // what they became
-    T *part = of_block(parts_, block), *scaled = of_block(scaled_, block), *d_weight = d_weight_ + first(block) * width_;
+    T *part = of_block(parts_, block), *scaled = of_block(scaled_, block),
+      *d_weight = d_weight_ + first(block) * width_;
     const T one = T(1) / static_cast<T>(rows_);
     over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
       T sum = 0;
@@ -149,7 +174,8 @@ class LinearCrossEntropy {
     for (std::int64_t r = 0; r < rows.count; ++r)
       for (std::int64_t k = 0; k < width_; ++k) scaled[r * width_ + k] = hidden[r * width_ + k] * share[r];
     multiply(matrix(part, rows.count, width_), matrix(exponentials, rows.count, n), matrix(weight, n, width_), false);
-    multiply(matrix(d_weight, n, width_), transposed(exponentials, rows.count, n), matrix(scaled, rows.count, width_), rows.start > 0);
+    multiply(matrix(d_weight, n, width_), transposed(exponentials, rows.count, n), matrix(scaled, rows.count, width_),
+             rows.start > 0);
     for (std::int64_t r = 0; r < rows.count; ++r)
       for (std::int64_t k = 0; k < width_; ++k) part[r * width_ + k] *= share[r];
     over_targets(rows, block, [&](std::int64_t r, std::int64_t item) {
@@ -181,12 +207,14 @@ class LinearCrossEntropy {
 
 std::vector<std::int64_t> read_integers(const std::string& op, const char* name, const Tensor& t) {
   if (t.dim() != 1 || t.dtype() != aoti_torch_dtype_int64())
-    refuse(op + ": " + name + " must be int64 of one dimension, but is " + dtype_name(t.dtype()) + " of shape " + shape(t));
+    refuse(op + ": " + name + " must be int64 of one dimension, but is " + dtype_name(t.dtype()) + " of shape " +
+           shape(t));
   return read_offsets<std::int64_t>(t);
 }
 
 // Row r's user has the items of its history up to the event rows[r]; without rows, of every event a row.
-Histories read_histories(const std::string& op, const Tensor& items, const Tensor& offsets, const Tensor& rows, std::int64_t count) {
+Histories read_histories(const std::string& op, const Tensor& items, const Tensor& offsets, const Tensor& rows,
+                         std::int64_t count) {
   if (!items || !offsets) refuse(op + ": repeat_bias must come with items and offsets");
   Histories h;
   h.items = read_integers(op, "items", items);
@@ -196,19 +224,21 @@ Histories read_histories(const std::string& op, const Tensor& items, const Tenso
   const std::vector<std::int64_t> events = rows ? read_integers(op, "rows", rows) : std::vector<std::int64_t>();
   const std::int64_t given = rows ? rows.size(0) : items.size(0);
   if (given != count)
-    refuse(op + ": " + (rows ? "rows" : "items") + " must have shape (" + std::to_string(count) + ",), one a row of hidden, but has (" +
-           std::to_string(given) + ",)");
+    refuse(op + ": " + (rows ? "rows" : "items") + " must have shape (" + std::to_string(count) +
+           ",), one a row of hidden, but has (" + std::to_string(given) + ",)");
   for (std::int64_t r = 0; r < count; ++r) {
     const std::int64_t event = rows ? events[static_cast<std::size_t>(r)] : r;
     if (event < 0 || event >= items.size(0))
-      refuse(op + ": rows must lie in 0.." + std::to_string(items.size(0) - 1) + ", but one is " + std::to_string(event));
+      refuse(op + ": rows must lie in 0.." + std::to_string(items.size(0) - 1) + ", but one is " +
+             std::to_string(event));
     h.begin.push_back(*(std::upper_bound(cuts.begin(), cuts.end(), event) - 1));
     h.end.push_back(event + 1);
   }
   return h;
 }
 
-// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients, Tensor? repeat_bias=None, Tensor? items=None,
+// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients, Tensor? repeat_bias=None, Tensor?
+// items=None,
 //   Tensor? offsets=None, Tensor? rows=None) -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)
 void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string op = "linear_cross_entropy";
@@ -219,25 +249,29 @@ void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor offsets = Tensor::optional(stack[6]), of_rows = Tensor::optional(stack[7]);
   const bool gradients = unbox<bool>(stack[3]);
   if (hidden.dim() != 2 || weight.dim() != 2 || hidden.size(1) != weight.size(1))
-    refuse(op + ": hidden must be (N, D) and weight (V, D), but have shapes " + shape(hidden) + " and " + shape(weight));
+    refuse(op + ": hidden must be (N, D) and weight (V, D), but have shapes " + shape(hidden) + " and " +
+           shape(weight));
   if (!is_contiguous(hidden) || !is_contiguous(weight)) refuse(op + ": hidden and weight must be contiguous");
   if (hidden.dtype() != weight.dtype())
-    refuse(op + ": hidden and weight must have one dtype, but have " + dtype_name(hidden.dtype()) + " and " + dtype_name(weight.dtype()));
+    refuse(op + ": hidden and weight must have one dtype, but have " + dtype_name(hidden.dtype()) + " and " +
+           dtype_name(weight.dtype()));
   const std::int64_t rows = hidden.size(0), catalogue = weight.size(0);
   if (targets.dim() != 1 || targets.size(0) != rows)
     refuse(op + ": targets must have shape (" + std::to_string(rows) + ",), a target a row, but has " + shape(targets));
-  if (targets.dtype() != aoti_torch_dtype_int64()) refuse(op + ": targets must be int64, but is " + dtype_name(targets.dtype()));
+  if (targets.dtype() != aoti_torch_dtype_int64())
+    refuse(op + ": targets must be int64, but is " + dtype_name(targets.dtype()));
   if (rows > 0 && catalogue == 0) refuse(op + ": weight must have an item at least, but has shape " + shape(weight));
   const std::vector<std::int64_t> wanted = read_offsets<std::int64_t>(targets);
   for (const std::int64_t target : wanted)
     if (target < 0 || target >= catalogue)
-      refuse(op + ": targets must lie in 0.." + std::to_string(catalogue - 1) + ", but one is " + std::to_string(target));
+      refuse(op + ": targets must lie in 0.." + std::to_string(catalogue - 1) + ", but one is " +
+             std::to_string(target));
 
   Histories histories;
   if (bias) {
     if (bias.dim() != 0 || bias.dtype() != hidden.dtype())
-      refuse(op + ": repeat_bias must be one " + dtype_name(hidden.dtype()) + ", hidden's dtype, but is " + dtype_name(bias.dtype()) +
-             " of shape " + shape(bias));
+      refuse(op + ": repeat_bias must be one " + dtype_name(hidden.dtype()) + ", hidden's dtype, but is " +
+             dtype_name(bias.dtype()) + " of shape " + shape(bias));
     histories = read_histories(op, items, offsets, of_rows, rows);
   }
 

@@ -1,7 +1,7 @@
 // torch.ops.recblr.scan and its kin on a CPU.
 #include "device_cpu.h"
 #include "scan_operators.h"
-#include "time_split.h"
+#include "core/time_split.h"
 
 namespace recblr::torch_abi {
 namespace {

@@ -1,5 +1,5 @@
 // torch.ops.recblr.scan and its kin on a CUDA device.
-#include "../../cuda/scan.h"
+#include "scan.h"
 #include "device_cuda.h"
 #include "scan_operators.h"
 

@@ -1,10 +1,11 @@
-// torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's stable
-// C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers implementations.
+// torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's
+// stable C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers
+// implementations.
 //
 // Device is made from (op, b, offsets), gives an Extent, and runs ScanForward<T> and ScanBackward<T>.
 #pragma once
 #include "arguments.h"
-#include "scan.h"
+#include "core/scan.h"
 #include "views.h"
 
 namespace recblr::torch_abi {
@@ -20,7 +21,7 @@ ScanResult run_scan(const char* op, StableIValue* stack, bool with_final) {
   const bool reverse = unbox<bool>(stack[4]);
   check_dtype(op, "b", b);
   check_same(op, "a", a, "b", b);
-  const Sequences s = sequences(op, "b", b, offsets);
+  const Extent s = sequences(op, "b", b, offsets);
   check_state(op, "initial", initial, s, b.dtype());
   check_device(op, "a", a, b);
   check_device(op, "initial", initial, b);
@@ -33,8 +34,8 @@ ScanResult run_scan(const char* op, StableIValue* stack, bool with_final) {
   with_element(b.dtype(), [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.run(ScanForward<T>{device.extent(s, reverse), view<const T>(a), view<const T>(b), state_view<const A>(initial),
-                              view<T>(result.h), state_view<A>(result.final)});
+    device.run(ScanForward<T>{device.extent(s, reverse), view<const T>(a), view<const T>(b),
+                              state_view<const A>(initial), view<T>(result.h), state_view<A>(result.final)});
   });
   return result;
 }
@@ -65,7 +66,7 @@ void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   check_dtype(op, "h", h);
   check_same(op, "a", a, "h", h);
   if (grad) check_same(op, "grad", grad, "h", h);
-  const Sequences s = sequences(op, "h", h, offsets);
+  const Extent s = sequences(op, "h", h, offsets);
   check_state(op, "grad_final", grad_final, s, h.dtype());
   check_state(op, "initial", initial, s, h.dtype());
   check_device(op, "a", a, h);
@@ -80,9 +81,9 @@ void scan_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   with_element(h.dtype(), [&](auto element) {
     using T = typename decltype(element)::type;
     using A = Accumulate<T>;
-    device.run(ScanBackward<T>{device.extent(s, reverse), grad ? view<const T>(grad) : every_row<const T>(zeros), view<const T>(a),
-                               view<const T>(h), state_view<const A>(initial), state_view<const A>(grad_final), view<T>(da),
-                               view<T>(db), state_view<A>(dinitial)});
+    device.run(ScanBackward<T>{device.extent(s, reverse), grad ? view<const T>(grad) : every_row<const T>(zeros),
+                               view<const T>(a), view<const T>(h), state_view<const A>(initial),
+                               state_view<const A>(grad_final), view<T>(da), view<T>(db), state_view<A>(dinitial)});
   });
   stack[0] = da.release();
   stack[1] = db.release();

@@ -11,15 +11,16 @@ struct Histories {
   std::vector<std::int64_t> items, begin, end;
 };
 
-// Those that lie in the catalogue's block [first, first + count), for one row after another.  Rows of one history in the
-// order of their events cost what is new to each.
+// Those that lie in the catalogue's block [first, first + count), for one row after another.  Rows of one history in
+// the order of their events cost what is new to each.
 class SeenItems {
  public:
   SeenItems(const Histories& histories, std::int64_t first, std::int64_t count)
       : histories_(histories), first_(first), seen_(static_cast<std::size_t>(count)) {}
 
   void go_to(std::int64_t row) {
-    const std::int64_t begin = histories_.begin[static_cast<std::size_t>(row)], end = histories_.end[static_cast<std::size_t>(row)];
+    const std::int64_t begin = histories_.begin[static_cast<std::size_t>(row)],
+                       end = histories_.end[static_cast<std::size_t>(row)];
     if (begin != begin_ || end < end_) {
       for (const std::int64_t item : items_) seen_[static_cast<std::size_t>(item)] = 0;
       items_.clear();

@@ -20,10 +20,14 @@ using AOTITorchError = std::int32_t;
 using StableIValue = std::uint64_t;
 typedef void (*ParallelFunc)(std::int64_t begin, std::int64_t end, void* ctx);
 
-AOTITorchError aoti_torch_library_init_impl(const char* ns, const char* key, const char* file, std::uint32_t line, TorchLibraryHandle*);
-AOTITorchError torch_library_impl(TorchLibraryHandle, const char* name, void (*)(StableIValue*, std::uint64_t, std::uint64_t), std::uint64_t version);
+AOTITorchError aoti_torch_library_init_impl(const char* ns, const char* key, const char* file, std::uint32_t line,
+                                            TorchLibraryHandle*);
+AOTITorchError torch_library_impl(TorchLibraryHandle, const char* name,
+                                  void (*)(StableIValue*, std::uint64_t, std::uint64_t), std::uint64_t version);
 AOTITorchError aoti_torch_delete_tensor_object(AtenTensorHandle);
-AOTITorchError aoti_torch_empty_strided(std::int64_t ndim, const std::int64_t* sizes, const std::int64_t* strides, std::int32_t dtype, std::int32_t device_type, std::int32_t device_index, AtenTensorHandle*);
+AOTITorchError aoti_torch_empty_strided(std::int64_t ndim, const std::int64_t* sizes, const std::int64_t* strides,
+                                        std::int32_t dtype, std::int32_t device_type, std::int32_t device_index,
+                                        AtenTensorHandle*);
 AOTITorchError aoti_torch_copy_(AtenTensorHandle self, AtenTensorHandle src, std::int32_t non_blocking);
 AOTITorchError aoti_torch_zero_(AtenTensorHandle);
 AOTITorchError aoti_torch_get_data_ptr(AtenTensorHandle, void**);
@@ -33,8 +37,12 @@ AOTITorchError aoti_torch_get_strides(AtenTensorHandle, std::int64_t**);
 AOTITorchError aoti_torch_get_dtype(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, std::int32_t*);
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, std::int32_t*);
-AOTITorchError aoti_torch_create_tensor_from_blob(void* data, std::int64_t ndim, const std::int64_t* sizes, const std::int64_t* strides, std::int64_t storage_offset, std::int32_t dtype, std::int32_t device_type, std::int32_t device_index, AtenTensorHandle*);
-AOTITorchError aoti_torch_cpu_addmm_out(AtenTensorHandle out, AtenTensorHandle self, AtenTensorHandle a, AtenTensorHandle b, double beta, double alpha);
+AOTITorchError aoti_torch_create_tensor_from_blob(void* data, std::int64_t ndim, const std::int64_t* sizes,
+                                                  const std::int64_t* strides, std::int64_t storage_offset,
+                                                  std::int32_t dtype, std::int32_t device_type,
+                                                  std::int32_t device_index, AtenTensorHandle*);
+AOTITorchError aoti_torch_cpu_addmm_out(AtenTensorHandle out, AtenTensorHandle self, AtenTensorHandle a,
+                                        AtenTensorHandle b, double beta, double alpha);
 AOTITorchError aoti_torch_cpu_mm_out(AtenTensorHandle out, AtenTensorHandle a, AtenTensorHandle b);
 AOTITorchError torch_parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, ParallelFunc, void* ctx);
 AOTITorchError torch_get_num_threads(std::uint32_t*);
@@ -61,7 +69,8 @@ constexpr std::uint64_t kVersion = (std::uint64_t{2} << 56) | (std::uint64_t{10}
 // have printed it to stderr.
 inline void ok(AOTITorchError error, const char* what) {
   if (error == 0) return;
-  if (torch_exception_get_what_without_backtrace) throw std::runtime_error(torch_exception_get_what_without_backtrace());
+  if (torch_exception_get_what_without_backtrace)
+    throw std::runtime_error(torch_exception_get_what_without_backtrace());
   throw std::runtime_error(std::string("torch failed in ") + what + "; its message is on stderr");
 }
 #define RECBLR_OK(call) ::recblr::torch_abi::ok((call), #call)
@@ -107,15 +116,16 @@ class Tensor {
     delete held;
     return required(value);
   }
-  static Tensor empty(int dim, const std::int64_t* sizes, const std::int64_t* strides, std::int32_t dtype, const Tensor& on) {
+  static Tensor empty(int dim, const std::int64_t* sizes, const std::int64_t* strides, std::int32_t dtype,
+                      const Tensor& on) {
     AtenTensorHandle h;
     RECBLR_OK(aoti_torch_empty_strided(dim, sizes, strides, dtype, on.device_type(), on.device_index(), &h));
     return Tensor(h);
   }
 
   // A matrix over memory that stays another's.
-  static Tensor over(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride, std::int64_t column_stride,
-                     const Tensor& like) {
+  static Tensor over(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
+                     std::int64_t column_stride, const Tensor& like) {
     const std::int64_t sizes[2] = {rows, columns}, strides[2] = {row_stride, column_stride};
     AtenTensorHandle h;
     RECBLR_OK(aoti_torch_create_tensor_from_blob(const_cast<void*>(data), 2, sizes, strides, 0, like.dtype_,

@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "arguments.h"
-#include "scan.h"
+#include "core/scan.h"
 
 namespace recblr::torch_abi {
 
@@ -32,15 +32,6 @@ View<T> state_view(const Tensor& t) {
 template <typename T>
 View<T> every_row(const Tensor& row) {
   return {row.data<std::remove_const_t<T>>(), 0, 0, 1};
-}
-
-inline Extent extent(const Sequences& s, bool reverse) {
-  Extent e;
-  e.sequences = s.count;
-  e.length = s.length;
-  e.channels = s.channels;
-  e.reverse = reverse;
-  return e;
 }
 
 // Shares units out among torch's threads.

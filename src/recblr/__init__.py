@@ -1,7 +1,7 @@
 """Sequential recommendation with behavior-dependent linear recurrent units (RecBLR, arXiv 2406.12580).
 
-Importing this package does not import torch.  ``torch.ops.recblr.*`` is there as soon as both have
-been imported, in either order; names that need torch import it on first use.
+Importing this package does not import torch.  ``torch.ops.recblr.*`` exists once both packages have been
+imported, in either order.  Names that need torch import it on first use.
 """
 
 import importlib
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def _version() -> str:
-    """The source tree's, whatever is installed beside it; else the installed package's; else the build's."""
+    """The version of the source tree, if there is one; else of the installed package; else of the build."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-        import tomllib  # not where there is nothing to read: it takes its time
+        import tomllib  # imported only where there is a file to parse, since the import is slow
 
         project = tomllib.loads(text)["project"]
         if project["name"] == "recblr":
@@ -82,7 +82,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'recblr' has no attribute '{name}'")
     try:
         if _LAZY[name] == "recblr.ops":
-            # First, as the hook does: two threads that import both then never wait for each other.
+            # torch comes first, as in the hook: two threads that import both then never wait for each other.
             importlib.import_module("torch")
         value = getattr(importlib.import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:

@@ -1,8 +1,8 @@
-"""Registers torch.ops.recblr.* once torch is imported, without importing it.
+"""Registers torch.ops.recblr.* once torch is imported, without importing torch itself.
 
-Where torch is there already, at once; else a one-shot finder waits on sys.meta_path, lets the
-others find torch, and registers the operators right after torch's own module has run.  A process
-that never imports torch never pays for it.
+If torch has been imported already, the operators are registered at once.  Otherwise a one-shot finder
+waits on sys.meta_path.  It lets the other finders find torch, and registers the operators right after
+torch's own module has run.  A process that never imports torch pays nothing.
 """
 
 import importlib
@@ -20,14 +20,14 @@ def _register() -> None:
     try:
         importlib.import_module("recblr.ops")
     except importlib._bootstrap._DeadlockError:  # type: ignore[attr-defined]
-        pass  # another thread is importing recblr.ops and waits for torch: it registers as soon as we return
+        pass  # another thread imports recblr.ops and waits for torch: it registers them once we return
     except Exception as error:
-        # `import torch` must not fail because of us; using recblr's names raises the error itself.
+        # `import torch` must not fail because of recblr.  The first use of recblr's names raises the error.
         warnings.warn(f"torch.ops.recblr.* could not be registered: {error}", stacklevel=2)
 
 
 class _Loader(importlib.abc.Loader):
-    """torch's own loader, followed by the registration."""
+    """Runs torch's own loader, then registers the operators."""
 
     def __init__(self, inner: importlib.abc.Loader) -> None:
         self._inner = inner
@@ -40,15 +40,15 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         if module.__spec__ is not None:
-            module.__spec__.loader = self._inner  # torch sees itself as it would without us
+            module.__spec__.loader = self._inner  # torch must see the same loader as without recblr
         module.__loader__ = self._inner
-        self._inner.exec_module(module)  # where this raises, the finder stays for the next attempt
+        self._inner.exec_module(module)  # if this raises, the finder stays for the next import
         _FINDER.remove()
         _register()
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Wraps the loader that the other finders give for the top-level module torch."""
+    """Wraps the loader that the other finders return for the top-level module torch."""
 
     def __init__(self) -> None:
         self._searching = threading.local()
@@ -76,8 +76,8 @@ _FINDER = _Finder()
 
 
 def register_operators_with_torch() -> None:
-    """Register the operators now where torch has been imported, else as soon as it is."""
-    if sys.modules.get("torch") is not None:  # None is how an import is forbidden
+    """Register the operators now if torch has been imported, else as soon as it is imported."""
+    if sys.modules.get("torch") is not None:  # None there forbids the import
         _register()
     elif _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)

@@ -1,20 +1,21 @@
-"""What is raised for mistakes that a person can mend: one sentence that names the thing and the remedy.
+"""Errors for mistakes that the user can correct: one sentence that names the thing and the remedy.
 
 The command line prints that sentence and exits with code 2.
 """
 
 
 class InputError(ValueError):
-    """A file, argument or checkpoint that cannot be used as given.
+    """A file, an argument or a checkpoint cannot be used as given.
 
-    problem: what is wrong; or the whole sentence, where nobody asks for a part of it.
+    problem: what is wrong.  It may hold the whole sentence where no code needs the remedy alone.
     remedy: what to do about it.
 
-    Who wants one part reads its field: a path in the text may hold any punctuation.
+    Code that needs one part reads its field and does not split the text: a path in the text may hold any
+    punctuation.
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        # Both, since pickle and copy call the class with what is given here.
+        # Both arguments are passed on, because pickle and copy call the class with them again.
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
@@ -24,16 +25,16 @@ class InputError(ValueError):
 
 
 def naming_flag(error: ValueError) -> InputError:
-    """The error of a parameter whose name comes first, for somebody who knows it as an option."""
+    """The same error with the option's flag in place of the parameter's name, which is its first word."""
     problem, remedy = (error.problem, error.remedy) if isinstance(error, InputError) else (str(error), "")
     name, _, rest = problem.partition(" ")
     return InputError(f"--{name.replace('_', '-')} {rest}", remedy)
 
 
 def needed(what: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error in words: what needs the package, and how to install it.
+    """The same error with a message that says what needs the package and how to install it.
 
-    A module of recblr that is missing is a broken installation: its error is returned as it is.
+    A missing module of recblr itself means a broken installation: that error is returned unchanged.
     """
     package = (error.name or "").partition(".")[0]
     if package in ("", "recblr"):

@@ -208,7 +208,7 @@ RUNS: dict[str, Bad] = {
     "config cut short": prepared(
         lambda run: (run / "config.toml").write_text("[model"),
         "evaluate run",
-        "run/config.toml is no TOML",
+        "run/config.toml is not TOML",
         RESTORE,
     ),
     "config lost": prepared(

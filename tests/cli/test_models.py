@@ -38,9 +38,12 @@ def test_a_config_file_chooses_the_model_too(finished: Path, tmp_path: Path) -> 
     ("words", "says"),
     [
         (["--model", "sasrc"], "--model must be one of recblr, sasrec, gru4rec, but is 'sasrc'"),
-        (["--model", "sasrec", "--lambda-init", "linspace"], "--lambda-init is no option of --model sasrec"),
-        (["--num-heads", "4"], "--num-heads is no option of --model recblr; leave it out"),
-        (["--model", "sasrec", "--num-heads", "3"], "--num-heads must divide d_model, which is 16, but is 3"),
+        (
+            ["--model", "sasrec", "--lambda-init", "linspace"],
+            "--lambda-init is not an option of --model sasrec",
+        ),
+        (["--num-heads", "4"], "--num-heads is not an option of --model recblr; leave it out"),
+        (["--model", "sasrec", "--num-heads", "3"], "--num-heads must divide d_model (16), but is 3"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_nothing_is_made(

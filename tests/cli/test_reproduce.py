@@ -332,7 +332,7 @@ def test_other_options_and_other_data_than_before_are_refused_by_name(shop: Path
     Path("shop.inter").write_text("\n".join([lines[0], "\t".join(first), "\t".join(second), *lines[3:]]))
     seen = recblr(*COMMAND)
     assert (seen.code, seen.out) == (2, "")
-    assert "seed-0 was started on other data than ml-1m now gives" in seen.err
+    assert "seed-0 was started on other data than ml-1m holds now" in seen.err
     assert contents(shop / "reproduce-ml-1m") == before
 
 

@@ -1,4 +1,4 @@
-"""A dataclass field is all it takes to make a flag, a key of config files and a line of the help."""
+"""One dataclass field makes a flag, a key of config files and a line of the help."""
 
 import subprocess
 import sys
@@ -14,18 +14,18 @@ from recblr.errors import InputError
 CONFIGS = (DataConfig, *MODELS.values(), TrainingConfig)
 
 
-def test_every_field_is_an_option_but_the_model_within_training() -> None:
+def test_every_field_is_an_option_except_the_model_in_the_training_options() -> None:
     names = dict.fromkeys(field.name for config in CONFIGS for field in fields(config))
     assert [option.name for option in OPTIONS.values()] == list(names)
     assert "model" not in {option.name for option in options(TrainingConfig)}
 
 
-def test_no_two_options_share_a_flag_but_those_that_models_share() -> None:
+def test_only_the_options_that_models_share_have_the_same_flag() -> None:
     model = {option.key for config in MODELS.values() for option in options(config)}
     assert len(options(DataConfig)) + len(model) + len(options(TrainingConfig)) == len(OPTIONS)
 
 
-def test_an_option_that_models_share_differs_in_its_default_only() -> None:
+def test_an_option_that_models_share_differs_only_in_its_default() -> None:
     for config in MODELS.values():
         for found in options(config):
             known = OPTIONS[found.key]
@@ -33,7 +33,7 @@ def test_an_option_that_models_share_differs_in_its_default_only() -> None:
 
 
 @pytest.mark.parametrize("key", OPTIONS)
-def test_every_option_says_what_it_is_for_in_one_sentence(key: str) -> None:
+def test_every_option_has_one_line_of_help_and_a_table(key: str) -> None:
     help = OPTIONS[key].help
     assert help.endswith(".")
     assert "\n" not in help
@@ -42,7 +42,7 @@ def test_every_option_says_what_it_is_for_in_one_sentence(key: str) -> None:
 
 @dataclass(frozen=True)
 class Some:
-    """What an annotation can be."""
+    """Options with every kind of annotation that is allowed."""
 
     ratio: float = option("run", 0.5, "A ratio.")
     name: str | None = option("run", None, "A name.", fixed=False)
@@ -53,7 +53,7 @@ class Some:
 
 @dataclass(frozen=True)
 class Another(Some):
-    """With a default of its own."""
+    """A subclass with its own default."""
 
     ratio: float = with_default(Some, "ratio", 0.25)
 
@@ -74,7 +74,7 @@ def test_types_and_choices_are_read_from_the_annotations() -> None:
     ]
 
 
-def test_a_value_that_is_no_choice_is_told_with_the_nearest() -> None:
+def test_the_error_for_a_wrong_choice_names_the_nearest_one() -> None:
     check_choices(Some(colour="blue"))
     check_choices(Some(colour=None))
     with pytest.raises(
@@ -85,19 +85,19 @@ def test_a_value_that_is_no_choice_is_told_with_the_nearest() -> None:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What it cannot be."""
+    """An option with an annotation that is not allowed."""
 
     numbers: tuple[int, ...] = option("run", (), "Numbers.")
 
 
-def test_a_field_that_could_not_be_a_flag_is_refused() -> None:
+def test_a_field_that_cannot_be_a_flag_is_refused() -> None:
     with pytest.raises(TypeError, match="an option cannot be of the type tuple"):
         options(Numbers)
     with pytest.raises(ValueError, match="table must be one of data, model, optimisation, loss, run"):
         option("colours", "red", "A colour.")
 
 
-def test_options_need_no_torch() -> None:
+def test_the_options_do_not_import_torch() -> None:
     code = "import sys; import recblr.config, recblr.config.file; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""Options: each bad one is refused by its flag's name, and keys lead to fields and back."""
+"""Options: the error for a bad value names the flag, and keys are converted to fields and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from recblr.errors import InputError
         ("seed", 2**64, "--seed"),
     ],
 )
-def test_a_bad_option_is_named_by_its_flag(option: str, value: Any, flag: str) -> None:
+def test_the_error_for_a_bad_option_names_its_flag(option: str, value: Any, flag: str) -> None:
     with pytest.raises(InputError) as raised:
         TrainingConfig(**{option: value})
     message = str(raised.value)
@@ -51,7 +51,7 @@ def test_a_bad_option_is_named_by_its_flag(option: str, value: Any, flag: str) -
         ("dropout", math.nan),
     ],
 )
-def test_a_bad_parameter_of_the_model_is_named_as_it_was_given(option: str, value: Any) -> None:
+def test_the_error_for_a_bad_model_parameter_names_it_as_it_was_given(option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"^{option} must .*{value}"):
         RecBLRConfig(**{option: value})
     key = option.replace("_", "-")
@@ -71,21 +71,21 @@ def test_a_bad_parameter_of_the_model_is_named_as_it_was_given(option: str, valu
         (10**9, 1024, 0.2),
     ],
 )
-def test_batches_and_dropout_go_by_the_data_unless_they_are_told(
+def test_batch_size_and_dropout_depend_on_the_number_of_events_unless_they_are_given(
     events: int, tokens: int, dropout: float
 ) -> None:
     settled = TrainingConfig().settled(events)
     assert (settled.batch_tokens, settled.model.dropout) == (tokens, dropout)
-    told = TrainingConfig(batch_tokens=7, model=SASRecConfig(dropout=0.0))
-    assert told.settled(events) == told
+    given = TrainingConfig(batch_tokens=7, model=SASRecConfig(dropout=0.0))
+    assert given.settled(events) == given
 
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
-def test_every_seed_that_torch_takes_is_legal(seed: int) -> None:
+def test_every_seed_that_torch_accepts_is_accepted(seed: int) -> None:
     assert TrainingConfig(seed=seed).seed == seed
 
 
-def test_options_go_by_their_flags_those_of_the_model_too() -> None:
+def test_all_options_have_their_flags_as_keys() -> None:
     config = TrainingConfig(epochs=7, learning_rate=3e-4, seed=5, model=RecBLRConfig(d_model=8, dropout=0.5))
     options = config.as_options()
     assert (options["d-model"], options["learning-rate"], options["epochs"]) == (8, 3e-4, 7)
@@ -93,19 +93,19 @@ def test_options_go_by_their_flags_those_of_the_model_too() -> None:
     assert TrainingConfig.from_options(options) == config
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_a_missing_option_has_its_default() -> None:
     assert TrainingConfig.from_options({}) == TrainingConfig()
     assert TrainingConfig.from_options({"d-model": 8}).model == RecBLRConfig(d_model=8)
 
 
-def test_the_models_name_chooses_its_hyper_parameters() -> None:
+def test_the_name_of_the_model_selects_its_hyper_parameters() -> None:
     assert TrainingConfig.from_options({}).model == RecBLRConfig()
     assert TrainingConfig.from_options({"model": "sasrec", "num-heads": 4}).model == SASRecConfig(num_heads=4)
     assert TrainingConfig.from_options({"model": "gru4rec", "expand": 3.0}).model == GRU4RecConfig(expand=3.0)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_models_options_lead_back_to_it_and_are_its_own(name: str) -> None:
+def test_the_options_of_a_model_build_it_again_and_hold_no_others(name: str) -> None:
     config = TrainingConfig(model=MODELS[name](d_model=8))
     written = config.as_options()
     assert TrainingConfig.from_options(written) == config
@@ -113,7 +113,7 @@ def test_a_models_options_lead_back_to_it_and_are_its_own(name: str) -> None:
     assert {key for key in written if OPTIONS[key].table == "model"} == own
 
 
-def test_an_option_of_another_model_is_refused_by_its_flag() -> None:
+def test_the_error_for_an_option_of_another_model_names_its_flag() -> None:
     for name, key, value in (
         ("recblr", "num-heads", 4),
         ("sasrec", "lambda-init", "linspace"),
@@ -121,28 +121,28 @@ def test_an_option_of_another_model_is_refused_by_its_flag() -> None:
         ("gru4rec", "d-conv", 3),
         ("gru4rec", "padding-leak", True),
     ):
-        with pytest.raises(InputError, match=f"^--{key} is no option of --model {name}; leave it out$"):
+        with pytest.raises(InputError, match=f"^--{key} is not an option of --model {name}; leave it out$"):
             TrainingConfig.from_options({"model": name, key: value})
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_options_of_a_recblr_run_serve_for_every_model(name: str) -> None:
+def test_the_options_of_a_recblr_run_work_for_every_model(name: str) -> None:
     recblr = TrainingConfig(epochs=3, model=RecBLRConfig(d_model=8, max_length=50)).as_options()
     config = TrainingConfig.from_options(recblr | {"model": name})
     assert config.model == MODELS[name](d_model=8, max_length=50)
 
 
-def test_sasrec_sees_200_events_where_nobody_says_otherwise() -> None:
+def test_sasrec_sees_200_events_by_default() -> None:
     assert SASRecConfig().max_length == 200
     with pytest.raises(ValueError, match="max_length must be a whole number, but is None"):
         SASRecConfig(max_length=None)  # type: ignore[arg-type]
 
 
-def test_heads_must_share_the_width() -> None:
-    with pytest.raises(InputError, match=r"^--num-heads must divide d_model, which is 64, but is 3$"):
+def test_the_number_of_heads_must_divide_the_width() -> None:
+    with pytest.raises(InputError, match=r"^--num-heads must divide d_model \(64\), but is 3$"):
         TrainingConfig.from_options({"model": "sasrec", "num-heads": 3})
 
 
-def test_a_class_of_hyper_parameters_is_one_models() -> None:
+def test_a_class_of_hyper_parameters_belongs_to_one_model() -> None:
     with pytest.raises(ValueError, match="model must be recblr in a RecBLRConfig, but is 'sasrec'"):
         RecBLRConfig(model="sasrec")

@@ -1,17 +1,21 @@
-// What elementary_values.cpp offers for each instruction set.
+// The elementary functions of the instruction set that was chosen, on an array.
 #pragma once
 #include <cstdint>
 
+#include "core/dispatch.h"
+
 namespace recblr {
+
 enum class ElementaryFunction { exp, expm1, sigmoid, softplus, root, inverse_root };
 
-namespace baseline {
-void elementary(ElementaryFunction, const float* in, float* out, std::int64_t count);
-}
-namespace x86_64_v3 {
-void elementary(ElementaryFunction, const float* in, float* out, std::int64_t count);
-}
-namespace x86_64_v4 {
-void elementary(ElementaryFunction, const float* in, float* out, std::int64_t count);
-}
+struct Elementary {
+  using Share = Units;
+  ElementaryFunction function;
+  const float* in;
+  float* out;
+};
+
+#define RECBLR_ELEMENTARY_KERNELS RECBLR_KERNEL(Elementary)
+RECBLR_ELEMENTARY_KERNELS
+
 }  // namespace recblr

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../../cpp/core/elements.h"
+#include "core/elements.h"
 
 namespace recblr_test {
 

@@ -1,18 +1,11 @@
-// The kernels' exp, expm1, sigmoid, softplus and roots against long double: the largest error found, in units in the last
-// place, must stay what it is.  Every 1025th float is tried, of either sign.
+// The kernels' exp, expm1, sigmoid, softplus and roots against long double: the largest error found, in units in the
+// last place, must stay what it is.  Every 1025th float is tried, of either sign.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
 #include "elementary_values.h"
-#include "isa_call.h"
-
-namespace recblr {
-void elementary(ElementaryFunction function, const float* in, float* out, std::int64_t count) {
-  RECBLR_CALL(elementary, function, in, out, count);
-}
-}  // namespace recblr
 
 namespace {
 
@@ -73,7 +66,7 @@ int main() {
   for (const Claim& claim : kClaims) {
     const std::vector<float> in = arguments(claim.first, claim.last);
     std::vector<float> out(in.size());
-    recblr::elementary(claim.function, in.data(), out.data(), static_cast<std::int64_t>(in.size()));
+    compute(recblr::Elementary{claim.function, in.data(), out.data()}, {0, static_cast<std::int64_t>(in.size())});
     double worst = 0;
     float at = 0;
     for (std::size_t i = 0; i < in.size(); ++i) {
@@ -82,15 +75,17 @@ int main() {
     }
     const bool holds = worst <= claim.units;
     failures += !holds;
-    std::printf("%-8s in %g..%g on %s: %zu arguments, at most %.2f units in the last place off, at %.9g%s\n", claim.name, static_cast<double>(claim.first), static_cast<double>(claim.last),
-                recblr::isa_name(recblr::isa()), in.size(), worst, static_cast<double>(at), holds ? "" : ": MORE THAN CLAIMED");
+    std::printf("%-8s in %g..%g on %s: %zu arguments, at most %.2f units in the last place off, at %.9g%s\n",
+                claim.name, static_cast<double>(claim.first), static_cast<double>(claim.last),
+                recblr::isa_name(recblr::isa()), in.size(), worst, static_cast<double>(at),
+                holds ? "" : ": MORE THAN CLAIMED");
   }
   // What is no number stays none, and what is beyond the bounds is bounded.
   const float odd[] = {NAN, INFINITY, -INFINITY, 1000.0f, -1000.0f};
   float sigmoids[5];
-  recblr::elementary(ElementaryFunction::sigmoid, odd, sigmoids, 5);
-  const bool fine = std::isnan(sigmoids[0]) && sigmoids[1] == 1 && sigmoids[2] >= 0 && sigmoids[2] < 1e-37f && sigmoids[3] == 1 &&
-                    sigmoids[4] == sigmoids[2];
+  compute(recblr::Elementary{ElementaryFunction::sigmoid, odd, sigmoids}, {0, 5});
+  const bool fine = std::isnan(sigmoids[0]) && sigmoids[1] == 1 && sigmoids[2] >= 0 && sigmoids[2] < 1e-37f &&
+                    sigmoids[3] == 1 && sigmoids[4] == sigmoids[2];
   if (!fine) std::printf("sigmoid of NaN, infinities and large numbers is wrong\n"), ++failures;
   return failures ? 1 : 0;
 }

@@ -8,9 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "bdlru.h"
-#include "causal_conv1d.h"
-#include "isa.h"
+#include "core/bdlru.h"
+#include "core/causal_conv1d.h"
 #include "numbers.h"
 
 namespace {
@@ -42,10 +41,12 @@ struct Problem {
   std::vector<T> x, gates, z, dy;
   std::vector<A> decay, scale, taps, bias;
 
-  Problem(std::vector<std::int64_t> ends, std::int64_t channels, std::mt19937& random) : rows(ends.back()), channels(channels), offsets(ends) {
+  Problem(std::vector<std::int64_t> ends, std::int64_t channels, std::mt19937& random)
+      : rows(ends.back()), channels(channels), offsets(ends) {
     std::uniform_int_distribution<int> any(-12, 12);
     const auto draw = [&](auto& v, std::int64_t n) {
-      for (std::int64_t i = 0; i < n; ++i) v.push_back(Near<std::decay_t<decltype(v[0])>>::to(any(random) / 4.0));  // exact in 16 bits
+      for (std::int64_t i = 0; i < n; ++i)
+        v.push_back(Near<std::decay_t<decltype(v[0])>>::to(any(random) / 4.0));  // exact in 16 bits
     };
     draw(x, rows * channels), draw(gates, 2 * rows * channels), draw(z, rows * channels), draw(dy, rows * channels);
     draw(decay, channels), draw(scale, rows), draw(taps, width * channels), draw(bias, channels);
@@ -53,9 +54,7 @@ struct Problem {
     for (A& s : scale) s = std::fabs(s);
   }
   Extent extent() const {
-    Extent e;
-    e.sequences = static_cast<std::int64_t>(offsets.size()) - 1, e.channels = channels, e.offsets = offsets.data();
-    return e;
+    return Extent::packed(static_cast<std::int64_t>(offsets.size()) - 1, rows, channels, offsets.data());
   }
   template <typename U>
   View<U> view(U* data, std::int64_t row) const {
@@ -79,35 +78,40 @@ struct Results {
     whole.join_channels();
     for (auto* v : {&y, &dx, &dz, &conv, &dconv}) v->resize(size(n));
     dgates.resize(size(2 * n)), final.resize(size(s)), dinitial.resize(size(s)), dscale.resize(size(p.rows));
-    states.resize(size((p.rows / kStateRows + 1) * p.channels)), past.resize(size(s * (p.width - 1))), dpast.resize(past.size());
-    ddecay.resize(size(tasks.runs() * p.channels)), dbias.resize(ddecay.size()), dtaps.resize(ddecay.size() * size(p.width));
+    states.resize(size((p.rows / kStateRows + 1) * p.channels)), past.resize(size(s * (p.width - 1))),
+        dpast.resize(past.size());
+    ddecay.resize(size(tasks.runs() * p.channels)), dbias.resize(ddecay.size()),
+        dtaps.resize(ddecay.size() * size(p.width));
 
     BdlruForward<T> f{};
     f.in.extent = e, f.in.x = p.view(p.x.data(), p.channels), f.in.gates = p.view(p.gates.data(), 2 * p.channels);
     f.in.z = p.view(p.z.data(), p.channels), f.in.decay = p.decay.data(), f.in.scale = {p.scale.data(), 0, 1, 1};
     f.y = p.view(y.data(), p.channels), f.final = final.data(), f.states = states.data();
-    run(tasks, threads, [&](const Task& task) { bdlru_forward(f, task); });
+    run(tasks, threads, [&](const Task& task) { compute(f, task); });
     BdlruBackward<T> b{};
     b.in = f.in, b.dy = p.view(p.dy.data(), p.channels), b.states = states.data();
-    b.dx = p.view(dx.data(), p.channels), b.dgates = p.view(dgates.data(), 2 * p.channels), b.dz = p.view(dz.data(), p.channels);
+    b.dx = p.view(dx.data(), p.channels), b.dgates = p.view(dgates.data(), 2 * p.channels),
+    b.dz = p.view(dz.data(), p.channels);
     b.dinitial = dinitial.data(), b.dscale = dscale.data(), b.ddecay = ddecay.data();
-    run(whole, threads, [&](const Task& task) { bdlru_backward(b, task); });
+    run(whole, threads, [&](const Task& task) { compute(b, task); });
 
     ConvForward<T> cf{};
-    cf.in.extent = e, cf.in.x = f.in.x, cf.in.width = p.width, cf.in.taps = p.taps.data(), cf.in.bias = p.bias.data(), cf.in.silu = true;
+    cf.in.extent = e, cf.in.x = f.in.x, cf.in.width = p.width, cf.in.taps = p.taps.data(), cf.in.bias = p.bias.data(),
+    cf.in.silu = true;
     cf.y = p.view(conv.data(), p.channels), cf.final = past.data();
-    run(tasks, threads, [&](const Task& task) { conv_forward(cf, task); });
+    run(tasks, threads, [&](const Task& task) { compute(cf, task); });
     ConvBackward<T> cb{};
     cb.in = cf.in, cb.dy = b.dy, cb.dx = p.view(dconv.data(), p.channels), cb.dinitial = dpast.data();
     cb.dtaps = dtaps.data(), cb.dbias = dbias.data();
-    run(tasks, threads, [&](const Task& task) { conv_backward(cb, task); });
+    run(tasks, threads, [&](const Task& task) { compute(cb, task); });
   }
 };
 
 template <typename V>
 void expect_same(const std::vector<V>& a, const std::vector<V>& b, const char* what, std::int64_t channels) {
   if (a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(V)) == 0)) return;
-  std::printf("%s of %zu bytes, %lld channels: bits depend on threads\n", what, sizeof(V), static_cast<long long>(channels));
+  std::printf("%s of %zu bytes, %lld channels: bits depend on threads\n", what, sizeof(V),
+              static_cast<long long>(channels));
   ++failures;
 }
 
@@ -116,10 +120,21 @@ void check(const std::vector<std::int64_t>& offsets, std::int64_t channels, std:
   using A = Accumulate<T>;
   const Problem<T> p(offsets, channels, random);
   const Results<T> alone(p, 1), many(p, 3);
-#define RECBLR_SAME(member) expect_same(alone.member, many.member, #member, channels);
-  RECBLR_SAME(y) RECBLR_SAME(dx) RECBLR_SAME(dgates) RECBLR_SAME(dz) RECBLR_SAME(conv) RECBLR_SAME(dconv)
-  RECBLR_SAME(final) RECBLR_SAME(dinitial) RECBLR_SAME(dscale) RECBLR_SAME(past) RECBLR_SAME(dpast)
-  RECBLR_SAME(ddecay) RECBLR_SAME(dtaps) RECBLR_SAME(dbias)
+#define RECBLR_SAME(member) expect_same(alone.member, many.member, #member, channels)
+  RECBLR_SAME(y);
+  RECBLR_SAME(dx);
+  RECBLR_SAME(dgates);
+  RECBLR_SAME(dz);
+  RECBLR_SAME(conv);
+  RECBLR_SAME(dconv);
+  RECBLR_SAME(final);
+  RECBLR_SAME(dinitial);
+  RECBLR_SAME(dscale);
+  RECBLR_SAME(past);
+  RECBLR_SAME(dpast);
+  RECBLR_SAME(ddecay);
+  RECBLR_SAME(dtaps);
+  RECBLR_SAME(dbias);
 
   const double tolerance = sizeof(A) == 4 ? 2e-5 : 1e-12;
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
@@ -127,12 +142,16 @@ void check(const std::vector<std::int64_t>& offsets, std::int64_t channels, std:
     for (std::int64_t c = 0; c < channels; ++c) {
       double h = 0;
       for (std::int64_t row = offsets[s]; row < offsets[s + 1]; ++row) {
-        const auto at = [&](const std::vector<T>& v, std::int64_t i) { return exact(v[static_cast<std::size_t>(i)]).real(); };
+        const auto at = [&](const std::vector<T>& v, std::int64_t i) {
+          return exact(v[static_cast<std::size_t>(i)]).real();
+        };
         const double r = at(p.gates, 2 * row * channels + c), i = at(p.gates, (2 * row + 1) * channels + c);
-        const double u = static_cast<double>(p.decay[static_cast<std::size_t>(c)]) * sigmoid(r) * static_cast<double>(p.scale[static_cast<std::size_t>(row)]);
+        const double u = static_cast<double>(p.decay[static_cast<std::size_t>(c)]) * sigmoid(r) *
+                         static_cast<double>(p.scale[static_cast<std::size_t>(row)]);
         h = std::exp(-u) * h + std::sqrt(-std::expm1(-2 * u)) * sigmoid(i) * at(p.x, row * channels + c);
       }
-      const double got = static_cast<double>(alone.final[s * static_cast<std::size_t>(channels) + static_cast<std::size_t>(c)]);
+      const double got =
+          static_cast<double>(alone.final[s * static_cast<std::size_t>(channels) + static_cast<std::size_t>(c)]);
       if (std::fabs(got - h) <= tolerance * (1 + std::fabs(h))) continue;
       std::printf("final[%zu, %lld] of %zu bytes is %.9g, not %.9g\n", s, static_cast<long long>(c), sizeof(T), got, h);
       ++failures;
@@ -151,7 +170,8 @@ int main() {
   std::mt19937 random(1);
   int cases = 0;
   for (std::int64_t channels : {1, 7, 16, 33, 130, 300})
-    for (const std::vector<std::int64_t>& offsets : {std::vector<std::int64_t>{0, 1}, {0, 0, 3, 70}, {0, 600, 601, 1300, 1300}}) {
+    for (const std::vector<std::int64_t>& offsets :
+         {std::vector<std::int64_t>{0, 1}, {0, 0, 3, 70}, {0, 600, 601, 1300, 1300}}) {
 #define RECBLR_CHECK(T) check<T>(offsets, channels, random), ++cases;
       RECBLR_REAL_TYPES(RECBLR_CHECK)
     }

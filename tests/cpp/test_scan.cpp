@@ -6,10 +6,9 @@
 #include <random>
 #include <vector>
 
-#include "isa.h"
 #include "numbers.h"
-#include "scan.h"
-#include "time_split.h"
+#include "core/scan.h"
+#include "core/time_split.h"
 
 namespace {
 
@@ -29,7 +28,9 @@ struct Case {
 };
 
 template <typename T>
-constexpr double kTolerance = sizeof(T) == 2 ? 1e-2 : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11 : 3e-5;
+constexpr double kTolerance = sizeof(T) == 2                                                            ? 1e-2
+                              : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11
+                                                                                                        : 3e-5;
 
 template <typename T>
 struct Problem {
@@ -41,7 +42,8 @@ struct Problem {
 
   Problem(const Case& c, std::mt19937& random) : c(c) {
     std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length);
-    for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (c.packed ? length(random) : c.length));
+    for (std::int64_t s = 0; s < c.sequences; ++s)
+      offsets.push_back(offsets.back() + (c.packed ? length(random) : c.length));
     rows = offsets.back();
     std::uniform_real_distribution<double> value(-0.7, 0.7);
     const auto draw = [&](auto& v, std::size_t size) {
@@ -66,21 +68,23 @@ struct Problem {
     return {data, row * c.length, row, channel};
   }
   Extent extent() const {
-    Extent e;
-    e.sequences = c.sequences, e.length = c.length, e.channels = c.channels, e.reverse = c.reverse;
-    if (c.packed) e.offsets = offsets.data();
+    Extent e = c.packed ? Extent::packed(c.sequences, rows, c.channels, offsets.data())
+                        : Extent::padded(c.sequences, c.length, c.channels);
+    e.reverse = c.reverse;
     return e;
   }
 };
 
 template <typename T>
-void expect_close(const std::vector<T>& got, const std::vector<Exact>& want, double tolerance, const char* what, const Case& c) {
+void expect_close(const std::vector<T>& got, const std::vector<Exact>& want, double tolerance, const char* what,
+                  const Case& c) {
   for (std::size_t i = 0; i < want.size(); ++i) {
     if (std::isnan(want[i].real())) continue;  // a gap between elements
     if (std::abs(exact(got[i]) - want[i]) <= tolerance * (1 + std::abs(want[i]))) continue;
-    std::printf("%s[%zu] is %.9g, not %.9g (%lld x %lld x %lld packed %d reverse %d states %d layout %d, %zu bytes)\n", what, i,
-                exact(got[i]).real(), want[i].real(), static_cast<long long>(c.sequences), static_cast<long long>(c.length),
-                static_cast<long long>(c.channels), c.packed, c.reverse, c.states, c.layout, sizeof(T));
+    std::printf("%s[%zu] is %.9g, not %.9g (%lld x %lld x %lld packed %d reverse %d states %d layout %d, %zu bytes)\n",
+                what, i, exact(got[i]).real(), want[i].real(), static_cast<long long>(c.sequences),
+                static_cast<long long>(c.length), static_cast<long long>(c.channels), c.packed, c.reverse, c.states,
+                c.layout, sizeof(T));
     ++failures;
     return;
   }
@@ -109,7 +113,8 @@ void check(const Case& c, std::mt19937& random) {
   std::vector<Exact> h(size, gap), da(size, gap), db(size, gap), final(states), dinitial(states);
   for (std::int64_t s = 0; s < c.sequences; ++s)
     for (std::int64_t k = 0; k < c.channels; ++k) {
-      const std::int64_t first = p.offsets[static_cast<std::size_t>(s)], length = p.offsets[static_cast<std::size_t>(s) + 1] - first;
+      const std::int64_t first = p.offsets[static_cast<std::size_t>(s)],
+                         length = p.offsets[static_cast<std::size_t>(s) + 1] - first;
       const auto row = [&](std::int64_t t) { return p.at(first + (c.reverse ? length - 1 - t : t), k); };
       const std::size_t state = static_cast<std::size_t>(s * c.channels + k);
       const Exact start = c.states ? exact(p.initial[state]) : 0;
@@ -153,7 +158,8 @@ void check(const Case& c, std::mt19937& random) {
         same_bits(got_final, final_of_two) && same_bits(got_dinitial, dinitial_of_two))
       continue;
     std::printf("%lld ranges give other bits than two (%lld x %lld x %lld)\n", static_cast<long long>(count),
-                static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(c.channels));
+                static_cast<long long>(c.sequences), static_cast<long long>(c.length),
+                static_cast<long long>(c.channels));
     ++failures;
   }
   expect_close(got_h, h, kTolerance<T>, "h", c);
@@ -187,11 +193,13 @@ int main() {
   }
   std::mt19937 random(1);
   int cases = check_all({0, 1, 3}, {0, 1, 2, 17}, {1, 7, 8, 9, 63, 64, 65, 130}, random);
-  cases += check_all({3}, {5}, {16, 24, 32, 127, 128, 129, 192, 255, 256, 257, 1100}, random);  // rows of several blocks
+  cases +=
+      check_all({3}, {5}, {16, 24, 32, 127, 128, 129, 192, 255, 256, 257, 1100}, random);  // rows of several blocks
   if (splits) std::printf("a short sequence was split\n"), ++failures;
   cases += check_all({2}, {11000}, {3}, random);  // of float16 a segment has 2730 steps
   cases += check_all({2}, {1100}, {70}, random);
   if (splits < cases / 100) std::printf("only %d cases were split\n", splits), ++failures;
-  std::printf("scan on %s: %d cases, %d of them split in time, %d failures\n", recblr::isa_name(recblr::isa()), cases, splits, failures);
+  std::printf("scan on %s: %d cases, %d of them split in time, %d failures\n", recblr::isa_name(recblr::isa()), cases,
+              splits, failures);
   return failures ? 1 : 0;
 }

@@ -12,9 +12,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "../../cpp/core/scan.h"
-#include "../../cuda/launch.h"
-#include "../cpp/numbers.h"
+#include "core/scan.h"
+#include "launch.h"
+#include "numbers.h"
 #include "shim.h"
 
 // One type of each size: instrumented code takes long to compile, and whether a load is in bounds goes by size.
@@ -37,7 +37,8 @@ using recblr_test::Exact;
 using recblr_test::Near;
 
 // Where sequences begin and end; now and then offsets that must be repaired.  rows: of the array.
-inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random, std::int64_t& rows) {
+inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random,
+                                              std::int64_t& rows) {
   std::uniform_int_distribution<std::int64_t> length(0, 2 * average), coin(0, 3);
   std::vector<std::int64_t> offsets{0};
   for (std::int64_t s = 0; s < sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
@@ -51,16 +52,16 @@ inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64
 }
 
 template <typename T>
-constexpr double kTolerance = sizeof(T) == 2                                                                    ? 1e-2
+constexpr double kTolerance = sizeof(T) == 2                                                            ? 1e-2
                               : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11
-                                                                                                         : 3e-5;
+                                                                                                        : 3e-5;
 
 // How a (sequence, time, channel) array lies in memory, in elements.  `gap` lies between neighbours, `shift` before the
 // first element, which is otherwise aligned to 16 bytes.
 struct Layout {
   bool channel_first = false;
   std::int64_t gap = 1, shift = 0;
-  std::int64_t pad = 0;  // elements more than a row needs
+  std::int64_t pad = 0;   // elements more than a row needs
   std::int64_t rows = 0;  // between one sequence and the next
 };
 
@@ -101,7 +102,9 @@ class Array {
       for (std::int64_t t = 0; t < length_; ++t)
         for (std::int64_t c = 0; c < channels_; ++c) all.push_back(exact(at(s, t, c)));
   }
-  bool same_bits(const Array& other) const { return bytes_ == other.bytes_ && std::memcmp(memory_.get(), other.memory_.get(), bytes_) == 0; }
+  bool same_bits(const Array& other) const {
+    return bytes_ == other.bytes_ && std::memcmp(memory_.get(), other.memory_.get(), bytes_) == 0;
+  }
 
   // want(s, t, c) is compared with every element; `what` names the array and the case.
   template <typename F>
@@ -111,8 +114,9 @@ class Array {
         for (std::int64_t c = 0; c < channels_; ++c) {
           const Exact got = exact(at(s, t, c)), wanted = want(s, t, c);
           if (std::abs(got - wanted) <= tolerance * (1 + std::abs(wanted))) continue;
-          std::printf("%s: at sequence %lld, time %lld, channel %lld it is %.9g, not %.9g\n", what, static_cast<long long>(s),
-                      static_cast<long long>(t), static_cast<long long>(c), got.real(), wanted.real());
+          std::printf("%s: at sequence %lld, time %lld, channel %lld it is %.9g, not %.9g\n", what,
+                      static_cast<long long>(s), static_cast<long long>(t), static_cast<long long>(c), got.real(),
+                      wanted.real());
           ++failures;
           return;
         }
@@ -175,6 +179,12 @@ struct Offsets {
   }
 };
 
+// An extent as a launcher gets it: where packed, `steps` is the number of all rows.
+inline recblr::Extent extent_of(bool packed, std::int64_t sequences, std::int64_t steps, std::int64_t channels) {
+  return packed ? recblr::Extent::packed(sequences, steps, channels)
+                : recblr::Extent::padded(sequences, steps, channels);
+}
+
 inline void expect_launched(const char* error) {
   if (error) std::printf("not launched: %s\n", error), ++failures;
 }
@@ -187,6 +197,17 @@ void in_every_order(const F& run) {
     cuda_on_host::machine.order = order;
     run();
   }
+}
+// The same for what a kernel computes.  Under AddressSanitizer one order is enough: an address does not depend on it,
+// and the build without sanitizers compares the values.
+template <typename F>
+void in_orders(const F& run) {
+#if defined(__SANITIZE_ADDRESS__)
+  cuda_on_host::machine.order = cuda_on_host::Order::shuffled;
+  run();
+#else
+  in_every_order(run);
+#endif
 }
 
 // Wherever in memory so many arrays lie, run(layouts), all its results, must be the same bits: with every array aligned

@@ -127,8 +127,12 @@ __attribute__((naked, noipa, noinline)) inline void switch_stacks(void** /*from*
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-inline void leave(void** keep, const void* stack, std::size_t size) { __sanitizer_start_switch_fiber(keep, stack, size); }
-inline void arrive(void* kept, const void** stack, std::size_t* size) { __sanitizer_finish_switch_fiber(kept, stack, size); }
+inline void leave(void** keep, const void* stack, std::size_t size) {
+  __sanitizer_start_switch_fiber(keep, stack, size);
+}
+inline void arrive(void* kept, const void** stack, std::size_t* size) {
+  __sanitizer_finish_switch_fiber(kept, stack, size);
+}
 inline void forget(unsigned char* stack) { __asan_unpoison_memory_region(stack, kStack); }
 #else
 inline void leave(void**, const void*, std::size_t) {}
@@ -210,7 +214,8 @@ inline void run_block(int threads) {
   Machine& m = machine;
   for (int i = 0; i < threads; ++i) prepare_fiber(m.fibers[static_cast<std::size_t>(i)]);
   std::vector<int> order(static_cast<std::size_t>(threads));
-  for (int i = 0; i < threads; ++i) order[static_cast<std::size_t>(i)] = m.order == Order::reverse ? threads - 1 - i : i;
+  for (int i = 0; i < threads; ++i)
+    order[static_cast<std::size_t>(i)] = m.order == Order::reverse ? threads - 1 - i : i;
   for (;;) {
     if (m.order == Order::shuffled)
       for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[m.random() % i]);

@@ -10,7 +10,7 @@
 #undef RECBLR_REAL_TYPES
 #define RECBLR_REAL_TYPES(macro) macro(float)
 #endif
-#include "../../cuda/causal_conv1d.cu"
+#include "causal_conv1d.cu"
 
 namespace {
 
@@ -23,7 +23,8 @@ using recblr::Extent;
 struct Case {
   std::int64_t sequences, length, channels, width, tile;  // tile 0: as the launcher has it
   bool packed;
-  bool silu = true, bias = true, initial = true, dfinal = true, dy = true, states = true;  // states: final and dinitial are asked for
+  bool silu = true, bias = true, initial = true, dfinal = true, dy = true,
+       states = true;  // states: final and dinitial are asked for
   Layout layout = {};
 };
 
@@ -32,7 +33,8 @@ struct Case {
 std::vector<std::int64_t> draw_offsets(const Case& c, std::mt19937& random, std::int64_t& rows) {
   std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length), coin(0, 3);
   std::vector<std::int64_t> offsets{0};
-  for (std::int64_t s = 0; s < c.sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
+  for (std::int64_t s = 0; s < c.sequences; ++s)
+    offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
   rows = offsets.back();
   if (coin(random) > 1 && c.sequences > 0) return offsets;
   const std::int64_t before = coin(random), behind = coin(random);
@@ -73,7 +75,8 @@ void check_case(const Case& c, std::mt19937& random) {
   std::vector<double> size(static_cast<std::size_t>(channels));  // of what dtaps and dbias sum up
   for (std::int64_t s = 0; s < c.sequences; ++s) {
     const auto at = static_cast<std::size_t>(s);
-    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length, end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
+    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length,
+                       end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
     const std::int64_t n = end - begin;
     for (std::int64_t k = 0; k < channels; ++k) {
       const auto read = [&](const Array<T>& from, std::int64_t t) {
@@ -81,7 +84,8 @@ void check_case(const Case& c, std::mt19937& random) {
       };
       // All inputs with the initial state in front, and their adjoints.
       std::vector<double> inputs(static_cast<std::size_t>(past + n)), adjoints = inputs;
-      for (std::int64_t i = 0; i < past; ++i) inputs[static_cast<std::size_t>(i)] = c.initial ? exact(initial.at(s, i, k)).real() : 0;
+      for (std::int64_t i = 0; i < past; ++i)
+        inputs[static_cast<std::size_t>(i)] = c.initial ? exact(initial.at(s, i, k)).real() : 0;
       for (std::int64_t t = 0; t < n; ++t) inputs[static_cast<std::size_t>(past + t)] = read(x, t);
       for (std::int64_t i = 0; i < past; ++i) {
         final[index(s * past + i, k)] = inputs[static_cast<std::size_t>(n + i)];
@@ -89,7 +93,8 @@ void check_case(const Case& c, std::mt19937& random) {
       }
       for (std::int64_t t = 0; t < n; ++t) {
         double v = c.bias ? exact(bias.at(0, 0, k)).real() : 0;
-        for (std::int64_t j = 0; j < width; ++j) v += exact(taps.at(0, j, k)).real() * inputs[static_cast<std::size_t>(t + j)];
+        for (std::int64_t j = 0; j < width; ++j)
+          v += exact(taps.at(0, j, k)).real() * inputs[static_cast<std::size_t>(t + j)];
         y[index(begin + t, k)] = c.silu ? v * sigmoid_of(v) : v;
         const double d = (c.dy ? read(dy, t) : 0) * (c.silu ? sigmoid_of(v) * (1 + v * (1 - sigmoid_of(v))) : 1);
         for (std::int64_t j = 0; j < width; ++j) {
@@ -104,17 +109,20 @@ void check_case(const Case& c, std::mt19937& random) {
     }
   }
   const auto wanted = [&](const std::vector<double>& v, std::int64_t in_sequence) {
-    return [&v, in_sequence, &index](std::int64_t s, std::int64_t t, std::int64_t k) { return Exact(v[index(s * in_sequence + t, k)]); };
+    return [&v, in_sequence, &index](std::int64_t s, std::int64_t t, std::int64_t k) {
+      return Exact(v[index(s * in_sequence + t, k)]);
+    };
   };
 
   ConvInputs<T> in{};
-  in.extent.sequences = c.sequences, in.extent.length = length, in.extent.channels = channels;
+  in.extent = extent_of(c.packed, c.sequences, length, channels);
   in.x = x, in.width = width, in.taps = taps.data(), in.bias = c.bias ? bias.data() : nullptr, in.silu = c.silu;
   if (c.initial) in.initial = initial;
-  const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
+  const recblr::cuda::DeviceOffsets device =
+      c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   std::vector<Array<T>> results;
   std::vector<std::vector<double>> sums;
-  in_every_order([&] {
+  in_orders([&] {
     Array<T> got_y = array(), got_dx = array();
     Array<A> got_final = dense_states(), got_dinitial = dense_states();
     std::vector<double> got(static_cast<std::size_t>((width + 1) * channels), NAN);
@@ -136,13 +144,15 @@ void check_case(const Case& c, std::mt19937& random) {
 
     char what[300];
     const auto name = [&](const char* array) {
-      std::snprintf(what, sizeof what,
-                    "%s (%lld x %lld x %lld, width %lld, tile %lld, packed %d, silu %d, bias %d, initial %d, dfinal %d, dy %d, "
-                    "gap %lld, shift %lld, pad %lld, rows %lld, %zu bytes)",
-                    array, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(channels),
-                    static_cast<long long>(width), static_cast<long long>(c.tile), c.packed, c.silu, c.bias, c.initial, c.dfinal, c.dy,
-                    static_cast<long long>(c.layout.gap), static_cast<long long>(c.layout.shift), static_cast<long long>(c.layout.pad),
-                    static_cast<long long>(c.layout.rows), sizeof(T));
+      std::snprintf(
+          what, sizeof what,
+          "%s (%lld x %lld x %lld, width %lld, tile %lld, packed %d, silu %d, bias %d, initial %d, dfinal %d, dy %d, "
+          "gap %lld, shift %lld, pad %lld, rows %lld, %zu bytes)",
+          array, static_cast<long long>(c.sequences), static_cast<long long>(c.length),
+          static_cast<long long>(channels), static_cast<long long>(width), static_cast<long long>(c.tile), c.packed,
+          c.silu, c.bias, c.initial, c.dfinal, c.dy, static_cast<long long>(c.layout.gap),
+          static_cast<long long>(c.layout.shift), static_cast<long long>(c.layout.pad),
+          static_cast<long long>(c.layout.rows), sizeof(T));
       return what;
     };
     got_y.expect(wanted(y, length), kTolerance<T>, name("y"));
@@ -165,7 +175,9 @@ void check_case(const Case& c, std::mt19937& random) {
   });
   bool same = true;
   for (std::size_t i = 2; i < results.size(); ++i) same = same && results[i].same_bits(results[i % 2]);
-  for (const auto& s : sums) same = same && s.size() == sums[0].size() && (s.empty() || std::memcmp(s.data(), sums[0].data(), s.size() * sizeof(double)) == 0);
+  for (const auto& s : sums)
+    same = same && s.size() == sums[0].size() &&
+           (s.empty() || std::memcmp(s.data(), sums[0].data(), s.size() * sizeof(double)) == 0);
   if (!same) std::printf("another order of threads gives other bits\n"), ++failures;
 }
 
@@ -184,7 +196,8 @@ void check_tiles() {
                             t.lanes * t.in_block <= 128 && t.lanes * t.in_block > 96 &&
                             t.in_block == recblr::cuda::share_out(rows, channels, widest, widest, 128, tile).in_block;
           if (!good)
-            std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows), static_cast<long long>(packs)),
+            std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows),
+                        static_cast<long long>(packs)),
                 ++failures;
         }
 }
@@ -212,7 +225,7 @@ void check_addresses(std::int64_t width, bool packed) {
     for (Array<T>* a : {&x, &dy}) a->draw(random, 2);
     for (Array<A>* a : {&initial, &dfinal, &taps, &bias}) a->draw(random, 1);
     ConvInputs<T> in{};
-    in.extent.sequences = sequences, in.extent.length = steps, in.extent.channels = channels;
+    in.extent = extent_of(packed, sequences, steps, channels);
     in.x = x, in.width = width, in.taps = taps.data(), in.bias = bias.data(), in.initial = initial, in.silu = true;
     Scratch scratch;
     expect_launched(recblr::cuda::conv_forward(ConvForward<T>{in, y, final.data()}, device, scratch.launch()));
@@ -233,7 +246,8 @@ void check_addresses(std::int64_t width, bool packed) {
 class Sparse {
  public:
   explicit Sparse(std::size_t bytes)
-      : bytes_(bytes), at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+      : bytes_(bytes),
+        at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
     if (at_ == MAP_FAILED) std::printf("no address space\n"), std::exit(1);
   }
   Sparse(const Sparse&) = delete;
@@ -264,17 +278,19 @@ void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
   const auto run = [&](float* x, float* dy, float* y, float* dx, std::int64_t time) {
     std::vector<double> sums(static_cast<std::size_t>((width + 1) * channels));
     ConvInputs<float> in{};
-    in.extent.sequences = sequences, in.extent.length = packed ? rows : length, in.extent.channels = channels;
+    in.extent = extent_of(packed, sequences, packed ? rows : length, channels);
     in.x = {x, length * time, time, 1}, in.width = width, in.taps = taps.data();
     const View<float> to_y{y, length * time, time, 1}, to_dx{dx, length * time, time, 1};
     Scratch scratch;
     expect_launched(recblr::cuda::conv_forward(ConvForward<float>{in, to_y, nullptr}, device, scratch.launch()));
     expect_launched(recblr::cuda::conv_backward(
-        ConvBackward<float>{in, {dy, length * time, time, 1}, {}, to_dx, nullptr, sums.data(), sums.data() + width * channels}, device,
-        scratch.launch()));
+        ConvBackward<float>{
+            in, {dy, length * time, time, 1}, {}, to_dx, nullptr, sums.data(), sums.data() + width * channels},
+        device, scratch.launch()));
     return sums;
   };
-  bool same = run(x.data(), dy.data(), y.data(), dx.data(), channels) == run(far_x.data(), far_dy.data(), far_y.data(), far_dx.data(), apart);
+  bool same = run(x.data(), dy.data(), y.data(), dx.data(), channels) ==
+              run(far_x.data(), far_dy.data(), far_y.data(), far_dx.data(), apart);
   for (std::int64_t row = 0; row < rows; ++row)
     same = same && std::equal(y.data() + row * channels, y.data() + (row + 1) * channels, far_y.data() + row * apart) &&
            std::equal(dx.data() + row * channels, dx.data() + (row + 1) * channels, far_dx.data() + row * apart);
@@ -285,7 +301,8 @@ void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
 
 int main(int argc, char** argv) {
   std::mt19937 random(argc > 1 ? static_cast<unsigned>(std::atoi(argv[1])) : 1);
-  const Layout layouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {false, 1, 0, 0, 3}, {false, 1, 4, 4}, {false, 1, 0, 3, 1}};
+  const Layout layouts[] = {
+      {}, {false, 1, 1, 0}, {false, 1, 0, 8}, {false, 1, 0, 0, 3}, {false, 1, 4, 4}, {false, 1, 0, 3, 1}};
   check_tiles();
   for (bool packed : {false, true})
     for (std::int64_t width : {4, 3}) {
@@ -296,7 +313,8 @@ int main(int argc, char** argv) {
   int cases = 0;
   const auto check_types = [&](Case c) {
     const unsigned bits = static_cast<unsigned>(random());
-    c.silu = bits & 1, c.bias = bits & 2, c.initial = bits & 4, c.dfinal = bits & 8, c.dy = bits & 0x30, c.states = bits & 0xc0;
+    c.silu = bits & 1, c.bias = bits & 2, c.initial = bits & 4, c.dfinal = bits & 8, c.dy = bits & 0x30,
+    c.states = bits & 0xc0;
     c.layout = layouts[random() % 6];
 #define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
     RECBLR_REAL_TYPES(RECBLR_CHECK)
@@ -304,7 +322,8 @@ int main(int argc, char** argv) {
 #if defined(RECBLR_REDUCED)
   const std::int64_t widths[] = {4, 3}, counts[] = {0, 5}, lengths[] = {0, 2, 41}, channel_counts[] = {1, 20};
 #else
-  const std::int64_t widths[] = {4, 4, 1, 2, 3, 7, 64}, counts[] = {0, 1, 5}, lengths[] = {0, 1, 2, 5, 41}, channel_counts[] = {1, 8, 20, 136};
+  const std::int64_t widths[] = {4, 4, 1, 2, 3, 7, 64}, counts[] = {0, 1, 5}, lengths[] = {0, 1, 2, 5, 41},
+                     channel_counts[] = {1, 8, 20, 136};
 #endif
   for (std::int64_t width : widths)
     for (bool packed : {false, true})

@@ -2,14 +2,16 @@
 // against long double.
 #include "check.h"
 
-#include "../../cuda/elementary.cuh"
+#include "elementary.cuh"
 
 namespace {
 
 using namespace check;
 using namespace recblr::cuda;
 
-double worst(double got, long double want) { return static_cast<double>(std::fabs((static_cast<long double>(got) - want) / want)); }
+double worst(double got, long double want) {
+  return static_cast<double>(std::fabs((static_cast<long double>(got) - want) / want));
+}
 
 struct Bound {
   const char* what;
@@ -32,8 +34,8 @@ void over(double range, const F& f) {
 template <typename V>
 void check_type(const char* type, double most) {
   std::printf("%s\n", type);
-  Bound exp{"exp", most}, expm1{"expm1", most}, logistic{"sigmoid", most}, root{"root", most}, inverse{"1 / root", most},
-      reciprocals{"1 / x", most}, alpha{"alpha", 3 * most}, beta{"beta", most};
+  Bound exp{"exp", most}, expm1{"expm1", most}, logistic{"sigmoid", most}, root{"root", most},
+      inverse{"1 / root", most}, reciprocals{"1 / x", most}, alpha{"alpha", 3 * most}, beta{"beta", most};
   over<V>(86, [&](V x) {
     const Exponentials<V> e = exponentials(x);
     exp.see(e.exp, std::exp(static_cast<long double>(x)));
@@ -54,8 +56,9 @@ void check_type(const char* type, double most) {
   });
   for (const Bound& b : {exp, expm1, logistic, root, inverse, reciprocals, alpha, beta}) b.report();
   const V infinity = static_cast<V>(INFINITY), nan = static_cast<V>(NAN);
-  const bool ends = exponentials(-infinity).expm1 == -1 && std::fabs(sigmoid(infinity) - 1) < 2e-7 && sigmoid(-infinity) < 1e-37f &&
-                    std::isnan(sigmoid(nan)) && std::isnan(exponentials(nan).expm1) && exponentials(V(0)).expm1 == 0;
+  const bool ends = exponentials(-infinity).expm1 == -1 && std::fabs(sigmoid(infinity) - 1) < 2e-7 &&
+                    sigmoid(-infinity) < 1e-37f && std::isnan(sigmoid(nan)) && std::isnan(exponentials(nan).expm1) &&
+                    exponentials(V(0)).expm1 == 0;
   if (!ends) std::printf("wrong at infinity, zero or NaN\n"), ++failures;
 }
 
@@ -67,13 +70,16 @@ int main() {
     check_type<float>("float", 1e-6);
     check_type<double>("double", 1e-14);
     double off = 0;
-    over<float>(20, [&](float x) { off = std::fmax(off, std::fabs(coarse_sigmoid(x) - 1 / (1 + std::exp(-static_cast<double>(x))))); });
+    over<float>(20, [&](float x) {
+      off = std::fmax(off, std::fabs(coarse_sigmoid(x) - 1 / (1 + std::exp(-static_cast<double>(x)))));
+    });
     std::printf("coarse sigmoid               absolute error %.3g, at most %.3g\n", off, 0x1.01p-12);
     failures += !(off <= 0x1.01p-12);
     Bound brief{"brief sigmoid", 2e-5};
     over<float>(86, [&](float x) { brief.see(brief_sigmoid(x), 1 / (1 + std::exp(-static_cast<long double>(x)))); });
     brief.report();
-    const bool ends = brief_sigmoid(-INFINITY) == 0 && std::fabs(brief_sigmoid(INFINITY) - 1) < 2e-7 && std::isnan(brief_sigmoid(NAN));
+    const bool ends = brief_sigmoid(-INFINITY) == 0 && std::fabs(brief_sigmoid(INFINITY) - 1) < 2e-7 &&
+                      std::isnan(brief_sigmoid(NAN));
     if (!ends) std::printf("brief sigmoid wrong at infinity or NaN\n"), ++failures;
   }
   return failures ? 1 : 0;

@@ -6,14 +6,15 @@
 #undef RECBLR_ELEMENT_TYPES
 #define RECBLR_ELEMENT_TYPES(macro) macro(float)
 #endif
-#include "../../cuda/scan.cu"
+#include "scan.cu"
 
 namespace {
 
 using namespace check;
 using recblr::Extent;
 
-const Layout kLayouts[] = {{}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}, {false, 1, 0, 1}};
+const Layout kLayouts[] = {
+    {}, {false, 1, 1, 0}, {false, 1, 0, 8}, {true, 1, 0, 0}, {false, 2, 0, 0}, {false, 1, 4, 4}, {false, 1, 0, 1}};
 
 struct Case {
   std::int64_t sequences, length, channels;
@@ -48,7 +49,8 @@ void check_case(const Case& c, std::mt19937& random) {
   std::vector<Exact> final(static_cast<std::size_t>(c.sequences * width)), dinitial = final;
   for (std::int64_t s = 0; s < c.sequences; ++s) {
     const auto at = static_cast<std::size_t>(s);
-    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length, end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
+    const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length,
+                       end = c.packed ? offsets.trusted[at + 1] : begin + c.length;
     for (std::int64_t k = 0; k < width; ++k) {
       const auto row = [&](std::int64_t t) { return c.reverse ? end - 1 - t : begin + t; };
       const auto read = [&](const Array<T>& x, std::int64_t t) {
@@ -74,12 +76,13 @@ void check_case(const Case& c, std::mt19937& random) {
     return [&](std::int64_t s, std::int64_t, std::int64_t k) { return v[index(s, k)]; };
   };
 
-  Extent e;
-  e.sequences = c.sequences, e.length = length, e.channels = width, e.reverse = c.reverse;
-  const recblr::cuda::DeviceOffsets device = c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
+  Extent e = extent_of(c.packed, c.sequences, length, width);
+  e.reverse = c.reverse;
+  const recblr::cuda::DeviceOffsets device =
+      c.packed ? recblr::cuda::DeviceOffsets(offsets) : recblr::cuda::DeviceOffsets{};
   const View<const A> none;
   std::vector<Array<T>> results;
-  in_every_order([&] {
+  in_orders([&] {
     Array<T> got_h = array(4), got_da = array(5), got_db = array(6);
     Array<A> got_final = state(), got_dinitial = state();
     Scratch scratch;
@@ -92,15 +95,18 @@ void check_case(const Case& c, std::mt19937& random) {
     backward.extent = e, backward.dh = dh, backward.a = a, backward.h = h_in;
     backward.da = got_da, backward.db = got_db;
     if (c.final) backward.dinitial = got_dinitial;
-    backward.initial = c.states ? View<const A>(initial) : none, backward.dfinal = c.states ? View<const A>(dfinal) : none;
+    backward.initial = c.states ? View<const A>(initial) : none,
+    backward.dfinal = c.states ? View<const A>(dfinal) : none;
     expect_launched(recblr::cuda::scan_backward(backward, device, scratch.launch(c.regime)));
 
     char what[200];
     const auto name = [&](const char* array) {
-      std::snprintf(what, sizeof what, "%s (regime %d, %lld x %lld x %lld, packed %d, reverse %d, states %d, channel first %d, gap %lld, shift %lld, %zu bytes)",
-                    array, c.regime, static_cast<long long>(c.sequences), static_cast<long long>(c.length), static_cast<long long>(width),
-                    c.packed, c.reverse, c.states, c.layout.channel_first, static_cast<long long>(c.layout.gap),
-                    static_cast<long long>(c.layout.shift), sizeof(T));
+      std::snprintf(what, sizeof what,
+                    "%s (regime %d, %lld x %lld x %lld, packed %d, reverse %d, states %d, channel first %d, gap %lld, "
+                    "shift %lld, %zu bytes)",
+                    array, c.regime, static_cast<long long>(c.sequences), static_cast<long long>(c.length),
+                    static_cast<long long>(width), c.packed, c.reverse, c.states, c.layout.channel_first,
+                    static_cast<long long>(c.layout.gap), static_cast<long long>(c.layout.shift), sizeof(T));
       return what;
     };
     got_h.expect(wanted(h), kTolerance<T>, name("h"));
@@ -130,8 +136,8 @@ void check_addresses(int regime, bool packed, bool reverse) {
     std::mt19937 random(7);
     for (Array<T>* x : {&a, &b, &dh}) x->draw(random, 0.9);
     for (Array<A>* x : {&initial, &dfinal}) x->draw(random, 0.9);
-    Extent e;
-    e.sequences = sequences, e.length = steps, e.channels = channels, e.reverse = reverse;
+    Extent e = extent_of(packed, sequences, steps, channels);
+    e.reverse = reverse;
     recblr::ScanForward<T> forward;
     forward.extent = e, forward.a = a, forward.b = b, forward.h = h, forward.initial = initial, forward.final = final;
     recblr::ScanBackward<T> backward;
@@ -166,7 +172,8 @@ int main(int argc, char** argv) {
           for (int bits = 0; bits < 8; ++bits) {
             const Layout& layout = kLayouts[random() % 7];
             const bool mixed = random() % 4 == 0, final = random() % 4 != 0;
-            const Case c{sequences, length, channels, bool(bits & 1), bool(bits & 2), bool(bits & 4), layout, mixed, final, regime};
+            const Case c{sequences,      length, channels, bool(bits & 1), bool(bits & 2),
+                         bool(bits & 4), layout, mixed,    final,          regime};
 #define RECBLR_CHECK(T) check_case<T>(c, random), ++cases;
             RECBLR_ELEMENT_TYPES(RECBLR_CHECK)
 #if defined(RECBLR_REDUCED)

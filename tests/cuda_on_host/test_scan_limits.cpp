@@ -1,6 +1,6 @@
-// The scan's kernels at the edges of what shapes, strides and numbers may be: more sequences than a grid's y axis holds,
-// elements further apart than 32 bits count, strides of 0, products that overflow; that bits depend on neither layout nor
-// neighbours; and which regime is chosen.
+// The scan's kernels at the edges of what shapes, strides and numbers may be: more sequences than a grid's y axis
+// holds, elements further apart than 32 bits count, strides of 0, products that overflow; that bits depend on neither
+// layout nor neighbours; and which regime is chosen.
 #include <sys/mman.h>
 
 #include <limits>
@@ -9,7 +9,7 @@
 
 #undef RECBLR_ELEMENT_TYPES
 #define RECBLR_ELEMENT_TYPES(macro) macro(float)
-#include "../../cuda/scan.cu"
+#include "scan.cu"
 
 namespace {
 
@@ -23,15 +23,10 @@ void expect(bool holds, const char* what, int regime) {
   if (!holds) std::printf("%s (regime %d)\n", what, regime), ++failures;
 }
 
-Extent shape(std::int64_t sequences, std::int64_t length, std::int64_t channels) {
-  Extent e;
-  e.sequences = sequences, e.length = length, e.channels = channels;
-  return e;
-}
-
 // Both directions, from all that they need.
-void scan(const Extent& e, const DeviceOffsets& offsets, int regime, const View<const float>& a, const View<const float>& x,
-          const View<const float>& h_in, const View<float>& h, const View<float>& da, const View<float>& db) {
+void scan(const Extent& e, const DeviceOffsets& offsets, int regime, const View<const float>& a,
+          const View<const float>& x, const View<const float>& h_in, const View<float>& h, const View<float>& da,
+          const View<float>& db) {
   Scratch scratch;
   ScanForward<float> forward;
   forward.extent = e, forward.a = a, forward.b = x, forward.h = h;
@@ -46,16 +41,20 @@ void many_sequences(int regime) {
   Array<float> a(count, 2, 1), x(count, 2, 1), h(count, 2, 1), da(count, 2, 1), db(count, 2, 1);
   a.fill([](auto, auto, auto) { return 0.5; });
   x.fill([](std::int64_t s, std::int64_t t, auto) { return static_cast<double>(t == 0 ? s : 1); });
-  scan(shape(count, 2, 1), {}, regime, a, x, x, h, da, db);
-  h.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? s : 1 + 0.5 * static_cast<double>(s); }, 1e-6, "many sequences: h");
-  db.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? static_cast<double>(s) + 0.5 : 1; }, 1e-6, "many sequences: db");
+  scan(Extent::padded(count, 2, 1), {}, regime, a, x, x, h, da, db);
+  h.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? s : 1 + 0.5 * static_cast<double>(s); }, 1e-6,
+           "many sequences: h");
+  db.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? static_cast<double>(s) + 0.5 : 1; }, 1e-6,
+            "many sequences: db");
   da.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? 0 : s; }, 1e-6, "many sequences: da");
 }
 
 // Memory of which only pages that are touched exist.
 class Sparse {
  public:
-  explicit Sparse(std::size_t bytes) : bytes_(bytes), at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
+  explicit Sparse(std::size_t bytes)
+      : bytes_(bytes),
+        at_(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) {
     if (at_ == MAP_FAILED) std::printf("no address space\n"), std::exit(1);
   }
   ~Sparse() { munmap(at_, bytes_); }
@@ -76,7 +75,9 @@ void far_apart(int regime, int axis, bool packed) {
   const std::int64_t last = strides.sequence + (length - 1) * strides.time + (channels - 1) * strides.channel;
   const auto bytes = static_cast<std::size_t>(last + 1) * sizeof(float);
   const Sparse a(bytes), x(bytes), h(bytes), da(bytes), db(bytes);
-  const auto view = [&](const Sparse& memory) { return View<float>{memory.data(), strides.sequence, strides.time, strides.channel}; };
+  const auto view = [&](const Sparse& memory) {
+    return View<float>{memory.data(), strides.sequence, strides.time, strides.channel};
+  };
   const auto at = [&](const Sparse& memory, std::int64_t s, std::int64_t t, std::int64_t c) -> float& {
     return memory.data()[s * strides.sequence + t * strides.time + c * strides.channel];
   };
@@ -89,14 +90,16 @@ void far_apart(int regime, int axis, bool packed) {
       }
   const std::vector<std::int64_t> ends{0, length, 2 * length};
   const Offsets offsets(ends, 2 * length, true);
-  const Extent e = packed ? shape(sequences, 2 * length, channels) : shape(sequences, length, channels);
+  const Extent e = extent_of(packed, sequences, packed ? 2 * length : length, channels);
   const DeviceOffsets device = packed ? DeviceOffsets(offsets) : DeviceOffsets{};
   scan(e, device, regime, read(view(a)), read(view(x)), read(view(x)), view(h), view(da), view(db));
   for (std::int64_t s = 0; s < sequences; ++s)
     for (std::int64_t c = 0; c < channels; ++c) {
       double state = 0, g = 0;
       bool right = true;
-      const auto near = [&](float got, double want) { right = right && std::fabs(got - want) <= 1e-4 * (1 + std::fabs(want)); };
+      const auto near = [&](float got, double want) {
+        right = right && std::fabs(got - want) <= 1e-4 * (1 + std::fabs(want));
+      };
       for (std::int64_t t = 0; t < length; ++t) near(at(h, s, t, c), state = at(a, s, t, c) * state + at(x, s, t, c));
       for (std::int64_t t = length - 1; t >= 0; --t) {
         near(at(db, s, t, c), g += at(x, s, t, c));
@@ -110,17 +113,20 @@ void far_apart(int regime, int axis, bool packed) {
 // One number in the place of an array, one row in that of a sequence.
 void stride_zero(int regime) {
   const std::int64_t sequences = 3, length = 150, channels = 20;
-  Array<float> one(1, 1, 1), row(1, 1, channels), h(sequences, length, channels), da = Array<float>(sequences, length, channels),
-                                                  db(sequences, length, channels);
+  Array<float> one(1, 1, 1), row(1, 1, channels), h(sequences, length, channels),
+      da = Array<float>(sequences, length, channels), db(sequences, length, channels);
   one.fill([](auto, auto, auto) { return 0.75; });
   row.fill([](auto, auto, std::int64_t c) { return static_cast<double>(c) - 7; });
-  scan(shape(sequences, length, channels), {}, regime, {one.data(), 0, 0, 0}, {row.data(), 0, 0, 1}, {row.data(), 0, 0, 1}, h, da, db);
+  scan(Extent::padded(sequences, length, channels), {}, regime, {one.data(), 0, 0, 0}, {row.data(), 0, 0, 1},
+       {row.data(), 0, 0, 1}, h, da, db);
   const auto sum = [&](std::int64_t steps, std::int64_t c) {
     return 4 * (1 - std::pow(0.75, static_cast<double>(steps))) * (static_cast<double>(c) - 7);
   };
   h.expect([&](auto, std::int64_t t, std::int64_t c) { return sum(t + 1, c); }, 3e-5, "stride 0: h");
   db.expect([&](auto, std::int64_t t, std::int64_t c) { return sum(length - t, c); }, 3e-5, "stride 0: db");
-  da.expect([&](auto, std::int64_t t, std::int64_t c) { return t ? sum(length - t, c) * (static_cast<double>(c) - 7) : 0; }, 3e-5, "stride 0: da");
+  da.expect(
+      [&](auto, std::int64_t t, std::int64_t c) { return t ? sum(length - t, c) * (static_cast<double>(c) - 7) : 0; },
+      3e-5, "stride 0: da");
 }
 
 // A state of zero stays one however large the products of factors that it meets: where nothing has come in, and behind
@@ -129,11 +135,15 @@ void overflow(int regime) {
   const std::int64_t length = 300, half = 150;
   Array<float> a(1, length, 4), x(1, length, 4), h(1, length, 4), da(1, length, 4), db(1, length, 4);
   a.fill([](auto, std::int64_t t, auto) { return t == half ? 0 : 0x1p33; });  // four in a row overflow
-  x.fill([](auto, std::int64_t t, std::int64_t c) { return (c == 1 && t == half - 1) || (c == 2 && t == half + 1) ? 3 : 0; });
-  scan(shape(1, length, 4), {}, regime, a, x, x, h, da, db);
+  x.fill([](auto, std::int64_t t, std::int64_t c) {
+    return (c == 1 && t == half - 1) || (c == 2 && t == half + 1) ? 3 : 0;
+  });
+  scan(Extent::padded(1, length, 4), {}, regime, a, x, x, h, da, db);
   for (std::int64_t t = 0; t < length; ++t)
     for (std::int64_t c = 0; c < 4; ++c) {
-      if (c != 2) expect(exact(h.at(0, t, c)) == (c == 1 && t == half - 1 ? 3.0 : 0.0), "h: a state of zero does not stay zero", regime);
+      if (c != 2)
+        expect(exact(h.at(0, t, c)) == (c == 1 && t == half - 1 ? 3.0 : 0.0), "h: a state of zero does not stay zero",
+               regime);
       if (c == 1) continue;
       const double g = c == 2 && t == half + 1 ? 3 : c == 2 && t == half ? 3 * 0x1p33 : 0;
       expect(exact(db.at(0, t, c)) == g, "db: an adjoint of zero does not stay zero", regime);
@@ -153,7 +163,7 @@ void same_bits(int regime, bool reverse) {
     x.fill([&](auto, std::int64_t t, std::int64_t c) { return mixed((t - before) * 17 + 5 * c + 70000) - 0.5; });
     const std::vector<std::int64_t> ends{0, before, before + length, rows};
     const Offsets offsets(ends, rows, false);
-    Extent e = packed ? shape(3, rows, channels) : shape(1, rows, channels);
+    Extent e = extent_of(packed, packed ? 3 : 1, rows, channels);
     e.reverse = reverse;
     scan(e, packed ? DeviceOffsets(offsets) : DeviceOffsets{}, regime, a, x, x, h, da, db);
     std::vector<double> all;
@@ -172,8 +182,9 @@ void same_bits(int regime, bool reverse) {
 }
 
 void choice() {
-  const auto chosen = [](std::int64_t sequences, std::int64_t length, std::int64_t channels, std::size_t element, bool packed = false) {
-    return chosen_regime(WorkShape(shape(sequences, length, channels), packed, element), 132);
+  const auto chosen = [](std::int64_t sequences, std::int64_t length, std::int64_t channels, std::size_t element,
+                         bool packed = false) {
+    return chosen_regime(WorkShape(extent_of(packed, sequences, length, channels), packed, element), 132);
   };
   expect(chosen(2048, 200, 128, 4) == kRows, "many histories must be scanned by rows", 0);
   expect(chosen(2048, 50, 128, 2) == kRows, "many short histories must be scanned by rows", 0);
@@ -189,7 +200,7 @@ void choice() {
   std::mt19937 random(3);
   a.draw(random, 0.9), x.draw(random, 0.9);
   ScanForward<float> w;
-  w.extent = shape(1, 2000, 20), w.a = a, w.b = x, w.h = h;
+  w.extent = Extent::padded(1, 2000, 20), w.a = a, w.b = x, w.h = h;
   Scratch scratch;
   for (int regime : {0, 1, 2, 3}) {
     const Launch to = scratch.launch(regime);
@@ -197,7 +208,8 @@ void choice() {
     expect(taken == (regime ? regime : kSplit), "a regime that was forced is not the one chosen", regime);
     const std::int64_t before = cuda_on_host::machine.launches;
     expect_launched(scan_forward(w, DeviceOffsets{}, to));
-    expect(cuda_on_host::machine.launches - before == (taken == kSplit ? 4 : 1), "another regime ran than the one chosen", regime);
+    expect(cuda_on_host::machine.launches - before == (taken == kSplit ? 4 : 1),
+           "another regime ran than the one chosen", regime);
   }
 }
 

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <thread>
 
-#include "../../cuda/shared_limit.h"
+#include "shared_limit.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 
 #include "check.h"
 
-#include "../../cuda/memory.cuh"
+#include "memory.cuh"
 
 namespace {
 
@@ -97,16 +97,18 @@ bool dies(const std::function<void()>& f) {
 int main() {
   std::vector<float> x(128), y(128);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i);
-  const float *from = x.data();
+  const float* from = x.data();
   float* to = y.data();
   int wrong_without_barrier = 0, wrong_without_wait = 0, wrong_when_abandoned = 0;
   in_every_order([&] {
     launch<neighbours<true>>(2, 64, 0, kNowhere, from, to);
-    for (std::size_t i = 0; i < 128; ++i) expect(y[i] == x[i] + x[i ^ 1], "a neighbour's value is not there after a barrier");
+    for (std::size_t i = 0; i < 128; ++i)
+      expect(y[i] == x[i] + x[i ^ 1], "a neighbour's value is not there after a barrier");
     launch<neighbours<false>>(2, 64, 0, kNowhere, from, to);
     for (std::size_t i = 0; i < 128; ++i) wrong_without_barrier += !(y[i] == x[i] + x[i ^ 1]);
     launch<warp_sum>(2, 64, 0, kNowhere, from, to);
-    for (std::size_t i = 0; i < 128; ++i) expect(y[i] == static_cast<float>(i / 32 * 1024 + 496), "a warp's sum is wrong");
+    for (std::size_t i = 0; i < 128; ++i)
+      expect(y[i] == static_cast<float>(i / 32 * 1024 + 496), "a warp's sum is wrong");
     launch<copied<true>>(2, 64, 64 * sizeof(float), kNowhere, from, to);
     expect(x == y, "an asynchronous copy has not arrived");
     launch<copied<false>>(2, 64, 64 * sizeof(float), kNowhere, from, to);

@@ -1,4 +1,4 @@
-"""The finished run and its data that the command's tests use, here too."""
+"""The fixtures of the command's tests: a finished run and its data."""
 
 from __future__ import annotations
 

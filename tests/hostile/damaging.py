@@ -1,4 +1,4 @@
-"""Bytes as a failing disk returns them, and what a function of the library says to them."""
+"""Bytes as a failing disk returns them, and the error that they cause in a function of the library."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def damage(raw: bytes, position: float, bits: int) -> bytes:
     return raw[:place] + (bytes([raw[place] ^ bits]) + raw[place + 1 :] if bits else b"")
 
 
-# Half of all damage at either end, where formats have their headers.
+# Two thirds of the damage is at an end of the file, where formats have their headers.
 POSITIONS = st.floats(0, 1) | st.floats(0, 0.02) | st.floats(0.9, 1)
 
 
 def sentence(call: Callable[[], object]) -> str | None:
-    """What the call complains of."""
+    """The sentence of the InputError that the call raises; None if it raises none."""
     try:
         call()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""A row of a table of hostile input, and what must come of it: one sentence, in time, and nothing changed."""
+"""A row of a table of hostile input; it must give one sentence in time and change no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = "user_id,item_id,timestamp\n"
 # Nine users with up to nine items each.
 ROWS = "".join(f"u{user},i{item},{item}\n" for user in range(9) for item in range(user % 3, 9))
 TRAIN = ["--out", "run", *SMALL, "--epochs", "1"]
-SECONDS = 20  # what the slowest machine may take for a row; a wait for ever is what it must tell apart
+SECONDS = 20  # enough for a row on the slowest machine; an endless wait takes longer
 
 
 def nothing(_: Path) -> None:
@@ -26,7 +26,7 @@ def nothing(_: Path) -> None:
 
 @dataclass(frozen=True)
 class Bad:
-    """What is typed in a folder that `prepare` has filled, and what the sentence about it must hold."""
+    """Words to type in a folder that `prepare` has filled, and the parts that the error must hold."""
 
     words: str | list[str]
     says: tuple[str, ...]
@@ -50,10 +50,10 @@ def log(content: str | bytes, *says: str, words: tuple[str, ...] = (), name: str
 
 @contextmanager
 def in_time(seconds: int = SECONDS) -> Iterator[None]:
-    """Fail where the block waits for ever."""
+    """Fail if the block does not end in time."""
 
     def late(*_: object) -> None:
-        raise AssertionError(f"nothing came in {seconds} seconds")
+        raise AssertionError(f"it did not end within {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
@@ -66,7 +66,7 @@ def in_time(seconds: int = SECONDS) -> Iterator[None]:
 
 @contextmanager
 def little_memory(extra: int = 6 << 30) -> Iterator[None]:
-    """Let the process have so many bytes of addresses more, and no more: a machine is not to be filled."""
+    """Limit the process to `extra` more bytes of addresses, so that it cannot fill the memory."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + extra, before[1]))
@@ -89,7 +89,7 @@ def assert_one_sentence(seen: Seen, says: tuple[str, ...]) -> None:
 
 
 def check(case: Bad, folder: Path, finished: Path) -> None:
-    """Prepare the folder, type the words in it, and look at what came of it."""
+    """Prepare the folder, type the words in it, and check the error and the files."""
     if case.run:
         shutil.copytree(finished, folder / "run")
     case.prepare(folder)

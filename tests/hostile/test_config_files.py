@@ -1,4 +1,4 @@
-"""Config files that an editor, a script or a prankster left behind."""
+"""Config files that an editor, a script or an attacker has damaged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES: dict[str, Bad] = {
         lambda at: os.mkfifo(at / "c.toml"),
         "cannot read the config file c.toml",
         "not a file",
-        "give another",
+        "give another file",
     ),
     "a device": elsewhere(
         lambda at: (at / "c.toml").symlink_to("/dev/zero"), "cannot read the config file", "a device"
@@ -41,33 +41,33 @@ CASES: dict[str, Bad] = {
     "a folder": elsewhere(
         lambda at: (at / "c.toml").mkdir(), "cannot read the config file c.toml", "Is a directory"
     ),
-    "UTF-16": config("[model]\nd-model = 16\n".encode("utf-16"), "c.toml is no TOML"),
-    "a zero byte": config("[model]\nd-model = 16\n\0", "c.toml is no TOML"),
-    "a zero in a path": Bad(
+    "UTF-16": config("[model]\nd-model = 16\n".encode("utf-16"), "c.toml is not TOML"),
+    "a zero byte": config("[model]\nd-model = 16\n\0", "c.toml is not TOML"),
+    "a zero character in a path": Bad(
         "train --out run --config c.toml",
         (r"the path 'a\x00b.csv' holds a zero character",),
         text('[data]\npaths = ["a\\u0000b.csv"]', "c.toml"),
     ),
-    "a zero in a column": config('[data]\nuser-column = "a\\u0000b"', r"no column 'a\x00b'"),
-    "a surrogate": config('[data]\nuser-column = "\\ud800"', "c.toml is no TOML"),
+    "a zero character in a column": config('[data]\nuser-column = "a\\u0000b"', r"no column 'a\x00b'"),
+    "a surrogate": config('[data]\nuser-column = "\\ud800"', "c.toml is not TOML"),
     "a whole number of 400 digits for a number": config(
         f"[optimisation]\nlearning-rate = {DIGITS}", "learning-rate in [optimisation] must be a number", "…"
     ),
     "a whole number of 400 digits": config(
         f"[optimisation]\nepochs = {DIGITS}", "c.toml: --epochs must be at most", "999"
     ),
-    "a whole number of 5000 digits": config(f"[optimisation]\nepochs = {'9' * 5000}", "c.toml is no TOML"),
-    "a number beyond floats": config(
+    "a whole number of 5000 digits": config(f"[optimisation]\nepochs = {'9' * 5000}", "c.toml is not TOML"),
+    "a number larger than any float": config(
         "[optimisation]\nlearning-rate = 1e400", "--learning-rate must be", "inf"
     ),
     "not a number": config("[model]\ndropout = nan", "c.toml: --dropout must lie in [0, 1), but is nan"),
-    "minus nothing": config("[optimisation]\nlearning-rate = -0.0", "--learning-rate must be", "-0.0"),
+    "minus 0": config("[optimisation]\nlearning-rate = -0.0", "--learning-rate must be", "-0.0"),
     "a number in quotes": config('[model]\nd-model = "16"', "d-model in [model] must be a whole number"),
     "a date": config("[model]\nd-model = 1979-05-27T07:32:00Z", "must be a whole number, but is 1979"),
-    "a date that is none": config("[model]\nd-model = 1979-13-99", "c.toml is no TOML"),
+    "an impossible date": config("[model]\nd-model = 1979-13-99", "c.toml is not TOML"),
     "a nested table": config("[model.zzz.deeper]\nd-model = 16", "there is no zzz in [model]"),
     "a list of tables": config("[[model]]\nd-model = 16", "model is a table: write [model]"),
-    "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is no TOML", "twice"),
+    "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is not TOML", "twice"),
     "a table within a list": config("[data]\npaths = [{a = 1}]", "paths in [data] must be a list of texts"),
     "lists within a list": config('[data]\npaths = [["log.csv"]]', "paths in [data] must be a list of texts"),
     "an empty list of paths": config("[data]\npaths = []\n[model]\nzzz = 1", "there is no zzz in [model]"),
@@ -81,28 +81,28 @@ CASES: dict[str, Bad] = {
     ),
     "an empty key": config('[model]\n"" = 1', "there is no  in [model]"),
     "a key of line breaks": config('[model]\n"a\\nb" = 1', r"there is no a\nb in [model]"),
-    "a key without an end": config(f"[model]\n{'k' * 100_000} = 1", "c.toml: there is no kkk", "…"),
-    "a table without an end": config(f"[{'t' * 100_000}]", "c.toml: there is no table [ttt", "…"),
-    "dots without an end": config("a" + ".a" * 5_000 + " = 1", "c.toml: there is no table [a]"),
-    "a string without an end": config('[data]\nformat = "' + "x" * 100_000, "c.toml is no TOML"),
+    "a key of 100,000 letters": config(f"[model]\n{'k' * 100_000} = 1", "c.toml: there is no kkk", "…"),
+    "a table of 100,000 letters": config(f"[{'t' * 100_000}]", "c.toml: there is no table [ttt", "…"),
+    "5,000 dots in a key": config("a" + ".a" * 5_000 + " = 1", "c.toml: there is no table [a]"),
+    "a string without a closing quote": config('[data]\nformat = "' + "x" * 100_000, "c.toml is not TOML"),
     "options that contradict each other": config(
         '[loss]\nloss = "gbce"\nnegatives-from = "popularity"', "--loss gbce"
     ),
-    "the word None": config("[model]\nmax-length = None", "c.toml is no TOML"),
-    "JSON": config('{"model": {"d-model": 16}}', "c.toml is no TOML"),
-    "YAML": config("model:\n  d-model: 16\n", "c.toml is no TOML"),
-    "INI": config("[model]\nd-model: 16\n", "c.toml is no TOML"),
+    "the word None": config("[model]\nmax-length = None", "c.toml is not TOML"),
+    "JSON": config('{"model": {"d-model": 16}}', "c.toml is not TOML"),
+    "YAML": config("model:\n  d-model: 16\n", "c.toml is not TOML"),
+    "INI": config("[model]\nd-model: 16\n", "c.toml is not TOML"),
     "a path where the column was meant": config('[data]\nuser-column = "log.csv"', "no column 'log.csv'"),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hostile_config_is_told_in_one_sentence(name: str, tmp_path: Path, finished: Path) -> None:
+def test_a_hostile_config_gives_one_sentence(name: str, tmp_path: Path, finished: Path) -> None:
     check(CASES[name], tmp_path, finished)
 
 
 @pytest.mark.parametrize("how", ["byte order mark", "carriage returns", "no line break at the end"])
-def test_what_editors_do_to_a_config_does_no_harm(how: str, tmp_path: Path) -> None:
+def test_changes_by_editors_do_not_harm_a_config(how: str, tmp_path: Path) -> None:
     text(HEADER + ROWS)(tmp_path)
     plain = "[data]\nk-core = 0\n[optimisation]\nepochs = 1"
     changed = {

@@ -1,4 +1,4 @@
-"""A run or a data file with a part cut off or a byte changed works as before, or is told in one sentence."""
+"""A truncated or changed run or data file works as before or gives one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.tiny_runs import contents
 from recblr.data import read_dataset
 
 MODEL = "model.safetensors"
-# What of a run each command reads; what it does not read may hold anything.
+# The files of a run that each command reads.  Damage in other files has no effect on it.
 READ = {
     "recommend": ["run.json", "config.toml", MODEL],
     "evaluate": [
@@ -41,7 +41,7 @@ WORDS = {
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=POSITIONS, bits=st.integers(0, 255), which=st.integers(0, 99))
 @pytest.mark.parametrize("command", WORDS)
-def test_a_damaged_run_works_or_is_told(
+def test_a_damaged_run_works_or_gives_one_sentence(
     command: str,
     finished: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -84,15 +84,17 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=POSITIONS, bits=st.integers(0, 255))
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_damaged_data_file_is_read_or_told(name: str, tmp_path: Path, position: float, bits: int) -> None:
+def test_a_damaged_data_file_is_read_or_gives_one_sentence(
+    name: str, tmp_path: Path, position: float, bits: int
+) -> None:
     file = tmp_path / name
     file.write_bytes(damage(FORMATS[name](LOG), position, bits))
     with in_time():
-        told = sentence(lambda: read_dataset(file, k_core=0))
-    assert told is None or (name in told and "\n" not in told)
+        complaint = sentence(lambda: read_dataset(file, k_core=0))
+    assert complaint is None or (name in complaint and "\n" not in complaint)
 
 
-def test_what_panics_within_polars_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panic_in_polars_gives_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def panic(*_: object, **__: object) -> None:
         raise pl.exceptions.PanicException("assertion failed")
 

@@ -1,4 +1,4 @@
-"""Data files that nobody should give, and paths that lead nowhere good."""
+"""Hostile data files, and paths that do not lead to a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATHS: dict[str, Bad] = {
     ),
     "pipe without a suffix": train("log", says=(f"log {NO_FILE}",), prepare=lambda at: fifo(at, "log")),
     "endless device": train("--format", "csv", "/dev/zero", says=(f"/dev/zero {NO_FILE}",)),
-    "device of nothing": train("--format", "csv", "/dev/null", says=(f"/dev/null {NO_FILE}",)),
+    "empty device": train("--format", "csv", "/dev/null", says=(f"/dev/null {NO_FILE}",)),
     "link to a device": train("log.csv", says=(f"log.csv {NO_FILE}",), prepare=link("/dev/zero")),
     "link to nowhere": train("log.csv", says=("there is no file log.csv",), prepare=link("none")),
     "link to itself": train(
@@ -60,7 +60,7 @@ PATHS: dict[str, Bad] = {
     "path too long": train("x/" * 5000 + "log.csv", says=("File name too long", "…")),
     "line break in a name": train("a\nb.csv", says=(r"there is no file a\nb.csv",)),
     "terminal codes in a name": train("\x1b[31mred.csv", says=(r"there is no file \x1b[31mred.csv",)),
-    "name that is no text": train("caf\udce9.csv", says=(r"there is no file caf\udce9.csv",)),
+    "name that is not valid text": train("caf\udce9.csv", says=(r"there is no file caf\udce9.csv",)),
     "one good file and one pipe": train(
         "a.csv", "log.csv", says=(NO_FILE,), prepare=lambda at: (text(HEADER + ROWS, "a.csv")(at), fifo(at))
     ),
@@ -76,19 +76,19 @@ CONTENTS: dict[str, Bad] = {
     "a hundred thousand columns": log(
         ",".join(f"c{i}" for i in range(100_000)) + "\n1", "no column 'user_id'", "and 99980 more"
     ),
-    "a hundred thousand columns called alike": log(",".join(["c"] * 100_000) + "\n1", "no column 'user_id'"),
-    "one endless header": log(LONG * 3, "the header of log.csv cannot be read (field larger than"),
-    "an endless line in a .txt": log(LONG * 3, "line 1 has only one word", "…", name="log.txt"),
-    "an endless name of a column": log(
+    "a hundred thousand columns with one name": log(",".join(["c"] * 100_000) + "\n1", "no column 'user_id'"),
+    "a header of three megabytes": log(LONG * 3, "the header of log.csv cannot be read (field larger than"),
+    "a line of three megabytes in a .txt": log(LONG * 3, "line 1 has only one word", "…", name="log.txt"),
+    "a column name of a megabyte": log(
         f"user_id,item_id,{LONG}time\na,b,1\n", "the header of log.csv cannot be read"
     ),
-    "an endless time": log(HEADER + f"a,b,{'9' * 1_000_000}\n", "log.csv", "not a number", "…"),
-    "an endless id before a bad time": log(HEADER + f"a,{LONG},1\na,b,soon\n", "log.csv", "'soon'"),
-    "an endless id before a missing value": log(HEADER + f"a,{LONG},1\na,b,\n", "log.csv"),
-    "an endless id of a user with one event": log(
+    "a time of a million digits": log(HEADER + f"a,b,{'9' * 1_000_000}\n", "log.csv", "not a number", "…"),
+    "an id of a megabyte before a bad time": log(HEADER + f"a,{LONG},1\na,b,soon\n", "log.csv", "'soon'"),
+    "an id of a megabyte before a missing value": log(HEADER + f"a,{LONG},1\na,b,\n", "log.csv"),
+    "an id of a megabyte of a user with one event": log(
         HEADER + f"{LONG},b,1\n", "has 1 event(s)", "--k-core 3", "…", words=("--k-core", "0")
     ),
-    "spaces that are no ASCII": log("\u00a0\n\u2003\n", "log.csv holds separators and spaces only"),
+    "spaces outside ASCII": log("\u00a0\n\u2003\n", "log.csv holds separators and spaces only"),
     "vertical tabs": log("\v\f\n", "log.csv is empty"),
     "line breaks of an old Macintosh": log((HEADER + ROWS).replace("\n", "\r"), "log.csv"),
     "a byte order mark in the middle": log("\n\ufeff" + HEADER + ROWS, "no column 'user_id'"),
@@ -102,14 +102,14 @@ CONTENTS: dict[str, Bad] = {
         "<!DOCTYPE html>\n<html><body>404</body></html>\n", "no column 'user_id'"
     ),
     "JSON": log('[{"user_id": 1, "item_id": 2}]\n', "log.csv"),
-    "time beyond any float": log(HEADER + "a,b,1e400\n", "line 2", "'1e400'", "not a number"),
+    "time larger than any float": log(HEADER + "a,b,1e400\n", "line 2", "'1e400'", "not a number"),
     "time as in Excel": log(HEADER + "a,b,1.000.000\n", "line 2", "'1.000.000'"),
     "time in hexadecimal": log(HEADER + "a,b,0x10\n", "line 2", "'0x10'"),
     "time with a unit": log(HEADER + "a,b,10s\n", "line 2", "'10s'"),
     "rating of a word": log(
         "user_id,item_id,rating\na,b,good\n", "line 2", "'good'", words=("--min-rating", "1")
     ),
-    "rating beyond any float": log(
+    "rating larger than any float": log(
         "user_id,item_id,rating\na,b,1e999\n", "line 2", words=("--min-rating", "1")
     ),
     "every rating too low": log(
@@ -118,7 +118,7 @@ CONTENTS: dict[str, Bad] = {
     "gzip within gzip": log(
         gzip.compress(gzip.compress((HEADER + ROWS).encode())), "log.csv.gz", name="log.csv.gz"
     ),
-    "gzip with garbage behind": log(
+    "gzip with garbage at the end": log(
         gzip.compress((HEADER + ROWS).encode()) + b"garbage",
         "log.csv.gz is a damaged gzip file",
         name="log.csv.gz",
@@ -127,8 +127,8 @@ CONTENTS: dict[str, Bad] = {
         gzip.compress((HEADER + ROWS).encode())[:-8] + b"\0" * 8, "damaged gzip file", name="log.csv.gz"
     ),
     "gzip of a header alone": log(b"\x1f\x8b", "damaged gzip file", name="log.csv.gz"),
-    "gzip that unfolds to a thousand times its size": log(
-        gzip.compress(b"a" * (300 << 20), 1), "log.csv.gz", "unfolds to more than", name="log.csv.gz"
+    "gzip that decompresses to a thousand times its size": log(
+        gzip.compress(b"a" * (300 << 20), 1), "log.csv.gz", "decompresses to more than", name="log.csv.gz"
     ),
     "zip called .csv": log(b"PK\3\4" + b"\0" * 40, "log.csv is not text", name="log.csv"),
     "Parquet in name and first bytes": log(
@@ -146,7 +146,7 @@ CONTENTS: dict[str, Bad] = {
         "column 'user_id'", "holds Decimal", user_id=[Decimal("1.5"), Decimal("2")]
     ),
     "Parquet of bytes": parquet_log("column 'item_id'", "holds Binary", item_id=[b"x", b"y"]),
-    "Parquet of truths": parquet_log("column 'user_id'", "holds Boolean", user_id=[True, False]),
+    "Parquet of booleans": parquet_log("column 'user_id'", "holds Boolean", user_id=[True, False]),
     "Parquet of floating ids": parquet_log("column 'item_id'", "holds Float64", item_id=[1.0, 2.0]),
     "Parquet of times of day": parquet_log(
         "column 'timestamp'", "holds Time", timestamp=[datetime(2024, 1, 1, 12).time()] * 2
@@ -175,7 +175,7 @@ CASES = PATHS | CONTENTS
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hostile_file_is_one_sentence_and_changes_nothing(
+def test_a_hostile_file_gives_one_sentence_and_changes_nothing(
     name: str, tmp_path: Path, finished: Path
 ) -> None:
     check(CASES[name], tmp_path, finished)

@@ -1,4 +1,4 @@
-"""What looks like a mistake and is none: the smallest and largest that options and data may be."""
+"""The smallest and the largest valid options and data, which look like mistakes and work."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from hostile.rows import HEADER, ROWS, TRAIN, in_time, text
 
 EXTREMES: dict[str, list[str]] = {
     "one event of the history": ["--max-length", "1"],
-    "a length beyond every history": ["--max-length", "2147483647"],
+    "a length above that of every history": ["--max-length", "2147483647"],
     "a width of one": ["--d-model", "1", "--expand", "1", "--d-conv", "1"],
     "an expansion to one channel": ["--expand", "0.0625"],
     "a convolution longer than any history": ["--d-conv", "100"],
     "a batch of one event": ["--batch-tokens", "1"],
     "a batch of everything": ["--batch-tokens", "2147483647"],
-    "a prefix a batch": ["--samples", "prefixes", "--batch-sequences", "1"],
+    "one prefix in a batch": ["--samples", "prefixes", "--batch-sequences", "1"],
     "one negative": ["--loss", "bpr", "--negatives", "1"],
     "more negatives than items": ["--loss", "sampled-softmax", "--negatives", "5000"],
-    "as much patience as there is": ["--patience", "2147483647"],
+    "the most patience": ["--patience", "2147483647"],
     "the largest seed": ["--seed", str(2**64 - 1)],
-    "nearly no learning": ["--learning-rate", "1e-300"],
-    "gradients clipped to next to nothing": ["--clip-norm", "1e-300"],
-    "weights that decay at once": ["--weight-decay", "1e-300", "--ema", "0.9999999999999999"],
+    "almost no learning": ["--learning-rate", "1e-300"],
+    "gradients clipped to almost 0": ["--clip-norm", "1e-300"],
+    "almost no decay, and the slowest average": ["--weight-decay", "1e-300", "--ema", "0.9999999999999999"],
     "a checkpoint after every step": ["--checkpoint-minutes", "1e-300"],
     "no checkpoint within an epoch": ["--checkpoint-minutes", "0"],
 }
 
 
 @pytest.mark.parametrize("name", EXTREMES)
-def test_an_extreme_option_is_taken(name: str, tmp_path: Path) -> None:
+def test_an_extreme_option_is_accepted(name: str, tmp_path: Path) -> None:
     text(HEADER + ROWS)(tmp_path)
     with at(tmp_path), in_time():
         out = succeeds("train", "log.csv", "--k-core", "0", *TRAIN, *EXTREMES[name])
@@ -49,7 +49,7 @@ CONTENTS: dict[str, str] = {
     + "".join(f"u{u},i{i},{i}e307\n" for u in range(3) for i in range(8)),
     "times at the edge of int64": HEADER + "".join(f"u,i{i},{2**63 - 9 + i}\n" for i in range(8)),
     "times below 0": HEADER + "".join(f"u,i{i},-{i}.5\n" for i in range(8)),
-    "times all alike": HEADER + "".join(f"u,i{i},7\n" for i in range(8)),
+    "equal times": HEADER + "".join(f"u,i{i},7\n" for i in range(8)),
     "ids of a megabyte": HEADER + "".join(f"{'u' * 1_000_000},i{i},{i}\n" for i in range(8)),
     "ids of terminal codes": HEADER + "".join(f"\x1b[31mu,\x07i{i},{i}\n" for i in range(8)),
     "ids of markup": HEADER + "".join(f"[red]u[/],[link=file:///]i{i},{i}\n" for i in range(8)),
@@ -60,7 +60,7 @@ CONTENTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_extreme_data_are_trained_on_and_recommended_from(name: str, tmp_path: Path) -> None:
+def test_training_and_recommending_work_with_extreme_data(name: str, tmp_path: Path) -> None:
     text(CONTENTS[name])(tmp_path)
     with at(tmp_path), in_time():
         succeeds("train", "log.csv", "--k-core", "0", *TRAIN)
@@ -72,7 +72,7 @@ def test_extreme_data_are_trained_on_and_recommended_from(name: str, tmp_path: P
             assert set(items_in(out)) <= {"tea", "oil"}
 
 
-def test_everything_seen_leaves_nothing_to_recommend(tmp_path: Path) -> None:
+def test_a_user_who_has_seen_all_items_gets_no_recommendation(tmp_path: Path) -> None:
     text(CONTENTS["one item for all"])(tmp_path)
     with at(tmp_path):
         succeeds("train", "log.csv", "--k-core", "0", *TRAIN)
@@ -81,7 +81,7 @@ def test_everything_seen_leaves_nothing_to_recommend(tmp_path: Path) -> None:
     assert items_in(seen.out) == []
 
 
-def test_a_run_of_a_billion_epochs_starts_and_is_stopped(data: Path, tmp_path: Path) -> None:
+def test_a_run_of_a_billion_epochs_can_be_started_and_stopped(data: Path, tmp_path: Path) -> None:
     words = [
         "train",
         data,

@@ -1,7 +1,7 @@
-"""recblr._core on whatever NumPy can make: a right result, or an error, and never a crash.
+"""recblr._core with any array that NumPy can make: a right result or an error, never a crash.
 
-Every array lies in a buffer that ends where it ends, so that AddressSanitizer (`make sanitize`) sees the
-first byte that is read beyond.
+Every array lies in a buffer that ends with the array, so that AddressSanitizer (`make sanitize`) finds a
+read of even one byte beyond it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from recblr._core import scan, scan_with_final
 
 Shape = tuple[int, ...]
 
-# The dtypes that scan takes, and what it keeps states in.
+# The dtypes that scan accepts, and the dtype of its states.
 NATIVE = {"f2": "f4", "f4": "f4", "f8": "f8", "c8": "c8", "c16": "c16"}
 FOREIGN = (">f4", ">f8", ">c8", "g", "G", "i4", "i8", "u8", "?", "O", "S4", "U2", "M8[s]", "V8")
 
 
 class Subclass(np.ndarray):
-    """An array of another class, as pandas, xarray and many others have."""
+    """An array of a subclass, like those of other libraries."""
 
 
 @st.composite
@@ -38,7 +38,7 @@ def arrays(draw: st.DrawFn, shape: Shape, dtype: Any, values: NDArray[Any] | Non
     aligned = not rarely(draw, 20)
     elements = st.sampled_from((-9, -2, -1, 0, 1, 1, 2, 3, 64))
     strides = [draw(elements) * dtype.itemsize + (0 if aligned else draw(st.integers(0, 1))) for _ in shape]
-    if draw(st.booleans()):  # as most arrays are: contiguous, with the axes in some order
+    if draw(st.booleans()):  # like most arrays: contiguous, with the axes in any order
         size = dtype.itemsize
         for axis in draw(st.permutations(range(len(shape)))):
             strides[axis] = size
@@ -46,7 +46,7 @@ def arrays(draw: st.DrawFn, shape: Shape, dtype: Any, values: NDArray[Any] | Non
     spans = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)] if 0 not in shape else []
     first = -sum(span for span in spans if span < 0) + (0 if aligned else draw(st.integers(0, 3)))
     buffer = np.zeros(first + sum(span for span in spans if span > 0) + dtype.itemsize, np.uint8)
-    for axis, n in enumerate(shape):  # a stride along which no step is taken may be anything
+    for axis, n in enumerate(shape):  # a stride that is never used may have any value
         if (n == 1 or 0 in shape) and rarely(draw, 5):
             strides[axis] = draw(st.sampled_from((-(2**60), 2**60, 2**40))) * dtype.itemsize // 8
     array: NDArray[Any] = np.ndarray(shape, dtype, buffer, first, tuple(strides))
@@ -74,7 +74,7 @@ def offset_arrays(draw: st.DrawFn, rows: int) -> NDArray[Any]:
 
 @st.composite
 def arguments(draw: st.DrawFn) -> dict[str, Any]:
-    """scan's arguments: all of one kind, but for the ones that are not."""
+    """The arguments of scan: most of them fit together, and a few do not."""
     rank = draw(st.sampled_from((0, 1, 4) if rarely(draw, 15) else (2, 3)))
     shape = tuple(draw(SIZES) for _ in range(rank))
     dtype = draw(st.sampled_from(FOREIGN if rarely(draw, 15) else tuple(NATIVE)))
@@ -101,7 +101,7 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _fits(array: Any, dtype: Any) -> bool:
-    """Whether the kernel may read this array: a plain dtype, every element where elements of its size go."""
+    """Whether the kernel may read this array: it has the dtype, and every element is aligned."""
     return (
         isinstance(array, np.ndarray)
         and array.dtype == dtype
@@ -111,7 +111,7 @@ def _fits(array: Any, dtype: Any) -> bool:
 
 
 def _legal(a: Any, b: Any, reverse: Any, initial: Any = None, offsets: Any = None) -> bool:
-    """What scan's documentation promises to take."""
+    """Whether the documentation of scan allows these arguments."""
     if not isinstance(b, np.ndarray) or b.dtype not in map(np.dtype, NATIVE) or b.ndim not in (2, 3):
         return False
     if not _fits(a, b.dtype) or not _fits(b, b.dtype) or a.shape != b.shape:
@@ -130,7 +130,7 @@ def _legal(a: Any, b: Any, reverse: Any, initial: Any = None, offsets: Any = Non
 
 
 def _wide(x: NDArray[Any] | None, absolute: bool = False) -> NDArray[Any] | None:
-    """In double precision; of absolute values where asked, which bound what rounding is measured against."""
+    """The array in double precision; with `absolute`, the absolute values, which bound the rounding error."""
     if x is None:
         return None
     wide = np.asarray(x, np.complex128 if x.dtype.kind == "c" else np.float64)
@@ -139,7 +139,7 @@ def _wide(x: NDArray[Any] | None, absolute: bool = False) -> NDArray[Any] | None
 
 @settings(max_examples=400)
 @given(arguments())
-def test_what_is_legal_gives_the_recurrence_and_all_else_an_error(arguments: dict[str, Any]) -> None:
+def test_legal_arguments_give_the_recurrence_and_others_an_error(arguments: dict[str, Any]) -> None:
     before = {name: x.tobytes() for name, x in arguments.items() if isinstance(x, np.ndarray)}
     if not _legal(**arguments):
         for call in (scan, scan_with_final):

@@ -1,7 +1,8 @@
-"""torch.ops.recblr.* on whatever tensors there are: a right result, or an error, and never a crash.
+"""torch.ops.recblr.* with any tensors: a right result or an error, never a crash.
 
-Every operator that has a schema is attacked, those to come too.  Every tensor's storage ends where its last
-element does, so that AddressSanitizer (`make sanitize`) sees the first byte that is read beyond.
+The tests attack every operator that has a schema, so new operators are included.  The storage of every
+tensor ends with its last element, so that AddressSanitizer (`make sanitize`) finds a read of even one byte
+beyond it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ INTEGERS = (torch.int64, torch.int32)
 
 
 class Subclass(Tensor):
-    """A tensor of another class, as many libraries have."""
+    """A tensor of a subclass, like those of other libraries."""
 
 
 class Call(dict[str, Any]):
-    """An operator's arguments by name; a failure shows what they are rather than what they hold."""
+    """The arguments of an operator by name; a failure shows dtypes and shapes in place of values."""
 
     def __repr__(self) -> str:
         def brief(x: Any) -> str:
@@ -49,7 +50,7 @@ class Call(dict[str, Any]):
 
 
 def misaligned(x: Tensor) -> Tensor:
-    """x's values one byte beyond where elements of their size go, as a buffer may have them."""
+    """The values of x one byte after an aligned address, as a buffer may hold them."""
     if x.numel() == 0:
         return x
     content = x.clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes()
@@ -60,14 +61,14 @@ def misaligned(x: Tensor) -> Tensor:
 def tensors(draw: st.DrawFn, shape: Shape, dtype: torch.dtype) -> Tensor:
     """A tensor with any strides: zero, overlapping, far; perhaps lazily negated or of another class."""
     strides = [draw(st.sampled_from((0, 1, 1, 2, 3, 9, 64))) for _ in shape]
-    if draw(st.booleans()):  # as most tensors are: dense, with the axes in some order
+    if draw(st.booleans()):  # like most tensors: dense, with the axes in any order
         size = 1
         for axis in draw(st.permutations(range(len(shape)))):
             strides[axis] = size
             size *= max(shape[axis], 1)
     empty = 0 in shape
     span = 0 if empty else sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
-    for axis, n in enumerate(shape):  # a stride along which no step is taken may be anything
+    for axis, n in enumerate(shape):  # a stride that is never used may have any value
         if (n == 1 or empty) and rarely(draw, 5):
             strides[axis] = draw(st.sampled_from((2**40, 2**55)))
     first = draw(st.integers(0, 3))
@@ -76,7 +77,7 @@ def tensors(draw: st.DrawFn, shape: Shape, dtype: torch.dtype) -> Tensor:
     memory = (torch.complex(real, imaginary) if dtype.is_complex else real).to(dtype)
     astray = rarely(draw, 25)
     x = (misaligned(memory) if astray else memory).as_strided(shape, strides, first)
-    if dtype in SCANNED and not astray and rarely(draw, 9):  # torch's own conj crashes on what is misaligned
+    if dtype in SCANNED and not astray and rarely(draw, 9):  # torch's own conj crashes on misaligned tensors
         x = x.conj() if dtype.is_complex else torch._neg_view(x)
     if rarely(draw, 9):
         x = x.as_subclass(Subclass)
@@ -98,7 +99,7 @@ def offset_tensors(draw: st.DrawFn, rows: int) -> Tensor:
 
 @st.composite
 def target_tensors(draw: st.DrawFn, rows: int, catalogue: int) -> Tensor:
-    """Targets of rows that are right, or beyond the catalogue, or of another shape or dtype."""
+    """Targets that are right, outside the catalogue, or of another shape or dtype."""
     last = catalogue + 2 if rarely(draw, 9) else max(catalogue - 1, 0)
     rows = draw(SIZES) if rarely(draw, 15) else rows
     values = draw(st.lists(st.integers(-1 if rarely(draw, 9) else 0, last), min_size=rows, max_size=rows))
@@ -107,7 +108,7 @@ def target_tensors(draw: st.DrawFn, rows: int, catalogue: int) -> Tensor:
 
 @st.composite
 def calls(draw: st.DrawFn, operator: str) -> Call:
-    """An operator's arguments: all of one kind, but for the ones that are not."""
+    """The arguments of an operator: most of them fit together, and a few do not."""
     rank = draw(st.sampled_from((0, 1, 4) if rarely(draw, 15) else (2, 3)))
     shape = tuple(draw(SIZES) for _ in range(rank))
     dtype = draw(st.sampled_from(FOREIGN if rarely(draw, 15) else SCANNED))
@@ -122,7 +123,7 @@ def calls(draw: st.DrawFn, operator: str) -> Call:
            "weight": (channels, taps), "bias": (channels,), "grad_final": state,
            "states": (-(-math.prod(leading) // 32), channels)}  # fmt: skip
     wide = {"initial", "decay", "grad_final", "states"}
-    if operator.startswith("_"):  # what the public operators have made wide
+    if operator.startswith("_"):  # the public operators have widened these
         wide |= {"scale", "weight", "bias"}
     arguments = Call()
     for argument in getattr(torch.ops.recblr, operator).default._schema.arguments:
@@ -140,7 +141,9 @@ def calls(draw: st.DrawFn, operator: str) -> Call:
         elif kind == "Optional[Tensor]" and draw(st.booleans()):
             arguments[name] = None
         else:
-            assert kind in ("Tensor", "Optional[Tensor]"), f"{operator} takes a {kind}: attack it, too"
+            assert kind in ("Tensor", "Optional[Tensor]"), (
+                f"{operator} takes a {kind}: the test must attack this type too"
+            )
             right = accumulation(dtype) if name in wide else dtype
             other_shape, other_dtype = rarely(draw, 25), rarely(draw, 25)
             arguments[name] = draw(
@@ -150,7 +153,7 @@ def calls(draw: st.DrawFn, operator: str) -> Call:
                 )
             )
             if argument.alias_info is not None and argument.alias_info.is_write:
-                # torch's own fallback for lazily negated tensors fails on operators that write.
+                # torch's own fallback for lazily negated tensors fails on operators that write to them.
                 arguments[name] = arguments[name].resolve_conj().resolve_neg()
     if rarely(draw, 30):
         name = draw(st.sampled_from([name for name, x in arguments.items() if isinstance(x, Tensor)]))
@@ -164,7 +167,7 @@ def _aligned(x: Tensor) -> bool:
 
 
 def _legal(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None, reverse: bool) -> bool:
-    """What scan's documentation promises to take."""
+    """Whether the documentation of scan allows these arguments."""
     if any(x is not None and x.is_meta for x in (a, b, initial, offsets)):
         return False
     if b.dtype not in SCANNED or a.dtype != b.dtype or a.shape != b.shape or b.dim() not in (2, 3):
@@ -186,7 +189,7 @@ def _legal(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None,
 
 @settings(max_examples=400)
 @given(calls("scan"))
-def test_what_is_legal_gives_the_recurrence_and_all_else_an_error(arguments: Call) -> None:
+def test_legal_arguments_give_the_recurrence_and_others_an_error(arguments: Call) -> None:
     if not _legal(**arguments):
         with pytest.raises(OPERATORS_REFUSE, match=r"^scan: [^\n]+$"):
             torch.ops.recblr.scan(**arguments)

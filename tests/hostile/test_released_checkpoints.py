@@ -1,4 +1,4 @@
-"""Checkpoints of strangers that are no checkpoints, or say what no RecBLR would."""
+"""Foreign checkpoint files that are not checkpoints, or do not describe a RecBLR."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def holding(**changes: Any) -> Callable[[Path], object]:
     return lambda path: save(path, released_model(), state_dict={**released_model().state_dict(), **changes})
 
 
-def told(**settings: Any) -> Callable[[Path], object]:
+def configured(**settings: Any) -> Callable[[Path], object]:
     """A checkpoint with other settings."""
     return lambda path: save(
         path, released_model(), {"MAX_ITEM_LIST_LENGTH": 11, "dropout_prob": 0.1} | settings
@@ -34,13 +34,13 @@ def told(**settings: Any) -> Callable[[Path], object]:
 
 
 def bomb(path: Path) -> None:
-    """A zip that unfolds to a thousand times its size."""
+    """A zip file that decompresses to a thousand times its size."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * (64 << 20))
         archive.writestr("archive/version", b"3\n")
 
 
-# A pickle protocol 2 that never closes what it opens, and one that counts a list of 2^31.
+# Pickles of protocol 2: one opens brackets and never closes them, and one announces a text of 2^31 bytes.
 OPEN, LONG = b"\x80\x02" + b"(" * 100_000, b"\x80\x02X\xff\xff\xff\x7fabc."
 
 CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
@@ -49,38 +49,41 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a link to itself": (lambda path: path.symlink_to(path), ("cannot read", "symbolic links")),
     "a link to nowhere": (lambda path: path.symlink_to("none"), ("cannot read", "No such file")),
     "a folder": (Path.mkdir, ("cannot read", "directory")),
-    "nothing": (Path.touch, ("is no file of torch.save",)),
+    "an empty file": (Path.touch, ("is no file of torch.save",)),
     "an empty zip": (lambda path: zipfile.ZipFile(path, "w").close(), ("is no file of torch.save",)),
     "a zip of something else": (lambda path: path.write_bytes(b"PK\3\4" + b"\0" * 100), ("is damaged",)),
     "a zip bomb": (bomb, ("is damaged",)),
-    "brackets without an end": (lambda path: with_pickle(path, OPEN), ("is damaged",)),
-    "a text without an end": (lambda path: with_pickle(path, LONG), ("is damaged",)),
-    "items that are no numbers": (
+    "brackets that are never closed": (lambda path: with_pickle(path, OPEN), ("is damaged",)),
+    "a text that is never complete": (lambda path: with_pickle(path, LONG), ("is damaged",)),
+    "items that are nan": (
         holding(**{ITEMS: torch.full((17, 8), torch.nan)}),
-        (ITEMS, "infinite or no"),
+        (ITEMS, "infinite values or NaN"),
     ),
-    "items without a bound": (holding(**{ITEMS: torch.full((17, 8), torch.inf)}), (ITEMS, "infinite or no")),
-    "items that are whole": (holding(**{ITEMS: torch.ones(17, 8, dtype=torch.int64)}), (ITEMS, "int64")),
-    "items of no width": (holding(**{ITEMS: torch.zeros(17, 0)}), (ITEMS, "(17, 0)")),
+    "items that are infinite": (
+        holding(**{ITEMS: torch.full((17, 8), torch.inf)}),
+        (ITEMS, "infinite values or NaN"),
+    ),
+    "items of whole numbers": (holding(**{ITEMS: torch.ones(17, 8, dtype=torch.int64)}), (ITEMS, "int64")),
+    "items of width 0": (holding(**{ITEMS: torch.zeros(17, 0)}), (ITEMS, "(17, 0)")),
     "items in four axes": (holding(**{ITEMS: torch.zeros(1, 1, 17, 8)}), (ITEMS, "(1, 1, 17, 8)")),
     "the padding alone": (holding(**{ITEMS: torch.zeros(1, 8)}), (ITEMS, "(1, 8)")),
-    "a layer without an end": (
+    "a layer number out of range": (
         holding(**{"recurrent_layers.99.x": torch.zeros(1)}),
         ("does not hold the authors'",),
     ),
-    "a length below 0": (told(MAX_ITEM_LIST_LENGTH=-1), ("max_length must be at least 1",)),
-    "a length of 10^30": (told(MAX_ITEM_LIST_LENGTH=10**30), ("max_length must be at most",)),
-    "a length that is true": (told(MAX_ITEM_LIST_LENGTH=True), ("does not say how long",)),
-    "a length in a fraction": (told(MAX_ITEM_LIST_LENGTH=11.0), ("does not say how long",)),
-    "a length in words": (told(MAX_ITEM_LIST_LENGTH="11"), ("does not say how long",)),
-    "dropout in words": (told(dropout_prob="little"), ("describes no RecBLR",)),
-    "dropout of nan": (told(dropout_prob=float("nan")), ("dropout must lie in [0, 1)",)),
-    "dropout in a list": (told(dropout_prob=[0.1]), ("describes no RecBLR",)),
+    "a length below 0": (configured(MAX_ITEM_LIST_LENGTH=-1), ("max_length must be at least 1",)),
+    "a length of 10^30": (configured(MAX_ITEM_LIST_LENGTH=10**30), ("max_length must be at most",)),
+    "a length that is a boolean": (configured(MAX_ITEM_LIST_LENGTH=True), ("does not say how long",)),
+    "a length in a fraction": (configured(MAX_ITEM_LIST_LENGTH=11.0), ("does not say how long",)),
+    "a length in words": (configured(MAX_ITEM_LIST_LENGTH="11"), ("does not say how long",)),
+    "dropout in words": (configured(dropout_prob="little"), ("describes no RecBLR",)),
+    "dropout of nan": (configured(dropout_prob=float("nan")), ("dropout must lie in [0, 1)",)),
+    "dropout in a list": (configured(dropout_prob=[0.1]), ("describes no RecBLR",)),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hostile_checkpoint_is_told_in_one_sentence(name: str, tmp_path: Path) -> None:
+def test_a_hostile_checkpoint_gives_one_sentence(name: str, tmp_path: Path) -> None:
     make, says = CASES[name]
     path = tmp_path / "released.pth"
     make(path)
@@ -100,7 +103,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=60)
 @given(position=POSITIONS, bits=st.integers(0, 255))
-def test_a_damaged_checkpoint_is_read_or_told(whole: Path, position: float, bits: int) -> None:
+def test_a_damaged_checkpoint_is_read_or_gives_one_sentence(whole: Path, position: float, bits: int) -> None:
     damaged = whole.with_name("damaged.pth")
     damaged.write_bytes(damage(whole.read_bytes(), position, bits))
     with in_time():

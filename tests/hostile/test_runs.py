@@ -1,4 +1,4 @@
-"""Runs whose files are gone, swapped, or say what no run would say."""
+"""Runs with missing files, exchanged files, and impossible contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def on(words: str, change: Callable[[Path], object], *says: str) -> Bad:
 
 
 def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:
-    """Put something else where the run's file or folder is."""
+    """Replace a file or folder of the run."""
 
     def change(run: Path) -> None:
         path = run / name
@@ -54,8 +54,8 @@ def holding(name: str, content: str | bytes) -> Callable[[Path], object]:
     return in_place_of(name, lambda path: path.write_bytes(raw))
 
 
-def said(name: str, **values: Any) -> Callable[[Path], object]:
-    """The JSON file with other values."""
+def json_values(name: str, **values: Any) -> Callable[[Path], object]:
+    """Change values in a JSON file."""
 
     def change(run: Path) -> None:
         before = json.loads((run / name).read_text())
@@ -64,8 +64,8 @@ def said(name: str, **values: Any) -> Callable[[Path], object]:
     return change
 
 
-def logged(**values: Any) -> Callable[[Path], object]:
-    """The log with other values in its last line."""
+def last_log_line(**values: Any) -> Callable[[Path], object]:
+    """Change values in the last line of the log."""
 
     def change(run: Path) -> None:
         *lines, last = (run / "log.jsonl").read_text().splitlines()
@@ -78,12 +78,12 @@ def logged(**values: Any) -> Callable[[Path], object]:
 def tensors(
     change: Callable[[dict[str, torch.Tensor]], object], name: str = MODEL
 ) -> Callable[[Path], object]:
-    """The safetensors file with other tensors under its own header, and a digest of them."""
+    """Change the tensors of a safetensors file and keep its header; the digest is computed again."""
     return lambda run: sealed.rewrite(run / name, lambda found, _: change(found))
 
 
 def every(change: Callable[[torch.Tensor], torch.Tensor], name: str = MODEL) -> Callable[[Path], object]:
-    """The safetensors file with every weight changed."""
+    """Change every weight of a safetensors file."""
     return tensors(lambda found: found.update({key: change(found[key]) for key in weights(found)}), name)
 
 
@@ -92,7 +92,7 @@ def weights(found: dict[str, torch.Tensor]) -> list[str]:
 
 
 def header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
-    """The model's file with another header of safetensors, in front of the same bytes."""
+    """Change the safetensors header of the model file and keep the bytes after it."""
 
     def rewrite(run: Path) -> None:
         raw = (run / MODEL).read_bytes()
@@ -105,8 +105,8 @@ def header(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], objec
     return rewrite
 
 
-def first(**values: Any) -> Callable[[Path], object]:
-    """The header with other values in the entry of its first tensor."""
+def first_tensor(**values: Any) -> Callable[[Path], object]:
+    """Change values in the header entry of the first tensor."""
 
     def change(entries: dict[str, Any]) -> None:
         entries[next(name for name in entries if name != "__metadata__")].update(values)
@@ -114,23 +114,23 @@ def first(**values: Any) -> Callable[[Path], object]:
     return header(change)
 
 
-def about(**values: Any) -> Callable[[Path], object]:
-    """The header with other values in recblr's own entry, and a digest of them."""
+def header_values(**values: Any) -> Callable[[Path], object]:
+    """Change values in recblr's own entry of the header; the digest is computed again."""
     return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found.update(values))
 
 
-def digested(value: object) -> Callable[[Path], object]:
-    """The header with another digest."""
+def digest(value: object) -> Callable[[Path], object]:
+    """Change the digest in the header."""
     return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found.update(digest=value), sealed=False)
 
 
-def backwards(item_ids: torch.Tensor) -> torch.Tensor:
+def reversed_ids(item_ids: torch.Tensor) -> torch.Tensor:
     ids = json.loads(bytes(item_ids.tolist()))
     return torch.tensor(list(json.dumps(ids[::-1]).encode()), dtype=torch.uint8)
 
 
-def of_a_model(**values: Any) -> Callable[[Path], object]:
-    """The header with other hyper-parameters, and a digest of them."""
+def model_options(**values: Any) -> Callable[[Path], object]:
+    """Change hyper-parameters in the header; the digest is computed again."""
     return lambda run: sealed.rewrite(run / MODEL, lambda _, found: found["config"].update(values))
 
 
@@ -180,56 +180,68 @@ PLACES: dict[str, Bad] = {
     ),
 }
 
-SAID: dict[str, Bad] = {
-    "facts without an end": on(EVALUATE, holding("run.json", DEEP), "run/run.json is damaged"),
+CONTENTS: dict[str, Bad] = {
+    "endless brackets in the facts": on(EVALUATE, holding("run.json", DEEP), "run/run.json is damaged"),
     "facts that are a list": on(EVALUATE, holding("run.json", "[]"), "not written by this version"),
-    "facts of a future version": on(EVALUATE, said("run.json", format=99), "not written by this version"),
-    "facts of version true": on(EVALUATE, said("run.json", format=True), "not written by this version"),
-    "a fingerprint that is a number": on(
-        EVALUATE, said("run.json", fingerprint=7), "run/run.json is damaged"
+    "facts of a future version": on(
+        EVALUATE, json_values("run.json", format=99), "not written by this version"
     ),
-    "a fingerprint of other data": on(RECOMMEND, said("run.json", fingerprint="0" * 64), "other data", COPY),
-    "a command that is a list": on(EVALUATE, said("run.json", command=[1, 2]), "run/run.json is damaged"),
+    "facts of a boolean version": on(
+        EVALUATE, json_values("run.json", format=True), "not written by this version"
+    ),
+    "a fingerprint that is a number": on(
+        EVALUATE, json_values("run.json", fingerprint=7), "run/run.json is damaged"
+    ),
+    "a fingerprint of other data": on(
+        RECOMMEND, json_values("run.json", fingerprint="0" * 64), "other data", COPY
+    ),
+    "a command that is a list": on(
+        EVALUATE, json_values("run.json", command=[1, 2]), "run/run.json is damaged"
+    ),
     "a log of numbers": on(EVALUATE, holding("log.jsonl", "1\n2\n"), "log.jsonl, line 1 is damaged"),
-    "a log without an end": on(EVALUATE, holding("log.jsonl", DEEP), "log.jsonl, line 1 is damaged"),
+    "endless brackets in the log": on(EVALUATE, holding("log.jsonl", DEEP), "log.jsonl, line 1 is damaged"),
     "a log of empty records": on(EVALUATE, holding("log.jsonl", "{}\n"), "log.jsonl, line 1 is damaged"),
-    "a loss in words": on(EVALUATE, logged(loss="low"), "log.jsonl, line 2 is damaged"),
-    "seconds in words": on(EVALUATE, logged(train_seconds="many"), "log.jsonl, line 2 is damaged"),
-    "seconds of nothing": on(EVALUATE, logged(valid_seconds=None), "log.jsonl, line 2 is damaged"),
-    "metrics that are a list": on(EVALUATE, logged(valid=[1, 2]), "log.jsonl, line 2 is damaged"),
-    "metrics in words": on(EVALUATE, logged(valid={"masked": {"ndcg@10": "good"}}), "line 2 is damaged"),
-    "an epoch that is a fraction": on(EVALUATE, logged(epoch=1.5), "log.jsonl, line 2 is damaged"),
-    "a field too many": on(EVALUATE, logged(zzz=1), "log.jsonl, line 2 is damaged"),
-    "progress without an end": on(
+    "a loss in words": on(EVALUATE, last_log_line(loss="low"), "log.jsonl, line 2 is damaged"),
+    "seconds in words": on(EVALUATE, last_log_line(train_seconds="many"), "log.jsonl, line 2 is damaged"),
+    "seconds of None": on(EVALUATE, last_log_line(valid_seconds=None), "log.jsonl, line 2 is damaged"),
+    "metrics that are a list": on(EVALUATE, last_log_line(valid=[1, 2]), "log.jsonl, line 2 is damaged"),
+    "metrics in words": on(
+        EVALUATE, last_log_line(valid={"masked": {"ndcg@10": "good"}}), "line 2 is damaged"
+    ),
+    "an epoch that is a fraction": on(EVALUATE, last_log_line(epoch=1.5), "log.jsonl, line 2 is damaged"),
+    "a field too many": on(EVALUATE, last_log_line(zzz=1), "log.jsonl, line 2 is damaged"),
+    "endless brackets in the progress": on(
         RESUME, holding(f"{CHECKPOINT}/progress.json", DEEP), "progress.json is missing or damaged"
     ),
-    "progress beyond the epochs": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", epoch=10**30), "progress.json is missing or damaged"
+    "progress of epoch 10^30": on(
+        RESUME,
+        json_values(f"{CHECKPOINT}/progress.json", epoch=10**30),
+        "progress.json is missing or damaged",
     ),
     "progress in words": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", best="good"), "progress.json is missing or damaged"
+        RESUME, json_values(f"{CHECKPOINT}/progress.json", best="good"), "progress.json is missing or damaged"
     ),
-    "progress of nothing": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", best=None), "progress.json is missing or damaged"
+    "progress of None": on(
+        RESUME, json_values(f"{CHECKPOINT}/progress.json", best=None), "progress.json is missing or damaged"
     ),
-    "a best that is no number": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", best=float("nan")), "progress.json is missing"
+    "a best that is nan": on(
+        RESUME, json_values(f"{CHECKPOINT}/progress.json", best=float("nan")), "progress.json is missing"
     ),
-    "a loss without a bound": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", loss=float("inf")), "progress.json is missing"
+    "an infinite loss": on(
+        RESUME, json_values(f"{CHECKPOINT}/progress.json", loss=float("inf")), "progress.json is missing"
     ),
-    "seconds that go back": on(
-        RESUME, said(f"{CHECKPOINT}/progress.json", seconds=-1), "progress.json is missing"
+    "seconds below 0": on(
+        RESUME, json_values(f"{CHECKPOINT}/progress.json", seconds=-1), "progress.json is missing"
     ),
-    "dataset facts without an end": on(
+    "endless brackets in the dataset facts": on(
         EVALUATE, holding("dataset/dataset.json", DEEP), "run/dataset is damaged", COPY
     ),
     "dataset facts that are a list": on(
         EVALUATE, holding("dataset/dataset.json", "[1]"), "run/dataset is damaged"
     ),
-    "a dataset of version []": on(EVALUATE, said("dataset/dataset.json", version=[]), "run/dataset"),
+    "a dataset of version []": on(EVALUATE, json_values("dataset/dataset.json", version=[]), "run/dataset"),
     "a dataset of a future version": on(
-        EVALUATE, said("dataset/dataset.json", version=99), "has version 99", COPY
+        EVALUATE, json_values("dataset/dataset.json", version=99), "has version 99", COPY
     ),
     "histories as text": on(
         EVALUATE, holding("dataset/histories.parquet", "user,items\n"), "run/dataset is damaged"
@@ -307,9 +319,9 @@ SAID: dict[str, Bad] = {
 
 WEIGHTS: dict[str, Bad] = {
     "every weight not a number": on(
-        RECOMMEND, every(lambda t: t * float("nan")), "infinite or no numbers", COPY
+        RECOMMEND, every(lambda t: t * float("nan")), "infinite values or NaN", COPY
     ),
-    "every weight infinite": on(EVALUATE, every(lambda t: t + float("inf")), "infinite or no numbers", COPY),
+    "every weight infinite": on(EVALUATE, every(lambda t: t + float("inf")), "infinite values or NaN", COPY),
     "one weight not a number": on(
         EVALUATE,
         tensors(lambda found: found["layer_norm.bias"].__setitem__(0, float("nan"))),
@@ -318,7 +330,7 @@ WEIGHTS: dict[str, Bad] = {
     ),
     "weights in 64 bits": on(EVALUATE, every(torch.Tensor.double), "is float64, not float32", COPY),
     "weights in 16 bits": on(EVALUATE, every(torch.Tensor.bfloat16), "is bfloat16, not float32", COPY),
-    "weights that are true or false": on(EVALUATE, every(torch.Tensor.bool), "is bool, not float32", COPY),
+    "weights that are booleans": on(EVALUATE, every(torch.Tensor.bool), "is bool, not float32", COPY),
     "weights that are complex": on(
         EVALUATE, every(lambda t: t.to(torch.complex64)), "is complex64, not float32", COPY
     ),
@@ -329,26 +341,28 @@ WEIGHTS: dict[str, Bad] = {
         COPY,
     ),
     "no item ids": on(RECOMMEND, tensors(lambda found: found.pop("item_ids")), "lacks the item ids", COPY),
-    "item ids of nothing": on(
+    "item ids of no bytes": on(
         RECOMMEND,
         tensors(lambda found: found.update(item_ids=found["item_ids"][:0])),
-        "the item ids in run/model.safetensors are not one text an item",
+        "the item ids in run/model.safetensors are not one different text for each item",
         COPY,
     ),
     "item ids in another order": on(
         RECOMMEND,
-        tensors(lambda found: found.update(item_ids=backwards(found["item_ids"]))),
+        tensors(lambda found: found.update(item_ids=reversed_ids(found["item_ids"]))),
         "run/model.safetensors belongs to another run: its item ids differ",
         COPY,
     ),
     "a model of other data": on(
-        RECOMMEND, about(fingerprint="0" * 64), "belongs to another run: its data differ", COPY
+        RECOMMEND, header_values(fingerprint="0" * 64), "belongs to another run: its data differ", COPY
     ),
-    "a digest of something else": on(RECOMMEND, digested("0" * 64), "run/model.safetensors is damaged", COPY),
-    "a digest that is a number": on(RECOMMEND, digested(7), "run/model.safetensors is damaged", COPY),
-    "a model of a later format": on(EVALUATE, about(format=10**30), f"has format {10**30}", COPY),
-    "a format in words": on(EVALUATE, about(format="two"), "run/model.safetensors", COPY),
-    "metrics of the model in words": on(EVALUATE, about(metrics="good"), "does not describe a model", COPY),
+    "a digest of something else": on(RECOMMEND, digest("0" * 64), "run/model.safetensors is damaged", COPY),
+    "a digest that is a number": on(RECOMMEND, digest(7), "run/model.safetensors is damaged", COPY),
+    "a model of a later format": on(EVALUATE, header_values(format=10**30), f"has format {10**30}", COPY),
+    "a format in words": on(EVALUATE, header_values(format="two"), "run/model.safetensors", COPY),
+    "metrics of the model in words": on(
+        EVALUATE, header_values(metrics="good"), "does not describe a model", COPY
+    ),
     "a weight too few": on(
         EVALUATE, tensors(lambda found: found.pop("layer_norm.weight")), "it has no tensor layer_norm.weight"
     ),
@@ -359,11 +373,11 @@ WEIGHTS: dict[str, Bad] = {
     "an optimizer not a number": on(
         RESUME,
         every(lambda t: t * float("nan"), f"{CHECKPOINT}/optimizer.safetensors"),
-        "infinite or no numbers",
+        "infinite values or NaN",
         "delete",
     ),
     "a checkpoint not a number": on(
-        RESUME, every(lambda t: t * float("nan"), f"{CHECKPOINT}/{MODEL}"), "infinite or no numbers", "delete"
+        RESUME, every(lambda t: t * float("nan"), f"{CHECKPOINT}/{MODEL}"), "infinite values or NaN", "delete"
     ),
     "the model in place of the optimizer": on(
         RESUME,
@@ -375,36 +389,38 @@ WEIGHTS: dict[str, Bad] = {
         lambda run: shutil.copy(run / CHECKPOINT / "optimizer.safetensors", run / MODEL),
         "holds a recblr optimizer, not a model",
     ),
-    "a header beyond the file": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2**63) + b"{}"), DAMAGED, COPY),
+    "a header longer than the file": on(
+        EVALUATE, holding(MODEL, struct.pack("<Q", 2**63) + b"{}"), DAMAGED, COPY
+    ),
     "a header of 100 MB that is not there": on(
         EVALUATE, holding(MODEL, struct.pack("<Q", 10**8) + b"{}"), DAMAGED, COPY
     ),
-    "a header of no length": on(EVALUATE, holding(MODEL, struct.pack("<Q", 0)), DAMAGED, COPY),
+    "a header of length 0": on(EVALUATE, holding(MODEL, struct.pack("<Q", 0)), DAMAGED, COPY),
     "a header that is a list": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"[]"), DAMAGED, COPY),
-    "a header without an end": on(
+    "endless brackets in the header": on(
         EVALUATE, holding(MODEL, struct.pack("<Q", 100_000) + DEEP.encode()), DAMAGED, COPY
     ),
-    "a header of objects without an end": on(
+    "endless objects in the header": on(
         EVALUATE, holding(MODEL, struct.pack("<Q", 500_000) + b'{"a":' * 100_000), DAMAGED, COPY
     ),
-    "a header that is no UTF-8": on(
+    "a header that is not UTF-8": on(
         EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"\xff\xfe"), DAMAGED, COPY
     ),
-    "a tensor below 0": on(EVALUATE, first(shape=[-1, 4]), DAMAGED, COPY),
-    "a tensor of 2^62 numbers": on(EVALUATE, first(shape=[2**31, 2**31]), DAMAGED, COPY),
-    "a tensor that overflows": on(EVALUATE, first(shape=[2**40, 2**40]), DAMAGED, COPY),
-    "a tensor in words": on(EVALUATE, first(shape="wide"), DAMAGED, COPY),
-    "a dtype that is none": on(EVALUATE, first(dtype="F7"), DAMAGED, COPY),
-    "a tensor over another": on(EVALUATE, first(data_offsets=[0, 4]), DAMAGED, COPY),
-    "a tensor beyond the file": on(EVALUATE, first(data_offsets=[0, 2**60]), DAMAGED, COPY),
-    "a tensor that ends before it begins": on(EVALUATE, first(data_offsets=[8, 0]), DAMAGED, COPY),
+    "a tensor of a size below 0": on(EVALUATE, first_tensor(shape=[-1, 4]), DAMAGED, COPY),
+    "a tensor of 2^62 numbers": on(EVALUATE, first_tensor(shape=[2**31, 2**31]), DAMAGED, COPY),
+    "a tensor that overflows": on(EVALUATE, first_tensor(shape=[2**40, 2**40]), DAMAGED, COPY),
+    "a tensor in words": on(EVALUATE, first_tensor(shape="wide"), DAMAGED, COPY),
+    "an unknown dtype": on(EVALUATE, first_tensor(dtype="F7"), DAMAGED, COPY),
+    "a tensor over another": on(EVALUATE, first_tensor(data_offsets=[0, 4]), DAMAGED, COPY),
+    "a tensor after the end of the file": on(EVALUATE, first_tensor(data_offsets=[0, 2**60]), DAMAGED, COPY),
+    "a tensor that ends before it begins": on(EVALUATE, first_tensor(data_offsets=[8, 0]), DAMAGED, COPY),
     "metadata of numbers": on(
         EVALUATE, header(lambda entries: entries["__metadata__"].update(recblr=7)), DAMAGED, COPY
     ),
     "no metadata": on(
         EVALUATE, header(lambda entries: entries.pop("__metadata__")), "was not written by recblr", COPY
     ),
-    "our entry without an end": on(
+    "endless brackets in our entry": on(
         EVALUATE,
         header(lambda entries: entries["__metadata__"].update(recblr=DEEP)),
         "was not written by recblr",
@@ -416,38 +432,54 @@ WEIGHTS: dict[str, Bad] = {
         "was not written by recblr",
         COPY,
     ),
-    "a kind that is a list": on(EVALUATE, about(kind=["model"]), "not a model", COPY),
-    "a catalogue in words": on(EVALUATE, about(num_items="many"), "are not one text an item", COPY),
-    "a catalogue of truth": on(EVALUATE, about(num_items=True), "are not one text an item", COPY),
-    "a catalogue below 0": on(EVALUATE, about(num_items=-1), "are not one text an item", COPY),
-    "a catalogue of 10^30": on(EVALUATE, about(num_items=10**30), "are not one text an item", COPY),
-    "a catalogue of 2^62": on(EVALUATE, about(num_items=2**62), "are not one text an item", COPY),
-    "a config that is a list": on(EVALUATE, about(config=[1]), "does not describe a model of recblr", COPY),
-    "a config that is nothing": on(EVALUATE, about(config=None), "does not describe a model of recblr", COPY),
-    "layers without an end": on(EVALUATE, of_a_model(num_layers=10**9), "does not describe", COPY),
-    "layers of 10^30": on(EVALUATE, of_a_model(num_layers=10**30), "does not describe", COPY),
-    "layers in a fraction": on(EVALUATE, of_a_model(num_layers=1.5), "does not describe", COPY),
-    "a width of 10^9": on(EVALUATE, of_a_model(d_model=10**9), "run/model.safetensors", COPY),
-    "a width in words": on(EVALUATE, of_a_model(d_model="wide"), "does not describe a model of recblr", COPY),
-    "a width of nothing": on(EVALUATE, of_a_model(d_model=None), "does not describe a model of recblr", COPY),
-    "an expansion beyond floats": on(
-        EVALUATE, of_a_model(expand=1e308), "does not describe a model of recblr", COPY
+    "a kind that is a list": on(EVALUATE, header_values(kind=["model"]), "not a model", COPY),
+    "a catalogue in words": on(
+        EVALUATE, header_values(num_items="many"), "are not one different text for each item", COPY
     ),
-    "an expansion that is no number": on(
-        EVALUATE, of_a_model(expand=float("nan")), "does not describe a model of recblr", COPY
+    "a catalogue of a boolean size": on(
+        EVALUATE, header_values(num_items=True), "are not one different text for each item", COPY
     ),
-    "an option too many": on(EVALUATE, of_a_model(zzz=1), "knows no option zzz", "recblr that wrote it"),
+    "a catalogue of a size below 0": on(
+        EVALUATE, header_values(num_items=-1), "are not one different text for each item", COPY
+    ),
+    "a catalogue of 10^30": on(
+        EVALUATE, header_values(num_items=10**30), "are not one different text for each item", COPY
+    ),
+    "a catalogue of 2^62": on(
+        EVALUATE, header_values(num_items=2**62), "are not one different text for each item", COPY
+    ),
+    "a config that is a list": on(
+        EVALUATE, header_values(config=[1]), "does not describe a model of recblr", COPY
+    ),
+    "a config that is None": on(
+        EVALUATE, header_values(config=None), "does not describe a model of recblr", COPY
+    ),
+    "layers of 10^9": on(EVALUATE, model_options(num_layers=10**9), "does not describe", COPY),
+    "layers of 10^30": on(EVALUATE, model_options(num_layers=10**30), "does not describe", COPY),
+    "layers in a fraction": on(EVALUATE, model_options(num_layers=1.5), "does not describe", COPY),
+    "a width of 10^9": on(EVALUATE, model_options(d_model=10**9), "run/model.safetensors", COPY),
+    "a width in words": on(
+        EVALUATE, model_options(d_model="wide"), "does not describe a model of recblr", COPY
+    ),
+    "a width of None": on(EVALUATE, model_options(d_model=None), "does not describe a model of recblr", COPY),
+    "an expansion larger than any float": on(
+        EVALUATE, model_options(expand=1e308), "does not describe a model of recblr", COPY
+    ),
+    "an expansion of nan": on(
+        EVALUATE, model_options(expand=float("nan")), "does not describe a model of recblr", COPY
+    ),
+    "an option too many": on(EVALUATE, model_options(zzz=1), "has no option zzz", "recblr that wrote it"),
     "an option that is a list": on(
-        EVALUATE, of_a_model(lambda_init=[]), "does not describe a model of recblr", COPY
+        EVALUATE, model_options(lambda_init=[]), "does not describe a model of recblr", COPY
     ),
     "a length in words": on(
-        EVALUATE, of_a_model(max_length="long"), "does not describe a model of recblr", COPY
+        EVALUATE, model_options(max_length="long"), "does not describe a model of recblr", COPY
     ),
 }
 
-CASES = PLACES | SAID | WEIGHTS
+CASES = PLACES | CONTENTS | WEIGHTS
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_hostile_run_is_told_in_one_sentence(name: str, tmp_path: Path, finished: Path) -> None:
+def test_a_hostile_run_gives_one_sentence(name: str, tmp_path: Path, finished: Path) -> None:
     check(CASES[name], tmp_path, finished)

@@ -1,4 +1,4 @@
-"""A machine in a poor state: full disks, closed streams, an impatient user, no home, old terminals."""
+"""A machine in a poor state: full disks, closed streams, Ctrl-C, no home folder, old terminals."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from training.tiny_runs import contents
 
 from recblr import cli as door
 
-# What the installed command runs; the moments before are Python's own.
+# The code that the installed command runs.  Before it prints, only Python itself has run.
 PROGRAM = "from recblr.cli import main; print('up', flush=True); main()"
 SYNTH = ["synth", "demo.inter", "--users", "50"]
 
 
 @contextmanager
-def room(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes, as on a disk that is full."""
+def disk_space(size: int) -> Iterator[None]:
+    """Limit every file to `size` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -41,7 +41,7 @@ def room(size: int) -> Iterator[None]:
 
 
 def run_in(folder: Path, script: str, **environment: str) -> tuple[int, str, str]:
-    """Run a line of shell in which $RECBLR is the command."""
+    """Run a line of shell, in which $RECBLR stands for the command."""
     done = subprocess.run(
         ["bash", "-c", script.replace("$RECBLR", f"{sys.executable} -m recblr.cli")],
         cwd=folder,
@@ -55,25 +55,25 @@ def run_in(folder: Path, script: str, **environment: str) -> tuple[int, str, str
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
-def test_no_room_for_data_leaves_none(size: int, tmp_path: Path) -> None:
-    with at(tmp_path), room(size):
+def test_a_full_disk_leaves_no_data_file(size: int, tmp_path: Path) -> None:
+    with at(tmp_path), disk_space(size):
         seen = recblr(*SYNTH)
     assert_one_sentence(seen, ("cannot write demo.inter: File too large", "has room"))
     assert list(tmp_path.iterdir()) == []
 
 
-# Each is just too small for one more of the files that a new run lays out.
+# Each size is too small for one more of the files of a new run.
 @pytest.mark.parametrize("size", [0, 500, 3000, 4000])
-def test_no_room_for_a_run_leaves_none(size: int, data: Path, tmp_path: Path) -> None:
-    with room(size):
+def test_a_full_disk_leaves_no_new_run(size: int, data: Path, tmp_path: Path) -> None:
+    with disk_space(size):
         seen = recblr("train", data, "--out", tmp_path / "run", "--k-core", "0", *SMALL, "--epochs", "1")
     assert_one_sentence(seen, (f"cannot write {tmp_path / 'run'}", "File too large", "room"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_room_for_a_report_leaves_the_old_one(run: Path) -> None:
+def test_a_full_disk_leaves_the_old_report(run: Path) -> None:
     before = contents(run)
-    with room(1000):
+    with disk_space(1000):
         seen = recblr("evaluate", run)
     assert_one_sentence(seen, (f"cannot write {run / 'report.json'}: File too large",))
     assert contents(run) == before
@@ -81,7 +81,7 @@ def test_no_room_for_a_report_leaves_the_old_one(run: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 @pytest.mark.parametrize("words", ["--help", " ".join(SYNTH)])
-def test_no_room_for_what_is_printed_is_told(words: str, tmp_path: Path) -> None:
+def test_a_full_output_gives_one_sentence(words: str, tmp_path: Path) -> None:
     code, _, err = run_in(tmp_path, f"$RECBLR {words} > /dev/full")
     assert (code, err.count("\n")) == (2, 1)
     assert "cannot write what it prints: No space left on device; make room" in err
@@ -91,15 +91,15 @@ STREAMS = {
     "output closed": ("$RECBLR synth demo.inter --users 50 >&-", 0),
     "output and errors closed": ("$RECBLR synth demo.inter --users 50 >&- 2>&-", 0),
     "input closed": ("$RECBLR synth demo.inter --users 50 <&- > /dev/null", 0),
-    "errors closed, something to tell": ("$RECBLR synth demo.csv 2>&-", 2),
-    "errors full, something to tell": ("$RECBLR synth demo.csv 2> /dev/full", 2),
-    "read no further": ("set -o pipefail; $RECBLR synth demo.inter --users 50 | true", None),
-    "help read no further": ("$RECBLR --help | head -1 > /dev/null", 0),
+    "errors closed, with an error to print": ("$RECBLR synth demo.csv 2>&-", 2),
+    "errors full, with an error to print": ("$RECBLR synth demo.csv 2> /dev/full", 2),
+    "output not read to the end": ("set -o pipefail; $RECBLR synth demo.inter --users 50 | true", None),
+    "help not read to the end": ("$RECBLR --help | head -1 > /dev/null", 0),
 }
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_streams_that_are_gone_are_no_reason_for_a_traceback(name: str, tmp_path: Path) -> None:
+def test_closed_or_full_streams_give_no_traceback(name: str, tmp_path: Path) -> None:
     script, expected = STREAMS[name]
     code, out, err = run_in(tmp_path, script)
     assert (out, err) == ("", "")
@@ -107,7 +107,7 @@ def test_streams_that_are_gone_are_no_reason_for_a_traceback(name: str, tmp_path
     assert not list(tmp_path.glob(".*"))
 
 
-def test_no_home_is_no_reason_to_complain(data: Path, tmp_path: Path) -> None:
+def test_the_command_works_without_a_home_folder(data: Path, tmp_path: Path) -> None:
     script = f"$RECBLR train {data} --out run --k-core 0 --epochs 1 --d-model 8 --num-layers 1"
     code, out, err = run_in(tmp_path, script, HOME="/dev/null", XDG_CONFIG_HOME="", XDG_CACHE_HOME="")
     assert (code, err) == (0, "")
@@ -115,7 +115,7 @@ def test_no_home_is_no_reason_to_complain(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 20])
-def test_a_narrow_terminal_is_enough(columns: int, tmp_path: Path) -> None:
+def test_the_command_works_in_a_narrow_terminal(columns: int, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "COLUMNS"}
@@ -129,7 +129,7 @@ def test_a_narrow_terminal_is_enough(columns: int, tmp_path: Path) -> None:
     assert (tmp_path / "demo.inter").exists()
 
 
-def test_the_plainest_locale_is_enough(tmp_path: Path) -> None:
+def test_the_command_works_in_the_plainest_locale(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     code, out, err = run_in(tmp_path, "$RECBLR synth 'd\u00e9mo.csv'", **plain)
     assert (code, out) == (2, "")
@@ -141,7 +141,7 @@ def test_the_plainest_locale_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4, 0.8])
 @pytest.mark.parametrize("words", [["--help"], [*SYNTH[:3], "9000"]], ids=["help", "synth"])
-def test_ctrl_c_is_never_a_traceback(words: list[str], seconds: float, tmp_path: Path) -> None:
+def test_ctrl_c_never_gives_a_traceback(words: list[str], seconds: float, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words],
         stdout=subprocess.PIPE,
@@ -161,7 +161,9 @@ def test_ctrl_c_is_never_a_traceback(words: list[str], seconds: float, tmp_path:
 
 
 @pytest.mark.parametrize("words", [["--version"], ["synth", "demo.csv"]], ids=["good", "bad"])
-def test_ctrl_c_at_any_line_of_the_entry_point_is_never_a_traceback(words: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_at_any_line_of_the_entry_point_never_gives_a_traceback(
+    words: list[str], tmp_path: Path
+) -> None:
     before = sys.gettrace()
     left = 0
 
@@ -183,14 +185,14 @@ def test_ctrl_c_at_any_line_of_the_entry_point_is_never_a_traceback(words: list[
                 seen = recblr(*words)
             finally:
                 sys.settrace(before)
-            if left > 0:  # it ran to its end
+            if left > 0:  # the command has ended before the interrupt
                 break
             assert seen.code == 130
     assert line > 10
     assert seen.code != 130
 
 
-def test_titles_cannot_command_the_terminal(finished: Path, tmp_path: Path) -> None:
+def test_titles_cannot_control_the_terminal(finished: Path, tmp_path: Path) -> None:
     items = [f"s{series:02d}e{episode:02d}" for series in range(1, 5) for episode in range(1, 26)]
     lines = [f"{item}::\x1b]0;owned\x07title\n" for item in (*items, *(f"x{n}" for n in range(1, 31)))]
     (tmp_path / "titles.dat").write_text("".join(lines), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Files and folders are there as a whole or not at all, and nothing else is left behind."""
+"""Files and folders are written completely or not at all, and no draft is left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_file_stays_as_it_was_where_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_file_is_unchanged_if_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "a").write_text("old")
 
     def write() -> None:
@@ -39,7 +39,7 @@ def test_a_file_stays_as_it_was_where_the_block_fails(tmp_path: Path, error: typ
     assert names(tmp_path) == ["a"]
 
 
-def test_no_room_is_told_with_the_remedy(tmp_path: Path) -> None:
+def test_a_full_disk_gives_an_error_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised, atomic_path(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     assert raised.value.problem == f"cannot write {tmp_path / 'a'}: No space left on device"
@@ -48,14 +48,14 @@ def test_no_room_is_told_with_the_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["nowhere/a", "file/a"])
-def test_a_file_in_no_folder_is_refused(tmp_path: Path, place: str) -> None:
+def test_a_file_outside_any_folder_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="choose a folder that exists"), atomic_path(tmp_path / place):
         pass
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_is_there_when_the_block_ends(tmp_path: Path) -> None:
+def test_a_folder_exists_when_the_block_ends(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "new") as draft:
         (draft / "a").write_text("1")
         assert not (tmp_path / "new").exists()
@@ -63,7 +63,7 @@ def test_a_folder_is_there_when_the_block_ends(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "a").read_text() == "1"
 
 
-def test_no_folder_is_left_where_the_block_fails(tmp_path: Path) -> None:
+def test_no_folder_is_left_if_the_block_fails(tmp_path: Path) -> None:
     def write() -> None:
         with atomic_folder(tmp_path / "new") as draft:
             (draft / "a").write_text("1")

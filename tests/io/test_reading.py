@@ -1,4 +1,4 @@
-"""Text is read whole and unzipped, and whatever is wrong with a file is one sentence with its name."""
+"""Text is read and decompressed, and each mistake in a file gives one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = "user,item\nä,1\n"
     ],
     ids=["plain", "byte order mark", "gzip", "both"],
 )
-def test_text_comes_without_its_wrapping(tmp_path: Path, raw: bytes) -> None:
+def test_text_is_read_without_compression_and_byte_order_mark(tmp_path: Path, raw: bytes) -> None:
     file = tmp_path / "log.csv"
     file.write_bytes(raw)
     check_readable(file)
@@ -41,12 +41,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a zero byte": (lambda path: path.write_bytes(b"a\nb\0c\n"), "line 2 holds a zero byte"),
     "Latin-1": (lambda path: path.write_bytes("a\nä\n".encode("latin-1")), "line 2 holds the byte 0xe4"),
     "half a gzip": (lambda path: path.write_bytes(gzip.compress(b"abc" * 99)[:-9]), "is a damaged gzip file"),
-    "plain text": (lambda path: path.write_text("a,b\n"), "is named .gz and is not gzip"),
+    "plain text": (lambda path: path.write_text("a,b\n"), "is named .gz but is not gzip"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_bad_file_gives_one_sentence(tmp_path: Path, name: str) -> None:
     make, says = BAD[name]
     file = tmp_path / ("log.csv.gz" if "gzip" in says else "log.csv")
     make(file)
@@ -58,15 +58,17 @@ def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path, name: str) -> Non
     assert "\n" not in message
 
 
-def test_a_file_that_unfolds_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recblr.io.reading._UNFOLDED", 1000)
+def test_a_file_that_decompresses_to_far_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recblr.io.reading._ALWAYS_ALLOWED", 1000)
     file = tmp_path / "log.gz"
     file.write_bytes(gzip.compress(b"a" * 100_000))
-    with pytest.raises(InputError, match="unfolds to more than 100 times its size"):
+    with pytest.raises(InputError, match="decompresses to more than 100 times its size"):
         read_text(file)
 
 
-def test_files_and_folders_end_and_pipes_do_not(tmp_path: Path) -> None:
+def test_files_and_folders_pass_the_check_and_pipes_do_not(tmp_path: Path) -> None:
     check_ends(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for endless in (tmp_path / "pipe", "/dev/zero"):

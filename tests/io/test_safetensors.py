@@ -1,4 +1,4 @@
-"""Arrays and a header in one file; each mistake is a problem and the remedy that the caller gives."""
+"""Arrays and a header in one file; each error has the problem and the remedy that the caller gives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def written(path: Path) -> Path:
     return path
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_arrays_and_header_are_read_back(tmp_path: Path) -> None:
     arrays, header = read_entries(written(tmp_path / "t"), "thing", framework="np", remedy="copy it")
     assert header == HEADER
     assert arrays.keys() == ARRAYS.keys()
@@ -45,11 +45,14 @@ def save(metadata: dict[str, str] | None) -> Callable[[Path], object]:
         (save({"recblr": "[]"}), "{} was not written by recblr"),
         (save({"recblr": "[" * 100_000}), "{} was not written by recblr"),
         (save({"recblr": json.dumps({"kind": "other"})}), "{} holds a recblr other, not a thing"),
-        (save({"recblr": '{"kind":"thing"}'}), "{} is damaged: its recblr entry is not as it was written"),
+        (
+            save({"recblr": '{"kind":"thing"}'}),
+            "{} is damaged: its recblr entry has changed since it was written",
+        ),
     ],
     ids=["none", "truncated", "no entry", "a list", "deep", "kind", "spelling"],
 )
-def test_what_is_wrong_is_the_problem_and_the_caller_has_the_remedy(
+def test_an_error_has_the_problem_and_the_remedy_of_the_caller(
     tmp_path: Path, make: Callable[[Path], object], says: str
 ) -> None:
     path = written(tmp_path / "t")

@@ -1,17 +1,14 @@
-"""One thread for every test here, and every device for those that ask for it."""
+"""Every test here runs on one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from devices import device, gpu
 from training.tiny_runs import one_thread
 
-__all__ = ["device", "gpu"]
 
-
-@pytest.fixture(autouse=True, scope="module")  # before the fixtures that train
+@pytest.fixture(autouse=True, scope="module")  # the scope of the fixtures that train, which also need it
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield

@@ -1,4 +1,4 @@
-"""A model file that was changed with its digest made anew, as docs/run-folder.md describes the digest."""
+"""Changing a model file and its digest, as docs/run-folder.md describes the digest."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def write(path: Path, tensors: Tensors, header: Header) -> None:
 
 
 def rewrite(path: Path, change: Callable[[Tensors, Header], object], *, sealed: bool = True) -> None:
-    """Change what a model file holds; with a digest of what it holds then, or of what it held before.
+    """Change the content of a model file.
 
-    A file of the old form has none, and gets none.
+    sealed: whether the digest is computed again; otherwise the file keeps the old digest.  A file of format 1
+    has no digest and gets none.
     """
     tensors, header = read(path)
     change(tensors, header)

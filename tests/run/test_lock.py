@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process at a time, gone with it, and no trace of it afterwards."""
+"""The lock of a run's folder: one process holds it at a time, and it ends with the process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refused(folder: Path) -> None:
     assert str(raised.value) == says
 
 
-def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_until_the_first_releases_the_lock(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path) as process:
         refused(tmp_path)
         process.communicate("", timeout=60)
@@ -59,7 +59,7 @@ def test_a_second_process_is_refused_until_the_first_lets_go(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kill_9_lets_go_and_what_it_leaves_locks_nothing(tmp_path: Path) -> None:
+def test_kill_9_releases_the_lock_and_the_file_left_behind_locks_nothing(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path) as process:
         process.kill()
         process.wait()
@@ -69,13 +69,13 @@ def test_kill_9_lets_go_and_what_it_leaves_locks_nothing(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_run_is_not_laid_out_where_another_process_is_about_to(tmp_path: Path) -> None:
+def test_a_new_run_is_not_created_while_another_process_holds_the_lock(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path), pytest.raises(InputError, match="another process is training into"):
         train(tiny_dataset(), Run(tmp_path), tiny_config(epochs=1))
     assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
 
 
-def test_a_lock_on_a_file_that_its_holder_removed_meanwhile_does_not_count(
+def test_a_lock_on_a_file_that_was_removed_meanwhile_does_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flock, calls = fcntl.flock, 0
@@ -93,7 +93,9 @@ def test_a_lock_on_a_file_that_its_holder_removed_meanwhile_does_not_count(
         refused(tmp_path)
 
 
-def test_a_file_system_without_locks_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_works_on_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -103,7 +105,7 @@ def test_a_file_system_without_locks_is_trained_on(tmp_path: Path, monkeypatch: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / LOCK_FILE).mkdir()
     says = f"cannot write {tmp_path / LOCK_FILE}: Is a directory; choose another --out"
     with pytest.raises(InputError, match=says), folder_lock(tmp_path):

@@ -1,4 +1,4 @@
-"""The model's file: what is saved is what is loaded, it says what it is, and nothing else passes for it."""
+"""The model file: a saved model is loaded unchanged, and a damaged or foreign file is refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model() -> RecBLR:
 
 
 def header(**changes: Any) -> dict[str, Any]:
-    """Of the old form."""
+    """A header of format 1."""
     config = {"d_model": 8, "num_layers": 1, "expand": 2, "d_conv": 4, "dropout": 0.2}
     return {"kind": "model", "config": config, "num_items": 11, **changes}
 
@@ -71,7 +71,7 @@ def path(whole: bytes, tmp_path: Path) -> Path:
     return file
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_unchanged(tmp_path: Path) -> None:
     ours = model()
     save_model(ours, tmp_path / "m.safetensors", IDS, fingerprint="ab", epoch=3, metrics=METRICS)
     found = load_model(tmp_path / "m.safetensors")
@@ -88,7 +88,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_header_names_the_model_which_is_built_again(tmp_path: Path, name: str) -> None:
+def test_the_model_is_built_again_from_its_name_in_the_header(tmp_path: Path, name: str) -> None:
     saved = build_model(11, MODELS[name](d_model=8, num_layers=1))
     save_model(saved, tmp_path / "m.safetensors", IDS)
     loaded = load_model(tmp_path / "m.safetensors").model
@@ -98,7 +98,7 @@ def test_the_header_names_the_model_which_is_built_again(tmp_path: Path, name: s
     assert torch.equal(loaded(items, offsets=offsets), saved.eval()(items, offsets=offsets))
 
 
-def test_others_read_it_without_recblr(path: Path) -> None:
+def test_the_file_can_be_read_without_recblr(path: Path) -> None:
     tensors = load_file(path)
     assert json.loads(bytes(tensors.pop(ITEM_IDS).tolist())) == IDS
     assert tensors.keys() == model().state_dict().keys()
@@ -108,7 +108,7 @@ def test_others_read_it_without_recblr(path: Path) -> None:
     item_ids=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=9, unique=True)
 )
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_texts_are_item_ids(tmp_path: Path, item_ids: list[str]) -> None:
+def test_any_text_can_be_an_item_id(tmp_path: Path, item_ids: list[str]) -> None:
     save_model(RecBLR(len(item_ids), CONFIG), tmp_path / "m.safetensors", item_ids)
     assert load_model(tmp_path / "m.safetensors").item_ids == item_ids
 
@@ -120,7 +120,7 @@ def test_ids_that_do_not_name_the_items_are_refused(tmp_path: Path, ids: list[st
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loaded_model_can_be_trained_on(path: Path) -> None:
+def test_a_loaded_model_can_be_trained_further(path: Path) -> None:
     loaded = load_model(path).model
     loaded.scores(loaded(torch.tensor([[1, 2]]))).sum().backward()
     assert all(parameter.grad is not None for parameter in loaded.parameters())
@@ -140,17 +140,17 @@ def test_the_same_model_is_the_same_bytes_and_a_replaced_file_leaves_no_draft(tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_others_may_read_the_file_as_they_may_read_any_new_file(tmp_path: Path) -> None:
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     save_model(model(), tmp_path / "m.safetensors", IDS)
     (tmp_path / "plain").touch()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("m.safetensors", "plain")]
     assert modes[0] == modes[1]
 
 
-# --- files of the old form
+# --- files of format 1
 
 
-def test_a_file_of_the_old_form_is_read(tmp_path: Path) -> None:
+def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
     saved = load_model(OLD)
     assert saved.model.config == RecBLRConfig(d_model=4, num_layers=1, dropout=0.2)
     assert (saved.fingerprint, saved.epoch) == ("ab" * 32, 3)
@@ -158,12 +158,12 @@ def test_a_file_of_the_old_form_is_read(tmp_path: Path) -> None:
     with torch.no_grad():
         hidden = saved.model(torch.tensor([[0, 2]]))[0, -1]
         scores = saved.model.scores(hidden, torch.tensor([[True, False, True, False, False]]))
-    # What the recblr that wrote it said.
+    # The scores of the recblr that wrote the file.
     expected = torch.tensor([[-0.703398168, 0.880759597, 0.217931926, 1.384856701, -1.265455961]])
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_that_names_no_model_holds_recblr(tmp_path: Path) -> None:
+def test_a_file_without_the_name_of_a_model_holds_recblr(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     write_tensors(path, model().state_dict(), header())
     assert type(load_model(path).model) is RecBLR
@@ -177,20 +177,20 @@ def test_an_old_name_of_an_option_is_read_as_the_new_one(
 ) -> None:
     path = Path(shutil.copy(OLD, tmp_path))
 
-    def as_it_was_called(_: sealed.Tensors, found: sealed.Header) -> None:
+    def use_the_old_name(_: sealed.Tensors, found: sealed.Header) -> None:
         found["config"]["width_of_conv"] = found["config"].pop("d_conv") - 1
 
-    sealed.rewrite(path, as_it_was_called)
-    assert "this recblr knows no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
+    sealed.rewrite(path, use_the_old_name)
+    assert "this version of recblr has no option width_of_conv" in one_sentence(path, READ_WITH_ITS_WRITER)
     monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
-    message = one_sentence(path)  # read as d_conv = 3, which the weights are not of
+    message = one_sentence(path)  # read as d_conv = 3, which does not match the weights
     assert "layers.0.recurrent.conv1d.weight has the shape (8, 4), not (8, 3)" in message
     sealed.rewrite(path, lambda _, found: found["config"].update(width_of_conv=4))
     assert load_model(path).model.config == load_model(OLD).model.config
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RecBLRConfig)])
-def test_any_option_may_get_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_any_option_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(RENAMED, "as_it_was", name)
     for file in (OLD, tmp_path / "new"):
         if file != OLD:
@@ -200,32 +200,32 @@ def test_any_option_may_get_another_name(tmp_path: Path, monkeypatch: pytest.Mon
         assert load_model(path).model.config == load_model(OLD).model.config
 
 
-def test_the_old_and_the_new_name_at_once_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_with_the_old_and_the_new_name_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENAMED, "width_of_conv", "d_conv")
     sealed.rewrite(path, lambda _, found: found["config"].update(width_of_conv=4))
-    assert "this recblr knows no option width_of_conv" in one_sentence(path, OF_ITS_WRITER)
+    assert "this version of recblr has no option width_of_conv" in one_sentence(path, READ_WITH_ITS_WRITER)
 
 
-def test_options_that_are_missing_have_their_defaults(path: Path) -> None:
+def test_missing_options_have_their_defaults(path: Path) -> None:
     sealed.rewrite(path, lambda _, found: [found["config"].pop(name) for name in ("d_conv", "expand")])
     assert load_model(path).model.config == CONFIG
     sealed.rewrite(path, lambda _, found: found["config"].pop("num_layers"))
-    assert "it has no tensor layers.1." in one_sentence(path)  # the default is two
+    assert "it has no tensor layers.1." in one_sentence(path)  # the default is two layers
 
 
-OF_ITS_WRITER = "read it with the recblr that wrote it, or train again into another --out"
+READ_WITH_ITS_WRITER = "read it with the version of recblr that wrote it, or train again into another --out"
 
 
 def test_an_unknown_option_is_named_and_the_recblr_that_wrote_it_reads_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def as_later(_: sealed.Tensors, found: sealed.Header) -> None:
+    def add_a_later_option(_: sealed.Tensors, found: sealed.Header) -> None:
         found["config"]["colour"] = "red"
         found["version"] = "7.1"
 
-    sealed.rewrite(path, as_later)
-    assert one_sentence(path, OF_ITS_WRITER).startswith(
-        f"{path}, which recblr 7.1 wrote: this recblr knows no option colour of the model recblr; "
+    sealed.rewrite(path, add_a_later_option)
+    assert one_sentence(path, READ_WITH_ITS_WRITER).startswith(
+        f"{path}, which recblr 7.1 wrote: this version of recblr has no option colour for the model recblr; "
     )
 
     @dataclass(frozen=True, kw_only=True)
@@ -237,10 +237,10 @@ def test_an_unknown_option_is_named_and_the_recblr_that_wrote_it_reads_the_file(
     assert asdict(load_model(path).model.config) == {**asdict(CONFIG), "colour": "red"}
 
 
-# --- refusals, with remedies that work
+# --- refused files, and remedies that work
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(tmp_path: Path) -> None:
     assert "there is no file" in one_sentence(tmp_path / "m.safetensors")
 
 
@@ -249,19 +249,19 @@ def test_a_later_format_is_refused_and_a_later_recblr_reads_it(
 ) -> None:
     sealed.rewrite(path, lambda _, found: found.update(format=FORMAT + 1))
     remedy = "install a later recblr, or restore the file from a copy"
-    says = f"{path} has format 3, and this recblr {recblr.__version__} reads formats up to 2; {remedy}"
+    says = f"{path} has format 3, but this recblr {recblr.__version__} reads only formats up to 2; {remedy}"
     assert one_sentence(path, remedy) == says
     monkeypatch.setattr(model_file, "FORMAT", FORMAT + 1)
     assert load_model(path).item_ids == IDS
 
 
 @pytest.mark.parametrize("number", [0, -1, 1, True, 2.0, "2", None, []])
-def test_a_format_that_there_never_was_is_refused(path: Path, number: Any) -> None:
+def test_a_format_that_never_existed_is_refused(path: Path, number: Any) -> None:
     sealed.rewrite(path, lambda _, found: found.update(format=number))
     assert f"is damaged: its format is {number!r}" in one_sentence(path)
 
 
-def test_a_file_that_lost_its_format_does_not_pass_for_an_old_one(path: Path) -> None:
+def test_a_file_without_its_format_is_not_taken_for_an_old_one(path: Path) -> None:
     for lost in (["format"], ["format", "digest"]):
         sealed.rewrite(path, lambda _, found, lost=lost: [found.pop(name, None) for name in lost])
         assert "is damaged: its format is None" in one_sentence(path)
@@ -270,7 +270,7 @@ def test_a_file_that_lost_its_format_does_not_pass_for_an_old_one(path: Path) ->
 def test_missing_item_ids_are_refused_and_a_copy_is_read(path: Path, tmp_path: Path) -> None:
     copy = shutil.copy(path, tmp_path / "copy")
     sealed.rewrite(path, lambda tensors, _: tensors.pop(ITEM_IDS))
-    assert "lacks the item ids that its format 2 has" in one_sentence(path)
+    assert "lacks the item ids that format 2 requires" in one_sentence(path)
     shutil.copy(copy, path)
     assert load_model(path).item_ids == IDS
 
@@ -300,15 +300,15 @@ def as_ids(text: bytes) -> torch.Tensor:
         "a number",
         "a list",
         "a table",
-        "no list",
-        "no UTF-8",
-        "deep",
+        "not a list",
+        "not UTF-8",
+        "deeply nested",
         "floats",
     ],
 )
-def test_item_ids_that_are_none_are_refused(path: Path, ids: torch.Tensor) -> None:
+def test_wrong_item_ids_are_refused(path: Path, ids: torch.Tensor) -> None:
     sealed.rewrite(path, lambda tensors, _: tensors.update({ITEM_IDS: ids}))
-    assert "are not one text an item, each once" in one_sentence(path)
+    assert "are not one different text for each item" in one_sentence(path)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -339,7 +339,7 @@ def test_a_flipped_bit_in_each_tensor_is_refused_and_a_copy_is_read(whole: bytes
     load_model(path)
 
 
-def test_a_flipped_bit_all_over_the_header_is_refused(whole: bytes, path: Path) -> None:
+def test_a_flipped_bit_in_any_part_of_the_header_is_refused(whole: bytes, path: Path) -> None:
     length = 8 + int.from_bytes(whole[:8], "little")
     for position in (*range(9), *range(9, length, 3)):
         flipped = bytearray(whole)
@@ -350,9 +350,9 @@ def test_a_flipped_bit_all_over_the_header_is_refused(whole: bytes, path: Path) 
         assert "from a copy" in raised.value.remedy, raised.value
 
 
-def test_a_number_written_another_way_is_refused(path: Path, whole: bytes) -> None:
+def test_a_number_in_another_notation_is_refused(path: Path, whole: bytes) -> None:
     path.write_bytes(whole.replace(b"1e-05", b"1E-05"))
-    assert "is damaged: its recblr entry is not as it was written" in one_sentence(path)
+    assert "is damaged: its recblr entry has changed since it was written" in one_sentence(path)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.0001, 0.001, 0.01, 0.3, 0.9, 0.9999])
@@ -362,7 +362,7 @@ def test_a_truncated_file_is_refused(path: Path, part: float) -> None:
     assert "is damaged or truncated" in one_sentence(path)
 
 
-def test_a_file_that_lacks_its_last_byte_is_refused_and_a_copy_is_read(path: Path, tmp_path: Path) -> None:
+def test_a_file_without_its_last_byte_is_refused_and_a_copy_is_read(path: Path, tmp_path: Path) -> None:
     copy = shutil.copy(path, tmp_path / "copy")
     path.write_bytes(path.read_bytes()[:-1])
     assert "is damaged or truncated" in one_sentence(path)
@@ -391,15 +391,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert "holds a recblr optimizer, not a model" in one_sentence(path)
 
 
-NO_MODEL: list[dict[str, Any]] = [
+WRONG_MODEL: list[dict[str, Any]] = [
     {"config": None},
     {"config": {"d_model": 0}},
     {"config": {"dropout": 2.0}},
     {"config": {"num_layers": 1, "model": "bert4rec"}},
     {"config": {"num_layers": 1, "model": ["sasrec"]}},
 ]
-NO_ITEMS: list[dict[str, Any]] = [{"num_items": -1}, {"num_items": "eleven"}, {"num_items": None}]
-NO_FACTS: list[dict[str, Any]] = [
+WRONG_ITEMS: list[dict[str, Any]] = [{"num_items": -1}, {"num_items": "eleven"}, {"num_items": None}]
+WRONG_FACTS: list[dict[str, Any]] = [
     {"fingerprint": 7},
     {"epoch": "three"},
     {"metrics": [0.5]},
@@ -409,22 +409,24 @@ NO_FACTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changes", NO_MODEL + NO_ITEMS, ids=json.dumps)
-def test_an_old_header_that_describes_no_model_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", WRONG_MODEL + WRONG_ITEMS, ids=json.dumps)
+def test_an_old_header_that_does_not_describe_a_model_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     path = tmp_path / "m.safetensors"
     write_tensors(path, model().state_dict(), header(**changes))
     assert "does not describe a model of recblr" in one_sentence(path)
 
 
-@pytest.mark.parametrize("changes", NO_MODEL + NO_FACTS, ids=json.dumps)
-def test_a_header_that_describes_no_model_is_refused(path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", WRONG_MODEL + WRONG_FACTS, ids=json.dumps)
+def test_a_header_that_does_not_describe_a_model_is_refused(path: Path, changes: dict[str, Any]) -> None:
     sealed.rewrite(path, lambda _, found: found.update(changes))
     assert "does not describe a model of recblr" in one_sentence(path)
 
 
-def test_an_option_of_another_model_is_named(path: Path) -> None:
+def test_the_error_names_an_option_of_another_model(path: Path) -> None:
     sealed.rewrite(path, lambda _, found: found["config"].update(model="sasrec"))
-    assert "knows no option beta_epsilon of the model sasrec" in one_sentence(path, OF_ITS_WRITER)
+    assert "has no option beta_epsilon for the model sasrec" in one_sentence(path, READ_WITH_ITS_WRITER)
 
 
 @pytest.mark.parametrize("name", ["config", "num_items"])
@@ -454,24 +456,24 @@ EMBEDDING = "item_embedding.weight"
         ),
         (
             lambda tensors: tensors["layer_norm.bias"].__setitem__(0, torch.nan),
-            "layer_norm.bias holds infinite or no numbers",
+            "layer_norm.bias holds infinite values or NaN",
         ),
     ],
     ids=["missing", "extra", "shape", "dtype", "not a number"],
 )
-def test_tensors_of_another_model_are_named(
+def test_the_error_names_a_tensor_of_another_model(
     path: Path, change: Callable[[sealed.Tensors], object], says: str
 ) -> None:
     sealed.rewrite(path, lambda tensors, _: change(tensors))
     assert says in one_sentence(path)
 
 
-def test_an_old_header_that_claims_a_huge_catalogue_costs_nothing(tmp_path: Path) -> None:
+def test_a_false_huge_catalogue_in_an_old_header_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     write_tensors(path, model().state_dict(), header(num_items=10**12))
     assert f"not ({10**12}, 8)" in one_sentence(path)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_saving_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="choose a folder that exists"):
         save_model(model(), tmp_path / "nowhere" / "m.safetensors", IDS)

@@ -1,4 +1,4 @@
-"""A run's folder: what it is not created over, and what it says of a file that is damaged."""
+"""A run's folder: it is never created over other runs, and a damaged file gives one clear sentence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(action: Callable[[], object], *says: str) -> None:
         assert part in message
 
 
-def test_it_opens_as_it_was_written(run: Run) -> None:
+def test_a_run_is_read_as_it_was_written(run: Run) -> None:
     assert run.config() == tiny_config(epochs=2)
     assert run.facts()["command"] == "recblr train d --out run"
     assert run.dataset().fingerprint == tiny_dataset().fingerprint
@@ -52,13 +52,13 @@ def test_it_opens_as_it_was_written(run: Run) -> None:
     assert [record.epoch for record in run.log()] == [1, 2]
 
 
-def test_the_folders_above_it_are_made(tmp_path: Path) -> None:
+def test_the_parent_folders_are_created(tmp_path: Path) -> None:
     run = Run(tmp_path / "a" / "b" / "run")
     run.create(tiny_dataset(), tiny_config())
     assert run.exists()
 
 
-def test_a_folder_of_somebodys_files_keeps_them(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     Run(tmp_path).create(tiny_dataset(), tiny_config())
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -76,14 +76,14 @@ def test_a_run_is_not_created_over_another(run: Run) -> None:
 def test_a_run_is_not_created_over_the_checkpoints_of_another(run: Run) -> None:
     run.facts_file.unlink()
     before = contents(run.folder)
-    says = "holds checkpoints of a run whose run.json is gone; choose another --out"
+    says = "holds checkpoints of a run whose run.json is missing; choose another --out"
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2)), says)
     refused(lambda: train(tiny_dataset(), run, tiny_config(epochs=2), resume=True), says)
     assert contents(run.folder) == before
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
+def test_the_error_names_a_folder_that_cannot_be_created(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("mine")
     run = Run(tmp_path / name)
     refused(lambda: train(tiny_dataset(), run, tiny_config()), str(run.folder), "choose another --out")
@@ -92,18 +92,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("action", [Run.facts, Run.config, Run.dataset, Run.model, evaluate_run])
 @pytest.mark.parametrize("name", ["", "nowhere"])
-def test_a_folder_without_a_run_is_told_so(
+def test_the_error_names_a_folder_without_a_run(
     tmp_path: Path, name: str, action: Callable[[Run], object]
 ) -> None:
     run = Run(tmp_path / name)
     refused(lambda: action(run), f"{run.folder} holds no run (there is no run.json); give the folder that")
 
 
-def test_a_file_in_place_of_the_folder_holds_no_run(run: Run) -> None:
+def test_a_file_in_place_of_the_folder_is_refused(run: Run) -> None:
     refused(Run(run.log_file).facts, f"{run.log_file} holds no run")
 
 
-def test_a_path_that_cannot_be_read_is_told_why(tmp_path: Path) -> None:
+def test_the_error_says_why_a_path_cannot_be_read(tmp_path: Path) -> None:
     refused(Run(tmp_path / ("x" * 300)).facts, "cannot read", "File name too long")
 
 
@@ -129,7 +129,7 @@ def test_facts_without_a_fingerprint_are_damaged(run: Run, fingerprint: str) -> 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("epochs", "is no TOML: "),
+        ("epochs", "is not TOML: "),
         ("[optimisation]\nepochs = 0", "--epochs must be at least 1, but is 0"),
         ('[optimisation]\nepochs = "many"', "epochs in [optimisation] must be a whole number, but is"),
         ("model = 3", "model is a table"),
@@ -137,18 +137,18 @@ def test_facts_without_a_fingerprint_are_damaged(run: Run, fingerprint: str) -> 
         ('[model]\ncolour = "red"', "there is no colour in [model]"),
     ],
 )
-def test_options_that_cannot_be_are_told_with_the_remedy(run: Run, content: str, says: str) -> None:
+def test_impossible_options_give_an_error_with_the_remedy(run: Run, content: str, says: str) -> None:
     run.config_file.write_text(content)
     remedy = "; restore it from a copy, or train again into another --out"
     refused(lambda: evaluate_run(run), f"{run.config_file}", says, remedy)
 
 
-def test_options_that_are_gone_are_named(run: Run) -> None:
+def test_the_error_names_a_missing_config_file(run: Run) -> None:
     run.config_file.unlink()
     refused(run.config, f"there is no config file {run.config_file}; restore it from a copy")
 
 
-def test_a_dataset_that_lacks_a_file_is_refused(run: Run) -> None:
+def test_a_dataset_with_a_missing_file_is_refused(run: Run) -> None:
     (run.dataset_folder / "catalogue.parquet").unlink()
     refused(run.dataset, "catalogue.parquet is missing", "restore the folder from a copy, or train again")
 
@@ -168,7 +168,9 @@ def test_the_model_of_a_run_on_other_data_is_refused(run: Run, tmp_path: Path) -
     other = Run(tmp_path / "other")
     train(tiny_dataset(seed=4), other, tiny_config(epochs=1))
     shutil.copy(other.model_file, run.model_file)
-    refused(run.model, f"{run.model_file} belongs to another run: its data differ; restore the run's own")
+    refused(
+        run.model, f"{run.model_file} belongs to another run: its data differ; restore the run's own file"
+    )
 
 
 def test_the_model_of_a_run_with_other_options_is_refused(run: Run, tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_the_model_of_a_run_with_other_options_is_refused(run: Run, tmp_path: Pa
     refused(run.model, f"{run.model_file} belongs to another run: its options differ")
 
 
-def test_the_model_says_what_it_is_without_the_folder(run: Run, tmp_path: Path) -> None:
+def test_the_model_file_is_complete_without_the_folder(run: Run, tmp_path: Path) -> None:
     saved = load_model(Path(shutil.copy(run.model_file, tmp_path / "elsewhere")))
     dataset, best = tiny_dataset(), run.log()[-1].best_epoch
     assert (saved.item_ids, saved.fingerprint) == (dataset.item_ids, dataset.fingerprint)
@@ -186,18 +188,18 @@ def test_the_model_says_what_it_is_without_the_folder(run: Run, tmp_path: Path) 
     assert saved.version == recblr.__version__
 
 
-def test_the_model_comes_with_the_data_that_it_fits(run: Run) -> None:
+def test_the_model_is_loaded_with_its_data(run: Run) -> None:
     saved, dataset = run.model_and_dataset()
     assert saved.item_ids == dataset.item_ids == tiny_dataset().item_ids
 
 
-def test_a_model_of_the_old_form_has_the_item_ids_of_the_data(run: Run) -> None:
-    def as_before(tensors: sealed.Tensors, header: sealed.Header) -> None:
+def test_a_model_of_format_1_has_the_item_ids_of_the_data(run: Run) -> None:
+    def make_format_1(tensors: sealed.Tensors, header: sealed.Header) -> None:
         tensors.pop("item_ids")
         for name in ("format", "version", "metrics", "digest"):
             del header[name]
 
-    sealed.rewrite(run.model_file, as_before)
+    sealed.rewrite(run.model_file, make_format_1)
     assert run.saved_model().item_ids is None
     assert run.model_and_dataset()[0].item_ids == tiny_dataset().item_ids
     assert evaluate_run(run)["ours"]
@@ -207,7 +209,9 @@ def test_a_model_with_other_item_ids_than_the_data_is_refused(run: Run) -> None:
     saved = run.saved_model()
     ids = [*saved.item_ids[1:], saved.item_ids[0]]
     save_model(saved.model, run.model_file, ids, fingerprint=saved.fingerprint)
-    says = f"{run.model_file} belongs to another run: its item ids differ; restore the run's own, or train"
+    says = (
+        f"{run.model_file} belongs to another run: its item ids differ; restore the run's own file, or train"
+    )
     refused(run.model_and_dataset, says)
     refused(lambda: evaluate_run(run), says)
 
@@ -219,7 +223,7 @@ def test_a_truncated_or_foreign_model_is_refused(run: Run) -> None:
     refused(lambda: evaluate_run(run), f"{run.model_file} was not written by recblr", "train again")
 
 
-def test_a_checkpoint_cannot_stand_in_for_the_model(run: Run) -> None:
+def test_a_checkpoint_is_not_accepted_as_the_model(run: Run) -> None:
     shutil.copy(run.checkpoints / "epoch-0002" / "model.safetensors", run.model_file)
     refused(run.model, "holds a recblr checkpoint, not a model")
 
@@ -230,13 +234,13 @@ def test_a_run_without_an_epoch_has_no_model_yet(tmp_path: Path) -> None:
     refused(run.model, f"holds no trained model yet; finish an epoch with {run.resume_command}")
 
 
-def test_a_model_that_is_gone_is_not_promised_back(run: Run) -> None:
-    # Resuming would not bring it back, so it must not be the advice.
+def test_the_remedy_for_a_missing_model_is_not_to_resume(run: Run) -> None:
+    # Resuming does not write the model again, so the error must not advise it.
     run.model_file.unlink()
     refused(run.model, f"there is no file {run.model_file}; restore it from a copy, or train again")
 
 
-def test_a_damaged_line_of_the_log_is_named(run: Run) -> None:
+def test_the_error_names_a_damaged_line_of_the_log(run: Run) -> None:
     lines = run.log_file.read_text().splitlines()
     for damage in (lines[1][:50], "{}", "[1]", "\x00"):
         run.log_file.write_text(f"{lines[0]}\n{damage}\n")
@@ -253,8 +257,8 @@ def test_a_damaged_line_of_the_log_is_named(run: Run) -> None:
         ("hr@10", "1.5"),
     ],
 )
-def test_a_number_of_the_log_that_cannot_be_is_damage(run: Run, number: str, value: str) -> None:
-    # A byte gone wrong makes 1.25 an 1e25, and a report cannot hold infinity.
+def test_an_impossible_number_in_the_log_is_damage(run: Run, number: str, value: str) -> None:
+    # One wrong byte turns 1.25 into 1e25, and a report cannot hold infinity.
     first, *_ = run.log_file.read_text().splitlines()
     damaged, times = re.subn(rf'(?<="{number}": )[^,}}]+', value, first, count=1)
     assert times == 1
@@ -262,7 +266,7 @@ def test_a_number_of_the_log_that_cannot_be_is_damage(run: Run, number: str, val
     refused(run.log, f"{run.log_file}, line 1 is damaged")
 
 
-def test_a_log_that_cannot_be_written_to_is_named(run: Run) -> None:
+def test_the_error_names_a_log_that_cannot_be_written_to(run: Run) -> None:
     record = run.log()[0]
     run.log_file.unlink()
     run.log_file.mkdir()
@@ -271,6 +275,6 @@ def test_a_log_that_cannot_be_written_to_is_named(run: Run) -> None:
     )
 
 
-def test_no_log_is_an_empty_log(run: Run) -> None:
+def test_a_missing_log_is_read_as_empty(run: Run) -> None:
     run.log_file.unlink()
     assert run.log() == []

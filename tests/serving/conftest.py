@@ -1,17 +1,7 @@
-"""One thread for every test here, and every device for those that ask for it."""
+"""Every test here runs on one thread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from run.conftest import _one_thread
 
-import pytest
-from devices import device, gpu
-from training.tiny_runs import one_thread
-
-__all__ = ["device", "gpu"]
-
-
-@pytest.fixture(autouse=True, scope="module")  # before the fixtures that train
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+__all__ = ["_one_thread"]

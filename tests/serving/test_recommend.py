@@ -22,21 +22,21 @@ def saved(tmp_path: Path) -> SavedModel:
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-def test_the_best_are_named_by_the_ids_of_the_model_file(saved: SavedModel, exclude_seen: bool) -> None:
+def test_the_best_items_have_the_ids_of_the_model_file(saved: SavedModel, exclude_seen: bool) -> None:
     best = recommend(model(), [3, 1, 4], 5, exclude_seen=exclude_seen)
     expected = [(f"item {item}", score) for item, score in best]
     assert recommend_ids(saved, ["item 3", "item 1", "item 4"], 5, exclude_seen=exclude_seen) == expected
 
 
-def test_an_item_that_the_model_does_not_know_is_named(saved: SavedModel) -> None:
+def test_the_error_names_an_unknown_item(saved: SavedModel) -> None:
     with pytest.raises(InputError) as raised:
         recommend_ids(saved, ["item 3", "item 99"], 5)
-    assert raised.value.problem == "the model knows no item 'item 99' among its 9 items"
-    assert recommend_ids(saved, ["item 0"], 1)  # which the remedy names
+    assert raised.value.problem == "the model has no item 'item 99' among its 9 items"
+    assert recommend_ids(saved, ["item 0"], 1)  # the remedy names this item
     assert "'item 0'" in raised.value.remedy
 
 
-def test_an_old_file_has_no_ids_until_they_are_given(saved: SavedModel) -> None:
+def test_a_model_of_an_old_file_works_once_its_ids_are_given(saved: SavedModel) -> None:
     old = replace(saved, item_ids=None)
     with pytest.raises(InputError, match="has no item ids"):
         recommend_ids(old, ["item 3"], 5)

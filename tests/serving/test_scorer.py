@@ -1,4 +1,4 @@
-"""A model as a scorer: packing changes no score, and an empty history knows nothing."""
+"""A model as a scorer: packing changes no score, and after an empty history all scores are zero."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_ITEMS = 9
 def model() -> RecBLR:
     torch.manual_seed(0)
     made = RecBLR(NUM_ITEMS, RecBLRConfig(d_model=8, num_layers=2)).eval()
-    with torch.no_grad():  # larger than at the start of training, so that histories differ in their scores
+    with torch.no_grad():  # larger than the initial weights, so that the scores of histories differ
         for parameter in made.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(std=0.4)
@@ -30,7 +30,7 @@ Histories = st.lists(st.lists(st.integers(0, NUM_ITEMS - 1), max_size=12), max_s
 
 @settings(max_examples=40, deadline=None)
 @given(Histories)
-def test_packed_histories_score_as_each_does_alone(histories: list[list[int]]) -> None:
+def test_packed_histories_have_the_scores_of_single_histories(histories: list[list[int]]) -> None:
     ours = model()
     scores = model_scorer(ours)(pack(histories))
     assert scores.shape == (len(histories), NUM_ITEMS)
@@ -45,7 +45,7 @@ def test_packed_histories_score_as_each_does_alone(histories: list[list[int]]) -
 
 @settings(max_examples=20, deadline=None)
 @given(Histories, st.integers(1, 5))
-def test_a_maximal_length_counts_the_newest_events_only(histories: list[list[int]], max_length: int) -> None:
+def test_with_max_length_only_the_newest_events_count(histories: list[list[int]], max_length: int) -> None:
     ours = model()
     expected = model_scorer(ours)(pack([history[-max_length:] for history in histories]))
     ours.config = replace(ours.config, max_length=max_length)
@@ -66,7 +66,9 @@ def test_the_order_of_a_history_matters() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(Histories, st.integers(1, 5))
-def test_what_a_user_has_counts_however_long_ago(histories: list[list[int]], max_length: int) -> None:
+def test_the_repeat_bias_counts_old_items_beyond_max_length(
+    histories: list[list[int]], max_length: int
+) -> None:
     ours = model()
     ours.config = replace(ours.config, max_length=max_length)
     plain = model_scorer(ours)(pack(histories))

@@ -1,6 +1,6 @@
-"""What a run is asked to do: the dataclasses from which flags, TOML tables and the resume check are made.
+"""The options of a run: dataclasses from which the flags, the TOML tables and the resume check are made.
 
-Never imports torch: the command's help must come at once.
+Never imports torch, so that the command's help appears at once.
 """
 
 from recblr.config.model import MODELS, GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig

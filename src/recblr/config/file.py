@@ -1,4 +1,4 @@
-"""Config files: TOML with a table for each group of flags, read with a sentence for each mistake."""
+"""Config files: TOML with one table for each group of options; each mistake gives one clear sentence."""
 
 import difflib
 import json
@@ -14,10 +14,10 @@ from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 
 _HEAD = """\
-# What this run was asked to do; a flag on the command line goes before the file:
+# The options of this run.  A flag on the command line overrides the value in this file:
 #   recblr train --config config.toml --out another-run
 """
-_KINDS = {
+_TYPE_NAMES = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -27,24 +27,28 @@ _KINDS = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """{key: value} of what a config file says, every value of its option's type.
+    """The content of a config file as {key: value}; each value has the type of its option.
 
-    Raises InputError, one sentence, for a file that cannot be read or is no TOML, an unknown table or
-    key (with the nearest that there is), a key in another table, and a value of the wrong type or out
-    of its range.
+    Raises InputError, in one sentence, where the file cannot be read or is not TOML, a table or key is
+    unknown (the sentence names the nearest known one), a key is in the wrong table, or a value has the
+    wrong type or is out of range.
     """
     try:
         check_ends(path)
-        # A byte order mark is what some editors put before any text.
+        # Some editors put a byte order mark before the text.
         tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"there is no config file {path}", "check the path") from None
     except OSError as error:
-        raise InputError(f"cannot read the config file {path}: {error.strerror}", "give another") from None
+        raise InputError(
+            f"cannot read the config file {path}: {error.strerror}", "give another file"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is no TOML: {_lower(str(error))}", "mend it there") from None
-    except (ValueError, RecursionError):  # no UTF-8, a number of too many digits, brackets without end
-        raise InputError(f"{path} is no TOML", "give a file like the config.toml in a run's folder") from None
+        raise InputError(f"{path} is not TOML: {_uncapitalised(str(error))}", "correct the file") from None
+    except (ValueError, RecursionError):  # not UTF-8, a number with too many digits, too deep brackets
+        raise InputError(
+            f"{path} is not TOML", "give a file like the config.toml in a run's folder"
+        ) from None
     values = {}
     for table, entries in tables.items():
         if table not in TABLES:
@@ -65,7 +69,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
-    """Write {key: value} as a config file, atomically; None is left out, which is what it means."""
+    """Write {key: value} as a config file, atomically; None is left out, since a missing key means None."""
     lines = [_HEAD]
     for table in TABLES:
         entries = [
@@ -79,7 +83,7 @@ def write_config(path: Path, values: dict[str, Any]) -> None:
         text = "".join(lines).encode()
     except UnicodeEncodeError:
         raise InputError(
-            "a path or column name is no text, so no config file can hold it", "rename it"
+            "a path or column name is not valid text, so a config file cannot hold it", "rename it"
         ) from None
     with atomic_path(path) as draft:
         draft.write_bytes(text)
@@ -94,22 +98,21 @@ def _typed(path: Path, option: Option, value: Any) -> Any:
         return tuple(value)
     if option.type is not kind or kind is tuple:
         raise InputError(
-            f"{path}: {option.key} in [{option.table}] must be {_KINDS[option.type]}, but is {_shown(value)}"
+            f"{path}: {option.key} in [{option.table}] must be {_TYPE_NAMES[option.type]}, "
+            f"but is {_shown(value)}"
         )
     return value
 
 
 def _unknown_table(path: Path, name: str) -> InputError:
     if name in OPTIONS:
-        return InputError(
-            f"{path}: {name} stands outside of its table", f"put it under [{OPTIONS[name].table}]"
-        )
+        return InputError(f"{path}: {name} is outside its table", f"put it under [{OPTIONS[name].table}]")
     return InputError(f"{path}: there is no table [{name}]", _nearest(name, TABLES, "the tables are"))
 
 
 def _unknown_key(path: Path, table: str, key: str) -> InputError:
     if key in OPTIONS:
-        return InputError(f"{path}: {key} is no key of [{table}]", f"put it under [{OPTIONS[key].table}]")
+        return InputError(f"{path}: {key} is not a key of [{table}]", f"put it under [{OPTIONS[key].table}]")
     here = [known for known, option in OPTIONS.items() if option.table == table]
     near = difflib.get_close_matches(key, here, n=1) or difflib.get_close_matches(key, OPTIONS, n=1)
     if near and near[0] not in here:
@@ -134,12 +137,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for this one character.
+        # TOML has the escapes of JSON, except for this character.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return repr(value)
 
 
-def _lower(sentence: str) -> str:
+def _uncapitalised(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]

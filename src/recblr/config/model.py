@@ -1,4 +1,4 @@
-"""The hyper-parameters: those that every model has, each model's own, and the models that there are."""
+"""The hyper-parameters: those that all models share, those of each model, and the list of models."""
 
 from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
@@ -26,25 +26,25 @@ _option = partial(option, "model")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The hyper-parameters of every model; each has a class of its own with what it adds.
+    """The hyper-parameters of every model; a subclass for each model adds its own.
 
-    model: the architecture's name, fixed by the class.
-    d_model: width D of items and layers.
+    model: the name of the architecture; the class fixes it.
+    d_model: width D of the item embeddings and the layers.
     num_layers: number of layers.
-    dropout: probability, where the architecture has dropout; None leaves it to training, which goes by the
-        data, and is 0.2 in a model that is not trained by recblr.
-    max_length: training, evaluation and recommendation see the last so many events of a history; None is
-        all (RecBLR's paper: XLong 1000, ML-1M 200, Gowalla 100, others 50).
+    dropout: dropout probability, where the architecture has dropout.  With None, training chooses it by the
+        number of training events; a model that recblr does not train then uses 0.2.
+    max_length: number of newest events of a history that training, evaluation and recommendation use; None
+        means all.  RecBLR's paper uses 1000 for XLong, 200 for ML-1M, 100 for Gowalla and 50 for the others.
     """
 
     model: ModelName = _option("recblr", "recblr, or a baseline: sasrec or gru4rec.")
     d_model: int = _option(64, "Width of the model.")
-    num_layers: int = _option(2, "Number of layers, each a whole block in recblr and sasrec.")
+    num_layers: int = _option(2, "Number of layers; in recblr and sasrec each layer is a whole block.")
     dropout: float | None = _option(
-        None, "Dropout; by default 0.5 where fewer than 262,144 events train, else 0.2."
+        None, "Dropout probability; by default 0.5 with fewer than 262,144 training events, else 0.2."
     )
     max_length: int | None = _option(
-        None, "See the last so many events of a history; by default all, or 200 for sasrec."
+        None, "Number of newest events of a history to use; by default all, or 200 for sasrec."
     )
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class ModelConfig:
 
     @property
     def dropout_rate(self) -> float:
-        """The probability itself, where it has not been left to training."""
+        """The dropout probability; 0.2 where the choice is left to training."""
         return 0.2 if self.dropout is None else self.dropout
 
 
@@ -93,7 +93,7 @@ def check_recurrence(beta_epsilon: float, lambda_init: str) -> None:
     """Refuse options of :class:`recblr.nn.BDLRU` that are out of range.
 
     Raises:
-        ValueError: beta_epsilon is negative or not finite, or lambda_init is neither of its words.
+        ValueError: beta_epsilon is negative or not finite, or lambda_init is neither uniform nor linspace.
     """
     if not 0 <= beta_epsilon < float("inf"):
         raise ValueError(f"beta_epsilon must be 0 or a positive number, but is {beta_epsilon}")
@@ -103,20 +103,20 @@ def check_recurrence(beta_epsilon: float, lambda_init: str) -> None:
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """What one RecBLR block is made of; the defaults are the paper's, but for dropout.
+    """The parameters of one RecBLR block; the defaults are the paper's, except for dropout.
 
-    d_model: width D of input and output.
-    expand: the recurrence runs in a width of H = expand * D.
-    d_conv: width K of the causal convolution, which sees so many events.
-    dropout: probability, applied to both sub-layers' outputs.
-    ffn_expand: the feed-forward network's width is ffn_expand * D.
-    ffn_dropout: probability of the dropout after the feed-forward network's SiLU.  The authors' released code
-        has it, with dropout's probability; the paper has none.
-    padding_steps: how many zero inputs to run before every sequence; nobody sees their outputs.  The
-        convolution's bias makes them leave a state behind.  The authors' released code pads on the left to a
-        power of two, so that a sequence of 200 begins after 56 such steps.  The paper has none.
+    d_model: width D of the input and the output.
+    expand: the recurrence has a width of H = expand * D.
+    d_conv: width K of the causal convolution, which is the number of events that it sees.
+    dropout: probability for the outputs of both sub-layers.
+    ffn_expand: the feed-forward network has a width of ffn_expand * D.
+    ffn_dropout: probability of the dropout after the SiLU of the feed-forward network.  The authors' released
+        code has it, with the probability of `dropout`; the paper has none.
+    padding_steps: number of zero inputs to run before every sequence; their outputs are not used.  The bias
+        of the convolution makes them leave a state behind.  The authors' released code pads on the left to a
+        power of two, so a sequence of 200 events begins after 56 such steps.  The paper has none.
     beta_epsilon, lambda_init: see :class:`recblr.nn.BDLRU`.
-    history_average: add a :class:`recblr.nn.HistoryAverage` of the input, which the paper has not.
+    history_average: whether to add a :class:`recblr.nn.HistoryAverage` of the input; the paper has none.
     """
 
     d_model: int
@@ -145,7 +145,7 @@ class LayerConfig:
 
     @property
     def d_inner(self) -> int:
-        """H, the width in which the recurrence runs."""
+        """H, the width of the recurrence."""
         return round(self.expand * self.d_model)
 
     @property
@@ -156,9 +156,11 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentConfig(ModelConfig):
-    """Of a model whose recurrence has a width of its own, expand * d_model."""
+    """The hyper-parameters of a model whose recurrence has its own width, expand * d_model."""
 
-    expand: float = _option(2.0, "The recurrence's width, in widths of the model; not for sasrec.")
+    expand: float = _option(
+        2.0, "Width of the recurrence, as a multiple of the model's width; not for sasrec."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,43 +169,47 @@ class RecurrentConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RecBLRConfig(RecurrentConfig):
-    """RecBLR's hyper-parameters; the defaults are the paper's, but for the last two and dropout.
+    """RecBLR's hyper-parameters; the defaults are the paper's, except for `dropout` and the last two fields.
 
-    `history_average` and `ffn_dropout` rank better than the paper's model without (docs/results.md); the
-    authors' released code has the second only.  That code differs from the paper in `padding_leak`,
-    `beta_epsilon` and `lambda_init`.  These are there to reproduce it and its checkpoints, not to improve on
-    the paper.  :meth:`released` sets all but `ffn_dropout`.
+    With `history_average` and `ffn_dropout` the model ranks better than the paper's model (docs/results.md).
+    The authors' released code has only `ffn_dropout`.  That code differs from the paper in `padding_leak`,
+    `beta_epsilon` and `lambda_init`.  These three exist to reproduce the code and its checkpoints, not to
+    improve on the paper.  :meth:`released` sets all of these except `ffn_dropout`.
 
     num_layers: number of RecBLR blocks.
     expand, d_conv, beta_epsilon, lambda_init, history_average: as in :class:`LayerConfig`.
-    dropout: probability, of the embedding's and both sub-layers' outputs; None as in :class:`ModelConfig`.
-    ffn_dropout: as in :class:`LayerConfig`; None is dropout's, as in the released code, and 0 is the paper's.
-    max_length: as in :class:`ModelConfig`; a model that is called directly runs over whatever it is given.
-    padding_leak: begin every history in the state that the released code's padding leaves behind.  That code
-        pads each layer's input from max_length on the left to a power of two with zeros, and the
-        convolution's bias makes them count.  It is not the default: the state before the first event should
-        not depend on a length, and the paper's is zero.
+    dropout: probability for the outputs of the embedding and of both sub-layers; None as in
+        :class:`ModelConfig`.
+    ffn_dropout: as in :class:`LayerConfig`.  None means the value of `dropout`, as in the released code; 0 is
+        the paper's value.
+    max_length: as in :class:`ModelConfig`; a model that is called directly processes its whole input.
+    padding_leak: start every history in the state that the released code's padding leaves behind.  That code
+        pads each layer's input with zeros on the left, from max_length to a power of two, and the bias of
+        the convolution makes the zeros count.  This is off by default because the state before the first
+        event is zero in the paper and should not depend on a length.
     """
 
     d_conv: int = _option(4, "Width of the causal convolution; for recblr only.")
-    padding_leak: bool = _option(False, "As in the authors' code, let padding leave a state behind.")
-    beta_epsilon: float = _option(0.0, "Added under the root of beta; 1e-8 in the authors' code.")
-    lambda_init: LambdaInit = _option("uniform", "uniform in alpha, or linspace as in the authors' code.")
+    padding_leak: bool = _option(False, "Let padding leave a state behind, as in the authors' code.")
+    beta_epsilon: float = _option(0.0, "Added under the square root of beta; 1e-8 in the authors' code.")
+    lambda_init: LambdaInit = _option(
+        "uniform", "Initial decay: uniform in alpha, or linspace as in the authors' code."
+    )
     ffn_dropout: float | None = _option(
-        None, "Dropout inside the feed-forward network; by default as --dropout. For recblr only."
+        None, "Dropout inside the feed-forward network; by default the value of --dropout. For recblr only."
     )
     history_average: bool = _option(
-        True, "Add a moving average of the history in every layer, which the paper has not. For recblr only."
+        True, "Add a moving average of the history in every layer, unlike the paper's model. For recblr only."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.padding_leak and self.max_length is None:
             raise ValueError("padding_leak must come with max_length, which decides how much padding leaks")
-        self.layer()  # for its checks
+        self.layer()  # LayerConfig checks the other options
 
     def layer(self) -> LayerConfig:
-        """What each block is made of."""
+        """The parameters of each block."""
         return LayerConfig(
             self.d_model,
             self.expand,
@@ -218,9 +224,9 @@ class RecBLRConfig(RecurrentConfig):
 
     @classmethod
     def released(cls, max_length: int, **others: Any) -> Self:
-        """The authors' released code: all of its differences from the paper, at its `max_length`.
+        """The options of the authors' released code: all its differences from the paper, at its `max_length`.
 
-        others: further fields; one that this sets goes its own way.
+        others: values of further fields; they override the released ones.
         """
         released = {
             "padding_leak": True,
@@ -232,7 +238,7 @@ class RecBLRConfig(RecurrentConfig):
 
     @property
     def padding_steps(self) -> int:
-        """How many steps of padding leak into each history: 56 at max_length 200, as that lacks to 256."""
+        """Number of padding steps that leak into each history: 56 at max_length 200, which is 256 - 200."""
         if not self.padding_leak or self.max_length is None:
             return 0
         return (1 << (self.max_length - 1).bit_length()) - self.max_length
@@ -240,10 +246,10 @@ class RecBLRConfig(RecurrentConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SASRecConfig(ModelConfig):
-    """SASRec's hyper-parameters; its number of blocks and its max_length are the paper's for MovieLens-1M.
+    """SASRec's hyper-parameters; num_layers and max_length are the values of its paper for MovieLens-1M.
 
-    num_heads: attention heads, each d_model / num_heads wide.
-    max_length: how many positions are learned, and so the most events that the model can see.
+    num_heads: number of attention heads, each d_model / num_heads wide.
+    max_length: number of learned positions, which is the largest number of events that the model can see.
     """
 
     model: ModelName = with_default(ModelConfig, "model", "sasrec")
@@ -254,9 +260,7 @@ class SASRecConfig(ModelConfig):
         super().__post_init__()
         _check_counts(self, "max_length", "num_heads")  # here max_length must not be None
         if self.d_model % self.num_heads:
-            raise ValueError(
-                f"num_heads must divide d_model, which is {self.d_model}, but is {self.num_heads}"
-            )
+            raise ValueError(f"num_heads must divide d_model ({self.d_model}), but is {self.num_heads}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,10 +278,10 @@ MODELS: dict[str, type[ModelConfig]] = {
     "sasrec": SASRecConfig,
     "gru4rec": GRU4RecConfig,
 }
-"""The class of a model's hyper-parameters by the model's name."""
+"""The class of hyper-parameters for each model name."""
 
 MODEL_OPTIONS: dict[str, Option] = {}
-"""Every option of every model by its key; where models share one, with the default of the first."""
+"""Every option of every model, by key; a shared option has the default of the first model."""
 
 for _config in MODELS.values():
     for _entry in options(_config):
@@ -285,30 +289,30 @@ for _config in MODELS.values():
 
 
 def model_from_fields(values: dict[str, Any]) -> ModelConfig:
-    """The hyper-parameters of {field: value}, as a model file has them: the inverse of `asdict`.
+    """Build the hyper-parameters from {field: value}, as a model file stores them: the inverse of `asdict`.
 
-    Old names of fields are understood; what is missing has its default.
+    Old names of fields are accepted; a missing field has its default.
 
-    Raises InputError, naming the field, where there is no such field, and ValueError or TypeError for
-    an unknown model or a value out of range.
+    Raises InputError, naming the field, for an unknown field, and ValueError or TypeError for an unknown
+    model or a value out of range.
     """
     values = with_todays_names(values)
-    # Files from before there were others do not name their model.
+    # The oldest files do not name their model, because RecBLR was the only one.
     name = values.get("model", RecBLRConfig.model)
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(f"there is no model {name!r}")
     known = {field.name for field in fields(MODELS[name])}
     unknown = next((field for field in values if field not in known), None)
     if unknown is not None:
-        raise InputError(f"this recblr knows no option {unknown} of the model {name}")
+        raise InputError(f"this version of recblr has no option {unknown} for the model {name}")
     return MODELS[name](**values)
 
 
 def model_from_options(values: dict[str, Any]) -> ModelConfig:
-    """The hyper-parameters of {key: value}, in which other tables' keys are passed over.
+    """Build the hyper-parameters from {key: value}; keys of other tables are ignored.
 
-    What is missing has its default.  An option of another model may be there with its default, so that a
-    config file serves for all models.
+    A missing key has its default.  An option of another model is accepted if it has its default value, so
+    that one config file can serve all models.
 
     Raises InputError, naming the flag, for an unknown model, another model's option, or a value out of range.
     """
@@ -318,7 +322,7 @@ def model_from_options(values: dict[str, Any]) -> ModelConfig:
     own = {entry.key for entry in options(config)}
     for key, entry in MODEL_OPTIONS.items():
         if key not in own and values.get(key, entry.default) != entry.default:
-            raise InputError(f"--{key} is no option of --model {name}", "leave it out")
+            raise InputError(f"--{key} is not an option of --model {name}", "leave it out")
     try:
         return from_values(config, values)
     except ValueError as error:

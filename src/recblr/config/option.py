@@ -1,7 +1,7 @@
-"""An option: a dataclass field that says all there is to say about one flag and one TOML key.
+"""Options: one dataclass field describes one flag and one TOML key completely.
 
-A field made with `option` needs nothing else to become ``--its-name``, ``its-name = …`` in its table
-of a config file, a line of RUN/config.toml, and a value that a resumed run must share.
+A field made with `option` needs nothing else.  It becomes the flag ``--its-name``, the key ``its-name`` in
+its table of a config file, a line of RUN/config.toml, and a value that a resumed run must share.
 """
 
 import difflib
@@ -15,26 +15,26 @@ from recblr.errors import InputError
 Config = TypeVar("Config")
 
 TABLES = ("data", "model", "optimisation", "loss", "run")
-"""The tables of a config file and the panels of the help, in the order in which they are shown."""
+"""The tables of a config file and the panels of the help, in the order of display."""
 
 RENAMED: dict[str, str] = {}
-"""Old names of fields and what they are called today: model files and config files with old names are read.
+"""The present names of fields by their old names, so that old model files and config files can be read.
 
-A field that gets a new name goes in here, as {"old_name": "new_name"}, and stays for good.
+When a field gets a new name, add {"old_name": "new_name"} here, and never remove it.
 """
 
 LARGEST = 2**31 - 1
-"""What any count may be; whatever is larger fits into no memory and no lifetime, and overflows on its way."""
+"""The largest value of a count.  A larger count would need too much memory or time, and could overflow."""
 
 
 def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     """A dataclass field that is an option.
 
-    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...]; or None is a value too.
+    Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...].  It may also allow None.
 
     table: one of TABLES.
-    default: the value where nobody says otherwise; None where the annotation allows it.
-    help: one sentence; it is read in the help, and beside the value in RUN/config.toml.
+    default: the value of an option that is not given; None only where the annotation allows it.
+    help: one line, shown in the help and beside the value in RUN/config.toml.
     fixed: whether a resumed run must have the same value.
     """
     if table not in TABLES:
@@ -43,18 +43,20 @@ def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
 
 
 def with_default(parent: type, name: str, default: Any) -> Any:
-    """The option `name` of a parent class, for a subclass in which it has another default."""
+    """The option `name` of a parent class, with another default for a subclass."""
     (inherited,) = (entry for entry in fields(parent) if entry.name == name)
     return field(default=default, metadata=inherited.metadata)
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option as its readers and writers see it.
+    """An option, for the code that reads or writes options.
 
-    name: the dataclass field's. key: the flag without its dashes, and the key in TOML.
-    type: bool, int, float, str, or tuple for a list of texts. choices: the words that a text may be, or
-    none where it may be any. optional: whether None is a value.
+    name: the name of the dataclass field.
+    key: the flag without its dashes, and the key in TOML.
+    type: bool, int, float, str, or tuple for a list of texts.
+    choices: the allowed words of a text; empty where any text is allowed.
+    optional: whether None is allowed.
     """
 
     name: str
@@ -69,24 +71,24 @@ class Option:
 
 
 def with_todays_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a stored file, by fields (d_model) or keys (d-model), under the names of today.
+    """The values of a stored file under their present names, which are fields (d_model) or keys (d-model).
 
-    Where both names are there, the old one stays, to be refused as any unknown one.
+    Where a file has both the old and the present name, the old one stays and is refused as unknown.
     """
     today = RENAMED | {_key(old): _key(new) for old, new in RENAMED.items()}
     return {name if today.get(name, name) in values else today[name]: value for name, value in values.items()}
 
 
 def _key(name: str) -> str:
-    """The flag without its dashes, and the key in TOML, of the field of this name."""
+    """The key for a field name: the flag without its dashes, and the key in TOML."""
     return name.replace("_", "-")
 
 
 def options(config: type) -> tuple[Option, ...]:
-    """The options of a dataclass in their order; fields that are none are left out."""
+    """The options of a dataclass, in order; fields that are not options are left out."""
     hints = get_type_hints(config)
     return tuple(
-        Option(entry.name, _key(entry.name), entry.metadata["table"], *_kind(hints[entry.name]),
+        Option(entry.name, _key(entry.name), entry.metadata["table"], *_parsed(hints[entry.name]),
                entry.default, entry.metadata["help"], entry.metadata["fixed"])
         for entry in fields(config)
         if "table" in entry.metadata
@@ -94,7 +96,7 @@ def options(config: type) -> tuple[Option, ...]:
 
 
 def check_choices(config: object) -> None:
-    """InputError for the first option whose value is none of its choices."""
+    """Raise InputError for the first option whose value is not one of its choices."""
     for option in options(type(config)):
         value = getattr(config, option.name)
         if value is not None or not option.optional:
@@ -102,7 +104,7 @@ def check_choices(config: object) -> None:
 
 
 def check_choice(option: Option, value: Any) -> None:
-    """InputError for a value that is none of the option's choices."""
+    """Raise InputError for a value that is not one of the option's choices."""
     if option.choices and value not in option.choices:
         near = difflib.get_close_matches(str(value), option.choices, n=1)
         raise InputError(
@@ -112,25 +114,25 @@ def check_choice(option: Option, value: Any) -> None:
 
 
 def values_of(config: object) -> dict[str, Any]:
-    """{key: value} of a dataclass's options."""
+    """The options of a dataclass as {key: value}."""
     return {option.key: getattr(config, option.name) for option in options(type(config))}
 
 
 def from_values(config: type[Config], values: dict[str, Any], **others: Any) -> Config:
-    """The dataclass with the values given by key; keys of other dataclasses are passed over.
+    """Build the dataclass from {key: value}; keys of other dataclasses are ignored.
 
-    others: fields that are no options.
+    others: fields that are not options.
     """
     given = {option.name: values[option.key] for option in options(config) if option.key in values}
     return config(**given, **others)
 
 
-def _kind(hint: Any) -> tuple[type, tuple[str, ...], bool]:
+def _parsed(hint: Any) -> tuple[type, tuple[str, ...], bool]:
     """The plain type of an annotation, the words that it allows, and whether it allows None."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return *_kind(inner)[:2], True
+        return *_parsed(inner)[:2], True
     if origin is Literal and all(type(word) is str for word in arguments):
         return str, arguments, False
     if hint in (bool, int, float, str) or hint == tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which data a run is made from, how it trains, and every option of a run in one place."""
+"""The options for the data and the training of a run, and the table of all options."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from recblr.config.model import MODEL_OPTIONS, ModelConfig, RecBLRConfig, model_
 from recblr.config.option import LARGEST, Option, check_choices, from_values, option, options, values_of
 from recblr.errors import InputError
 
-DEVICE_WORDS = "auto (a GPU that the CUDA kernels serve, else the CPU), cpu, cuda or cuda:N."
+DEVICE_WORDS = "auto (a GPU that the CUDA kernels support, else the CPU), cpu, cuda or cuda:N."
 
 _DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
 
@@ -27,7 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 Loss = Literal["cross-entropy", "bpr", "gbce", "sampled-softmax"]
 NegativesFrom = Literal["uniform", "popularity"]
 
-# A batch is so small that an epoch takes so many steps, but no larger than most tokens.
+# The default batch size gives an epoch about this many steps, with at most this many events in a batch.
 _STEPS, _MOST_TOKENS = 256, 1024
 
 _Rule = tuple[tuple[str, ...], Callable[[Any], bool], str]
@@ -43,70 +43,77 @@ _RULES: tuple[_Rule, ...] = (
         lambda value: 0 <= value < math.inf,
         "be 0 or a positive number",
     ),
-    # What torch's generator takes.
+    # The range that torch's random number generator accepts.
     (("seed",), lambda value: 0 <= value < 2**64, f"lie in 0..{2**64 - 1}"),
 )
 
 
 def check_device(asked: str) -> None:
-    """InputError where `asked` is no word for a device; whether that device is there is not looked at."""
+    """Raise InputError where `asked` does not name a device; whether the device exists is not checked."""
     if not _DEVICE.fullmatch(asked):
         raise InputError(f"--device must be auto, cpu, cuda or cuda:N, but is {asked!r}")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Options of a run, the model's among them; `recblr train --help` says what each means."""
+    """The options of a training, with those of the model; `recblr train --help` explains each."""
 
     split: SplitName = _data(
-        "leave-one-out", "leave-one-out (each user's last), or time (everybody's latest)."
+        "leave-one-out",
+        "Events to test on: leave-one-out (the last of each user) or time (the latest of all).",
     )
     valid_share: float | None = _data(
         None,
-        "Share that validates: of the users (1), whose others train on one event more; of a split by time, "
-        "of the events (0.1).",
+        "Share of the users to validate on, by default 1 (the other users train on one more event); "
+        "with --split time, share of the events, by default 0.1.",
     )
     test_share: float | None = _data(
-        None, "Of a split by time, the share of events, the last, that test (0.1)."
+        None, "With --split time, share of the events to test on, the latest ones; by default 0.1."
     )
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     samples: Samples = _optimisation(
         "positions",
-        "positions (all of a history in one pass) or prefixes (a pass each, as the authors' code has it).",
+        "positions (a pass for each history) or prefixes (a pass for each event, as in the authors' code).",
     )
     batch_tokens: int | None = _optimisation(
         None,
-        "Events in a batch, filled with whole histories; by default so many that an epoch takes 256 steps, "
-        "from 128 to 1024.",
+        "Number of events in a batch of whole histories; by default 128 to 1024, for about 256 steps in an "
+        "epoch.",
     )
-    batch_sequences: int = _optimisation(2048, "Prefixes in a batch, where samples are prefixes.")
-    learning_rate: float = _optimisation(2e-3, "Adam's, at its highest.")
-    schedule: Schedule = _optimisation("cosine", "cosine (down to a hundredth of the rate) or constant.")
-    warmup: float = _optimisation(0.0, "Share of all steps in which the rate rises from 0.")
-    weight_decay: float = _optimisation(0.0, "AdamW's, of matrices but embeddings; 0 is plain Adam.")
-    clip_norm: float = _optimisation(0.0, "Scale gradients with a larger norm down to it; 0 is off.")
+    batch_sequences: int = _optimisation(2048, "Number of prefixes in a batch, with --samples prefixes.")
+    learning_rate: float = _optimisation(2e-3, "Highest learning rate of Adam.")
+    schedule: Schedule = _optimisation(
+        "cosine", "cosine (falls to a hundredth of the learning rate) or constant."
+    )
+    warmup: float = _optimisation(0.0, "Share of all steps in which the learning rate rises from 0.")
+    weight_decay: float = _optimisation(
+        0.0, "Weight decay of AdamW, for matrices except embeddings; 0 is plain Adam."
+    )
+    clip_norm: float = _optimisation(
+        0.0, "Largest norm of the gradients, which are scaled down to it; 0 is off."
+    )
     ema: float = _optimisation(
-        0.999, "Validate and keep a moving average of the weights, of this decay; 0 is off."
+        0.999, "Decay of a moving average of the weights, which is validated and saved; 0 is off."
     )
-    precision: Precision = _optimisation("float32", "float32, or bfloat16 for the layers' products.")
-    patience: int = _optimisation(10, "Stop after so many epochs without a better NDCG@10.")
+    precision: Precision = _optimisation("float32", "float32, or bfloat16 for matrix products in the layers.")
+    patience: int = _optimisation(10, "Stop after this many epochs without a better NDCG@10.")
     loss: Loss = _loss(
         "cross-entropy", "cross-entropy (over the whole catalogue), bpr, gbce or sampled-softmax."
     )
     label_smoothing: float = _loss(
-        0.1, "Share of each target that all items get alike; for cross-entropy only."
+        0.1, "Share of each target that is spread evenly over all items; for cross-entropy only."
     )
     repeat_bias: bool = _loss(
-        True, "Learn how much likelier or less likely items are that a user already has."
+        True, "Learn how much more or less likely an item is if the user already has it."
     )
-    negatives: int = _loss(256, "Items that a batch is compared with, but for cross-entropy.")
+    negatives: int = _loss(256, "Number of negative items for each batch; not for cross-entropy.")
     negatives_from: NegativesFrom | None = _loss(
-        None, "uniform, or popularity; by default popularity for sampled-softmax only."
+        None, "uniform or popularity; by default popularity for sampled-softmax, else uniform."
     )
-    gbce_t: float = _loss(0.75, "How far gbce is calibrated, from 0 to 1.")
-    seed: int = _run(0, "Of weights, batches, dropout and negatives.")
+    gbce_t: float = _loss(0.75, "Strength of the calibration of gbce, from 0 to 1.")
+    seed: int = _run(0, "Seed for the weights, batches, dropout and negatives.")
     checkpoint_minutes: float = _run(
-        10.0, "Save what it takes to resume this often within an epoch too; 0 is never.", fixed=False
+        10.0, "Minutes between checkpoints within an epoch; 0 saves one after each epoch only.", fixed=False
     )
     device: str = _run("auto", DEVICE_WORDS, fixed=False)
     tensorboard: bool = _run(False, "Write scalars for TensorBoard into RUN/tensorboard.", fixed=False)
@@ -118,21 +125,22 @@ class TrainingConfig:
         for names, holds, rule in _RULES:
             for name in names:
                 value = getattr(self, name)
-                left_to_data = value is None and getattr(type(self), name) is None
-                if not left_to_data and not holds(value):
+                given = value is not None or getattr(type(self), name) is not None
+                if given and not holds(value):
                     raise InputError(f"--{name.replace('_', '-')} must {rule}, but is {value}")
         if self.loss == "gbce" and self.proposal != "uniform":
             raise InputError(
-                "--loss gbce is calibrated for uniform negatives, not by popularity",
+                "--loss gbce is calibrated for uniform negatives, not for popularity",
                 "leave --negatives-from out, or choose another loss",
             )
 
     def settled(self, events: int) -> Self:
-        """The same with numbers for what was left to the data, where so many events train.
+        """The same options, with numbers in place of None where the number of training events decides.
 
-        Few events in large batches make few steps, and learn little in any number of epochs that a user would
-        wait for; many events in small ones only take longer.  A power of two, so that an event more or less
-        seldom changes anything.  Few events also want more dropout (docs/experiments.md).
+        Few events in large batches make few steps.  The model then learns little in any number of epochs that
+        a user would wait for.  Many events in small batches only take longer.  The batch size is a power of
+        two, so that one event more or less rarely changes it.  With few events, more dropout ranks better
+        (docs/experiments.md).
         """
         tokens, dropout = self.batch_tokens, self.model.dropout
         if tokens is None:
@@ -143,10 +151,11 @@ class TrainingConfig:
 
     @property
     def proposal(self) -> NegativesFrom:
-        """How negatives are drawn.
+        """The distribution that the negatives are drawn from.
 
-        The sampled softmax estimates the same from either, and by popularity with less error: the popular
-        items make most of the normaliser. The other losses are changed by what they are compared with.
+        The sampled softmax estimates the same loss with either distribution.  Its error is smaller with
+        popularity, because popular items contribute most of the normaliser.  The other losses change with
+        the distribution of their negatives.
         """
         if self.negatives_from is not None:
             return self.negatives_from
@@ -154,23 +163,23 @@ class TrainingConfig:
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "TrainingConfig":
-        """Of {key: value}, the model's among them; what is missing has its default."""
+        """Build the options from {key: value}, with those of the model; a missing key has its default."""
         return from_values(cls, values, model=model_from_options(values))
 
     def as_options(self) -> dict[str, Any]:
-        """Every option by its key, the model's among them: the inverse of :meth:`from_options`."""
+        """Every option by its key, with those of the model: the inverse of :meth:`from_options`."""
         return values_of(self) | values_of(self.model)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values by field, for a report."""
+        """Plain values by field name, for a report."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Options of reading; `recblr train --help` says what each means.
+    """The options for reading the data; `recblr train --help` explains each.
 
-    What the data's fingerprint tells anyway need not be the same to resume.
+    An option that is not fixed may change on resume: the fingerprint shows whether the data are the same.
     """
 
     paths: tuple[str, ...] = _data((), "The data files.", fixed=False)
@@ -183,12 +192,12 @@ class DataConfig:
     item_column: str | None = _data(None, "Column of item ids.", fixed=False)
     time_column: str | None = _data(None, "Column of times.", fixed=False)
     rating_column: str | None = _data(None, "Column of ratings.", fixed=False)
-    min_rating: float | None = _data(None, "Drop interactions that are rated lower.", fixed=False)
-    k_core: int = _data(5, "Drop users and items with fewer interactions, repeatedly.")
+    min_rating: float | None = _data(None, "Drop interactions with a lower rating.", fixed=False)
+    k_core: int = _data(5, "Drop users and items with fewer interactions than this, repeatedly.")
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "DataConfig":
-        """Of {key: value}; what is missing has its default."""
+        """Build the options from {key: value}; a missing key has its default."""
         return from_values(cls, values)
 
     def as_options(self) -> dict[str, Any]:
@@ -201,4 +210,4 @@ OPTIONS: dict[str, Option] = {
     **MODEL_OPTIONS,
     **{option.key: option for option in options(TrainingConfig)},
 }
-"""Every option by its key, which is unique because it is a flag."""
+"""Every option by its key; the key is unique because it is also a flag."""

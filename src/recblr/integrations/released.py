@@ -75,7 +75,7 @@ def adopt_released(model: RecBLR, tensors: Mapping[str, Tensor], *, source: str 
     taken = {name: _as_ours(name, tensors[released_name(name)]) for name in ours}
     for name, tensor in taken.items():
         if not tensor.isfinite().all():
-            raise InputError(f"{source}: {released_name(name)} holds infinite or no numbers", _REMEDY)
+            raise InputError(f"{source}: {released_name(name)} holds infinite values or NaN", _REMEDY)
     model.to_empty(device="cpu").load_state_dict(taken)
 
 

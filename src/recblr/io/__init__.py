@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read with a sentence for whatever is wrong.  Imports no torch."""
+"""Files: atomic writes, and reads that explain each error in one sentence.  Imports no torch."""

@@ -1,7 +1,7 @@
-"""Files and folders that are either wholly there or not there at all.
+"""Files and folders that are written completely or not at all.
 
-A run that is killed while it writes must leave the file as it was before, so everything is
-written beside its destination and renamed onto it.
+A run that is killed while it writes must leave the old file unchanged.  So everything is written to
+a draft beside its destination, and then the draft is renamed.
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from recblr.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an exception.
+    """Give a path to write to; it becomes `path` when the block ends without an exception.
 
-    Raises InputError where it cannot be written, in the block or after it; after any exception `path` is
-    as it was and nothing else is left behind.
+    Raises InputError where the file cannot be written, in the block or after it.  After any exception `path`
+    is unchanged and no draft is left behind.
     """
-    draft = _beside(path)
+    draft = _draft_beside(path)
     try:
         draft.touch(exist_ok=False)
         yield draft
-        _to_disk(draft)
+        _flush_to_disk(draft)
         draft.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise _cannot_write(path, error) from None
     finally:
-        # Where the folder itself is a file or out of reach, there is no draft to remove.
+        # If the folder is a file or cannot be reached, there is no draft and removing it fails.
         with suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to put files into, which becomes `path` when the block ends without an exception.
+    """Give a folder to put files into; it becomes `path` when the block ends without an exception.
 
-    Raises InputError where `path` is there already (an empty folder does no harm) or cannot be written, in
-    the block or after it; after any exception nothing is left behind.
+    Raises InputError where `path` exists already (an empty folder is replaced) or cannot be written, in the
+    block or after it.  After any exception no draft is left behind.
     """
-    draft = _beside(path)
+    draft = _draft_beside(path)
     try:
         draft.mkdir()
         yield draft
         for file in draft.iterdir():
-            _to_disk(file)
+            _flush_to_disk(file)
         draft.rename(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise _cannot_write(path, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
+def _draft_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
-def _to_disk(file: Path) -> None:
+def _flush_to_disk(file: Path) -> None:
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(
         f"cannot write {path}: {error.strerror}",
         "choose a folder that exists, can be written to and has room",

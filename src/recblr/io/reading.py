@@ -1,4 +1,4 @@
-"""Opening files: which may be opened, and the bytes of those that are text, unzipped."""
+"""Reading files: pipes and devices are refused, and text files are returned as decompressed UTF-8."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from recblr.errors import InputError
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# What a gzip file may unfold to: logs shrink to a tenth, and what shrinks to a thousandth fills the memory.
-_UNFOLDED, _RATIO = 256 << 20, 100
+# A gzip file may decompress to this many bytes, or to this many times its own size.  Logs compress to about
+# a tenth.  A file that compresses to a thousandth would fill the memory.
+_ALWAYS_ALLOWED, _MOST_TIMES = 256 << 20, 100
 
 
 class Endless(OSError):
-    """A pipe or a device, which is read without an end or waits for one."""
+    """A pipe or a device: reading it may never end."""
 
     def __init__(self) -> None:
         super().__init__(errno.EINVAL, "it is a pipe or a device, not a file")
 
 
 def check_ends(path: str | Path) -> None:
-    """Raise Endless for a pipe or a device, which opening would wait for; OSError for what is not there."""
+    """Raise Endless for a pipe or a device, because opening one may wait for ever.
+
+    Raises OSError where the path does not exist.
+    """
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise Endless
@@ -38,14 +42,14 @@ def check_ends(path: str | Path) -> None:
 def read_text(path: Path) -> bytes:
     """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
 
-    Raises InputError where there is no such file, it is a folder, a pipe or a device, cannot be read, is a
-    damaged gzip file or one that unfolds without end, is binary, is not UTF-8, or holds nothing.
+    Raises InputError where the file does not exist, is a folder, a pipe or a device, cannot be read, is a
+    damaged gzip file, decompresses to far too much, is binary, is not UTF-8, or is empty.
     """
     data = _decompressed(path, _read(path))
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
     if not data[:1024].strip() and not data.strip():
-        raise InputError(f"{path} is empty: give a file with one interaction or one user a line")
+        raise InputError(f"{path} is empty: give a file with one interaction or one user per line")
     zero = data.find(b"\0")
     if zero >= 0:
         raise InputError(
@@ -63,27 +67,27 @@ def read_text(path: Path) -> bytes:
 
 
 def check_readable(path: Path) -> None:
-    """Raise InputError where there is no such file, it is a folder, a pipe or a device, or cannot be read."""
-    with _explained(path):
+    """Raise InputError where the file does not exist, is a folder, a pipe or a device, or cannot be read."""
+    with _errors_explained(path):
         check_ends(path)
         with path.open("rb"):
             pass
 
 
 def _read(path: Path) -> bytes:
-    with _explained(path):
+    with _errors_explained(path):
         check_ends(path)
         return path.read_bytes()
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
         raise InputError(f"there is no file {path}: check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file inside it, or several") from None
+        raise InputError(f"{path} is a folder: give the data file inside it, or several files") from None
     except Endless:
         raise InputError(f"{path} is a pipe or a device: save the data into a file and give that") from None
     except PermissionError:
@@ -95,19 +99,19 @@ def _explained(path: Path) -> Iterator[None]:
 def _decompressed(path: Path, data: bytes) -> bytes:
     if data.startswith(_GZIP):
         try:
-            most = max(_UNFOLDED, _RATIO * len(data))
+            most = max(_ALWAYS_ALLOWED, _MOST_TIMES * len(data))
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-                unfolded = file.read(most + 1)
-            if len(unfolded) > most:
+                decompressed = file.read(most + 1)
+            if len(decompressed) > most:
                 raise InputError(
-                    f"{path} unfolds to more than {_RATIO} times its size, which no log does: "
-                    "unzip it yourself if you trust it"
+                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does: "
+                    "decompress it yourself if you trust it"
                 )
-            return unfolded
+            return decompressed
         except (EOFError, OSError, zlib.error):
             raise InputError(f"{path} is a damaged gzip file: fetch or compress it again") from None
     if data and path.suffix.lower() == ".gz":
-        raise InputError(f"{path} is named .gz and is not gzip: rename it without .gz, or compress it")
+        raise InputError(f"{path} is named .gz but is not gzip: rename it without .gz, or compress it")
     return data
 
 

@@ -1,6 +1,6 @@
-"""Files in the format safetensors: atomic writes, and reads that say what is wrong in one sentence.
+"""Files in the safetensors format: atomic writes, and reads that explain each error in one sentence.
 
-Which library's arrays they hold is for the caller to say, so that nothing here imports torch.
+The caller chooses the library of the arrays (NumPy or torch), so nothing here imports torch.
 """
 
 import json
@@ -17,14 +17,14 @@ _KEY = "recblr"  # the header entry that marks a file as ours
 
 
 def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], header: dict[str, Any]) -> None:
-    """Write a file with a JSON header; `path` holds the old file or the new one, never a part.
+    """Write a file with a JSON header; `path` always holds the old file or the new one, never a part.
 
-    save: called with the file to write and the metadata to put in it.
+    save: writes the arrays; it is called with the file to write and the metadata to put into it.
 
-    Raises InputError where the folder cannot be written to.
+    Raises InputError where the file cannot be written.
     """
     with atomic_path(path) as draft:
-        # safetensors replaces the file by one that its owner alone may read.
+        # safetensors replaces the draft with a file that only its owner may read, so the mode is set again.
         mode = draft.stat().st_mode
         try:
             save(draft, {_KEY: _as_text(header)})
@@ -36,11 +36,11 @@ def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], he
 def read_entries(
     path: Path, kind: str, *, framework: str, remedy: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arrays and header of a file that `write_entries` wrote with header["kind"] == kind.
+    """The arrays and the header of a file that `write_entries` wrote with header["kind"] == kind.
 
-    framework: what the arrays are of, "np" or "pt", in safetensors' words.
+    framework: the library of the arrays, as safetensors names it: "np" or "pt".
 
-    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not ours.
+    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not recblr's.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}", remedy)
@@ -60,8 +60,8 @@ def read_entries(
         ) from None
     if found != kind:
         raise InputError(f"{path} holds a recblr {found}, not a {kind}", remedy)
-    if metadata[_KEY] != as_written:  # a byte may change, from 1e-5 to 1E-5, and not what is read
-        raise InputError(f"{path} is damaged: its recblr entry is not as it was written", remedy)
+    if metadata[_KEY] != as_written:  # a changed byte may keep the value: 1e-5 and 1E-5
+        raise InputError(f"{path} is damaged: its recblr entry has changed since it was written", remedy)
     return arrays, header
 
 

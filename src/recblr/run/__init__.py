@@ -1,4 +1,4 @@
-"""The folder that a training leaves behind: what training writes, and serving and evaluation read."""
+"""The folder of a training run: training writes it, and serving and evaluation read it."""
 
 from recblr.run.folder import Run, split_for
 from recblr.run.log import EpochRecord

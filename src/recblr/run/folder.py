@@ -1,16 +1,16 @@
-"""A run's folder: what is in it, and how it is opened and checked.
+"""The folder of a run: its files, and how they are opened and checked.
 
-config.toml          options, those of reading the data among them
-run.json             facts: the data's fingerprint and the command; its presence says that this is a run
-dataset/             the filtered histories and the ids of users and items
+config.toml          the options, with those for reading the data
+run.json             facts: the fingerprint of the data and the command; this file marks the folder as a run
+dataset/             the filtered histories, and the ids of users and items
 model.safetensors    the best model so far
-log.jsonl            a line an epoch
+log.jsonl            one line for each epoch
 checkpoints/         what --resume continues from: the folder epoch-NNNN after an epoch, or
-                     epoch-NNNN-step-MMMMMM that many steps into the next one
+                     epoch-NNNN-step-MMMMMM after MMMMMM steps of the next epoch
 report.json          the evaluation
-curves.png           the log as a picture, where matplotlib is installed
-tensorboard/         scalars for TensorBoard, where they were asked for
-.lock                keeps a second process out while one trains; it is not there otherwise
+curves.png           a plot of the log, where matplotlib is installed
+tensorboard/         scalars for TensorBoard, with --tensorboard
+.lock                keeps a second process out while one trains; it exists only then
 """
 
 import json
@@ -38,7 +38,7 @@ from recblr.run.model_file import SavedModel, load_model
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
-_READING = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of these
+_DATA_KEYS = {option.key for option in options(DataConfig)}  # a run on a dataset in memory has none of them
 _CHECKPOINT = re.compile("epoch-([0-9]+)(?:-step-([0-9]+))?")
 
 
@@ -86,15 +86,15 @@ class Run:
 
     @property
     def resume_command(self) -> str:
-        """What to type to go on with the run."""
+        """The command that continues the run."""
         return shlex.join(["recblr", "train", "--out", str(self.folder), "--resume"])
 
     def exists(self) -> bool:
-        """Whether the folder holds a run, be it damaged; False too where nobody may look."""
+        """Whether the folder holds a run, damaged or not; also False where access is denied."""
         return os.path.exists(self.facts_file)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Whoever trains into the folder holds this; InputError where another process does."""
+        """The lock to hold while training into the folder; InputError where another process holds it."""
         return folder_lock(self.folder)
 
     def create(
@@ -104,7 +104,7 @@ class Run:
         data: DataConfig | None = None,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """Lay out the folder for a new run; InputError where it cannot be written to or holds a run."""
+        """Write the files of a new run; InputError where the folder cannot be written to or holds a run."""
         with self.created(dataset, config, data, facts):
             pass
 
@@ -116,7 +116,7 @@ class Run:
         data: DataConfig | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Iterator[None]:
-        """Lay out the folder for a new run, as `create` does, and hold its lock from before that on."""
+        """Lock the folder, write the files of a new run as `create` does, and hold the lock for the block."""
         new = not os.path.lexists(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,12 +129,12 @@ class Run:
                 held.enter_context(self.lock())
             except InputError:
                 if new:
-                    with suppress(OSError):  # not empty where another process was faster
+                    with suppress(OSError):  # the folder is not empty if another process was faster
                         self.folder.rmdir()
                 raise
             self._check_free()
             try:
-                self._lay_out(dataset, config, data, facts or {})
+                self._write_new(dataset, config, data, facts or {})
             except InputError:
                 if new:
                     shutil.rmtree(self.folder, ignore_errors=True)
@@ -142,30 +142,30 @@ class Run:
             yield
 
     def _check_free(self) -> None:
-        """InputError where the folder holds a run or what is left of one."""
+        """Raise InputError where the folder holds a run or the remains of one."""
         if self.exists():
             raise InputError(
                 f"{self.folder} already holds a run", "add --resume to continue it, or choose another --out"
             )
         if checkpoints_in(self.checkpoints):
-            # They would pass for this run's as soon as it is resumed.
+            # A resumed run would take these checkpoints for its own.
             raise InputError(
-                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is gone",
+                f"{self.folder} holds checkpoints of a run whose {self.facts_file.name} is missing",
                 "choose another --out",
             )
 
-    def _lay_out(
+    def _write_new(
         self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None, facts: dict[str, Any]
     ) -> None:
         write_config(self.config_file, _options(config, data))
         dataset.save(self.dataset_folder)
         values = {"format": _FORMAT, "fingerprint": dataset.fingerprint, **facts}
-        # Last, because its presence says that the folder holds a run.
+        # Written last, because this file marks the folder as a run.
         with atomic_path(self.facts_file) as draft:
             draft.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def tidy(self) -> None:
-        """Remove what a killed run has left: drafts of files, and checkpoints but the newest."""
+        """Remove what a killed run has left: drafts of files, and all checkpoints except the newest."""
         _tidy_checkpoints(self.checkpoints)
         for file in (
             self.config_file,
@@ -179,7 +179,7 @@ class Run:
                 draft.unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
-        """run.json; InputError where the folder holds no run, or a damaged one."""
+        """The content of run.json; InputError where the folder holds no run, or a damaged one."""
         try:
             check_ends(self.facts_file)
             values = json.loads(self.facts_file.read_text(encoding="utf-8"))
@@ -205,32 +205,35 @@ class Run:
         return values
 
     def options(self) -> dict[str, Any]:
-        """config.toml, {key: value}; InputError where the folder holds no run, or the file is damaged."""
+        """The options in config.toml as {key: value}.
+
+        Raises InputError where the folder holds no run, or the file is damaged.
+        """
         self.facts()
         try:
             return read_config(self.config_file)
         except InputError as error:
-            # Its own remedy is for somebody who writes a file of their own.
+            # The remedy of read_config is for a config file that the user writes.
             raise InputError(error.problem, _REMEDY) from None
 
     def config(self) -> TrainingConfig:
-        """How the run trains."""
+        """The options that the run trains with."""
         return TrainingConfig.from_options(self.options())
 
     def data(self) -> DataConfig | None:
-        """How its data were read; None where they were given as a dataset."""
+        """The options that the data were read with; None where the run was given a dataset."""
         values = self.options()
-        return DataConfig.from_options(values) if _READING.intersection(values) else None
+        return DataConfig.from_options(values) if _DATA_KEYS.intersection(values) else None
 
     def resume(self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None = None) -> None:
-        """Check that the run was started with this data and these options; take over those that may change.
+        """Check that the run was started with this data and these options; save the options that may change.
 
-        Raises InputError, naming what differs, where it was not.
+        Raises InputError, which names the difference, where the run was started with others.
         """
         before = self.options()
         now = _options(config, data)
         if self.data() is None:
-            now = {key: value for key, value in now.items() if key not in _READING}
+            now = {key: value for key, value in now.items() if key not in _DATA_KEYS}
         differing = [key for key, value in now.items() if before.get(key, OPTIONS[key].default) != value]
         for key in differing:
             if OPTIONS[key].fixed:
@@ -241,7 +244,7 @@ class Run:
                 )
         if self.facts()["fingerprint"] != dataset.fingerprint:
             raise InputError(
-                f"{self.folder} was started on other data than {dataset.name} now gives",
+                f"{self.folder} was started on other data than {dataset.name} holds now",
                 "resume with the same data, or choose another --out",
             )
         if differing:
@@ -253,32 +256,32 @@ class Run:
         try:
             dataset = Dataset.load(self.dataset_folder)
         except InputError as error:
-            # Its own remedy is for a reader of data files.
+            # The remedy of Dataset.load is for a dataset that the user saved.
             raise InputError(
                 error.problem, "restore the folder from a copy, or train again into another --out"
             ) from None
         if dataset.fingerprint != fingerprint:
             raise InputError(
                 f"{self.dataset_folder} holds other data than the run was started with",
-                "restore the run's own, or train again into another --out",
+                "restore the run's own folder, or train again into another --out",
             )
         return dataset
 
     def model(self) -> NextItemModel:
-        """The best model so far, in evaluation mode; InputError where it does not fit the run's data."""
+        """The best model so far, in evaluation mode; InputError where it does not match the run."""
         return self.saved_model().model
 
     def model_and_dataset(self) -> tuple[SavedModel, Dataset]:
-        """The best model so far, with its item ids, and the data; InputError where they do not fit."""
+        """The best model so far with its item ids, and the data; InputError where they do not match."""
         dataset, saved = self.dataset(), self.saved_model()
-        if saved.item_ids is None:  # as in files of format 1
+        if saved.item_ids is None:  # files of format 1 have none
             return replace(saved, item_ids=dataset.item_ids), dataset
         if saved.item_ids != dataset.item_ids:
-            raise self._of_another("item ids")
+            raise self._another_runs_model("item ids")
         return saved, dataset
 
     def saved_model(self) -> SavedModel:
-        """What the model file holds; InputError where it does not fit the run's data and options."""
+        """The content of the model file; InputError where it does not match the run's data and options."""
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
@@ -286,19 +289,19 @@ class Run:
             )
         saved = load_model(self.model_file)
         if saved.fingerprint != fingerprint:
-            raise self._of_another("data")
+            raise self._another_runs_model("data")
         if saved.model.config != self.config().model:
-            raise self._of_another("options")
+            raise self._another_runs_model("options")
         return saved
 
-    def _of_another(self, differ: str) -> InputError:
+    def _another_runs_model(self, differing: str) -> InputError:
         return InputError(
-            f"{self.model_file} belongs to another run: its {differ} differ",
-            "restore the run's own, or train again into another --out",
+            f"{self.model_file} belongs to another run: its {differing} differ",
+            "restore the run's own file, or train again into another --out",
         )
 
     def log(self) -> list[EpochRecord]:
-        """The log's records, one an epoch; InputError where a line is no record."""
+        """The records of the log, one for each epoch; InputError where a line is damaged."""
         return read_log(self.log_file)
 
 
@@ -307,35 +310,35 @@ def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
 
 
 def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
-    """What trains, validates and tests by a run's options; InputError where the data cannot be split so."""
+    """Split the data as a run's options say; InputError where the data cannot be split in this way."""
     return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
-    """The folder's name after so many complete epochs, and steps of the next."""
+    """The name of the checkpoint after `epoch` complete epochs and `step` steps of the next one."""
     return f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, be they damaged, the newest last."""
+    """The checkpoints in `folder`, damaged or not, with the newest last."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted((folder / name for name in names if _CHECKPOINT.fullmatch(name)), key=position)
 
 
 def position(checkpoint: Path) -> tuple[int, int]:
-    """Complete epochs, and steps of the next, by the folder's name."""
+    """The complete epochs and the steps of the next one, from a checkpoint's name."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
     assert match is not None
     return int(match[1]), int(match[2] or 0)
 
 
 def _tidy_checkpoints(folder: Path) -> None:
-    """Remove what a killed run left beside the newest checkpoint: older ones, and drafts."""
+    """Remove what a killed run has left beside the newest checkpoint: older checkpoints and drafts."""
     for path in (*checkpoints_in(folder)[:-1], *folder.glob(".epoch-*")):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _finished_epochs(folder: Path) -> int:
-    """How many epochs were complete at the newest checkpoint, damaged or not; 0 where there is none."""
+    """The number of complete epochs at the newest checkpoint, damaged or not; 0 without a checkpoint."""
     found = checkpoints_in(folder)
     return position(found[-1])[0] if found else 0

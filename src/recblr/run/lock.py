@@ -1,7 +1,7 @@
-"""The lock of a run's folder: one process trains into it at a time, and any may read it.
+"""The lock of a run's folder: one process trains into it at a time, and any process may read it.
 
-The operating system holds it for the process and lets go when that ends, by kill -9 too.  The file that it is
-on, RUN/.lock, holds nothing; one that a killed process left says nothing either.
+The operating system holds the lock for the process and releases it when the process ends, also after kill -9.
+The locked file, RUN/.lock, is always empty.  A file that a killed process has left behind locks nothing.
 """
 
 import errno
@@ -14,15 +14,18 @@ from pathlib import Path
 from recblr.errors import InputError
 
 LOCK_FILE = ".lock"
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LOCKS_NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep others from training into `folder`; InputError where one does, or it cannot be written to."""
+    """Keep other processes from training into `folder`.
+
+    Raises InputError where another process trains into it, or where it cannot be written to.
+    """
     file = folder / LOCK_FILE
     try:
-        descriptor = _locked(file)
+        descriptor = _open_locked(file)
     except BlockingIOError:
         raise InputError(
             f"another process is training into {folder}", "wait until it ends, or choose another --out"
@@ -32,33 +35,33 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed before it is let go: afterwards it may be another process's.
+        # Removed while it is still locked: afterwards the file may belong to another process.
         with suppress(OSError):
             file.unlink()
         os.close(descriptor)
 
 
-def _locked(file: Path) -> int:
-    """A descriptor that holds the lock; BlockingIOError where another does."""
+def _open_locked(file: Path) -> int:
+    """A descriptor that holds the lock; BlockingIOError where another process holds it."""
     while True:
-        # For writing, without which network file systems lock nothing.
+        # Opened for writing, because network file systems lock no file that is opened only for reading.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno not in _WITHOUT_LOCKS:  # a file system without locks is no reason not to train
+                if error.errno not in _LOCKS_NOT_SUPPORTED:  # then train without a lock
                     raise
-            if _is_at(descriptor, file):
+            if _still_has_name(descriptor, file):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder removed it in between
+        os.close(descriptor)  # its holder has removed the file meanwhile: try again
 
 
-def _is_at(descriptor: int, file: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+def _still_has_name(descriptor: int, file: Path) -> bool:
+    """Whether the open file is still the one with this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(file))
     except FileNotFoundError:

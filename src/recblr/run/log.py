@@ -1,4 +1,4 @@
-"""The log of a run: a line an epoch, and what it keeps of one."""
+"""The log of a run: one line for each epoch, and the record in a line."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from recblr.io.reading import check_ends
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """A line of the log: what an epoch cost and what it brought."""
+    """A line of the log: the cost and the results of an epoch."""
 
     epoch: int
     loss: float  # mean over the epoch's training targets
@@ -23,10 +23,10 @@ class EpochRecord:
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
-    device: str = "cpu"  # that did it; logs from before there was a choice do not say
+    device: str = "cpu"  # that trained the epoch; the oldest logs do not name it: all trained on the CPU
 
     def is_sound(self) -> bool:
-        """Whether the values can be an epoch's."""
+        """Whether the values are possible for an epoch."""
         counts = (self.epoch, self.steps, self.targets, self.best_epoch)
         numbers = (self.loss, self.learning_rate)
         metrics = [metric for masking in self.valid.values() for metric in masking.values()]
@@ -40,9 +40,9 @@ class EpochRecord:
 
 
 def read_log(file: Path) -> list[EpochRecord]:
-    """The records, one an epoch, but for lines that somebody deleted; none where there is no file.
+    """The records, one for each epoch unless the user has deleted lines; none where there is no file.
 
-    Raises InputError where it cannot be read, or a line is no record.
+    Raises InputError where the file cannot be read or a line is damaged.
     """
     records = []
     for number, line in enumerate(_lines(file), 1):
@@ -56,7 +56,7 @@ def read_log(file: Path) -> list[EpochRecord]:
 
 
 def append_to_log(file: Path, record: EpochRecord) -> None:
-    """Add an epoch's line; InputError where there is no room for it."""
+    """Add the line of an epoch; InputError where it cannot be written."""
     try:
         with open(file, "a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(record)) + "\n")
@@ -67,16 +67,17 @@ def append_to_log(file: Path, record: EpochRecord) -> None:
 
 
 def drop_log_after(file: Path, epoch: int) -> None:
-    """Forget the lines of epochs that are about to be done again, and what a crash left of one."""
+    """Remove the lines of epochs that will be repeated, and a line that a crash has cut off."""
     lines = _lines(file)
     records = [_record(line) for line in lines]
-    # A damaged line stays, for whoever reads the log to be told of it.
+    # A damaged line stays, so that reading the log reports it.
     kept = [
         line for line, record in zip(lines, records, strict=True) if record is None or record.epoch <= epoch
     ]
     while kept and _record(kept[-1]) is None and (len(kept) > epoch or not kept[-1].endswith(b"\n")):
         kept.pop()
-    if kept and not kept[-1].endswith(b"\n"):  # as some editors leave it; the next line would be glued to it
+    # Some editors leave out the last line break.  Without it, the next line would continue this one.
+    if kept and not kept[-1].endswith(b"\n"):
         kept[-1] += b"\n"
     if kept != lines:
         with atomic_path(file) as draft:
@@ -84,7 +85,7 @@ def drop_log_after(file: Path, epoch: int) -> None:
 
 
 def _record(line: bytes) -> EpochRecord | None:
-    """What a line of the log says; None where it is damaged."""
+    """The record in a line of the log; None where the line is damaged."""
     try:
         record = EpochRecord(**json.loads(line))
         return record if record.is_sound() else None
@@ -93,7 +94,7 @@ def _record(line: bytes) -> EpochRecord | None:
 
 
 def _lines(file: Path) -> list[bytes]:
-    """The lines with their ends; none where there is no file."""
+    """The lines with their line breaks; none where there is no file."""
     try:
         check_ends(file)
         return file.read_bytes().splitlines(keepends=True)
@@ -106,10 +107,10 @@ def _lines(file: Path) -> list[bytes]:
 
 
 def is_count(value: object) -> bool:
-    """Whether this, which a file says, can be a count."""
+    """Whether a value from a file can be a count."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def is_duration(value: object) -> bool:
-    """Whether this, which a file says, can be seconds: under three centuries, so that sums are finite."""
+    """Whether a value from a file can be seconds: less than three centuries, so that sums stay finite."""
     return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

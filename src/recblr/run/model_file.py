@@ -1,8 +1,8 @@
-"""A trained model as one safetensors file, which says by itself what it is; and files of tensors in general.
+"""A trained model as one self-contained safetensors file; and safetensors files of tensors in general.
 
-The model file holds the weights, the item ids, and in the header all it takes to rebuild the model.  Its
-digest is over all of this, so that a file that was copied, or changed on its way, is known to be whole.
-docs/serving.md describes it for others.
+The model file holds the weights, the item ids, and a header with everything that is needed to rebuild the
+model.  A digest of all this shows whether a copy of the file is complete and unchanged.  docs/run-folder.md
+describes the format for other programs.
 """
 
 import json
@@ -24,7 +24,7 @@ from recblr.nn.base import NextItemModel
 from recblr.nn.model import build_model
 
 KIND = "model"
-FORMAT = 2  # 1 had no number, no item ids, no metrics, no version and no digest; it is still read
+FORMAT = 2  # format 1 had no number, item ids, metrics, version or digest; it can still be read
 ITEM_IDS = "item_ids"
 _REMEDY = "restore it from a copy, or train again into another --out"
 
@@ -33,16 +33,16 @@ Metrics = dict[str, dict[str, float]]  # masking -> metric -> value
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a model file holds.
+    """The content of a model file.
 
-    model: in evaluation mode.
-    item_ids: the owner's ids, in the order of the model's items.
-    fingerprint: of the dataset that it was trained on.
-    epoch: which it is from.
-    metrics: those of that epoch's validation, masking -> metric -> value.
-    version: of the recblr that wrote the file.
+    model: the model, in evaluation mode.
+    item_ids: the ids of the items in the user's data, in the order of the model's items.
+    fingerprint: the fingerprint of the dataset that the model was trained on.
+    epoch: the epoch of the weights.
+    metrics: the validation metrics of that epoch, masking -> metric -> value.
+    version: the version of recblr that wrote the file.
 
-    All but the model are None where the file does not say.
+    Everything except the model is None where the file does not hold it.
     """
 
     model: NextItemModel
@@ -62,9 +62,10 @@ def save_model(
     epoch: int | None = None,
     metrics: Metrics | None = None,
 ) -> None:
-    """Write the model atomically; see :class:`SavedModel` for what goes with it.
+    """Write the model atomically; :class:`SavedModel` explains the other values.
 
-    Raises InputError where there is not one id an item, or the folder cannot be written to.
+    Raises InputError where the item ids are not one different text for each item, or the file cannot be
+    written.
     """
     _check_ids(item_ids, model.num_items)
     header = {
@@ -77,35 +78,33 @@ def save_model(
         "epoch": epoch,
         "metrics": metrics,
     }
-    tensors = _plain({**model.state_dict(), ITEM_IDS: _ids_as_tensor(item_ids)})
+    tensors = _on_cpu({**model.state_dict(), ITEM_IDS: _ids_as_tensor(item_ids)})
     write_tensors(path, tensors, {**header, "digest": digest_of(tensors, header)})
 
 
 def load_model(path: Path) -> SavedModel:
-    """The model in a file, with all that the file says of it.
+    """The model in a file, and the other values that the file holds.  Loading draws no random numbers.
 
-    Draws no random numbers.
-
-    Raises InputError where the file is missing, damaged, written by a later recblr or by another program.
+    Raises InputError where the file is missing, damaged, or written by a later recblr or another program.
     """
     tensors, header = read_entries(path, KIND, framework="pt", remedy=_REMEDY)
-    item_ids = _checked_ids(path, tensors, header)
+    item_ids = _take_item_ids(path, tensors, header)
     _check_finite(path, tensors, _REMEDY)
     try:
         config = model_from_fields(header["config"])
-        if config.num_layers > len(tensors):  # a header that lies could have us build for ever
+        if config.num_layers > len(tensors):  # each layer has tensors; a false number could be huge
             raise ValueError
-        # Without storage: weights about to be replaced need no drawing, and a header that lies costs nothing.
+        # On the device meta weights take no memory and no random numbers, and false sizes cost nothing.
         with torch.device("meta"):
             model = build_model(header["num_items"], config)
             if "repeat_bias" in tensors:
                 model.learn_repeat_bias()
         facts = {name: header.get(name) for name in ("fingerprint", "epoch", "metrics", "version")}
-        _check_facts(**facts)
+        _check_types(**facts)
     except InputError as error:
         raise InputError(
             f"{path}, which recblr {header.get('version', 'of an unknown version')} wrote: {error.problem}",
-            "read it with the recblr that wrote it, or train again into another --out",
+            "read it with the version of recblr that wrote it, or train again into another --out",
         ) from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError):
         raise InputError(f"the header of {path} does not describe a model of recblr", _REMEDY) from None
@@ -117,7 +116,7 @@ def load_model(path: Path) -> SavedModel:
 
 
 def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """SHA-256 in hex over the header but its digest, and every tensor's name, dtype, shape and bytes."""
+    """SHA-256 in hex over the header without its digest, and each tensor's name, dtype, shape and bytes."""
     others = {name: value for name, value in header.items() if name != "digest"}
     digest = sha256(json.dumps(others, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
@@ -128,18 +127,18 @@ def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header; `path` holds the old file or the new one, never a part.
+    """Write tensors and a JSON header; `path` always holds the old file or the new one, never a part.
 
-    Raises InputError where the folder cannot be written to.
+    Raises InputError where the file cannot be written.
     """
-    write_entries(path, lambda draft, metadata: save_file(_plain(tensors), draft, metadata=metadata), header)
+    write_entries(path, lambda draft, metadata: save_file(_on_cpu(tensors), draft, metadata=metadata), header)
 
 
 def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file that `write_tensors` wrote with header["kind"] == kind.
+    """The tensors and the header of a file that `write_tensors` wrote with header["kind"] == kind.
 
-    Raises InputError, with `remedy`, where the file is missing, truncated, damaged, not recblr's, or holds
-    numbers that are none.
+    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not recblr's, or where
+    it holds infinite values or NaN.
     """
     tensors, header = read_entries(path, kind, framework="pt", remedy=remedy)
     _check_finite(path, tensors, remedy)
@@ -147,9 +146,10 @@ def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tenso
 
 
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
-    """The first way in which the names, shapes or dtypes of `found` are not those of `expected`, in words.
+    """The first difference between `found` and `expected` in names, shapes or dtypes, as text.
 
-    None where they agree.  Loading would find most of these too, but broadcasts or converts some in silence.
+    None where they agree.  `load_state_dict` would report most differences too, but it broadcasts or converts
+    some tensors silently.
     """
     for name, tensor in expected.items():
         if name not in found:
@@ -159,68 +159,70 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> s
         if found[name].dtype != tensor.dtype:
             return f"{name} is {found[name].dtype}, not {tensor.dtype}".replace("torch.", "")
     extra = next((name for name in found if name not in expected), None)
-    return None if extra is None else f"it has a tensor {extra}, which has no place in it"
+    return None if extra is None else f"it has a tensor {extra}, which is unexpected"
 
 
-def _checked_ids(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> list[str] | None:
-    """The item ids, which are taken out of the tensors, once the format and the digest are seen to be right.
+def _take_item_ids(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> list[str] | None:
+    """Check the format and the digest, then remove the item ids from the tensors and return them.
 
-    None in a file of format 1.
+    Returns None for a file of format 1.
     """
     number = header.get("format")
     if type(number) is int and number > FORMAT:
         raise InputError(
-            f"{path} has format {number}, and this recblr {__version__} reads formats up to {FORMAT}",
+            f"{path} has format {number}, but this recblr {__version__} reads only formats up to {FORMAT}",
             "install a later recblr, or restore the file from a copy",
         )
-    # A file that has lost its number is none of format 1, which had neither of these.
+    # Format 1 had neither item ids nor a digest.  A file that has one of them has lost its format number.
     if "format" not in header and ITEM_IDS not in tensors and "digest" not in header:
         return None
     if type(number) is not int or number != FORMAT:
         raise InputError(f"{path} is damaged: its format is {number!r}", _REMEDY)
     if ITEM_IDS not in tensors:
-        raise InputError(f"{path} lacks the item ids that its format {number!r} has", _REMEDY)
+        raise InputError(f"{path} lacks the item ids that format {number!r} requires", _REMEDY)
     if header.get("digest") != digest_of(tensors, header):
-        raise InputError(f"{path} is damaged: it is not what its digest was made of", _REMEDY)
+        raise InputError(f"{path} is damaged: its digest does not match its content", _REMEDY)
     try:
         item_ids = json.loads(tensors.pop(ITEM_IDS).numpy().tobytes())
         if not isinstance(item_ids, list):
             raise TypeError
         _check_ids(item_ids, header["num_items"])
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(f"the item ids in {path} are not one text an item, each once", _REMEDY) from None
+        raise InputError(
+            f"the item ids in {path} are not one different text for each item", _REMEDY
+        ) from None
     return item_ids
 
 
 def _check_ids(item_ids: Sequence[str], num_items: int) -> None:
-    """InputError where these are not the ids of so many items."""
+    """Raise InputError where these are not `num_items` different texts."""
     if len(item_ids) != num_items or len(set(item_ids)) != num_items:
         raise InputError(
-            f"item_ids holds {len(set(item_ids))} ids for a model of {num_items} items",
+            f"item_ids holds {len(set(item_ids))} different ids for a model of {num_items} items",
             "give each item an id of its own, in the order of the model's items",
         )
     if not set(map(type, item_ids)) <= {str}:
-        raise InputError("item_ids holds ids that are no texts", "convert them with str()")
+        raise InputError("item_ids holds ids that are not text", "convert them with str()")
 
 
 def _ids_as_tensor(item_ids: Sequence[str]) -> Tensor:
-    """The ids as the bytes of a JSON list, which is small and quick to read; a header has its limits."""
+    """The ids as the bytes of a JSON list: small, quick to read, and not bound by the limits of a header."""
     text = json.dumps(list(item_ids), ensure_ascii=False, separators=(",", ":"))
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor], remedy: str) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise InputError(f"{path} is damaged: {name} holds infinite or no numbers", remedy)
+            raise InputError(f"{path} is damaged: {name} holds infinite values or NaN", remedy)
 
 
-def _check_facts(fingerprint: Any, epoch: Any, metrics: Any, version: Any) -> None:
-    """ValueError or the like where facts in a header are not of their types."""
+def _check_types(fingerprint: Any, epoch: Any, metrics: Any, version: Any) -> None:
+    """Raise TypeError or AttributeError, which `load_model` catches, for a value of a wrong type."""
     if not all(isinstance(text, str | None) for text in (fingerprint, version)):
         raise TypeError
     if not isinstance(epoch, int | None):

@@ -1,4 +1,4 @@
-"""A trained model as others use it: scores of histories, and recommendations."""
+"""Using a trained model: scores of histories, and recommendations."""
 
 from recblr.serving.recommend import recommend, recommend_ids
 from recblr.serving.scorer import model_scorer

@@ -1,4 +1,4 @@
-"""What a trained model recommends after a history."""
+"""The recommendations of a trained model after a history."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def recommend(
     Args:
         model: in evaluation mode.
         history: item indices, oldest first, 1 or more.
-        k: how many, 1 or more; fewer come back where the catalogue has no more.
+        k: number of items, 1 or more; fewer are returned where the catalogue has fewer.
         exclude_seen: leave out the items of the history.
 
     Returns:
@@ -32,9 +32,9 @@ def recommend(
     """
     items = np.asarray(history, dtype=np.int64)
     if not items.size:
-        raise InputError("the history is empty, so there is nothing to go by", "give one item or more")
+        raise InputError("the history is empty, so nothing can be recommended", "give one item or more")
     if k < 1:
-        raise InputError(f"k is the number of items to recommend and is {k}", "give 1 or more")
+        raise InputError(f"k, the number of items to recommend, must be at least 1, but is {k}")
     check_items(items, model.num_items, "history")
     scores = model_scorer(model)(Packed(items, np.array([0, len(items)])))[0]
     candidates = model.num_items
@@ -48,20 +48,20 @@ def recommend(
 def recommend_ids(
     saved: SavedModel, history: Sequence[str], k: int, *, exclude_seen: bool = True
 ) -> list[tuple[str, float]]:
-    """As :func:`recommend`, from the item ids of a history to the item ids of the best.
+    """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
-    Raises InputError, too, for an id that the model does not know, and where the model file has no ids.
+    Also raises InputError for an id that the model does not know, and where the model file has no ids.
     """
     if saved.item_ids is None:
         raise InputError(
-            "the model file is of an old form, which has no item ids",
-            "train again, or take the model with its ids from Run.model_and_dataset",
+            "the model file has the old format 1, which has no item ids",
+            "train again, or load the model with its ids by Run.model_and_dataset",
         )
     index = {token: item for item, token in enumerate(saved.item_ids)}
     unknown = next((token for token in history if token not in index), None)
     if unknown is not None:
         raise InputError(
-            f"the model knows no item {unknown!r} among its {len(index)} items",
+            f"the model has no item {unknown!r} among its {len(index)} items",
             "give items that it was trained on, such as " + ", ".join(map(repr, saved.item_ids[:3])),
         )
     best = recommend(saved.model, [index[token] for token in history], k, exclude_seen=exclude_seen)

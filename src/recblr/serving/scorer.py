@@ -1,4 +1,4 @@
-"""A model as a scorer of histories, which is how evaluation and recommendation see it."""
+"""A model as a scorer of histories, for evaluation and recommendation."""
 
 import numpy as np
 import torch
@@ -11,16 +11,16 @@ from recblr.nn.base import NextItemModel
 from recblr.nn.repeats import seen_items
 from recblr.system.device import tensors_on
 
-_GPU_TOKENS = 2**16  # some 0.5 GiB of activations at the default width: enough to be busy with
+_GPU_TOKENS = 2**16  # about 0.5 GiB of activations at the default width, which is enough to keep a GPU busy
 
 
 def model_scorer(model: NextItemModel) -> Scorer:
     """A scorer of histories for `recblr.evaluation`: S histories -> scores (S, V).
 
-    An empty history scores as the zero vector: all items alike. Of each history the model sees its config's
-    ``max_length`` newest events.
+    For an empty history the hidden state is zero, so all items score alike.  The model sees only the newest
+    ``max_length`` events of each history, as its config says.
 
-    model: in evaluation mode, on any device, which the scores come on too; gradients are not taken.
+    model: in evaluation mode, on any device.  The scores are on the same device and have no gradients.
     """
 
     @torch.no_grad()
@@ -28,12 +28,12 @@ def model_scorer(model: NextItemModel) -> Scorer:
         device = model.item_embedding.weight.device
         seen = None
         if model.repeat_bias is not None:
-            # Of whole histories: what a user has does not depend on how much of it the model sees.
+            # From whole histories: the user has an item even if the model no longer sees its event.
             held, cuts = tensors_on(device, histories.items, histories.offsets)
             seen = seen_items(held, cuts, model.num_items)
         if model.config.max_length is not None:
             histories = histories.latest(model.config.max_length)
-        # Found on the host, which would wait for a GPU to say how many there are.
+        # Found on the host.  On a GPU, the host would have to wait for the number of filled histories.
         filled = np.flatnonzero(histories.lengths)
         ends = histories.offsets[1:][filled] - 1
         items, offsets, users, rows = tensors_on(device, histories.items, histories.offsets, filled, ends)
@@ -46,5 +46,5 @@ def model_scorer(model: NextItemModel) -> Scorer:
 
 
 def ranking_tokens(model: NextItemModel) -> int:
-    """How many events to score at a time, for `rank_targets`, where the model is."""
+    """The number of events to score at a time, for `rank_targets`, on the model's device."""
     return TOKENS if model.item_embedding.weight.device.type == "cpu" else _GPU_TOKENS

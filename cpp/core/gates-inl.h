@@ -1,7 +1,7 @@
-// The behavior-dependent unit's formulas (eqs. 5-8 of arXiv 2406.12580), written once for every kernel.
+// Included inside the including file's own namespace, never alone (see recurrence-inl.h), which brings sigmoid,
+// exponentials and roots for the types V that it computes in: elementary-inl.h on a CPU.
 //
-// Included inside the including file's own namespace (see recurrence.h); it brings sigmoid, exponentials and roots
-// for the types V that it computes in: elementary.h on a CPU.
+// The behavior-dependent unit's formulas (eqs. 5-8 of arXiv 2406.12580), written once for every kernel.
 
 // u below this counts as this, and has no derivative: beta's stays finite at decay 0.
 constexpr float kMinU = 1e-30f;

@@ -1,8 +1,9 @@
-// The recurrence's formulas, written once for the CPU kernels, the CUDA kernels and the engine.
+// Included inside the including file's own namespace, never alone: that is what -inl in a name says.  So a copy that is
+// compiled for one instruction set can never be linked into the code of another.  Hence such a file has no include
+// guard and includes no header.
 //
-// Included inside the including file's own namespace, so that a copy compiled for one instruction
-// set can never be linked into the code of another; hence no include guard and no headers here.
-// The including file defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
+// The recurrence's formulas, written once for the CPU kernels, the CUDA kernels and the engine.  The including file
+// defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
 
 // x * y + z, rounded once wherever the machine can.  Said outright: left to the compiler, it is done
 // in one loop and not in its sibling, and the bits then depend on which kernel a memory layout gets.

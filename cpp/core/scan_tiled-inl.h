@@ -1,8 +1,8 @@
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after walk-inl.h.
+//
 // The scan where neighbouring channels lie apart: tiles of 8 steps by 8 channels, each array's tile brought
 // into one order in registers and cache, whatever its strides.  Where time's steps are neighbours (channel
 // first), a tile is eight short runs of memory and a transposition; every byte is still read once.
-//
-// Included inside an instruction set's namespace (see recurrence.h).
 
 constexpr int kTile = 8;
 
@@ -136,7 +136,8 @@ struct Tiled {
     load_state(w.dfinal, index, c, kTile, g);
     load_state(w.initial, walk.sequence, c, kTile, initial);
     for (int k = 0; k < kTile; ++k) next_a[k] = Constant<A>::one();
-    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
+    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c),
+               h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
     Tile<A> tdh = {}, ta = {}, previous = {};
     for (std::int64_t t = 0; t < walk.length; t += kTile) {

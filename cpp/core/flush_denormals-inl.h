@@ -1,7 +1,7 @@
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h).
+//
 // Float32 kernels treat denormals as zero while they run: a decaying state reaches them, where
 // arithmetic is a hundred times slower.  The caller's mode is restored.
-//
-// Included inside an instruction set's namespace (see recurrence.h).
 
 template <typename T>
 struct FlushDenormals {};  // float64 keeps them, real and complex

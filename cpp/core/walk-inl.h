@@ -1,6 +1,6 @@
-// Where the rows of one sequence, or of one segment of it, lie, and how to walk them in the order of time.
+// Included inside the including file's own namespace, never alone (see recurrence-inl.h).
 //
-// Included inside the including file's own namespace (see recurrence.h).
+// Where the rows of one sequence, or of one segment of it, lie, and how to walk them in the order of time.
 
 struct Walk {
   std::int64_t plane, row, length;  // row: the first in time's order

@@ -1,4 +1,4 @@
-#include "isa.h"
+#include "core/dispatch.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -38,7 +38,8 @@ struct Choice {
         return;
       }
     }
-    error = "RECBLR_ISA is '" + std::string(wanted) + "', which this machine cannot run; unset it or use one of: " + available;
+    error = "RECBLR_ISA is '" + std::string(wanted) +
+            "', which this machine cannot run; unset it or use one of: " + available;
   }
 };
 

@@ -1,14 +1,15 @@
-// exp, expm1 and softplus, and what logistic.h makes of them.  In float32: short polynomials on vectors, wrong by a few units in the last
-// place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C library's, lane by lane.
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after lanes-inl.h.
 //
-// Included inside an instruction set's namespace, after lanes.h.
+// exp, expm1 and softplus, and what logistic-inl.h makes of them.  In float32: short polynomials on vectors, wrong by a
+// few units in the last place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C
+// library's, lane by lane.
 
 // Declared first: what is included looks names up where it stands.
 template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<Floats> exponentials(Floats x);
 RECBLR_HD Exponentials<Doubles> exponentials(Doubles x);
-#include "logistic.h"
+#include "core/logistic-inl.h"
 
 // exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
 // bound.
@@ -20,7 +21,8 @@ RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   const Floats rounded = x * kInverseLn2 + kRound;
   const Floats n = rounded - kRound;
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-  const Floats f = multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
+  const Floats f =
+      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
 #else
   const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
 #endif
@@ -44,6 +46,7 @@ RECBLR_HD Floats softplus(Floats x) {
 }
 RECBLR_HD Doubles softplus(Doubles x) {
   Doubles y;
-  for (int k = 0; k < kLanes<double>; ++k) y[k] = __builtin_log1p(__builtin_exp(x[k] < 0 ? x[k] : -x[k])) + (x[k] < 0 ? 0 : x[k]);
+  for (int k = 0; k < kLanes<double>; ++k)
+    y[k] = __builtin_log1p(__builtin_exp(x[k] < 0 ? x[k] : -x[k])) + (x[k] < 0 ? 0 : x[k]);
   return y;
 }

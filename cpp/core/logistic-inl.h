@@ -1,8 +1,8 @@
+// Included inside the including file's own namespace, never alone (see recurrence-inl.h), which brings reciprocal, and
+// exponentials for the types V that it computes in.
+//
 // The sigmoid and SiLU's slope, and the polynomial under exp and expm1: what vectors on a CPU and single numbers on a
 // GPU have in common.
-//
-// Included inside the including file's own namespace (see recurrence.h), which brings reciprocal, and exponentials for
-// the types V that it computes in.
 
 template <typename V>
 struct Exponentials {

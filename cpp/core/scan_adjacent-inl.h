@@ -1,19 +1,63 @@
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after walk-inl.h.
+//
 // The scan where neighbouring channels are neighbours in memory: serial in time, whole rows at a time, so
 // that memory is read as one stream.  Read 64 channels wide, rows of 128 cost up to three times as much: the
 // processor fetches ahead along memory, not across it.
 //
 // A row's channels are worked on in blocks of a constant width, in loops that touch nothing but rows, so that
 // the compiler turns them into vector code.  A channel's bits do not depend on the block that it falls into.
-//
-// Included inside an instruction set's namespace (see recurrence.h).
+
+// W neighbours in memory, in the type that they are computed in.  Where that is the type they are stored in, the row
+// itself; else a buffer beside it.
+template <int W, typename T>
+struct ReadRow {
+  const T* __restrict at;
+  explicit RECBLR_HD ReadRow(const T* row) : at(row) {}
+};
+template <int W, typename T>
+struct WriteRow {
+  T* __restrict at;
+  explicit RECBLR_HD WriteRow(T* row) : at(row) {}
+  RECBLR_HD void done() {}
+};
+
+template <int W, typename T>
+struct ReadConverted {
+  float at[W];
+  explicit RECBLR_HD ReadConverted(const T* __restrict row) { widen_row<W>(row, at); }
+};
+template <int W, typename T>
+struct WriteConverted {
+  T* __restrict row;
+  float at[W];
+  explicit RECBLR_HD WriteConverted(T* row) : row(row) {}
+  RECBLR_HD void done() { put_row<W>(row, at); }
+};
+
+template <int W>
+struct ReadRow<W, Bfloat16> : ReadConverted<W, Bfloat16> {
+  using ReadConverted<W, Bfloat16>::ReadConverted;
+};
+template <int W>
+struct ReadRow<W, Float16> : ReadConverted<W, Float16> {
+  using ReadConverted<W, Float16>::ReadConverted;
+};
+template <int W>
+struct WriteRow<W, Bfloat16> : WriteConverted<W, Bfloat16> {
+  using WriteConverted<W, Bfloat16>::WriteConverted;
+};
+template <int W>
+struct WriteRow<W, Float16> : WriteConverted<W, Float16> {
+  using WriteConverted<W, Float16>::WriteConverted;
+};
 
 template <int W, typename A>
 RECBLR_HD void step_row(const A* __restrict a, const A* __restrict b, A* __restrict h, A* __restrict state) {
   for (int k = 0; k < W; ++k) h[k] = state[k] = step(a[k], state[k], b[k]);
 }
 template <int W, typename A>
-RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const A* __restrict previous, A* __restrict da,
-                           A* __restrict db, A* __restrict g, A* __restrict next_a) {
+RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const A* __restrict previous,
+                           A* __restrict da, A* __restrict db, A* __restrict g, A* __restrict next_a) {
   for (int k = 0; k < W; ++k) {
     db[k] = g[k] = step_adjoint(next_a[k], g[k], dh[k]);
     da[k] = factor_adjoint(g[k], previous[k]);
@@ -21,7 +65,8 @@ RECBLR_HD void adjoint_row(const A* __restrict dh, const A* __restrict a, const 
   }
 }
 template <int W, typename A>
-RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A* __restrict product, A* __restrict state) {
+RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool backward, A* __restrict product,
+                           A* __restrict state) {
   if (backward) {
     for (int k = 0; k < W; ++k) summarise_adjoint(a[k], x[k], product[k], state[k]);
   } else {
@@ -65,7 +110,8 @@ constexpr std::int64_t number(std::int64_t n) { return n; }
 // Asks for W elements to be brought into the second cache.
 template <int W, typename T>
 RECBLR_HD void fetch(const T* at) {
-  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64) __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
+  for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
 }
 
 // n channels from channel c on, kMost at most: a number, or a Fixed one.
@@ -98,9 +144,10 @@ struct Adjacent {
     alignas(64) A g[kMost], next_a[kMost];
     load_state(w.dfinal, index, c, number(n), g);
     for (std::int64_t k = 0; k < number(n); ++k) next_a[k] = Constant<A>::one();
-    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c), h = backward_stream(w.h, walk, c);
+    const auto dh = backward_stream(w.dh, walk, c), a = backward_stream(w.a, walk, c),
+               h = backward_stream(w.h, walk, c);
     const auto da = backward_stream(w.da, walk, c), db = backward_stream(w.db, walk, c);
-    const auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
+    auto adjoint = [&](auto width, std::int64_t k, std::int64_t t, const A* previous) __attribute__((always_inline)) {
       constexpr int W = decltype(width)::value;
       const ReadRow<W, T> rdh(dh.step(t) + k), ra(a.step(t) + k);
       WriteRow<W, T> rda(da.step(t) + k), rdb(db.step(t) + k);

@@ -1,8 +1,8 @@
-// Vectors as wide as the instruction set's registers, and the few operations on them that the compiler's own vector
-// arithmetic does not spell: bits, rounding-safe bounds, and reciprocals from the machine's estimates.
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after conversions-inl.h.
 //
-// Included inside an instruction set's namespace (see recurrence.h); what it needs of the compiler's headers is
-// included by the including file, outside of it.
+// Vectors as wide as the instruction set's registers, and the few operations on them that the compiler's own vector
+// arithmetic does not have: bits, bounds that keep NaN, and reciprocals from the machine's estimates.  And runs over
+// channels, a vector at a time.
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -56,9 +56,13 @@ RECBLR_HD Floats at_most(Floats x, float bound) { return (Floats)_mm_min_ps((__m
 #endif
 
 #if defined(__AVX512F__)
-RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z); }
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) {
+  return (Floats)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+}
 #elif defined(__FMA__)
-RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) { return (Floats)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z); }
+RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) {
+  return (Floats)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+}
 #endif
 
 // 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
@@ -141,4 +145,21 @@ RECBLR_HD void store_lanes(T* at, Vector<Accumulate<T>> v, std::int64_t count) {
   T x[kLanes<Accumulate<T>>];
   store_lanes(x, v);
   for (std::int64_t k = 0; k < count; ++k) at[k] = x[k];
+}
+
+// Calls f(c, load, store) for vectors of channels from begin to end; load and store take a pointer to channel c's
+// element in some array.
+template <typename A, typename F>
+RECBLR_HD void over_channels(std::int64_t begin, std::int64_t end, F&& f) {
+  constexpr std::int64_t kStep = kLanes<A>;
+  std::int64_t c = begin;
+  for (; c + kStep <= end; c += kStep)
+    f(
+        c, [](auto* at) __attribute__((always_inline)) { return load_lanes(at); },
+        [](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v); });
+  if (c == end) return;
+  const std::int64_t count = end - c;
+  f(
+      c, [count](auto* at) __attribute__((always_inline)) { return load_lanes(at, count); },
+      [count](auto* at, auto v) __attribute__((always_inline)) { store_lanes(at, v, count); });
 }

@@ -1,9 +1,9 @@
+// Included inside an instruction set's namespace, never alone (see recurrence-inl.h).
+//
 // Between the type that an element is stored in and the type that it is computed in.  Integer operations
 // and selects only, so that every instruction set's compiler turns loops of them into vector code, and
 // right while denormals are flushed: a float16's smallest values are normal numbers in float32.  Rows of
 // float16 take the machine's own conversion where it has one.
-//
-// Included inside an instruction set's namespace (see recurrence.h).
 
 RECBLR_HD float from_bits(std::uint32_t bits) {
   float x;

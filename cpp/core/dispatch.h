@@ -1,0 +1,60 @@
+// Which instruction set's kernels run: the widest that this machine has, unless RECBLR_ISA names one.  And the calls of
+// kernels, which go to the one that was chosen.
+//
+// A kernel is a function compute(work, share) that does a share of some work.  It is compiled once for each instruction
+// set, into a namespace of its own (*_kernels.cpp).  The header of an operator lists its work with RECBLR_KERNEL.
+#pragma once
+#include <cstdint>
+
+namespace recblr {
+
+enum class Isa { baseline, x86_64_v3, x86_64_v4 };
+
+// Chosen once, at first use.  An unusable RECBLR_ISA leaves the best one; isa_error() says why.
+Isa isa();
+const char* isa_name(Isa);
+
+// Null, or one sentence on why RECBLR_ISA cannot be followed.
+const char* isa_error();
+
+// The names that RECBLR_ISA may take on this machine, separated by ", ".
+const char* isa_available();
+
+// The share of work that is cut into units: the units [begin, end).
+struct Units {
+  std::int64_t begin, end;
+};
+
+}  // namespace recblr
+
+// A kernel's signature.
+#define RECBLR_COMPUTE(Work) void compute(const Work& work, const Work::Share& share) noexcept
+
+// Declares the kernels for one type of work, and compute(work, share), which calls the one that was chosen.  In
+// namespace recblr.
+#if defined(__x86_64__)
+#define RECBLR_KERNEL(Work)                                        \
+  namespace baseline {                                             \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  namespace x86_64_v3 {                                            \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  namespace x86_64_v4 {                                            \
+  RECBLR_COMPUTE(Work);                                            \
+  }                                                                \
+  inline RECBLR_COMPUTE(Work) {                                    \
+    switch (isa()) {                                               \
+      case Isa::x86_64_v4: return x86_64_v4::compute(work, share); \
+      case Isa::x86_64_v3: return x86_64_v3::compute(work, share); \
+      case Isa::baseline: break;                                   \
+    }                                                              \
+    baseline::compute(work, share);                                \
+  }
+#else
+#define RECBLR_KERNEL(Work) \
+  namespace baseline {      \
+  RECBLR_COMPUTE(Work);     \
+  }                         \
+  inline RECBLR_COMPUTE(Work) { baseline::compute(work, share); }
+#endif
