@@ -75,7 +75,7 @@ CASES = {
         "a.csv", HEADER + ROW, ("no column 'when'", "--time-column"), {"time": "when"}
     ),
     "time column under another name": Bad(
-        "a.csv", b"user_id,item_id,event_time\na,b,1\n", ("'event_time'", "pass --time-column event_time")
+        "a.csv", b"user_id,item_id,event_time\na,b,1\n", ("'event_time'", "give --time-column event_time")
     ),
     "one column for two roles": Bad(
         "a.csv", HEADER + ROW, ("'item_id'", "cannot have both the users and the items"), {"user": "item_id"}
@@ -83,9 +83,7 @@ CASES = {
     "a column twice": Bad(
         "a.csv", b"user_id,item_id,user_id\na,b,c\n", ("2 columns called 'user_id'", "rename")
     ),
-    "columns of a file without a header": Bad(
-        "a.txt", b"a b\n", ("without a header", "'u'", "csv"), {"user": "u"}
-    ),
+    "columns of a file without a header": Bad("a.txt", b"a b\n", ("no header", "'u'", "csv"), {"user": "u"}),
     "time in words": Bad(
         "a.csv",
         HEADER + ROW + b"\nbob,tea,yesterday\n",
@@ -214,9 +212,9 @@ CASES = {
     ),
     "MovieLens: no user": Bad("a.dat", RATING + b"::2::5::9\n", ("line 2", "no value in column 'user_id'")),
     "MovieLens: no time": Bad("a.dat", b"1::2::5::\n", ("line 1", "no value in column 'timestamp'")),
-    "MovieLens: columns by name": Bad("a.dat", RATING, ("without a header", "'u'"), {"user": "u"}),
+    "MovieLens: columns by name": Bad("a.dat", RATING, ("no header", "'u'"), {"user": "u"}),
     "MovieLens: a column of ratings by name": Bad(
-        "a.dat", RATING, ("without a header", "'stars'"), {"rating": "stars", "min_rating": 1}
+        "a.dat", RATING, ("no header", "'stars'"), {"rating": "stars", "min_rating": 1}
     ),
     "MovieLens: rating in words": Bad(
         "u.data", b"1\t2\tgood\t9\n", ("line 1", "'good' in the rating column"), {"min_rating": 4}
@@ -237,7 +235,7 @@ CASES = {
         "a.parquet", TABLE.drop("rating"), ("no column 'rating'", "--rating-column"), {"min_rating": 4}
     ),
     "Parquet with times under another name": Bad(
-        "a.parquet", TABLE.rename({"timestamp": "event_time"}), ("pass --time-column event_time",)
+        "a.parquet", TABLE.rename({"timestamp": "event_time"}), ("give --time-column event_time",)
     ),
     "Parquet with a missing item": Bad(
         "a.parquet",

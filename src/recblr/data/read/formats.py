@@ -106,8 +106,8 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
     """Raise InputError for names of columns, and for a min_rating without ratings in the file."""
     for name in wanted.names().values():
         raise InputError(
-            f"{path} is read without a header, so it has no column {name!r}: leave the column names out, "
-            "or choose the format csv if the file has a header"
+            f"{path} is read as a file with no header, which has no column {name!r}: leave the column names "
+            "out, or choose the format csv if the file has a header"
         )
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
