@@ -18,7 +18,7 @@ from rich.table import Table
 
 from recblr.config import TrainingConfig
 from recblr.data import packed_batches, read_dataset
-from recblr.data.repetition import repeat_log_odds
+from recblr.data.packed import repeat_log_odds
 from recblr.run.folder import split_for
 from recblr.system.machine import describe_machine
 from recblr.system.memory import keep_freed_memory

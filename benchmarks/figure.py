@@ -1,6 +1,6 @@
-"""A figure: how ours compares with what is beside it, and whether that reaches the bar.
+"""A figure of a benchmark: it compares ours with another contender, and says whether ours reaches the target.
 
-Imports only the standard library.
+This module imports only the standard library.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,10 +12,12 @@ MILLISECONDS = 1e3, "ms"
 
 @dataclass(frozen=True)
 class Figure:
-    """Ours beside another, and how they compare; a value of None is a contender that did not run, and why.
+    """A comparison of ours with another contender.
 
-    bar: what the value is to reach, at least (or at most, as `at_most` says).  reached: where that is not
-    for the bar alone to say.
+    value: the comparison; None if the contender did not run, and then `note` says why.
+    bar: the target of the value; None if there is none.
+    at_most: whether the value must be at most, and not at least, the bar.
+    reached: whether the target is reached, if that does not depend on the bar alone.
     """
 
     ours: str
@@ -28,7 +30,7 @@ class Figure:
     note: str = ""
 
     def verdict(self):
-        """Whether the bar is reached; None where there is none."""
+        """Whether the target is reached; None if there is no target or no value."""
         if self.bar is None or self.value is None:
             return None
         if self.reached is not None:
@@ -37,7 +39,7 @@ class Figure:
 
 
 def as_json(result, figures):
-    """A case's result and its figures as plain values."""
+    """The result of a case and its figures, as plain values."""
     return {
         "case": result.case,
         "took": {name: asdict(result.of(name)) for name in result.processes[0]},

@@ -23,7 +23,7 @@ from rich.table import Table
 from recblr.cli.display import TrainingDisplay
 from recblr.config import TrainingConfig
 from recblr.data import Dataset, read_dataset
-from recblr.data.repetition import repeat_log_odds
+from recblr.data.packed import repeat_log_odds
 from recblr.errors import InputError
 from recblr.system.machine import describe_machine
 from recblr.system.memory import keep_freed_memory

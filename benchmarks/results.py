@@ -1,8 +1,8 @@
-"""Puts a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
+"""Writes a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
 
-python benchmarks/results.py RUN/report.json ml-1m          take a report in, under that name
-python benchmarks/results.py RUN/report.json ml-1m.sasrec   another's, a row more in ml-1m's table; so are
-                                                            other epochs', and those of the paper's layers
+python benchmarks/results.py RUN/report.json ml-1m          add the main report of ml-1m
+python benchmarks/results.py RUN/report.json ml-1m.sasrec   add a report as one more row of its table: another
+                                                            model, other epochs, or the paper's layers
 python benchmarks/results.py                                draw and write everything again
 """
 
@@ -29,9 +29,9 @@ BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 
 
 def take(report_file, name):
-    """Keep a report in docs/results with the paper's figures under a root of their own.
+    """Copy a report into docs/results, and add the paper's figures to it under the key "paper".
 
-    Raises InputError, and keeps nothing, where docs/results.md has no place for its table.
+    Raises InputError, and copies nothing, if docs/results.md has no place for its table.
     """
     report, mark = read_report(report_file), BEGIN.format(name.split(".")[0])
     page = DOCS / "results.md"
@@ -44,19 +44,19 @@ def take(report_file, name):
 
 
 def beside(name, main):
-    """{label: report} of what else was trained on the data of that main report, and how it differs."""
+    """{label: report} of the other reports on the same data. A label says how its run differs from main."""
     others = {}
     for file in sorted(RESULTS.glob(f"{name}.*.json")):
         report = read_report(file)
         label = _label(report, main)
         if label in others:
-            raise InputError(f"{file} would replace another row of {name}'s table, {label!r}; remove either")
+            raise InputError(f"{file} and another report both give the row {label!r} of {name}", "remove one")
         others[label] = report
     return others
 
 
 def _label(report, main):
-    """The model's name, with what is otherwise than in the main report in words, and the paper's layers."""
+    """The name of the model, and the differences from the main report in words."""
     model, epochs = report["model"], report["training"]["epochs"]
     words = [model["name"]]
     if epochs != main["training"]["epochs"]:
@@ -68,14 +68,14 @@ def _label(report, main):
     share, of_main = (one["training"].get("valid_share") or 1 for one in (report, main))
     if share != of_main:
         words.append(f"validated on {100 * share:g} % of users")
-    # Reports from before there was an average of the history do not mention it.
+    # Old reports do not have this key, because there was no average of the history.
     if model["model"] == "recblr" and not model.get("history_average", False):
         words.append("without average")
     return " ".join(words)
 
 
 def cost(report):
-    """How long a seed took to train, validation after each epoch included."""
+    """The time to train a seed, with the validation after each epoch."""
     minutes = (report["seconds"]["train"] + report["seconds"]["validate"]) / 60
     threads = report["machine"]["torch_threads"]
     return f"{minutes:.0f} min, {threads} thread{'s' if threads > 1 else ''}"
@@ -102,9 +102,9 @@ def table(report, others):
 
 
 def pictured(report, others):
-    """{label: test figures} of the bars: ours and other models.
+    """{label: test figures} for the bars of the picture: our main run and the other models.
 
-    Another run of RecBLR is a row of the table only: the picture says one thing.
+    Other runs of RecBLR are in the table only, which keeps the picture simple.
     """
     models = {label: other["ours"] for label, other in others.items() if other["model"]["model"] != "recblr"}
     rows = {"RecBLR": report["ours"], **models}
@@ -139,7 +139,7 @@ def refresh():
     text = page.read_text(encoding="utf-8")
     for file in sorted(RESULTS.glob("*.json")):
         name = file.stem
-        if "." in name:  # has its rows in another's table
+        if "." in name:  # this report is a row of another table
             continue
         report = read_report(file)
         others = beside(name, report)

@@ -9,7 +9,9 @@ from typing import Any
 
 import typer
 
-from recblr.cli.commands import app
+# Importing the module of a command registers the command.
+from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli.app import app
 from recblr.config import OPTIONS, Option
 from recblr.config.option import TABLES
 
@@ -22,9 +24,9 @@ last column is the text that `--help` shows.
 **Where a value comes from.** A flag on the command line counts first, then the file given with `--config`,
 then the default. [How to train on your own log](own-log.md#keep-options-in-a-file) shows such a file.
 
-**Types.** *N* is a whole number, *X* a number, *WORD* a text. An option of type *on/off* has two flags:
-the first turns it on, the second turns it off. In a file it is `true` or `false`. A default of – means
-that there is none: the option is off, or recblr chooses, as the text says.
+**Types.** *N* is a whole number, *X* is a number, and *WORD* is a text. An option of type *on/off* has two
+flags: the first one turns it on, the second one turns it off. In a file it is `true` or `false`. If the
+default is –, the option is off, or recblr chooses a value as the text says.
 
 ## Options of a run
 
@@ -37,14 +39,16 @@ TAIL = """
 
 | variable | meaning |
 |---|---|
-| `OMP_NUM_THREADS` | how many cores torch and the operators use |
-| `OMP_WAIT_POLICY` | `passive` lets waiting threads sleep; set it if other work shares the cores |
+| `OMP_NUM_THREADS` | how many threads torch and the operators use |
+| `GOMP_SPINCOUNT` | how often a waiting thread looks for work before it sleeps; the command sets 1000 |
+| `OMP_WAIT_POLICY` | `passive` lets a waiting thread sleep soon; `active` keeps it awake |
 | `RECBLR_ISA` | run the kernels of one instruction set: `baseline`, `x86-64-v3`, `x86-64-v4` |
 | `RECBLR_REQUIRE_NATIVE=1` | an error, not a warning, if the native kernels are missing |
 
-**Two trainings on the same cores** need `OMP_WAIT_POLICY=passive`. On two cores, two runs of the built-in
-data at once (2 epochs, dropout 0.1) take 10 s an epoch each with it; without it, they do not end an epoch
-in a minute. One run alone takes 9 s an epoch without it, and 10 s with it.
+**Several trainings on the same cores.** A waiting thread keeps its core busy until it sleeps. The library's
+own count, 300,000, lets two trainings on the same cores almost stop each other. So the `recblr` command sets
+`GOMP_SPINCOUNT` to 1000. If you have set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`, it changes nothing. A Python
+program must set one of the two itself, before it imports torch.
 """
 TITLES = {
     "data": "what is read, and how it is split",
@@ -57,17 +61,17 @@ KINDS = {bool: "on/off", int: "N", float: "X", str: "WORD", tuple: "list"}
 
 
 def row(*cells: str) -> str:
-    """A line of a Markdown table; a bar inside a cell would end it."""
+    """A line of a Markdown table. Bars inside a cell are escaped, because a bar ends a cell."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def table(*head: str) -> list[str]:
-    """The first two lines of a table."""
+    """The first two lines of a Markdown table."""
     return [row(*head), "|" + "---|" * len(head)]
 
 
 def shown(default: object) -> str:
-    """A default as a user types it; – where there is none."""
+    """A default as a user types it; – if there is none."""
     if default is None or default == ():
         return "–"
     if isinstance(default, bool):
@@ -75,8 +79,8 @@ def shown(default: object) -> str:
     return f"`{default}`"
 
 
-def of_a_run(option: Option) -> str:
-    """The row of an option that is a dataclass field."""
+def run_row(option: Option) -> str:
+    """The row of an option of a run, which is a dataclass field."""
     if option.type is bool:
         flag = f"`--{option.key}`, `--no-{option.key}`"
     elif option.type is tuple:
@@ -87,8 +91,8 @@ def of_a_run(option: Option) -> str:
     return row(flag + ("" if option.fixed else " †"), kind, shown(option.default), option.help)
 
 
-def of_a_command(parameter: Any) -> str:
-    """The row of what a command takes besides the options of a run."""
+def command_row(parameter: Any) -> str:
+    """The row of an argument or option of one command."""
     argument = parameter.param_type_name == "argument"
     if argument:
         name, kind = f"`{parameter.metavar}`", "argument"
@@ -105,22 +109,22 @@ def page() -> str:
     for name in TABLES:
         lines += ["", f"### `[{name}]`: {TITLES[name]}", ""]
         lines += table("option", "type", "default", "what it is")
-        lines += [of_a_run(option) for option in OPTIONS.values() if option.table == name]
-    lines += ["", "## Commands", "", "What each command takes besides. `--help` works with all of them."]
+        lines += [run_row(option) for option in OPTIONS.values() if option.table == name]
+    lines += ["", "## Commands", "", "The arguments and other options of each command. All take `--help`."]
     group = typer.main.get_command(app)
     lines += ["", "### `recblr`", "", *table("option", "type", "default", "what it is")]
-    lines += [of_a_command(parameter) for parameter in group.params if parameter.name != "help"]
+    lines += [command_row(parameter) for parameter in group.params if parameter.name != "help"]
     runs = {option.key.replace("-", "_") for option in OPTIONS.values()}
     for name in group.list_commands(None):
         command = group.commands[name]
         taken = {parameter.name for parameter in command.params}
-        shared = runs & taken == runs - {"paths"}  # `device` alone is a command's own
+        shared = runs & taken == runs - {"paths"}  # a command with --device alone does not share them
         lines += ["", f"### `recblr {name}`", "", (command.help or "").split("\n\n")[0].replace("\n", " ")]
         if shared:
-            lines += ["It takes the [options of a run](#options-of-a-run) too."]
+            lines += ["It also takes the [options of a run](#options-of-a-run)."]
         own = [one for one in command.params if one.name != "help" and not (shared and one.name in runs)]
         if own:
-            lines += ["", *table("option", "type", "default", "what it is"), *map(of_a_command, own)]
+            lines += ["", *table("option", "type", "default", "what it is"), *map(command_row, own)]
     return "\n".join(lines) + "\n" + TAIL
 
 

@@ -1,7 +1,8 @@
-"""The README as a package index shows it: links and pictures with the address of the repository in front.
+"""Makes the README for a package index: its links and pictures get the address of the repository.
 
-In a checkout the links are relative, so they work on any branch. An index has no files beside the page. The
-build calls `dynamic_metadata` (see [tool.scikit-build.metadata.readme]); the address is in [project.urls].
+In a checkout the links are relative, so they work on every branch. An index shows the page without the other
+files. The build calls `dynamic_metadata` (see [tool.scikit-build.metadata.readme] in pyproject.toml). The
+address is in [project.urls].
 """
 
 import re
@@ -14,7 +15,7 @@ _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?!https?:|mailto:|#)(
 
 
 def absolute(page: str, repository: str, version: str) -> str:
-    """The page with every relative link leading to that version's file in the repository."""
+    """The page, in which every relative link becomes that of the file in the repository, for one version."""
 
     def link(found: re.Match[str]) -> str:
         kind = "raw" if found["picture"] else "blob"
@@ -25,7 +26,7 @@ def absolute(page: str, repository: str, version: str) -> str:
 
 
 def dynamic_metadata(field: str, *_: Any) -> dict[str, str]:
-    """What scikit-build-core asks for: the readme as text."""
+    """Called by scikit-build-core; returns the README as text."""
     if field != "readme":
         raise ValueError(f"only the readme is made here, not {field}")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

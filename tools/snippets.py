@@ -1,10 +1,12 @@
-"""Copies the examples that the documents show out of the tests that run them, so that they cannot rot.
+"""Copies the examples in the documents from the tests that run them, so they stay correct.
 
-A page says where an example comes from, right above it:
+    python tools/snippets.py
+
+A page names the source of an example in the line above it:
 
     <!-- snippet: tests/docs/test_operators.py streaming -->
 
-and the test marks it with the comments `# [streaming]` and `# [/streaming]`.  Run: python tools/snippets.py
+The test marks the example with the comments `# [streaming]` and `# [/streaming]`.
 """
 
 import re
@@ -19,12 +21,12 @@ _BLOCK = re.compile(
 
 
 def pages() -> list[Path]:
-    """Every page that may show an example."""
+    """Every page that may have examples."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def example(file: str, name: str) -> str:
-    """The marked lines of a file, without their common indentation; KeyError where there are none."""
+    """The marked lines of a file, without their common indentation. KeyError if there are none."""
     text = (ROOT / file).read_text(encoding="utf-8")
     found = re.search(rf"^ *# \[{name}\]\n(.*?)^ *# \[/{name}\]$", text, re.DOTALL | re.MULTILINE)
     if found is None:
@@ -33,7 +35,7 @@ def example(file: str, name: str) -> str:
 
 
 def rendered(page: str) -> tuple[str, int]:
-    """The page with every example as its test has it now, and how many there are."""
+    """The page with every example as in its test now, and the number of examples."""
     return _BLOCK.subn(
         lambda m: f"{m['marker']}```{m['language']}\n{example(m['file'], m['name'])}```\n", page
     )

@@ -1,10 +1,10 @@
-"""Runs docs/tutorial.md, and writes what the screen shows into it.
+"""Runs the commands of docs/tutorial.md, and writes their output into it.
 
     python tools/tutorial.py
 
-A line `<!-- file: NAME -->` above a fenced block makes that file. A line `<!-- screen -->` above a bash
-block runs its commands, and the text block below it is what they print. The test compares all of it but
-numbers that depend on the training (tests/docs/test_tutorial.py).
+A fenced block below a line `<!-- file: NAME -->` is written to that file. The commands of a bash block below
+a line `<!-- screen -->` are run, and their output replaces the text block after it. A test compares the
+output, except numbers that depend on the training (tests/docs/test_tutorial.py).
 """
 
 import re
@@ -24,12 +24,12 @@ _STEP = re.compile(
 
 
 def commands_of(lines: str) -> list[list[str]]:
-    """The words of each command, with lines that end in a backslash joined."""
+    """The words of each command. A line that ends in a backslash continues in the next line."""
     return [shlex.split(line) for line in lines.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def played(page: str, folder: Path, run: Callable[[list[str], Path], str]) -> str:
-    """The page with every screen as `run` shows it now, in a folder where the page's files are made."""
+    """The page with the output of `run` for every command, in a folder with the files of the page."""
 
     def step(found: re.Match[str]) -> str:
         if found["file"]:

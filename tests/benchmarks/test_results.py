@@ -98,7 +98,7 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
         assert row(page.read_text(), f"{label}, all items")[:5] == ["0.2500"] * 5
     assert [file.name for file in (tmp_path / "results").glob("*.png")] == ["ml-1m.png"]
     results.take(tmp_path / "results" / "ml-1m.plain.json", "ml-1m.twice")
-    with pytest.raises(InputError, match="another row of ml-1m's table, 'RecBLR without average'"):
+    with pytest.raises(InputError, match="both give the row 'RecBLR without average' of ml-1m"):
         results.refresh()
 
 

@@ -308,7 +308,7 @@ def test_bad_input_is_one_sentence_and_changes_nothing(name: str, tmp_path: Path
         ),
         (
             lambda run: (run / "dataset" / "catalogue.parquet").unlink(),
-            "mine; not yours: old/dataset holds no whole dataset (catalogue.parquet is missing)",
+            "mine; not yours: old/dataset has no complete dataset (catalogue.parquet is missing)",
             RESTORE.replace("it", "the folder"),
         ),
         (

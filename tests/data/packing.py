@@ -1,4 +1,4 @@
-"""Histories written as lists, for tests that say what they mean by example."""
+"""Histories as lists, for tests with examples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dataset(
 
 
 def as_ids(data: Dataset) -> dict[str, list[str]]:
-    """Every user's history in the owner's ids, in the dataset's order of users."""
+    """The history of every user, as ids of the original data, in the order of the dataset's users."""
     return {
         user: [data.item_ids[item] for item in data.histories.history(s)]
         for s, user in enumerate(data.user_ids)

@@ -1,4 +1,4 @@
-"""A publisher of MovieLens on this machine: archives like the real ones, a few ratings large."""
+"""A publisher of MovieLens on this machine. Its archives have the form of the real ones, but few ratings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEMBERS: Mapping[str, Mapping[str, bytes]] = {
 
 
 def publish(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Write the archives into the folder, and have their checksums expected while the patch lasts."""
+    """Write the archives into the folder. While the patch lasts, downloads expect their checksums."""
     for name, members in MEMBERS.items():
         path = folder / f"{name}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

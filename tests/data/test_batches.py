@@ -1,4 +1,4 @@
-"""Batches cover every pair exactly once, within a budget, in an order that seed and epoch decide."""
+"""Batches have every pair exactly once, within a budget, in an order that depends on seed and epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTHS = st.lists(st.integers(0, 12), max_size=20)
 
 
 def numbered(lengths: list[int]) -> Packed:
-    """Histories of these lengths in which every event is an item of its own."""
+    """Histories of these lengths in which every event has a different item."""
     return Packed.from_lengths(np.arange(sum(lengths), dtype=np.int64), np.array(lengths, dtype=np.int64))
 
 
@@ -30,7 +30,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
 
 
 @given(LENGTHS, st.integers(1, 30), st.integers(0, 3))
-def test_an_epoch_covers_every_pair_exactly_once(lengths: list[int], tokens: int, epoch: int) -> None:
+def test_an_epoch_has_every_pair_exactly_once(lengths: list[int], tokens: int, epoch: int) -> None:
     histories = numbered(lengths)
     batches = packed_batches(histories, tokens=tokens, seed=0, epoch=epoch)
     expected = [pair for s in range(len(histories)) for pair in pairwise(histories.history(s).tolist())]
@@ -58,7 +58,7 @@ def test_a_batch_ends_only_where_the_next_history_would_not_fit(lengths: list[in
 
 
 @given(LENGTHS, st.integers(1, 30))
-def test_histories_stay_whole_and_offsets_tell_them_apart(lengths: list[int], tokens: int) -> None:
+def test_offsets_separate_whole_histories(lengths: list[int], tokens: int) -> None:
     histories = numbered(lengths)
     whole = {tuple(histories.history(s).tolist()) for s in range(len(histories))}
     for batch in packed_batches(histories, tokens=tokens, seed=0, epoch=0):
@@ -76,7 +76,7 @@ def test_the_same_seed_and_epoch_give_the_same_batches(
     assert same(batches(), batches())
 
 
-def test_other_epochs_and_seeds_give_other_orders() -> None:
+def test_another_epoch_or_seed_gives_another_order() -> None:
     histories = numbered([3] * 50)
 
     def batches(seed: int, epoch: int) -> list[Batch]:
@@ -94,7 +94,7 @@ def test_batches_can_be_iterated_again() -> None:
 
 
 @given(LENGTHS, st.integers(1, 30), st.integers(1, 13))
-def test_a_maximal_length_keeps_the_last_pairs_of_each_history(
+def test_max_length_keeps_the_last_pairs_of_each_history(
     lengths: list[int], tokens: int, max_length: int
 ) -> None:
     histories = numbered(lengths)
@@ -109,7 +109,7 @@ def test_a_maximal_length_keeps_the_last_pairs_of_each_history(
 
 
 @pytest.mark.parametrize("max_length", [None, 4])
-def test_batches_of_what_is_not_cut_carry_it_once(max_length: int | None) -> None:
+def test_batches_of_uncut_histories_do_not_have_them_twice(max_length: int | None) -> None:
     histories = numbered([5, 1, 0, 3])
     whole = packed_batches(histories, tokens=9, seed=0, epoch=0, max_length=max_length)
     prefixes = prefix_batches(histories, sequences=9, seed=0, epoch=0, max_length=max_length)
@@ -117,7 +117,7 @@ def test_batches_of_what_is_not_cut_carry_it_once(max_length: int | None) -> Non
 
 
 def prefixes(batch: Batch) -> list[tuple[int, ...]]:
-    """The events of each sequence, and behind them its target."""
+    """The events of each sequence, followed by its target."""
     assert batch.rows is not None
     assert batch.rows.tolist() == (batch.offsets[1:] - 1).tolist()
     return [
@@ -127,7 +127,7 @@ def prefixes(batch: Batch) -> list[tuple[int, ...]]:
 
 
 @given(LENGTHS, st.integers(1, 30), st.none() | st.integers(1, 13))
-def test_every_prefix_comes_once_with_the_item_after_it(
+def test_an_epoch_has_every_prefix_once_with_the_next_item(
     lengths: list[int], sequences: int, max_length: int | None
 ) -> None:
     histories = numbered(lengths)
@@ -143,7 +143,7 @@ def test_every_prefix_comes_once_with_the_item_after_it(
 
 
 @given(LENGTHS, st.integers(1, 30))
-def test_batches_of_prefixes_are_full_but_for_the_last(lengths: list[int], sequences: int) -> None:
+def test_all_batches_of_prefixes_except_the_last_are_full(lengths: list[int], sequences: int) -> None:
     batches = prefix_batches(numbered(lengths), sequences=sequences, seed=0, epoch=0)
     sizes = [batch.targets.size for batch in batches]
     assert len(batches) == len(sizes)
@@ -151,7 +151,7 @@ def test_batches_of_prefixes_are_full_but_for_the_last(lengths: list[int], seque
     assert all(0 < size <= sequences for size in sizes)
 
 
-def test_seed_and_epoch_decide_the_order_of_prefixes_too() -> None:
+def test_the_order_of_prefixes_depends_on_seed_and_epoch_too() -> None:
     def order(seed: int, epoch: int) -> list[tuple[int, ...]]:
         batches = prefix_batches(numbered([4] * 30), sequences=7, seed=seed, epoch=epoch)
         return [prefix for batch in batches for prefix in prefixes(batch)]
@@ -160,12 +160,12 @@ def test_seed_and_epoch_decide_the_order_of_prefixes_too() -> None:
     assert len({tuple(order(*key)) for key in ((0, 0), (0, 1), (1, 0))}) == 3
 
 
-def test_prefixes_of_nothing_are_refused() -> None:
+def test_batches_of_prefixes_refuse_invalid_numbers() -> None:
     with pytest.raises(InputError, match="at least 1 sequence, and the number is 0"):
         prefix_batches(numbered([3]), sequences=0, seed=0, epoch=0)
-    with pytest.raises(InputError, match="max_length must be at least 1, and is 0"):
+    with pytest.raises(InputError, match="max_length must be at least 1, and it is 0"):
         prefix_batches(numbered([3]), sequences=1, seed=0, epoch=0, max_length=0)
-    with pytest.raises(InputError, match="max_length must be at least 1, and is -1"):
+    with pytest.raises(InputError, match="max_length must be at least 1, and it is -1"):
         packed_batches(numbered([3]), tokens=1, seed=0, epoch=0, max_length=-1)
     with pytest.raises(InputError, match="must not be negative"):
         prefix_batches(numbered([3]), sequences=1, seed=-1, epoch=0)
@@ -177,15 +177,15 @@ def test_negative_seeds_and_epochs_are_refused(seed: int, epoch: int) -> None:
         packed_batches(numbered([3]), tokens=4, seed=seed, epoch=epoch)
 
 
-def test_a_budget_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 1 token, and the budget is 0"):
+def test_a_budget_of_zero_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 1 token, and the number is 0"):
         packed_batches(numbered([3]), tokens=0, seed=0, epoch=0)
-    with pytest.raises(InputError, match="at least 1 token, and the budget is 0"):
+    with pytest.raises(InputError, match="at least 1 token, and the number is 0"):
         next(in_chunks(numbered([3]), 0))
 
 
 @given(LENGTHS, st.integers(1, 30))
-def test_chunks_hold_every_history_once_and_longest_first(lengths: list[int], tokens: int) -> None:
+def test_chunks_have_every_history_once_and_the_longest_first(lengths: list[int], tokens: int) -> None:
     histories = numbered(lengths)
     seen: list[int] = []
     for indices, chunk in in_chunks(histories, tokens):
@@ -198,7 +198,7 @@ def test_chunks_hold_every_history_once_and_longest_first(lengths: list[int], to
 
 
 @given(LENGTHS, st.integers(1, 30))
-def test_chunks_bound_both_events_and_histories(lengths: list[int], tokens: int) -> None:
+def test_chunks_limit_both_events_and_histories(lengths: list[int], tokens: int) -> None:
     for indices, chunk in in_chunks(numbered(lengths), tokens):
         assert len(indices) <= tokens
         assert chunk.items.size <= tokens or len(indices) == 1

@@ -1,4 +1,4 @@
-"""A dataset knows its ids, survives the disk unchanged, and says so when it did not."""
+"""A dataset finds its ids, and is the same after saving and loading; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from recblr.data.packed import Numbers
 from recblr.errors import InputError
 
 
-def test_it_counts_users_items_and_interactions() -> None:
+def test_a_dataset_counts_users_items_and_interactions() -> None:
     dataset = make([[0, 1, 2], [1]])
     assert (dataset.num_users, dataset.num_items, dataset.num_interactions) == (2, 3, 4)
     assert dataset.mean_length == 2.0
 
 
-def test_no_users_have_a_mean_length_of_zero() -> None:
+def test_the_mean_length_without_users_is_zero() -> None:
     assert make([]).mean_length == 0.0
 
 
-def test_ids_lead_to_indices() -> None:
+def test_an_id_has_an_index() -> None:
     dataset = make([[0], [1]])
     assert dataset.user_index("user1") == 1
     assert dataset.item_index("cherry") == 2
 
 
-def test_an_unknown_item_brings_close_matches() -> None:
+def test_the_error_for_an_unknown_item_names_similar_items() -> None:
     with pytest.raises(InputError, match=r"shop has no item 'Bananna' .* did you mean 'banana'\?"):
         make([[0]]).item_index("Bananna")
 
 
-def test_an_unknown_user_without_close_matches_brings_examples() -> None:
+def test_the_error_for_an_unknown_user_without_similar_ids_names_examples() -> None:
     with pytest.raises(InputError, match=r"shop has no user '9' .* such as 'user0' or 'user1'"):
         make([[0], [1]]).user_index("9")
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_the_name() -> None:
+def test_the_fingerprint_does_not_depend_on_the_name() -> None:
     assert make([[0, 1]]).fingerprint == make([[0, 1]], name="market").fingerprint
 
 
@@ -62,24 +62,24 @@ def test_other_content_has_another_fingerprint(other: Dataset) -> None:
     assert other.fingerprint != make([[0, 1]]).fingerprint
 
 
-def test_of_the_times_the_order_counts_and_not_the_clock() -> None:
+def test_the_fingerprint_depends_on_the_order_of_times_only() -> None:
     seconds = make([[0, 1], [2]], times=[10, 30, 20])
     assert seconds.fingerprint == make([[0, 1], [2]], times=[0.5, 0.75, 0.6]).fingerprint
     for other in ([10, 20, 30], [10, 30, 30], [10, 30, 10]):
         assert make([[0, 1], [2]], times=other).fingerprint != seconds.fingerprint
 
 
-def test_no_times_are_those_of_one_history_after_the_other() -> None:
+def test_the_fingerprint_without_times_is_that_of_one_history_after_another() -> None:
     assert make([[0, 1], [2]]).fingerprint == make([[0, 1], [2]], times=[1, 2, 3]).fingerprint
     assert make([[0, 1], [2]]).fingerprint != make([[0, 1], [2]], times=[1, 1, 1]).fingerprint
 
 
-def test_it_shows_its_size_and_not_its_content() -> None:
+def test_the_repr_has_the_size_and_not_the_content() -> None:
     assert repr(make([[0, 1, 2], [1]])) == "Dataset('shop': 2 users, 3 items, 4 interactions)"
     assert repr(make([[0]], times=[1])).endswith("1 interactions, with times)")
 
 
-def test_it_describes_itself() -> None:
+def test_the_description_has_counts_lengths_and_times() -> None:
     assert make([[0, 1, 2], [1]], times=[5, 6, 9, 2]).describe() == (
         "shop\n"
         "users         2\n"
@@ -98,7 +98,7 @@ def test_it_describes_itself() -> None:
     st.text(max_size=5),
     st.sampled_from([None, np.int64, np.float64]),
 )
-def test_what_was_saved_is_what_is_loaded(
+def test_a_saved_dataset_is_loaded_unchanged(
     tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], name: str, clock: type | None
 ) -> None:
     directory = tmp_path_factory.mktemp("saved") / "deeper"
@@ -117,7 +117,7 @@ def test_what_was_saved_is_what_is_loaded(
         assert (loaded.times.dtype, loaded.times.tolist()) == (dataset.times.dtype, dataset.times.tolist())
 
 
-def test_saving_again_replaces_and_leaves_no_drafts(tmp_path: Path) -> None:
+def test_saving_again_replaces_the_files_and_leaves_no_others(tmp_path: Path) -> None:
     make([[0, 1]]).save(tmp_path)
     make([[2]]).save(tmp_path)
     assert Dataset.load(tmp_path).num_interactions == 1
@@ -143,7 +143,7 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet", "dataset.json"])
 @pytest.mark.parametrize("keep", [0, 0.5])
-def test_a_truncated_file_is_damaged(tmp_path: Path, name: str, keep: float) -> None:
+def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path, name: str, keep: float) -> None:
     make([[0, 1]]).save(tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(len(content) * keep)])
@@ -152,7 +152,7 @@ def test_a_truncated_file_is_damaged(tmp_path: Path, name: str, keep: float) -> 
 
 
 @pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet"])
-def test_a_file_of_another_dataset_is_noticed(tmp_path: Path, name: str) -> None:
+def test_a_file_of_another_dataset_is_reported_as_damage(tmp_path: Path, name: str) -> None:
     make([[0, 1]]).save(tmp_path / "one")
     make([[1, 0]], items=["x", "y", "z"]).save(tmp_path / "other")
     (tmp_path / "other" / name).replace(tmp_path / "one" / name)
@@ -176,7 +176,7 @@ def test_a_file_of_another_dataset_is_noticed(tmp_path: Path, name: str) -> None
         pl.DataFrame({"user": ["user0"], "items": [[0, 1]], "times": [[1.0, float("nan")]]}),
     ],
 )
-def test_a_foreign_table_is_damage_too(tmp_path: Path, table: pl.DataFrame) -> None:
+def test_a_table_of_another_form_is_reported_as_damage(tmp_path: Path, table: pl.DataFrame) -> None:
     make([[0, 1]]).save(tmp_path)
     table.write_parquet(tmp_path / "histories.parquet")
     with pytest.raises(InputError, match="is damaged"):
@@ -198,7 +198,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
         Dataset.load(tmp_path)
 
 
-def test_saving_where_a_file_is_in_the_way_is_refused(tmp_path: Path) -> None:
+def test_saving_into_the_path_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="cannot make the folder"):
         make([[0]]).save(tmp_path / "taken")
@@ -216,10 +216,10 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("times", "says"),
     [
-        (np.array([1, 2]), r"shape \(3,\), one an event, and are int64 of shape \(2,\)"),
+        (np.array([1, 2]), r"shape \(3,\), one for each event, and are int64 of shape \(2,\)"),
         (np.array([1, 2, 3], dtype=np.int32), "are int32"),
         (np.array([1.0, np.nan, 2.0]), "must be finite"),
-        (np.array([2, 1, 3]), "must not fall within a history"),
+        (np.array([2, 1, 3]), "must not decrease within a history"),
     ],
 )
 def test_times_that_do_not_fit_are_refused(times: Numbers, says: str) -> None:
@@ -227,14 +227,14 @@ def test_times_that_do_not_fit_are_refused(times: Numbers, says: str) -> None:
         replace(make([[0, 1], [2]]), times=times)
 
 
-def test_times_may_fall_from_one_history_to_the_next() -> None:
+def test_times_may_decrease_from_one_history_to_the_next() -> None:
     assert make([[0, 1], [], [2], [0]], times=[5, 6, 1, 0]).times is not None
 
 
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        ("catalogue.parquet", None, "{} holds no whole dataset (catalogue.parquet is missing)"),
+        ("catalogue.parquet", None, "{} has no complete dataset (catalogue.parquet is missing)"),
         ("catalogue.parquet", "x", "the dataset saved in {} is damaged"),
         (
             "dataset.json",
@@ -243,7 +243,7 @@ def test_times_may_fall_from_one_history_to_the_next() -> None:
         ),
     ],
 )
-def test_the_problem_and_the_remedy_are_apart_in_a_path_of_any_punctuation(
+def test_the_problem_and_the_remedy_stay_apart_if_the_path_has_punctuation(
     tmp_path: Path, file: str, content: str | None, problem: str
 ) -> None:
     folder = tmp_path / "mine; not yours: old"

@@ -1,4 +1,4 @@
-"""A download is the whole dataset, checked, or nothing."""
+"""A download gives the complete, checked dataset, or no file at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @contextmanager
 def serving(status: int, content: bytes, length: int) -> Iterator[str]:
-    """A server that answers every request alike; yields its address."""
+    """A server that gives the same answer to every request; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,7 +50,9 @@ def serving(status: int, content: bytes, length: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_what_training_needs_is_there_and_nothing_else(tmp_path: Path, publisher: Path, name: str) -> None:
+def test_a_download_has_only_the_files_that_training_needs(
+    tmp_path: Path, publisher: Path, name: str
+) -> None:
     files = download(name, tmp_path / "films", source=publisher.as_uri())
     assert {path.name: path.read_bytes() for path in (tmp_path / "films").iterdir()} == {
         path.name: MEMBERS[name][path.name] for path in (files.ratings, files.titles, files.readme)
@@ -68,15 +70,15 @@ def test_the_source_can_be_a_server_or_a_folder(tmp_path: Path, publisher: Path)
     assert (tmp_path / "one" / "README").read_bytes() == (tmp_path / "two" / "README").read_bytes()
 
 
-def test_progress_comes_with_the_size(
+def test_progress_has_the_bytes_so_far_and_the_total(
     tmp_path: Path, publisher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloads, "_CHUNK", 100)
-    told: list[tuple[int, int | None]] = []
-    download("ml-1m", tmp_path / "f", source=publisher.as_uri(), progress=lambda *now: told.append(now))
+    calls: list[tuple[int, int | None]] = []
+    download("ml-1m", tmp_path / "f", source=publisher.as_uri(), progress=lambda *now: calls.append(now))
     size = (publisher / "ml-1m.zip").stat().st_size
-    assert [done for done, _ in told] == [*range(100, size, 100), size]
-    assert {total for _, total in told} == {size}
+    assert [done for done, _ in calls] == [*range(100, size, 100), size]
+    assert {total for _, total in calls} == {size}
 
 
 def test_the_addresses_and_checksums_are_the_publishers() -> None:
@@ -95,18 +97,18 @@ def assert_refused(folder: Path, source: str, says: str, name: str = "ml-1m") ->
     assert (sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []) == before
 
 
-def test_another_checksum_is_refused(tmp_path: Path, publisher: Path) -> None:
+def test_a_wrong_checksum_is_refused(tmp_path: Path, publisher: Path) -> None:
     shutil.copyfile(publisher / "ml-100k.zip", publisher / "ml-1m.zip")
-    assert_refused(tmp_path / "f", str(publisher), r"is not the file that its publisher lists \(its MD5 is")
+    assert_refused(tmp_path / "f", str(publisher), r"is not the file that the publisher lists \(its MD5 is")
 
 
-def test_a_connection_that_breaks_is_told_from_another_file(tmp_path: Path, publisher: Path) -> None:
+def test_a_broken_connection_is_not_taken_for_a_wrong_file(tmp_path: Path, publisher: Path) -> None:
     content = (publisher / "ml-1m.zip").read_bytes()
     with serving(200, content[:300], len(content)) as address:
         assert_refused(tmp_path / "f", address, f"(broke after 300 of {len(content):,} bytes|cannot fetch)")
 
 
-def test_what_the_server_answers_is_said(tmp_path: Path) -> None:
+def test_the_error_has_the_answer_of_the_server(tmp_path: Path) -> None:
     with serving(404, b"", 0) as address:
         assert_refused(
             tmp_path / "f", address, r"cannot fetch .*ml-1m\.zip \(the server answers 404 Not Found\)"
@@ -116,7 +118,7 @@ def test_what_the_server_answers_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "http://127.0.0.1:9/",  # nobody listens
+        "http://127.0.0.1:9/",  # no server listens there
         "http://no.such.host.invalid/",
         "gopher://example.org/",
         "http://",
@@ -128,21 +130,23 @@ def test_a_source_out_of_reach_is_named(tmp_path: Path, source: str) -> None:
     assert_refused(tmp_path / "f", source, r"cannot fetch .*ml-1m\.zip \(.+\): check the connection.*--from")
 
 
-def test_a_server_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_PATIENCE", 0.1)
+def test_a_server_that_sends_nothing_gives_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "_TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         assert_refused(tmp_path / "f", address, r"cannot fetch .*timed out")
 
 
-def test_another_name_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
     assert_refused(
         tmp_path / "f", ".", "no dataset 'ml-2m' to download: choose one of ml-1m, ml-100k", "ml-2m"
     )
 
 
 @pytest.mark.parametrize("kind", ["a folder", "an empty folder", "a file", "a broken link"])
-def test_a_target_that_is_there_stays_as_it_is(tmp_path: Path, publisher: Path, kind: str) -> None:
+def test_an_existing_target_is_refused_and_stays_unchanged(
+    tmp_path: Path, publisher: Path, kind: str
+) -> None:
     target = tmp_path / "films"
     if kind == "a file":
         target.write_text("mine")
@@ -157,7 +161,7 @@ def test_a_target_that_is_there_stays_as_it_is(tmp_path: Path, publisher: Path, 
         assert (target / "ratings.dat").read_text() == "mine"
 
 
-def test_a_place_that_is_not_there_is_refused(tmp_path: Path, publisher: Path) -> None:
+def test_a_missing_parent_folder_is_refused(tmp_path: Path, publisher: Path) -> None:
     assert_refused(
         tmp_path / "none" / "films", str(publisher), "cannot write .*films: No such file.*that exists"
     )
@@ -166,20 +170,20 @@ def test_a_place_that_is_not_there_is_refused(tmp_path: Path, publisher: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, publisher: Path) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, publisher: Path) -> None:
     tmp_path.chmod(0o500)
     assert_refused(tmp_path / "films", str(publisher), "cannot write .*films: Permission denied")
 
 
 @pytest.mark.parametrize("when", ["fetching", "unpacking", "finishing"])
-def test_a_full_disk_leaves_nothing(
+def test_a_full_disk_leaves_no_file(
     tmp_path: Path, publisher: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if when == "fetching":
-        # What comes is written while it comes, so that is where the disk fills up.
+        # The archive is written while it is fetched, so the disk fills up in `write`.
         real = Path.open
 
         class Full:
@@ -203,7 +207,7 @@ def test_a_full_disk_leaves_nothing(
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_ctrl_c_leaves_nothing(
+def test_ctrl_c_leaves_no_file(
     tmp_path: Path, publisher: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     monkeypatch.setattr(downloads, "_CHUNK", 100)

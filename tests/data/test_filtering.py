@@ -1,4 +1,4 @@
-"""k-core: the largest part of the data in which every user and item has k interactions."""
+"""The k-core: the largest part of the data in which every user and every item has k interactions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def kept(pairs: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
 
 
 def one_by_one(pairs: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
-    """The definition: as long as somebody has too few, drop one of their interactions."""
+    """The definition: drop pairs of a user and an item as long as one of the two has too few interactions."""
     left = list(pairs)
     while True:
         users, items = Counter(u for u, _ in left), Counter(i for _, i in left)
@@ -32,7 +32,7 @@ def one_by_one(pairs: list[tuple[int, int]], k: int) -> list[tuple[int, int]]:
 
 
 @given(PAIRS, st.integers(2, 5))
-def test_it_is_what_dropping_one_by_one_ends_at(pairs: list[tuple[int, int]], k: int) -> None:
+def test_the_k_core_equals_dropping_one_by_one(pairs: list[tuple[int, int]], k: int) -> None:
     expected = one_by_one(pairs, k)
     if expected:
         assert kept(pairs, k) == expected
@@ -42,25 +42,25 @@ def test_it_is_what_dropping_one_by_one_ends_at(pairs: list[tuple[int, int]], k:
 
 
 @given(PAIRS, st.integers(2, 3))
-def test_filtering_twice_is_filtering_once(pairs: list[tuple[int, int]], k: int) -> None:
+def test_filtering_again_changes_nothing(pairs: list[tuple[int, int]], k: int) -> None:
     once = one_by_one(pairs, k)
     if once:
         assert kept(once, k) == once
 
 
 @given(PAIRS, st.integers(-1, 1))
-def test_one_or_less_keeps_everything(pairs: list[tuple[int, int]], k: int) -> None:
+def test_k_of_one_or_less_keeps_everything(pairs: list[tuple[int, int]], k: int) -> None:
     assert kept(pairs, k) == pairs
 
 
-def test_it_repeats_until_nothing_changes() -> None:
-    # User 2 falls with item 2, then item 1 has one user less and falls, and user 1 with it.
+def test_dropping_is_repeated_until_nothing_changes() -> None:
+    # User 2 and item 2 are dropped first. Item 1 then has one user less and is dropped, and so is user 1.
     core = [(u, i) for u in (0, 3) for i in (0, 3)]
     chain = [(1, 0), (1, 1), (2, 1), (2, 2)]
     assert kept(core + chain, 2) == core
 
 
-def test_an_empty_core_says_how_large_the_data_were() -> None:
+def test_the_error_for_an_empty_core_has_the_size_of_the_data() -> None:
     with pytest.raises(
         InputError,
         match=r"nothing is left of shop\.csv .* it had 3 interactions, 2 users and 3 items; lower --k-core",

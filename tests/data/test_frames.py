@@ -1,4 +1,4 @@
-"""Data frames of polars and pandas become the dataset that a file of the same rows becomes."""
+"""Data frames of polars and pandas give the same dataset as a file with the same rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EVENTS = st.lists(
 
 @pytest.mark.parametrize("make", MAKERS)
 @given(rows=EVENTS, k_core=st.integers(0, 2))
-def test_a_frame_and_a_csv_of_the_same_rows_have_one_fingerprint(
+def test_a_frame_and_a_csv_with_the_same_rows_have_the_same_fingerprint(
     tmp_path_factory: pytest.TempPathFactory,
     make: Callable[[dict[str, Any]], Any],
     rows: list[tuple[str, int, int]],
@@ -103,7 +103,7 @@ def test_polars_categories_are_ids() -> None:
     assert as_ids(Dataset.from_frame(frame, k_core=0)) == HISTORIES
 
 
-def test_pandas_own_types_are_ids_and_times() -> None:
+def test_types_of_pandas_can_be_ids_and_times() -> None:
     pandas = pytest.importorskip("pandas")
     for columns in (
         {"user_id": pandas.Categorical(ROWS["user_id"]), "item_id": pandas.Categorical(ROWS["item_id"])},
@@ -115,7 +115,7 @@ def test_pandas_own_types_are_ids_and_times() -> None:
         {"timestamp": np.array(ROWS["timestamp"], dtype=np.float16)},
     ):
         frame = pandas.DataFrame(ROWS | columns)
-        frame.index = [5, 5, 5]  # labels of rows mean nothing here
+        frame.index = [5, 5, 5]  # the labels of rows are ignored
         assert as_ids(Dataset.from_frame(frame, k_core=0)) == HISTORIES
 
 
@@ -127,7 +127,7 @@ def test_datetimes_become_unix_seconds(make: Callable[[dict[str, Any]], Any]) ->
     assert times.tolist() == [3.25, 1.25, 2.25]
 
 
-def test_a_zone_is_minded() -> None:
+def test_a_time_zone_is_converted_to_utc() -> None:
     east = dt.timezone(dt.timedelta(hours=2))
     frame = pl.DataFrame(
         {"user": ["ann"], "item": ["tea"], "time": [dt.datetime(1970, 1, 1, 2, 0, 5, tzinfo=east)]}
@@ -137,7 +137,7 @@ def test_a_zone_is_minded() -> None:
     assert times.tolist() == [5]
 
 
-def test_other_columns_may_hold_anything() -> None:
+def test_other_columns_may_have_any_values() -> None:
     frame = pl.DataFrame(ROWS).with_columns(note=pl.lit(None), where=pl.lit([1.5]))
     assert as_ids(Dataset.from_frame(frame, k_core=0)) == HISTORIES
 
@@ -147,7 +147,7 @@ def test_lower_ratings_are_dropped() -> None:
     assert as_ids(Dataset.from_frame(frame, rating="stars", min_rating=4, k_core=0)) == {"ann": ["7", "8"]}
 
 
-def test_a_frame_stays_as_it_was() -> None:
+def test_reading_does_not_change_the_frame() -> None:
     frame = pl.DataFrame(ROWS)
     Dataset.from_frame(frame, k_core=0)
     assert frame.equals(pl.DataFrame(ROWS))
@@ -155,8 +155,8 @@ def test_a_frame_stays_as_it_was() -> None:
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "no user column": ({"user_id": None}, {}, ("no column 'user_id'", "'item_id', 'timestamp'", "user= in")),
-    "a column by a wrong name": ({}, {"time": "when"}, ("no column 'when'", "time= in Python")),
-    "one column for two roles": ({}, {"item": "user_id"}, ("cannot hold both the users and the items",)),
+    "a wrong column name": ({}, {"time": "when"}, ("no column 'when'", "time= in Python")),
+    "one column for two roles": ({}, {"item": "user_id"}, ("cannot have both the users and the items",)),
     "no columns": (dict.fromkeys(ROWS), {}, ("no column 'user_id'", "it has none at all")),
     "no ratings": ({}, {"min_rating": 3}, ("no column 'rating'", "rating= in Python")),
     "no rows": ({name: [] for name in ROWS}, {}, ("the frame has no rows",)),
@@ -165,25 +165,33 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "a missing item": ({"item_id": [7, 8, None]}, {}, ("row 2 (from 0)", "no value in column 'item_id'")),
     "a missing time": ({"timestamp": [3, None, 1]}, {}, ("row 1 (from 0)", "'timestamp'")),
     "a missing date": ({"timestamp": [None, *DAYS[:2]]}, {}, ("row 0 (from 0)", "'timestamp'")),
-    "items of fractions": ({"item_id": [7.0, 8.0, 7.5]}, {}, ("'item_id'", "Float64", "integers or strings")),
+    "items that are fractions": (
+        {"item_id": [7.0, 8.0, 7.5]},
+        {},
+        ("'item_id'", "Float64", "integers or strings"),
+    ),
     "users that are true or false": ({"user_id": [True, False, True]}, {}, ("'user_id'", "Boolean")),
     "items in lists": ({"item_id": [[7], [8], [7]]}, {}, ("'item_id'", "List", "convert it")),
     "users in bytes": ({"user_id": [b"a", b"b", b"a"]}, {}, ("'user_id'", "Binary")),
     "times in words": ({"timestamp": ["1", "soon", "2"]}, {}, ("row 1", "'soon'", "time= in Python")),
     "an infinite time": ({"timestamp": [3.0, 2.0, float("inf")]}, {}, ("row 2", "inf in the time column")),
     "durations": ({"timestamp": [dt.timedelta(n) for n in range(3)]}, {}, ("Duration", "times are numbers")),
-    "nothing above the rating": (
+    "all ratings below the lowest one to keep": (
         {"rating": [1, 2, 3]},
         {"min_rating": 4},
-        ("nothing is left of the frame", "3 ratings go from 1 to 3", "min_rating= in Python"),
+        ("nothing is left of the frame", "3 ratings are from 1 to 3", "min_rating= in Python"),
     ),
-    "too little for the filter": ({}, {"k_core": 5}, ("nothing is left of the frame", "k_core= in Python")),
+    "too few events for the k-core": (
+        {},
+        {"k_core": 5},
+        ("nothing is left of the frame", "k_core= in Python"),
+    ),
 }
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_frame_gets_one_clear_sentence(make: Callable[[dict[str, Any]], Any], case: str) -> None:
+def test_a_bad_frame_gives_one_clear_sentence(make: Callable[[dict[str, Any]], Any], case: str) -> None:
     changed, options, says = BAD[case]
     columns = {name: values for name, values in (ROWS | changed).items() if values is not None}
     with pytest.raises(InputError) as raised:
@@ -196,11 +204,11 @@ def test_a_bad_frame_gets_one_clear_sentence(make: Callable[[dict[str, Any]], An
 
 @pytest.mark.parametrize("mixed", [["bob", 1, "ann"], [1, "x", 2.5]])
 def test_a_pandas_column_of_several_types_is_refused(mixed: list[object]) -> None:
-    with pytest.raises(InputError, match=r"holds values of the types .*int, str, .*astype\(str\)"):
+    with pytest.raises(InputError, match=r"has values of the types .*int, str, .*astype\(str\)"):
         Dataset.from_frame(pandas_frame(ROWS | {"user_id": mixed}), k_core=0)
 
 
-def test_a_pandas_column_twice_is_refused() -> None:
+def test_a_pandas_column_that_occurs_twice_is_refused() -> None:
     frame = pandas_frame(ROWS)
     frame.columns = ["user_id", "user_id", "item_id"]
     with pytest.raises(InputError, match="2 columns called 'user_id'"):
@@ -210,7 +218,7 @@ def test_a_pandas_column_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     "other", [{"user_id": ["ann"]}, [1], None, "shop.csv", Path("shop.csv"), pl.Series([1])]
 )
-def test_what_is_no_frame_is_refused(other: object) -> None:
+def test_an_object_that_is_not_a_frame_is_refused(other: object) -> None:
     with pytest.raises(InputError, match=f"a {type(other).__name__} is no data frame"):
         Dataset.from_frame(other)
 

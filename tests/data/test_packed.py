@@ -1,6 +1,8 @@
-"""Packed histories: what goes in comes out, whatever is selected or trimmed."""
+"""Packed histories equal lists of histories, also after selecting and trimming."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from data.packing import pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recblr.data.packed import Packed
+from recblr.data.packed import Packed, repeat_log_odds
 
 HISTORIES = st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=8)
 
@@ -21,7 +23,7 @@ def test_packing_loses_nothing(histories: list[list[int]]) -> None:
 
 
 @given(HISTORIES, st.data())
-def test_select_gives_the_histories_asked_for_in_that_order(
+def test_select_gives_the_chosen_histories_in_their_order(
     histories: list[list[int]], data: st.DataObject
 ) -> None:
     index = st.integers(0, max(len(histories) - 1, 0))
@@ -31,7 +33,9 @@ def test_select_gives_the_histories_asked_for_in_that_order(
 
 
 @given(HISTORIES, st.data())
-def test_a_mask_selects_where_it_holds(histories: list[list[int]], data: st.DataObject) -> None:
+def test_a_mask_selects_the_histories_at_which_it_is_true(
+    histories: list[list[int]], data: st.DataObject
+) -> None:
     mask = data.draw(st.lists(st.booleans(), min_size=len(histories), max_size=len(histories)))
     selected = pack(histories).select(np.array(mask, dtype=np.bool_))
     assert unpack(selected) == [history for history, wanted in zip(histories, mask, strict=True) if wanted]
@@ -52,7 +56,7 @@ def test_heads_are_the_oldest_events_of_every_history(
 
 
 @pytest.mark.parametrize("lengths", [[1], [1, 2], [-1, 0]])
-def test_heads_longer_than_their_history_are_refused(lengths: list[int]) -> None:
+def test_wrong_lengths_of_heads_are_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="from 0 to the history's length"):
         pack([[1, 2], [3]]).heads(np.array(lengths))
 
@@ -63,18 +67,30 @@ def test_latest_keeps_the_newest_events_of_every_history(histories: list[list[in
     assert unpack(pack(histories).latest(length)) == newest
 
 
+@given(HISTORIES)
+def test_all_events_but_the_first_of_a_history_have_a_past(histories: list[list[int]]) -> None:
+    expected = [place > 0 for history in histories for place in range(len(history))]
+    assert pack(histories).has_past.tolist() == expected
+
+
+@given(HISTORIES, st.integers(0, 9))
+def test_a_mask_is_counted_in_each_history(histories: list[list[int]], item: int) -> None:
+    packed = pack(histories)
+    assert packed.count(packed.items == item).tolist() == [history.count(item) for history in histories]
+
+
 def test_a_history_is_a_view() -> None:
     packed = pack([[1, 2], [3]])
     assert np.shares_memory(packed.history(1), packed.items)
 
 
-def test_trimming_more_than_there_is_is_refused() -> None:
+def test_trimming_more_events_than_a_history_has_is_refused() -> None:
     with pytest.raises(ValueError, match="history 1 has 1 events"):
         pack([[1, 2], [3]]).trimmed(last=2)
 
 
 @pytest.mark.parametrize("wrong", [[2], [-1], [0, 5]])
-def test_selecting_a_history_that_is_not_there_is_refused(wrong: list[int]) -> None:
+def test_selecting_a_missing_history_is_refused(wrong: list[int]) -> None:
     with pytest.raises(IndexError, match=r"indices must lie in 0\.\.1"):
         pack([[1], [2]]).select(np.array(wrong))
 
@@ -85,7 +101,7 @@ def test_a_mask_of_another_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize("s", [-1, 2])
-def test_there_is_no_counting_from_the_end(s: int) -> None:
+def test_a_history_outside_the_range_is_refused(s: int) -> None:
     with pytest.raises(IndexError, match="no history"):
         pack([[1], [2]]).history(s)
 
@@ -100,6 +116,33 @@ def test_offsets_must_rise_from_zero_to_the_number_of_events(offsets: list[int],
 
 
 @pytest.mark.parametrize("items", [np.zeros(2, dtype=np.int32), np.zeros((1, 2), dtype=np.int64)])
-def test_items_are_one_dimensional_int64(items: np.ndarray) -> None:
+def test_items_must_be_one_dimensional_int64(items: np.ndarray) -> None:
     with pytest.raises(ValueError, match="items must be a one-dimensional int64 array"):
         Packed(items, np.array([0, 2]))
+
+
+def log_odds_with_sets(histories: list[list[int]], num_items: int) -> float:
+    """The definition of repeat_log_odds, in plain Python."""
+    targets = repeats = held = 0
+    for history in histories:
+        for t in range(1, len(history)):
+            targets += 1
+            repeats += history[t] in history[:t]
+            held += len(set(history[:t]))
+    if not targets:
+        return 0.0
+    share, by_chance = (repeats + 1) / (targets + 2), min(held / targets / num_items, 0.5)
+    return math.log(share / (1 - share)) - math.log(by_chance / (1 - by_chance))
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.lists(st.integers(0, n - 1))))))
+def test_log_odds_of_repeats_equal_a_count_with_sets(problem: tuple[int, list[list[int]]]) -> None:
+    num_items, histories = problem
+    expected = log_odds_with_sets(histories, num_items)
+    assert repeat_log_odds(pack(histories), num_items) == pytest.approx(expected)
+
+
+def test_log_odds_are_negative_if_no_item_repeats_and_positive_if_all_do() -> None:
+    never, always = [list(range(20))] * 99, [[3] * 20] * 9
+    assert repeat_log_odds(pack(never), 1000) < -2
+    assert repeat_log_odds(pack(always), 1000) > 10

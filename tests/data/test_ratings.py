@@ -1,4 +1,4 @@
-"""A lowest rating drops interactions first: before users, items and their numbers are counted."""
+"""A lowest rating drops interactions before users and items are counted and numbered."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_lower_ratings_are_dropped_from_every_format_that_has_them(tmp_path: Path, name: str) -> None:
+def test_lower_ratings_are_dropped_from_every_format_with_ratings(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(FILES[name])
     dataset = read_dataset(tmp_path / name, min_rating=4, k_core=0)
     assert as_ids(dataset) == AT_LEAST_FOUR
@@ -38,13 +38,13 @@ def test_lower_ratings_are_dropped_from_every_format_that_has_them(tmp_path: Pat
     assert len(as_ids(read_dataset(tmp_path / name, k_core=0))) == 2
 
 
-def test_parquet_has_ratings_too(tmp_path: Path) -> None:
+def test_lower_ratings_are_dropped_from_parquet(tmp_path: Path) -> None:
     columns = ["user_id", "item_id", "rating", "timestamp"]
     pl.DataFrame(ROWS, schema=columns, orient="row", strict=False).write_parquet(tmp_path / "a.parquet")
     assert as_ids(read_dataset(tmp_path / "a.parquet", min_rating=4, k_core=0)) == AT_LEAST_FOUR
 
 
-def test_ratings_can_go_by_another_name(tmp_path: Path) -> None:
+def test_the_column_of_ratings_can_have_another_name(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(lines(",", "user_id,item_id,overall,timestamp\n"))
     dataset = read_dataset(tmp_path / "a.csv", rating="overall", min_rating=4, k_core=0)
     assert as_ids(dataset) == AT_LEAST_FOUR
@@ -55,7 +55,7 @@ def test_ratings_can_go_by_another_name(tmp_path: Path) -> None:
     st.sampled_from([1, 2.5, 3, 5]),
     st.integers(0, 3),
 )
-def test_it_is_as_if_the_rows_had_never_been_there(
+def test_a_lowest_rating_gives_the_same_dataset_as_data_without_the_lower_rows(
     rows: list[tuple[int, int, int]], lowest: float, k_core: int
 ) -> None:
     def outcome(rows: list[tuple[int, int, int]], lowest: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Every format gives the same histories: ordered by time, ties in file order, numbered as they appear."""
+"""Every format gives the same histories: in the order of time, then of the file; numbered as they appear."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recblr.data import read_dataset
 
-# What all files below say: two events of ann tie at time 5, and her first event stands last.
+# The histories in all files below. Two events of ann have the time 5. Her first event is in the last line.
 HISTORIES = {"bob": ["tea", "rum"], "ann": ["oil", "tea", "rum", "nut"]}
 
 INTER = (
@@ -22,7 +22,7 @@ INTER = (
 )
 CSV = "user_id,item_id,timestamp\nbob,tea,1\nann,tea,5\nbob,rum,2\nann,rum,5\nann,nut,6\nann,oil,0\n"
 MOVIELENS = "bob::tea::5::1\nann::tea::4::5\nbob::rum::3::2\nann::rum::4::5\nann::nut::1::6\nann::oil::1::0\n"
-DATES = re.sub(r",(\d)\n", r",2024-01-1\1\n", CSV)  # the same, a day for each unit of time
+DATES = re.sub(r",(\d)\n", r",2024-01-1\1\n", CSV)  # the same, with days as times
 PAIRS = "bob tea\nann oil\nann tea\nbob rum\nann rum\nann nut\n"
 SEQUENCES = "bob tea rum\nann oil tea rum nut\n"
 
@@ -47,12 +47,12 @@ FILES = {
     "quoted": ("shop.csv", CSV.replace("tea", '"tea"').replace("item_id", '"item_id"')),
     "spaces around values": ("shop.csv", CSV.replace(",", " , ")),
     "byte order mark": ("shop.csv", "\ufeff" + CSV),
-    "lines that end as on Windows": ("shop.csv", CSV.replace("\n", "\r\n")),
+    "line ends of Windows": ("shop.csv", CSV.replace("\n", "\r\n")),
     "no line break at the end": ("shop.csv", CSV.rstrip()),
     "blank lines": ("shop.csv", "\n" + CSV.replace("ann,nut", "\n  \nann,nut") + "\n\n"),
     "a blank line under the header": ("shop.csv", CSV.replace("timestamp\n", "timestamp\n\n")),
     "a separator at the end of lines": ("shop.csv", CSV.replace("\n", ",\n").replace("stamp,", "stamp")),
-    "times that are not whole": ("shop.csv", CSV.replace(",5\n", ",5.5\n")),
+    "times with fractions": ("shop.csv", CSV.replace(",5\n", ",5.5\n")),
     "times with exponents": ("shop.csv", CSV.replace(",6\n", ",6e9\n")),
     "MovieLens' header": ("shop.csv", CSV.replace("user_id,item_id", "userId,movieId")),
     "headers in capitals": ("shop.csv", CSV.replace("user_id,item_id,timestamp", "User ID,ITEM_ID,Time")),
@@ -105,12 +105,12 @@ def test_columns_can_have_other_names(tmp_path: Path) -> None:
     assert as_ids(read_dataset(path, user="who", item="what", time="when", k_core=0)) == HISTORIES
 
 
-def test_columns_can_stand_in_any_order_among_others(tmp_path: Path) -> None:
+def test_columns_can_have_any_order_and_other_columns_between(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.csv", 'timestamp,note,item_id,x,user_id\n2,"a,\nb",tea,,ann\n1,,oil,,ann\n')
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["oil", "tea"]}
 
 
-def test_a_column_by_its_exact_name_comes_before_other_spellings(tmp_path: Path) -> None:
+def test_the_default_name_of_a_column_comes_before_other_spellings(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.csv", "userId,user_id,item,item_id\nx,ann,y,tea\n")
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea"]}
 
@@ -120,7 +120,7 @@ def test_without_a_time_column_the_order_of_the_file_counts(tmp_path: Path) -> N
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea", "oil"], "bob": ["tea"]}
 
 
-def test_times_sort_as_numbers_and_not_as_text(tmp_path: Path) -> None:
+def test_times_are_sorted_as_numbers_and_not_as_text(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.csv", "user_id,item_id,timestamp\nann,late,10\nann,early,9\nann,first,-1\n")
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["first", "early", "late"]}
 
@@ -154,7 +154,7 @@ def test_dates_become_unix_seconds(tmp_path: Path, texts: list[str], seconds: li
     assert dataset.times.tolist() == seconds
 
 
-def test_times_stand_beside_their_events(tmp_path: Path) -> None:
+def test_times_have_the_order_of_the_events(tmp_path: Path) -> None:
     dataset = read_dataset(write(tmp_path, "shop.inter", INTER), k_core=0)
     assert dataset.times is not None
     assert dataset.times.tolist() == [1, 2, 0, 5, 5, 6]
@@ -163,7 +163,7 @@ def test_times_stand_beside_their_events(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=30))
-def test_ties_keep_file_order(
+def test_events_with_the_same_time_keep_the_order_of_the_file(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int]]
 ) -> None:
     rows = [f"u{user},i{row},{time}" for row, (user, time) in enumerate(events)]
@@ -178,7 +178,7 @@ def test_ties_keep_file_order(
     assert dataset.user_ids == list(expected)
 
 
-def test_ids_are_text_even_where_they_look_like_numbers(tmp_path: Path) -> None:
+def test_ids_are_text_even_if_they_look_like_numbers(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.csv", "user_id,item_id\n007,1.0\n007,1\n7,01\n")
     assert as_ids(read_dataset(path, k_core=0)) == {"007": ["1.0", "1"], "7": ["01"]}
 
@@ -193,13 +193,13 @@ def test_a_quote_in_an_atomic_file_is_an_ordinary_character(tmp_path: Path) -> N
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ['"tea', 'o"il']}
 
 
-def test_an_item_that_recurs_stays_twice_in_the_history(tmp_path: Path) -> None:
+def test_an_item_that_comes_again_stays_in_the_history_each_time(tmp_path: Path) -> None:
     path = write(tmp_path, "shop.txt", "ann tea tea oil tea\n")
     assert as_ids(read_dataset(path, k_core=0)) == {"ann": ["tea", "tea", "oil", "tea"]}
 
 
-def test_items_are_numbered_as_they_appear_among_what_the_filter_leaves(tmp_path: Path) -> None:
-    # "rare" comes first, and so does bob's "oil" in the file; bob and "rare" are filtered out.
+def test_items_are_numbered_in_their_order_after_the_filter(tmp_path: Path) -> None:
+    # In the file, "rare" comes first and bob's "oil" second. The filter drops "rare" and bob.
     rows = ["ann,rare,9", "bob,oil,1", "ann,tea,3", "ann,oil,2", "cid,oil,1", "cid,tea,2"]
     path = write(tmp_path, "shop.csv", "\n".join(["user_id,item_id,timestamp", *rows]))
     dataset = read_dataset(path, k_core=2)
@@ -208,7 +208,7 @@ def test_items_are_numbered_as_they_appear_among_what_the_filter_leaves(tmp_path
     assert as_ids(dataset) == {"ann": ["oil", "tea"], "cid": ["oil", "tea"]}
 
 
-def test_five_interactions_is_the_default_minimum(tmp_path: Path) -> None:
+def test_the_default_minimum_is_five_interactions(tmp_path: Path) -> None:
     users = [f"u{n} a b c d e" for n in range(5)]
     path = write(tmp_path, "shop.txt", "\n".join([*users, "short a b"]))
     assert read_dataset(path).user_ids == [f"u{n}" for n in range(5)]

@@ -1,4 +1,4 @@
-"""Every row that is read is in the dataset, or counted among those that were dropped, with the reason."""
+"""Every row that is read is in the dataset, or is counted as dropped, with the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = st.lists(
         st.sampled_from(["", "blank", " "]),
     ),
     max_size=40,
-).map(lambda rows: [*rows, (0, 0, 5, 3)])  # a blank line at the end of a file is no row
+).map(lambda rows: [*rows, (0, 0, 5, 3)])  # a blank line at the end of a file does not count as a row
 Row = tuple[int, int, int, int] | str
 
 TABLES = {
@@ -40,7 +40,7 @@ def text(rows: list[Row], name: str) -> str:
 
 
 def dataset_or_none(read: Callable[[], Dataset]) -> Dataset | None:
-    """What is read; None where the filters leave nothing."""
+    """The dataset; None if the filters drop all events."""
     try:
         return read()
     except InputError as error:
@@ -66,7 +66,7 @@ def assert_all_counted(dataset: Dataset, rows: list[Row], k: int, min_rating: fl
 
 @pytest.mark.parametrize("name", TABLES)
 @given(rows=ROWS, k=st.integers(0, 3), min_rating=st.none() | st.integers(1, 5))
-def test_a_table_loses_no_row_uncounted(
+def test_every_row_of_a_table_is_counted(
     tmp_path_factory: pytest.TempPathFactory, name: str, rows: list[Row], k: int, min_rating: int | None
 ) -> None:
     file = tmp_path_factory.getbasetemp() / name
@@ -78,7 +78,7 @@ def test_a_table_loses_no_row_uncounted(
 
 
 @given(rows=ROWS, k=st.integers(0, 3), min_rating=st.none() | st.integers(1, 5))
-def test_a_frame_and_a_parquet_file_lose_none_either(
+def test_every_row_of_a_frame_and_of_a_parquet_file_is_counted(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], k: int, min_rating: int | None
 ) -> None:
     events: list[Row] = [row for row in rows if not isinstance(row, str)]
@@ -96,7 +96,7 @@ def test_a_frame_and_a_parquet_file_lose_none_either(
 
 
 @given(rows=ROWS, cut=st.integers(0, 40), k=st.integers(0, 3))
-def test_several_files_are_counted_together(
+def test_the_rows_of_several_files_are_counted_together(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], cut: int, k: int
 ) -> None:
     parts = [part for part in ([*rows[:cut], (1, 1, 5, 3)], rows[cut:]) if part]
@@ -114,7 +114,7 @@ def test_several_files_are_counted_together(
     form=st.sampled_from(["pairs", "sequences"]),
     k=st.integers(0, 3),
 )
-def test_histories_without_a_header_are_counted_by_the_event(
+def test_the_events_of_files_without_a_header_are_counted(
     tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], form: str, k: int
 ) -> None:
     lines = [
@@ -131,7 +131,7 @@ def test_histories_without_a_header_are_counted_by_the_event(
     assert_all_counted(dataset, rows, k, None)
 
 
-def test_it_reads_as_a_sentence(tmp_path: Path) -> None:
+def test_the_summary_as_text_is_a_sentence(tmp_path: Path) -> None:
     rows: list[Row] = [(1, 1, 5, 0), (1, 1, 2, 0), "blank", (1, 1, 5, 0), (2, 2, 5, 0)]
     (tmp_path / "a.csv").write_text(text(rows, "a.csv"))
     dataset = read_dataset(tmp_path / "a.csv", k_core=2, min_rating=4)
@@ -145,7 +145,7 @@ def test_it_reads_as_a_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_what_was_not_read_from_rows_has_no_summary(tmp_path: Path) -> None:
+def test_a_dataset_that_was_not_read_from_rows_has_no_summary(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1 2\n1 3\n")
     dataset = read_dataset(tmp_path / "a.txt", k_core=0)
     dataset.save(tmp_path / "saved")

@@ -1,4 +1,4 @@
-"""The readers on published datasets, where somebody has them at hand."""
+"""The readers on published datasets. Tests are skipped if a dataset is missing on this machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recblr.data import Dataset, leave_one_out, read_dataset
 FOLDER = Path(os.environ.get("RECBLR_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
-def at_hand(name: str) -> Path:
+def file_or_skip(name: str) -> Path:
     path = FOLDER / name
     if not path.is_file():
-        pytest.skip(f"{name} is not in {FOLDER}; RECBLR_TEST_DATA names the folder that has it")
+        pytest.skip(f"{name} is not in {FOLDER}; set RECBLR_TEST_DATA to the folder that has it")
     return path
 
 
@@ -29,22 +29,24 @@ def at_hand(name: str) -> Path:
         ("ml-100k/ml-100k.inter", 0, 943, 1682, 100_000),
     ],
 )
-def test_it_has_its_known_size(name: str, k_core: int, users: int, items: int, interactions: int) -> None:
-    dataset = read_dataset(at_hand(name), k_core=k_core)
+def test_a_published_dataset_has_its_known_size(
+    name: str, k_core: int, users: int, items: int, interactions: int
+) -> None:
+    dataset = read_dataset(file_or_skip(name), k_core=k_core)
     assert (dataset.num_users, dataset.num_items, dataset.num_interactions) == (users, items, interactions)
     assert len(leave_one_out(dataset).test.targets) == users
 
 
-def test_a_lowest_rating_leaves_what_counting_leaves() -> None:
-    path = at_hand("ml-100k/ml-100k.inter")
+def test_a_lowest_rating_keeps_the_lines_with_that_rating_or_more() -> None:
+    path = file_or_skip("ml-100k/ml-100k.inter")
     high = [line for line in path.read_text().splitlines()[1:] if float(line.split("\t")[2]) >= 4]
     dataset = read_dataset(path, min_rating=4, k_core=0)
     assert dataset.num_interactions == len(high)
     assert dataset.num_users == len({line.split("\t")[0] for line in high})
 
 
-def test_one_log_is_one_dataset_in_whatever_format_it_comes(tmp_path: Path) -> None:
-    path = at_hand("ml-100k/ml-100k.inter")
+def test_a_log_gives_the_same_dataset_in_every_format(tmp_path: Path) -> None:
+    path = file_or_skip("ml-100k/ml-100k.inter")
     rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
     half = len(rows) // 2
     (tmp_path / "u.data").write_text("".join("\t".join(row) + "\n" for row in rows))
@@ -64,8 +66,8 @@ def test_one_log_is_one_dataset_in_whatever_format_it_comes(tmp_path: Path) -> N
     assert Dataset.from_frame(frame).fingerprint == expected
 
 
-def test_movielens_histories_keep_file_order_in_ties() -> None:
-    path = at_hand("ml-100k/ml-100k.inter")
+def test_events_of_movielens_with_the_same_time_keep_the_order_of_the_file() -> None:
+    path = file_or_skip("ml-100k/ml-100k.inter")
     expected: dict[str, list[tuple[float, str]]] = {}
     for line in path.read_text().splitlines()[1:]:
         user, item, _, time = line.split("\t")

@@ -1,4 +1,4 @@
-"""Several files are one dataset, as if their events stood in one file."""
+"""Several files give the same dataset as one file with all their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADER = "user_id,item_id,timestamp\n"
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=30),
     st.data(),
 )
-def test_files_in_a_row_are_one_file_cut_anywhere(
+def test_the_parts_of_a_file_give_the_same_dataset_as_the_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]], data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -36,7 +36,7 @@ def test_files_in_a_row_are_one_file_cut_anywhere(
     assert together.name == "0"
 
 
-def test_formats_and_types_of_ids_may_differ(tmp_path: Path) -> None:
+def test_files_may_have_different_formats_and_types_of_ids(tmp_path: Path) -> None:
     (tmp_path / "old.dat").write_text("7::tea::5::1000\n")
     pl.DataFrame({"user_id": [7, 8], "item_id": ["oil", "tea"], "time": [500, 2000]}).write_parquet(
         tmp_path / "new.parquet"
@@ -52,7 +52,7 @@ def test_without_times_the_order_of_the_files_counts(tmp_path: Path) -> None:
     assert as_ids(dataset) == {"ann": ["nut", "tea", "oil", "rum"], "bob": ["tea"]}
 
 
-def test_a_user_needs_enough_events_in_all_files_together(tmp_path: Path) -> None:
+def test_the_events_of_a_user_are_counted_over_all_files(tmp_path: Path) -> None:
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("ann tea\nbob tea\n")
     assert read_dataset([tmp_path / "a.txt", tmp_path / "b.txt"], k_core=2).num_users == 2
@@ -80,6 +80,6 @@ def test_a_file_given_twice_is_refused(tmp_path: Path) -> None:
         read_dataset([tmp_path / "a.csv", tmp_path / "." / "a.csv"])
 
 
-def test_no_file_is_refused() -> None:
+def test_an_empty_list_of_files_is_refused() -> None:
     with pytest.raises(InputError, match="no data files"):
         read_dataset([])

@@ -1,4 +1,4 @@
-"""Leave-one-out loses no event of a history and repeats none; a split by time never looks ahead."""
+"""Leave-one-out uses every event of a history once; a split by time uses nothing from the future."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from recblr.errors import InputError
 
 DIGITS = [str(digit) for digit in range(10)]
 
-# Four users' events as (item, time); the last tenth of the 20 begins at 19, the tenth before it at 17.
+# The events of four users as (item, time). The last tenth of the 20 events begins at time 19, and the tenth
+# before it at time 17.
 TIMED = [
     [(0, 1), (1, 2), (2, 3), (3, 17), (4, 18), (5, 20)],
     [(1, 4), (2, 5), (3, 6), (4, 7), (5, 8), (6, 9), (7, 10), (8, 19)],
@@ -37,7 +38,7 @@ def timed(histories: list[list[tuple[int, int]]]) -> Dataset:
 
 
 def asked(holdout: Holdout) -> dict[int, tuple[list[int], int]]:
-    """What is asked of each user: the history, and the item that comes next."""
+    """{user: (history, next item)} for the users of a holdout."""
     assert holdout.users is not None
     return {
         int(user): (holdout.histories.history(s).tolist(), int(holdout.targets[s]))
@@ -46,7 +47,7 @@ def asked(holdout: Holdout) -> dict[int, tuple[list[int], int]]:
 
 
 @given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=8), max_size=6))
-def test_train_then_validation_then_test_is_the_history(histories: list[list[int]]) -> None:
+def test_training_validation_and_test_make_up_the_history(histories: list[list[int]]) -> None:
     split = leave_one_out(dataset(histories, items=DIGITS))
     assert len(split.train) == len(histories)
     valid, test = asked(split.valid), asked(split.test)
@@ -60,7 +61,7 @@ def test_train_then_validation_then_test_is_the_history(histories: list[list[int
     st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=8), min_size=1, max_size=30),
     st.floats(0, 1, exclude_min=True),
 )
-def test_those_who_do_not_validate_train_on_one_event_more(
+def test_users_that_do_not_validate_train_on_one_more_event(
     histories: list[list[int]], valid_share: float
 ) -> None:
     split = leave_one_out(dataset(histories, items=DIGITS), valid_share=valid_share)
@@ -73,14 +74,16 @@ def test_those_who_do_not_validate_train_on_one_event_more(
         assert question == (histories[s][:-2], histories[s][-2])
 
 
-def test_those_who_validate_are_spread_over_the_users() -> None:
-    everyone = dataset([[1, 2, 3]] * 1000, items=DIGITS)
-    assert list(asked(leave_one_out(everyone, valid_share=0.1).valid)) == list(range(0, 1000, 10))
+def test_users_that_validate_are_spread_evenly() -> None:
+    data = dataset([[1, 2, 3]] * 1000, items=DIGITS)
+    assert list(asked(leave_one_out(data, valid_share=0.1).valid)) == list(range(0, 1000, 10))
 
 
 @pytest.mark.parametrize("valid_share", [0, -0.1, 1.5, float("nan")])
-def test_a_share_of_the_users_that_is_none_is_told(valid_share: float) -> None:
-    with pytest.raises(InputError, match=r"--valid-share .* is a share of the users and is .*such as 0.1"):
+def test_an_invalid_share_of_the_users_is_refused(valid_share: float) -> None:
+    with pytest.raises(
+        InputError, match=r"--valid-share .* is a share of the users, and it is .*such as 0.1"
+    ):
         leave_one_out(dataset([[1, 2, 3]], items=DIGITS), valid_share=valid_share)
 
 
@@ -89,7 +92,7 @@ def test_a_user_with_two_events_is_named() -> None:
         leave_one_out(dataset([[1, 2, 3], [4, 5], [6]], items=DIGITS))
 
 
-def test_a_split_by_time_asks_for_the_first_event_of_each_period() -> None:
+def test_the_target_of_a_split_by_time_is_the_first_event_of_a_period() -> None:
     split = split_by_time(timed(TIMED))
     assert [split.train.history(s).tolist() for s in range(4)] == [
         [0, 1, 2],
@@ -101,13 +104,13 @@ def test_a_split_by_time_asks_for_the_first_event_of_each_period() -> None:
     assert asked(split.test) == {0: ([0, 1, 2, 3, 4], 5), 1: ([1, 2, 3, 4, 5, 6, 7], 8)}
 
 
-def test_an_item_that_appears_after_training_is_a_target_too() -> None:
+def test_an_item_that_occurs_only_after_training_can_be_a_target() -> None:
     split = split_by_time(timed(TIMED))
     assert 8 not in split.train.items
     assert 8 in split.test.targets
 
 
-def test_a_user_who_appears_after_training_is_not_asked_about_but_keeps_a_place() -> None:
+def test_a_user_who_appears_after_training_has_an_empty_history_and_no_target() -> None:
     split = split_by_time(timed([*TIMED, [(7, 21), (8, 22)]]), valid_share=0.2, test_share=0.2)
     assert len(split.train) == 5
     assert split.train.history(4).size == 0
@@ -116,7 +119,7 @@ def test_a_user_who_appears_after_training_is_not_asked_about_but_keeps_a_place(
 
 
 @given(EVENTS, st.sampled_from([0.1, 0.25, 0.4]), st.sampled_from([0.1, 0.3, 0.5]))
-def test_it_is_what_its_definition_says(
+def test_a_split_by_time_equals_its_definition(
     histories: list[list[tuple[int, int]]], valid_share: float, test_share: float
 ) -> None:
     moments = sorted(time for history in histories for _, time in history)
@@ -159,7 +162,7 @@ def test_a_larger_share_leaves_less_to_train_on() -> None:
         ({"valid_share": 0.5, "test_share": 0.5}, "0.5 and 0.5, leave nothing to train on"),
     ],
 )
-def test_shares_that_make_no_sense_are_refused(shares: dict[str, float], says: str) -> None:
+def test_invalid_shares_of_the_events_are_refused(shares: dict[str, float], says: str) -> None:
     with pytest.raises(InputError, match=says):
         split_by_time(timed(TIMED), **shares)
 
@@ -182,7 +185,7 @@ def test_data_that_cannot_be_split_by_time_are_refused(data: Dataset, says: str)
         split_by_time(data)
 
 
-def test_every_split_goes_by_its_name() -> None:
+def test_split_dataset_chooses_the_split_by_name() -> None:
     data = timed(TIMED[:2])
     by_name = {how: asked(split_dataset(data, how).test) for how in SPLITS}
     assert by_name == {
@@ -194,11 +197,11 @@ def test_every_split_goes_by_its_name() -> None:
     assert asked(later.test) == asked(split_by_time(data, valid_share=0.3, test_share=0.2).test)
 
 
-def test_another_name_is_refused() -> None:
+def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(InputError, match="no split 'random': choose one of leave-one-out, time"):
         split_dataset(timed(TIMED), "random")
 
 
-def test_shares_go_with_a_split_by_time_only() -> None:
+def test_a_test_share_is_only_for_a_split_by_time() -> None:
     with pytest.raises(InputError, match=r"--test-share .* choose --split time"):
         split_dataset(timed(TIMED), test_share=0.2)

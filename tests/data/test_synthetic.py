@@ -1,4 +1,4 @@
-"""The built-in data follow the process they claim, and their optimum is what an oracle reaches."""
+"""The built-in data follow their process, and a predictor that knows the process reaches the best score."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def after(parameters: SyntheticParameters, series: int, episode: int) -> str:
 
 
 def chances(parameters: SyntheticParameters, history: list[str]) -> dict[str, float]:
-    """The process read literally: where does each thread stand, and which noise items are left?"""
+    """The probability of each next item, straight from the process.
+
+    It depends on the position in each thread, and on the noise items that the user does not have yet.
+    """
     heads: dict[int, int] = {}
     for token in history:
         place = series_and_episode(token)
@@ -67,7 +70,7 @@ def chances(parameters: SyntheticParameters, history: list[str]) -> dict[str, fl
 
 
 def empirical(ranks: np.ndarray) -> dict[str, np.ndarray]:
-    """Each user's contribution to each metric."""
+    """{metric: its value for each user}."""
     values: dict[str, np.ndarray] = {}
     for k in (1, 5, 10, 20, 50):
         hit = ranks <= k
@@ -81,7 +84,7 @@ def oracle_ranks(data: Dataset, parameters: SyntheticParameters) -> np.ndarray:
     ranks = []
     for history in as_ids(data).values():
         by_token = chances(parameters, history[:-1])
-        # Equal chances are ranked in any order, so in a random one.
+        # Items with equal probabilities are ranked in random order.
         order = np.lexsort((rng.random(len(tokens)), np.array([-by_token[token] for token in tokens])))
         ranks.append(1 + [tokens[place] for place in order].index(history[-1]))
     return np.array(ranks)
@@ -92,12 +95,12 @@ def oracle_ranks(data: Dataset, parameters: SyntheticParameters) -> np.ndarray:
     [
         replace(DEFAULTS, users=1500),
         replace(SMALL, users=4000),
-        # Here noise items are likelier than any thread.
+        # With these, every noise item is more likely than the next item of any thread.
         replace(SMALL, users=4000, noise=0.9, seed=5),
         replace(SMALL, users=1000, noise=0.0, noise_items=0),
     ],
 )
-def test_an_oracle_reaches_the_best_possible_score(parameters: SyntheticParameters) -> None:
+def test_a_predictor_that_knows_the_process_reaches_the_best_score(parameters: SyntheticParameters) -> None:
     data = generate(parameters)
     expected = best_possible(data, parameters)
     reached = empirical(oracle_ranks(data, parameters))
@@ -107,15 +110,16 @@ def test_an_oracle_reaches_the_best_possible_score(parameters: SyntheticParamete
         assert values.mean() == pytest.approx(expected[name], abs=error), name
 
 
-def test_the_default_optimum_is_what_arithmetic_says() -> None:
+def test_the_best_score_of_the_defaults_agrees_with_arithmetic() -> None:
     expected = best_possible(generate(DEFAULTS), DEFAULTS)
     assert expected["hr@1"] == pytest.approx(0.3)
     assert expected["mrr@1"] == pytest.approx(0.3)
     assert 0.9 + 7 * 0.1 / 100 < expected["hr@10"] < 0.9 + 7 * 0.1 / 80
 
 
-def test_counting_what_follows_an_item_brackets_what_the_last_item_tells() -> None:
-    # A table of followers is above the truth on the users that it was counted on, and below it on others.
+def test_the_score_from_the_last_item_is_between_two_counts() -> None:
+    # A table counts which item follows which. Its score is above the true one on the users that were counted,
+    # and below it on other users.
     tokens = catalogue(SMALL)
     place = {token: index for index, token in enumerate(tokens)}
 
@@ -135,11 +139,11 @@ def test_counting_what_follows_an_item_brackets_what_the_last_item_tells() -> No
     for name, expected in last_item_only(data, SMALL).items():
         error = 4 * seen[name].std() / np.sqrt(seen[name].size) + 1e-9
         assert unseen[name].mean() - error <= expected <= seen[name].mean() + error, name
-        # The bracket is narrow, or it would say nothing.
+        # The two counts are close together. Otherwise the test would prove little.
         assert seen[name].mean() - unseen[name].mean() < 0.03, name
 
 
-def test_memory_beyond_the_last_item_is_worth_much() -> None:
+def test_the_whole_history_gives_a_much_better_score_than_the_last_item() -> None:
     data = generate(DEFAULTS)
     best, last = best_possible(data, DEFAULTS), last_item_only(data, DEFAULTS)
     assert best["hr@10"] > 3 * last["hr@10"]
@@ -161,7 +165,7 @@ def test_histories_follow_the_process(seed: int, threads: int, noise: float) -> 
             assert chances(parameters, history[:t])[history[t]] > 0
 
 
-def test_every_choice_of_the_process_is_made_evenly() -> None:
+def test_random_choices_of_the_process_are_uniform() -> None:
     data = generate(replace(DEFAULTS, users=5000))
     counts = np.bincount(data.histories.items, minlength=data.num_items)
     series = np.array([not token.startswith("x") for token in data.item_ids])
@@ -180,7 +184,7 @@ def test_the_same_parameters_make_the_same_data() -> None:
     assert synthesize(users=50, seed=3).fingerprint != synthesize(users=50, seed=4).fingerprint
 
 
-def test_more_users_than_a_block_are_drawn_anew_in_each_block() -> None:
+def test_two_blocks_of_users_have_different_histories() -> None:
     histories = list(as_ids(synthesize(users=4096 + 50)).values())
     assert len(histories) == 4146
     assert histories[:50] != histories[4096:]
@@ -194,7 +198,9 @@ def test_keywords_and_parameters_have_the_same_defaults() -> None:
 
 @pytest.mark.parametrize("name", ["synthetic.inter", "synthetic.inter.gz"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_nothing_is_lost_in_a_file_and_the_usual_filter(tmp_path: Path, name: str, seed: int) -> None:
+def test_a_file_of_the_data_reads_back_unchanged_through_the_default_filter(
+    tmp_path: Path, name: str, seed: int
+) -> None:
     data = synthesize(seed=seed)
     write_inter(data, tmp_path / name)
     read = read_dataset(tmp_path / name, k_core=5)
@@ -203,12 +209,12 @@ def test_nothing_is_lost_in_a_file_and_the_usual_filter(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("score", [best_possible, last_item_only])
-def test_other_data_have_no_known_optimum(
+def test_data_of_other_parameters_are_refused(
     score: Callable[[Dataset, SyntheticParameters], dict[str, float]],
 ) -> None:
-    with pytest.raises(InputError, match="holds the item 'apple'"):
+    with pytest.raises(InputError, match="has the item 'apple'"):
         score(dataset([[0, 1, 2]]), DEFAULTS)
-    with pytest.raises(InputError, match="give the parameters that made the data"):
+    with pytest.raises(InputError, match="give the parameters that generated the data"):
         score(generate(replace(DEFAULTS, users=20)), SMALL)
 
 
@@ -217,7 +223,7 @@ def test_other_data_have_no_known_optimum(
     [
         ({"users": 0}, "users must be at least 1"),
         ({"seed": -1}, "seed must not be negative"),
-        ({"noise": 1.5}, "noise is a chance"),
+        ({"noise": 1.5}, "noise is a probability"),
         ({"threads": 21}, r"threads must lie in 1\.\.20"),
         ({"threads": 0}, r"threads must lie in 1\.\.20"),
         ({"min_events": 4}, "min_events must be at least 5"),
@@ -226,6 +232,6 @@ def test_other_data_have_no_known_optimum(
         ({"noise_items": 37}, "noise_items must be at least 38"),
     ],
 )
-def test_parameters_that_would_break_the_optimum_are_refused(changed: dict[str, int], says: str) -> None:
+def test_parameters_without_an_exact_best_score_are_refused(changed: dict[str, int], says: str) -> None:
     with pytest.raises(InputError, match=says):
         replace(DEFAULTS, **changed)

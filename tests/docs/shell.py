@@ -10,10 +10,10 @@ from cli.command import at, recblr
 
 
 def type_in(folder: Path, lines: str, smaller: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """Run the `recblr` lines of an example in a folder; what each prints.  Each must end well.
+    """Run the `recblr` lines of an example in a folder; returns the output of each.  Each must succeed.
 
-    smaller: options to add to a command, such as {"train": ["--epochs", "1"]}, where an example is too large
-        for a test.
+    smaller: options to add to a command if an example is too large for a test, such as
+        {"train": ["--epochs", "1"]}.
     """
     printed = []
     with at(folder):
@@ -21,7 +21,7 @@ def type_in(folder: Path, lines: str, smaller: Mapping[str, Sequence[str]] | Non
             words = shlex.split(line, comments=True)
             if not words:
                 continue
-            assert words[0] == "recblr", f"an example that this cannot run: {line}"
+            assert words[0] == "recblr", f"this line of an example cannot be run: {line}"
             seen = recblr(*words[1:], *(smaller or {}).get(words[1], ()))
             assert (seen.code, seen.err) == (0, ""), f"{line}\n{seen.err}"
             printed.append(seen.out)

@@ -1,4 +1,4 @@
-"""Every public name says what it does, and of what shape its tensors are."""
+"""Every public name has a docstring, and the docstring of a function names its tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = (
 
 
 def names() -> Iterator[tuple[str, Any]]:
-    """Every public function and class, and every public method of these classes, by its dotted name."""
+    """Every public function, class and method of a public class, with its dotted name."""
     for module in map(importlib.import_module, MODULES):
         public = getattr(module, "__all__", ["load_released"])
         for name in public:
@@ -40,7 +40,9 @@ def names() -> Iterator[tuple[str, Any]]:
 @pytest.mark.parametrize(("name", "value"), [*names()], ids=lambda x: x if isinstance(x, str) else "")
 def test_a_public_name_has_a_docstring(name: str, value: Any) -> None:
     text = value.__doc__ or ""
-    own = not text.startswith(f"{name.rpartition('.')[2]}(")  # what a dataclass makes up for itself
+    own = not text.startswith(
+        f"{name.rpartition('.')[2]}("
+    )  # a dataclass without a docstring gets such a text
     assert text
     assert own, name
 

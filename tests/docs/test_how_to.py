@@ -1,4 +1,4 @@
-"""The examples of the how-to pages, of docs/run-folder.md and of docs/training.md."""
+"""The examples of the how-to pages and of docs/run-folder.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recblr.experiments import RECIPES
 from recblr.training import EpochRecord, Run, train
 from recblr.training.listener import SilentListener
 
-# The defaults suit data that a test has no time for.
+# With the defaults, a test would take too long.
 SMALLER = {"train": ["--epochs", "2", *SMALL]}
 
 
@@ -33,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def events() -> pl.DataFrame:
-    """A log as a shop has it: a row an event, with a rating."""
+    """A log like that of a shop: one row for each event, with a rating."""
     dataset = tiny_dataset()
     users = np.repeat(np.array(dataset.user_ids), dataset.histories.lengths)
     items = np.array(dataset.item_ids)[dataset.histories.items]
@@ -43,7 +43,7 @@ def events() -> pl.DataFrame:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
-    """A folder with the files that the examples name."""
+    """A folder with the files of the examples."""
     table = events()
     table.write_csv(tmp_path / "log.csv")
     for month, part in (("may", table[:400]), ("june", table[400:])):
@@ -108,7 +108,7 @@ def test_the_split_by_time(shop: Path) -> None:
         --split time --test-share 0.2 --out later
     # [/split]
     """
-    # Everybody begins at once, and some go on for longer.
+    # All users begin at the same time, and some have events for longer.
     both_sides = events().with_columns(pl.int_range(pl.len()).over("uid").alias("ts"))
     both_sides.write_csv(shop / "log.csv")
     type_in(shop, lines, SMALLER)
@@ -160,12 +160,12 @@ def test_resuming(shop: Path) -> None:
     # [/resume]
     """
     with at(shop), pytest.raises(KeyboardInterrupt):
-        train(tiny_dataset(), Run(Path("run")), tiny_config(), listener=_Impatient())
+        train(tiny_dataset(), Run(Path("run")), tiny_config(), listener=_StopAfterOneEpoch())
     type_in(shop, lines)
     assert len(Run(shop / "run").log()) == tiny_config().epochs
 
 
-class _Impatient(SilentListener):
+class _StopAfterOneEpoch(SilentListener):
     def end_epoch(self, record: EpochRecord) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""docs/options.md is what tools/options_page.py prints."""
+"""docs/options.md equals the output of tools/options_page.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recblr.config import OPTIONS
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_page_is_what_the_tool_prints() -> None:
+def test_the_page_equals_the_output_of_the_tool() -> None:
     text = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert text == page(), "run python tools/options_page.py > docs/options.md"
 

@@ -1,4 +1,4 @@
-"""What a document names is there: links, examples, flags, files, make targets, variables, Python names."""
+"""Everything that a document names exists: links, examples, flags, files, make targets, variables, names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
 
-# Flags of other programs, and names that a page says are not there yet.
+# Flags of other programs, and names that the pages call planned.
 OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy", "--durations": "pytest"} | dict.fromkeys(
     ("--data", "--only", "--minutes"), "benchmarks/gpu.py"
 )
@@ -32,12 +32,12 @@ def text_of(page: Path) -> str:
 
 
 def prose(page: Path) -> str:
-    """The page without its fenced blocks, in which # begins a comment and brackets are no link."""
+    """The page without its fenced blocks, where # begins a comment and brackets are not links."""
     return re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
 
 
 def spans(page: Path) -> list[str]:
-    """What stands between backticks, outside of fenced blocks."""
+    """The texts between backticks, outside fenced blocks."""
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
@@ -47,7 +47,7 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 
 
 @of_every_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_work(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", prose(page)):
         path = page.parent / target if target else page
         assert path.exists(), f"{page.name} links to {target}"
@@ -59,7 +59,7 @@ def anchors(page: Path) -> set[str]:
     return {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-def test_an_anchor_is_a_heading_and_no_comment_of_an_example(tmp_path: Path) -> None:
+def test_an_anchor_is_a_heading_and_not_a_comment_in_an_example(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A page: *its* `name`\n```bash\n# a comment\n```\n## 2. Next\n")
     assert anchors(page) == {"#a-page-its-name", "#2-next"}
@@ -75,13 +75,13 @@ def test_a_page_is_short_and_the_index_has_it_once(page: Path) -> None:
         assert rows[0] in {"tutorial", "how to", "reference", "explanation", "results"}
 
 
-# tests/docs/test_tutorial.py runs the tutorial, as a reader does.
+# The tutorial is left out, because tests/docs/test_tutorial.py runs it.
 @pytest.mark.parametrize("page", [p for p in DOCS if p.stem != "tutorial"], ids=lambda page: page.stem)
 def test_examples_come_from_tests_that_run_them(page: Path) -> None:
     for above, language, lines in blocks(page):
         if above.startswith("<!-- snippet: "):
             continue
-        assert language == "bash", f"{page.name} has an example that nothing runs:\n{lines}"
+        assert language == "bash", f"{page.name} has an example that no test runs:\n{lines}"
         for line in lines.splitlines():
             program = re.match(r"make (?P<target>[\w-]+)|(?:\w+=\w+ )*python (?P<file>\S+)", line)
             assert program, f"{page.name}: {line}"
@@ -125,7 +125,7 @@ def test_files_and_folders_exist(page: Path) -> None:
 
 
 @of_every_page
-def test_variables_are_read_somewhere(page: Path) -> None:
+def test_environment_variables_are_used_in_the_code(page: Path) -> None:
     for name in set(re.findall(r"\bRECBLR_[A-Z_]+\b", " ".join(spans(page)))):
         where = ("cpp", "src", "tools", "Makefile", "CMakeLists.txt", "tests/data")
         read = subprocess.run(["grep", "-rqIw", name, *where], cwd=ROOT, check=False)
@@ -141,7 +141,7 @@ def test_python_names_exist(page: Path) -> None:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is a module, or in one; the module that needs RecBole counts by its file."""
+    """Whether a dotted name is a module or in one. For the module that needs RecBole, its file is enough."""
     if name == "recblr.integrations.recbole":
         return (ROOT / "src/recblr/integrations/recbole.py").exists()
     parts = name.split(".")

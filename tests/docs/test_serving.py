@@ -25,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder with the run that the examples serve; they run in it."""
+    """A folder with the run that the examples use; they run in this folder."""
     folder = tmp_path_factory.mktemp("serving")
     write_inter(tiny_dataset(), folder / "shop.inter")
     with at(folder), one_thread():

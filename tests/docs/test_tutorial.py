@@ -1,4 +1,4 @@
-"""docs/tutorial.md shows what its commands print."""
+"""docs/tutorial.md shows the output of its commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def run_smaller(words: list[str], folder: Path) -> str:
-    """Run a command of the page in this process; the training sees the log once, for the test's sake."""
+    """Run a command of the page in this process. A training has only one epoch, to save time."""
     with at(folder):
         if words[0] == "recblr":
             seen = recblr(*words[1:], *(("--epochs", "1") if words[1] == "train" else ()))
@@ -29,7 +29,7 @@ def run_smaller(words: list[str], folder: Path) -> str:
 
 
 def without_chance(page: str) -> str:
-    """The page without what the training decides: lines of epochs, its figures, the items and scores."""
+    """The page without the results of the training: lines of epochs, figures, items and scores."""
     page = re.sub(r"(^epoch +\d+ .*\n)+", "epochs\n", page, flags=re.MULTILINE)
     page = re.sub(r"^best validation.*$", "best validation", page, flags=re.MULTILINE)
     page = re.sub(r"^( RecBLR)[ .\d]+$", r"\1", page, flags=re.MULTILINE)
@@ -38,14 +38,14 @@ def without_chance(page: str) -> str:
     return re.sub(r"^next: .*$", "next:", page, flags=re.MULTILINE)
 
 
-def test_the_screens_are_what_the_commands_print(tmp_path: Path) -> None:
+def test_the_page_shows_the_output_of_the_commands(tmp_path: Path) -> None:
     with one_thread():
         shown = played(TEXT, tmp_path, run_smaller)
     assert without_chance(shown) == without_chance(TEXT), "run python tools/tutorial.py"
     assert shown.count("written to run/report.json") == 2
 
 
-def test_what_is_left_to_chance_is_little() -> None:
+def test_most_of_the_output_is_compared() -> None:
     screens = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
     assert len(screens) == 6
     assert all(screen.strip() for screen in screens)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.test_real_files import at_hand
+from data.test_real_files import file_or_skip
 
 from recblr.data import read_dataset
 from recblr.evaluation import read_report, write_report
@@ -13,7 +13,7 @@ from recblr.training.evaluate import evaluate_run
 
 
 def test_three_epochs_on_movielens_beat_popularity(tmp_path: Path) -> None:
-    dataset = read_dataset(at_hand("ml-100k/ml-100k.inter"))
+    dataset = read_dataset(file_or_skip("ml-100k/ml-100k.inter"))
     run = Run(tmp_path / "run")
     train(dataset, run, TrainingConfig(epochs=3), data=DataConfig(k_core=5))
     losses = [record.loss for record in run.log()]

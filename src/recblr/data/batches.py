@@ -1,6 +1,6 @@
-"""Batches to train on: of whole histories, by events rather than by users, or of every prefix of them.
+"""Training batches. They hold whole histories, up to a number of events, or every prefix of the histories.
 
-Either way they are packed, so that no memory goes to padding.
+All batches are packed, so padding takes no memory.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from recblr.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """The histories of a batch whose inputs are the newest events only: what its users had by then is more.
+    """The complete histories of a batch whose inputs are only the newest events.
 
-    histories: the S histories up to and with their last input.
-    rows: (M,) int64, the event of them that each target came right after.
+    histories: the S histories from their first event to their last input.
+    rows: (M,) int64, for each target, the place in histories of the event before it.
     """
 
     histories: Packed
@@ -31,11 +31,11 @@ class Whole:
 class Batch:
     """S packed histories to train on.
 
-    inputs: (N,) int64.
-    targets: (M,) int64, the item that came right after each of the inputs that `rows` names.
-    offsets: (S+1,) int64, history s is ``inputs[offsets[s]:offsets[s + 1]]``.
-    rows: (M,) int64, which inputs have a target; None where all have, so that M is N.
-    whole: the histories that inputs were cut from; None where none was cut, and inputs are all there is.
+    inputs: (N,) int64, the items of the histories.
+    targets: (M,) int64, the next item after each input that has a target.
+    offsets: (S+1,) int64; history s is ``inputs[offsets[s]:offsets[s + 1]]``.
+    rows: (M,) int64, the inputs that have a target; None if all have one, and then M is N.
+    whole: the complete histories; None if the inputs are complete.
     """
 
     inputs: Int64Array
@@ -47,7 +47,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class PackedBatches:
-    """One epoch's batches; len() says how many before the first is made. Iterate as often as you like."""
+    """The batches of one epoch. len() needs no iteration, and iterating again gives the same batches."""
 
     _histories: Packed
     _order: Int64Array
@@ -66,7 +66,7 @@ class PackedBatches:
         for start, end in pairwise(self._cuts):
             chosen = self._histories.select(self._order[start:end])
             lengths = _num_pairs(chosen.lengths, self._max_length)
-            first = chosen.offsets[1:] - lengths  # the first target of each
+            first = chosen.offsets[1:] - lengths  # the first target of each history
             inputs, targets = chosen.pieces(first - 1, lengths), chosen.pieces(first, lengths)
             whole = None
             if inputs.items.size < chosen.items.size - len(chosen):
@@ -78,10 +78,10 @@ class PackedBatches:
 
 @dataclass(frozen=True, eq=False)
 class PrefixBatches:
-    """One epoch's batches of prefixes, a target each; as :class:`PackedBatches` in all else."""
+    """The batches of one epoch of prefixes, each with one target; used like :class:`PackedBatches`."""
 
     _histories: Packed
-    _targets: Int64Array  # where in the histories' items they are, in the epoch's order
+    _targets: Int64Array  # the places of the targets in the histories' items, in the order of the epoch
     _sequences: int
     _max_length: int | None
 
@@ -114,13 +114,13 @@ class PrefixBatches:
 def packed_batches(
     histories: Packed, *, tokens: int, seed: int, epoch: int, max_length: int | None = None
 ) -> PackedBatches:
-    """Every (input, target) pair of the histories once, in an order that (seed, epoch) alone decides.
+    """Batches with every (input, target) pair of the histories once; (seed, epoch) alone decides their order.
 
-    Histories are shuffled and packed whole until the next one would bring a batch above `tokens` inputs;
-    a history that is longer on its own is a batch of its own. Those with fewer than 2 events give nothing.
-    With `max_length`, only the last so many pairs of each history count; a batch says what was cut.
+    The histories are shuffled. A batch takes whole histories as long as it has at most `tokens` inputs. A
+    longer history is a batch by itself. Histories with fewer than 2 events are left out. With `max_length`,
+    only the last `max_length` pairs of each history are used. ``Batch.whole`` then has the complete ones.
 
-    Raises InputError where tokens or max_length < 1, or seed or epoch is negative.
+    Raises InputError if tokens or max_length is less than 1, or if seed or epoch is negative.
     """
     _check_budget(tokens)
     _check_order(seed, epoch)
@@ -135,32 +135,33 @@ def packed_batches(
 def prefix_batches(
     histories: Packed, *, sequences: int, seed: int, epoch: int, max_length: int | None = None
 ) -> PrefixBatches:
-    """Every target after the events before it, shuffled by (seed, epoch).
+    """Batches with every target once, each after its own sequence: the events before it.
 
-    Each is a sequence of its own. So RecBole, and the authors' released code through it, makes training
-    samples of histories: n events give n - 1 prefixes. It costs about the mean length times what
-    :func:`packed_batches` costs for the same targets. A batch has `sequences` prefixes, the last one the
-    rest; of each, with `max_length`, the newest so many events, and what was cut beside them.
+    The order depends on (seed, epoch) alone. RecBole makes training samples in this way, and so does the
+    authors' code, which uses RecBole: n events give n - 1 prefixes. For the same targets, this costs about as
+    many times more than :func:`packed_batches` as a history is long on average. A batch has `sequences`
+    prefixes; the last one has the remaining ones. With `max_length`, a prefix keeps its newest `max_length`
+    events; ``Batch.whole`` then has the complete prefixes.
 
-    Raises InputError where sequences or max_length < 1, or seed or epoch is negative.
+    Raises InputError if sequences or max_length is less than 1, or if seed or epoch is negative.
     """
     if sequences < 1:
-        raise InputError(f"a batch must hold at least 1 sequence, and the number is {sequences}: raise it")
+        raise InputError(
+            f"a batch must have at least 1 sequence, and the number is {sequences}: give a larger one"
+        )
     _check_order(seed, epoch)
     if max_length is not None:
         _check_length(max_length)
-    has_past = np.ones(histories.items.size, dtype=np.bool_)
-    has_past[histories.offsets[:-1][histories.lengths > 0]] = False
-    order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(has_past))
+    order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(histories.has_past))
     return PrefixBatches(histories, order, sequences, max_length)
 
 
 def in_chunks(histories: Packed, tokens: int) -> Iterator[tuple[Int64Array, Packed]]:
-    """Every history once, longest first, in chunks of at most `tokens` events (or a single history).
+    """Every history once, in chunks of at most `tokens` events; a longer history is a chunk by itself.
 
-    Yields (indices (M,) int64 into histories, those histories packed). Longest first, so that a budget
-    that is too large for the memory fails at once; an empty history counts as one event, so that the
-    number of histories in a chunk is bounded too. Raises InputError where tokens < 1.
+    Yields (indices (M,) int64 of histories, these histories packed). The longest histories come first: if a
+    chunk of `tokens` events does not fit into memory, this shows at once. An empty history counts as one
+    event, which limits the number of histories in a chunk. Raises InputError if tokens is less than 1.
     """
     _check_budget(tokens)
     order = np.argsort(-histories.lengths, kind="stable")
@@ -170,12 +171,12 @@ def in_chunks(histories: Packed, tokens: int) -> Iterator[tuple[Int64Array, Pack
 
 
 def _num_pairs(lengths: Int64Array, max_length: int | None) -> Int64Array:
-    """How many (input, target) pairs histories of 1 event or more give, the newest where not all count."""
+    """The number of (input, target) pairs of each history that has 1 event or more, at most max_length."""
     return lengths - 1 if max_length is None else np.minimum(lengths - 1, max_length)
 
 
 def _cuts(sizes: Int64Array, budget: int) -> Int64Array:
-    """Where to cut a row of sizes so that each piece sums to at most budget or is a single size."""
+    """Where to cut the sizes into pieces, so that each piece has a sum of at most budget or is one size."""
     ends = np.cumsum(sizes)
     cuts = [0]
     while cuts[-1] < sizes.size:
@@ -193,9 +194,11 @@ def _check_order(seed: int, epoch: int) -> None:
 
 def _check_length(max_length: int) -> None:
     if max_length < 1:
-        raise InputError(f"max_length must be at least 1, and is {max_length}: raise it, or leave it out")
+        raise InputError(
+            f"max_length must be at least 1, and it is {max_length}: give a larger one, or leave it out"
+        )
 
 
 def _check_budget(tokens: int) -> None:
     if tokens < 1:
-        raise InputError(f"a batch must hold at least 1 token, and the budget is {tokens}: raise it")
+        raise InputError(f"a batch must have at least 1 token, and the number is {tokens}: give a larger one")

@@ -1,4 +1,4 @@
-"""A dataset in memory: every user's history and the ids that users and items go by outside."""
+"""A dataset in memory: the history of every user, and the ids of users and items in the original data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
 
-# difflib compares pair by pair, so a catalogue of millions is thinned to this many candidates first.
+# difflib compares each pair, which is slow. So of a catalogue of millions, only so many ids are compared.
 _MOST_CANDIDATES = 5_000
 
 
@@ -27,13 +27,14 @@ _MOST_CANDIDATES = 5_000
 class Dataset:
     """Histories of users over a catalogue of items.
 
-    histories: one history a user, in the order of user_ids; its items index item_ids.
-    user_ids, item_ids: the ids that the data's owner uses, always strings, each once.
-    times: (N,) int64 or float64, when each event of histories.items was, never falling within a history, in
-        the owner's unit (Unix seconds where the owner has dates); None where only the order is known.
-    reading: how many rows were read and dropped; None where the dataset was not read from rows.
+    histories: one history for each user, in the order of user_ids. Its items are indices of item_ids.
+    user_ids, item_ids: the ids in the original data, as strings, each once.
+    times: (N,) int64 or float64, the time of each event in histories.items. Times do not decrease within a
+        history. Their unit is that of the original data; dates become Unix seconds. None if only the order
+        is known.
+    reading: how many rows were read and dropped; None if the dataset was not read from rows.
 
-    Raises ValueError where the parts do not fit each other.
+    Raises ValueError if the parts do not fit together.
     """
 
     name: str
@@ -76,19 +77,20 @@ class Dataset:
         k_core: int = 5,
         name: str = "frame",
     ) -> Dataset:
-        """The dataset of a data frame with one interaction a row, by the rules of `recblr.data.read_dataset`.
+        """Make a dataset from a data frame with one interaction in each row, like `recblr.data.read_dataset`.
 
         frame: a polars DataFrame or LazyFrame, or a pandas DataFrame.
         user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and
-            rating, or another usual spelling. Ids are integers, strings or categories, and become strings;
-            times numbers, dates, datetimes or strings of these. Without a time column the order of the rows
-            counts.
-        min_rating: rows rated lower are dropped, before anything else is counted.
-        k_core: users and items with fewer interactions are dropped, until none is left; 0 or 1 keeps all.
-        name: what reports and messages call the dataset.
+            rating, or another usual spelling. Ids are integers, strings or categories, and become strings.
+            Times are numbers, dates, datetimes or strings of these. Without a time column, the rows are taken
+            in their order.
+        min_rating: rows with a lower rating are dropped, before anything is counted.
+        k_core: users and items with fewer interactions are dropped, again and again until all have enough.
+            0 or 1 keeps all.
+        name: the name of the dataset in reports and messages.
 
-        Raises InputError for a column that is missing or of another type, a missing value, and where nothing
-        is left.
+        Raises InputError for a column that is missing or has a wrong type, for a missing value, and if no row
+        remains.
         """
         events = read_frame(frame, Wanted(user, item, time, rating, min_rating))
         return cls(name, *indexed(events, k=k_core, min_rating=min_rating))
@@ -107,21 +109,21 @@ class Dataset:
 
     @property
     def mean_length(self) -> float:
-        """Events a user, 0.0 where there are no users."""
+        """The mean number of events of a user; 0.0 if there are no users."""
         return self.num_interactions / self.num_users if self.num_users else 0.0
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 in hex over ids, events and their order in time; any name has the same.
+        """SHA-256, in hex, of the ids, the events and their order in time; the name does not change it.
 
-        Of the times only the order counts, as nothing here depends on more: the same log with dates, seconds
-        or milliseconds has one fingerprint. Without times, events count as one history after the other,
-        which is also how write_inter numbers them.
+        Of the times, only the order changes the fingerprint, because nothing else here depends on them. So a
+        log with dates, with seconds or with milliseconds has the same fingerprint. Without times, the events
+        of each history come after those of the history before. write_inter numbers them in the same way.
         """
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             encoded = [token.encode() for token in ids]
-            # Lengths go first, so that no two lists of ids run together to the same bytes.
+            # The lengths come first. Without them, two different lists of ids could give the same bytes.
             digest.update(np.array([len(ids), *map(len, encoded)], dtype="<i8").tobytes())
             digest.update(b"".join(encoded))
         digest.update(self.histories.offsets.astype("<i8").tobytes())
@@ -132,7 +134,7 @@ class Dataset:
         return digest.hexdigest()
 
     def describe(self) -> str:
-        """What there is to know at a glance, a line each: counts, lengths of histories, the span of times."""
+        """A short text with one fact in each line: counts, lengths of histories, first and last time."""
         lengths = self.histories.lengths
         lines = [
             f"{self.name}",
@@ -166,9 +168,9 @@ class Dataset:
         return index
 
     def save(self, directory: str | Path) -> None:
-        """Write the dataset into a folder, which is made where it is missing.
+        """Write the dataset into a folder, and create the folder if it is missing.
 
-        Raises InputError where the folder cannot be written to.
+        Raises InputError if the folder cannot be written to.
         """
         parts = storage.Parts(
             self.name, self.fingerprint, self.histories, self.user_ids, self.item_ids, self.times
@@ -177,7 +179,7 @@ class Dataset:
 
     @classmethod
     def load(cls, directory: str | Path) -> Dataset:
-        """Read what save wrote; InputError where a file is missing, damaged or of another dataset."""
+        """Read what save wrote. InputError if a file is missing, damaged or from another dataset."""
         parts = storage.read(Path(directory))
         try:
             dataset = cls(parts.name, parts.histories, parts.user_ids, parts.item_ids, parts.times)
@@ -199,21 +201,21 @@ class Dataset:
 def _check_times(times: Numbers, histories: Packed) -> None:
     if times.shape != histories.items.shape or times.dtype not in (np.int64, np.float64):
         raise ValueError(
-            f"times must be int64 or float64 of shape {histories.items.shape}, one an event, and are "
+            f"times must be int64 or float64 of shape {histories.items.shape}, one for each event, and are "
             f"{times.dtype} of shape {times.shape}"
         )
     if not np.isfinite(times).all():
         raise ValueError("times must be finite")
     falls = np.flatnonzero(times[1:] < times[:-1]) + 1
-    # Only where a history starts may the time be earlier than the event's before it.
+    # The first event of a history may be earlier than the event before it, which is of another history.
     if not np.isin(falls, histories.offsets).all():
-        raise ValueError("times must not fall within a history: sort each history by time")
+        raise ValueError("times must not decrease within a history: sort each history by time")
 
 
 def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> str:
-    """One sentence that says that `known`, the ids of one kind ("user", "item"), lack `token`.
+    """A sentence for an id that is not among the known ids of its kind ("user" or "item").
 
-    It names close matches where there are some, else a few ids that exist.
+    It names similar ids if there are any. Otherwise it names a few ids that exist.
     """
     near = _close_matches(token, known)
     if near:

@@ -1,4 +1,4 @@
-"""MovieLens from its publisher onto the user's own machine: its terms forbid passing it on with a program."""
+"""Downloads MovieLens from its publisher. Its terms do not allow a program to include it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from recblr.io.atomic import atomic_folder
 PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
 
 Progress = Callable[[int, int | None], object]
-"""Told the bytes that have come and the bytes in all, None where nobody says."""
+"""Called with the number of bytes so far and the total number (None if the server does not say it)."""
 
 _CHUNK = 2**16
-_PATIENCE = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A dataset at its publisher.
+    """The archive of a dataset at its publisher.
 
-    file: its name there. md5: in hex, as the publisher lists it. ratings, titles: the members that hold the
-    interactions and the films' titles. readme: the member with the terms of use. terms: their address.
+    file: the name of the archive.
+    md5: its checksum, in hex, as the publisher lists it.
+    ratings, titles, readme: the members with the interactions, the titles of the films, and the terms of use.
+    terms: the address of the terms of use.
     """
 
     file: str
@@ -62,7 +64,7 @@ ARCHIVES = {
 
 @dataclass(frozen=True)
 class Downloaded:
-    """The files of a dataset that was downloaded: interactions, titles of the items, terms of use."""
+    """The files of a downloaded dataset: interactions, titles of the items, terms of use."""
 
     ratings: Path
     titles: Path
@@ -70,7 +72,7 @@ class Downloaded:
 
 
 def archive(name: str) -> Archive:
-    """The dataset of that name; InputError where there is none."""
+    """The archive of the dataset with this name. InputError if there is none."""
     if name not in ARCHIVES:
         raise InputError(f"there is no dataset {name!r} to download: choose one of {', '.join(ARCHIVES)}")
     return ARCHIVES[name]
@@ -81,17 +83,17 @@ def download(
 ) -> Downloaded:
     """Fetch a dataset, one of ARCHIVES, compare its checksum, and unpack what training needs into `folder`.
 
-    folder: must not be there yet; the folder that it is made in must.
-    source: the address of the folder that has the archive (https:, http:, file:), or a folder's path, for
-        mirrors and for archives that were fetched by other means.
+    folder: a new folder; its parent folder must exist.
+    source: where the archive is: the address of a folder (https:, http:, file:) or the path of one. It can be
+        a mirror, or a folder with an archive that you fetched yourself.
 
-    Raises InputError where the folder is there or cannot be written, the archive cannot be fetched, or it is
-    not the one that the publisher lists. After any exception, nothing is left behind.
+    Raises InputError if the folder exists already or cannot be written to, if the archive cannot be fetched,
+    or if its checksum is not the publisher's. After an exception, no file of the download remains.
     """
     wanted, folder = archive(name), Path(folder)
     if folder.exists() or folder.is_symlink():
         raise InputError(
-            f"{folder} is there already: use what is in it, delete it, or choose another folder with --to"
+            f"{folder} is there already: use its content, delete it, or choose another folder with --to"
         )
     with atomic_folder(folder) as draft:
         packed = draft / wanted.file
@@ -126,16 +128,16 @@ def _fetch(address: str, path: Path, wanted: Archive, progress: Progress) -> Non
         raise InputError(f"the connection broke after {done:,} of {total:,} bytes of {address}: try again")
     if digest.hexdigest() != wanted.md5:
         raise InputError(
-            f"{address} is not the file that its publisher lists (its MD5 is {digest.hexdigest()}, not "
-            f"{wanted.md5}), so nothing of it is kept: try again, or fetch it from another source "
-            "with recblr download --from"
+            f"{address} is not the file that the publisher lists (its MD5 is {digest.hexdigest()}, not "
+            f"{wanted.md5}), so it was deleted: try again, or choose another source with "
+            "recblr download --from (source= in Python)"
         )
 
 
 def _chunks(address: str) -> Iterator[tuple[bytes, int | None]]:
-    """The content piece by piece, each with the number of bytes in all."""
+    """The content in pieces, each with the total number of bytes."""
     try:
-        with urllib.request.urlopen(address, timeout=_PATIENCE) as response:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT) as response:
             length = response.headers.get("Content-Length")
             total = int(length) if length else None
             while chunk := response.read(_CHUNK):
@@ -149,6 +151,6 @@ def _chunks(address: str) -> Iterator[tuple[bytes, int | None]]:
 
 def _unreachable(address: str, reason: str) -> InputError:
     return InputError(
-        f"cannot fetch {address} ({reason}): check the connection, or fetch the file by other means and give "
-        "the folder that has it with recblr download --from (source= in Python)"
+        f"cannot fetch {address} ({reason}): check the connection, or fetch the file in another way and name "
+        "its folder with recblr download --from (source= in Python)"
     )

@@ -1,6 +1,6 @@
-"""From events as they stand in files or frames to the parts of a dataset: number, filter, sort, pack.
+"""Makes the parts of a dataset from events that were read: numbers, filters, sorts and packs them.
 
-Every reader ends here, so the order of events, users and items is decided in one place.
+Every reader uses this, so one place decides the order of events, users and items.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from recblr.errors import InputError
 class Events:
     """N interactions in file order.
 
-    source: the file or frame, for error messages.
-    users, items: (N,) integers or strings, without nulls; strings without outer spaces, none empty.
-    times: (N,) int64 or float64, or None where the file's own order is the order in time.
-    ratings: (N,) int64 or float64, or None where they do not matter.
-    blank_rows: how many rows of the source hold no value at all, and are no events.
+    source: the name of the file or frame, for error messages.
+    users, items: (N,) integers or strings, without nulls. No string is empty or has spaces around it.
+    times: (N,) int64 or float64; None if the events are already in the order of time.
+    ratings: (N,) int64 or float64; None if they are not needed.
+    blank_rows: how many rows of the source have no value at all. They are not events.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Events:
         return len(self.users)
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Events:
-        """The events at which keep (N,) holds."""
+        """The events at which keep (N,) is true."""
         return Events(
             self.source,
             self.users.filter(keep),
@@ -51,10 +51,11 @@ class Events:
 
 @dataclass(frozen=True)
 class ReadingSummary:
-    """What became of the rows that were read: ``read`` is what the dataset holds and all that was dropped.
+    """How many rows were read, and how many of them were dropped, by reason.
 
-    dropped: {reason: rows}, each above 0; a reason follows its number: "12 rated below 4".
-    by_time: whether times order the events of a user, rather than the order of the rows.
+    read: the number of rows that were read. All of them are in the dataset or are counted in dropped.
+    dropped: {reason: rows}, each above 0. In a text, the number comes first: "12 rated below 4".
+    by_time: True if times order the events of a user; False if the order of the rows does.
     """
 
     read: int
@@ -71,9 +72,9 @@ class ReadingSummary:
 
 
 def concatenate(parts: Sequence[Events]) -> Events:
-    """The events of several files (one or more), one after the other.
+    """The events of one or more files, one file after another.
 
-    Raises InputError where some have times and others have not: there is no telling how they interleave.
+    Raises InputError if only some of the files have times: the order of all events is then unknown.
     """
     if len(parts) == 1:
         return parts[0]
@@ -81,8 +82,8 @@ def concatenate(parts: Sequence[Events]) -> Events:
     if timed and len(timed) < len(parts):
         untimed = next(part for part in parts if part.times is None)
         raise InputError(
-            f"{timed[0].source} has times and {untimed.source} has none, so their events cannot be put in "
-            "order: give files that all have a time column, or none of which has one"
+            f"{timed[0].source} has times and {untimed.source} has none, so the order of their events is "
+            "unknown: give a time column in all files, or in none"
         )
     return Events(
         f"{parts[0].source} and {len(parts) - 1} more",
@@ -97,17 +98,17 @@ def concatenate(parts: Sequence[Events]) -> Events:
 def indexed(
     events: Events, *, k: int, min_rating: float | None = None
 ) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary]:
-    """Histories, user ids, item ids, times and a summary: the parts of a dataset, in its order.
+    """The parts of a dataset: histories, user ids, item ids, times, and a summary of the reading.
 
-    They are the k-core of the events that are rated min_rating or higher.  Each history is sorted by time,
-    ties in file order. Users are numbered in the order in which the file first names them (among the events
-    rated high enough); items likewise, among the events that the k-core leaves. Raises InputError where
-    nothing is left.
+    Events with a rating below min_rating are dropped first; what remains is the k-core of the other events.
+    Each history is sorted by time. Events with the same time keep the order of the file. Users are numbered
+    in the order of their first event that is rated high enough. Items are numbered in the order of their
+    first event that is in the k-core. Raises InputError if no event remains.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
-            f"--k-core (k_core= in Python) is the fewest interactions a user or item may have and is {k!r}: "
-            "give a whole number, 0 to keep everything"
+            "--k-core (k_core= in Python) is the smallest number of interactions of a user or item, and it "
+            f"is {k!r}: give a whole number, or 0 to keep everything"
         )
     read = len(events)
     if min_rating is not None:
@@ -146,13 +147,14 @@ def indexed(
 def k_core(
     users: Int64Array, items: Int64Array, k: int, *, source: str = "the data"
 ) -> npt.NDArray[np.bool_]:
-    """Which interactions remain once every user and every item that is left has at least k of them.
+    """Which interactions are in the k-core, where every user and every item has at least k interactions.
 
-    users, items: (N,) int64 indices from 0, one pair an interaction; a repeated pair counts as often as
-    it occurs. Returns (N,) bool. k ≤ 1 keeps everything. Dropping a user can make an item rare and the
-    other way round, so it is repeated until nothing changes.
+    users, items: (N,) int64 indices from 0, a pair for each interaction. A pair counts as often as it occurs.
 
-    Raises InputError, which names `source`, where nothing is left.
+    Returns (N,) bool. k ≤ 1 keeps everything. A dropped user can make an item rare, and a dropped item can
+    make a user rare. So dropping is repeated until nothing changes.
+
+    Raises InputError, which names `source`, if nothing is left.
     """
     keep = np.ones(users.size, dtype=np.bool_)
     if k <= 1:
@@ -173,9 +175,9 @@ def k_core(
 
 
 def by_first_appearance(indices: Int64Array, count: int) -> Int64Array:
-    """The distinct values of indices (N,), all in 0..count-1, in the order in which they first appear."""
+    """The distinct values of indices (N,), in the order of their first appearance; all are in 0..count-1."""
     first = np.full(count, indices.size)
-    # Of repeated assignments the last one stays, so going backwards leaves each value's first position.
+    # Of several assignments to one place, the last one counts. So this goes backwards.
     first[indices[::-1]] = np.arange(indices.size - 1, -1, -1)
     order = np.argsort(first, kind="stable")
     return order[: np.count_nonzero(first < indices.size)]
@@ -187,7 +189,7 @@ def _rated(events: Events, lowest: float) -> Events:
     if not keep.any():
         raise InputError(
             f"nothing is left of {events.source} after dropping ratings below {lowest:g}: its "
-            f"{len(events)} ratings go from {events.ratings.min():g} to {events.ratings.max():g}",
+            f"{len(events)} ratings are from {events.ratings.min():g} to {events.ratings.max():g}",
             "lower --min-rating (min_rating= in Python)",
         )
     return events if keep.all() else events.where(keep)
@@ -206,7 +208,10 @@ def _all_or_none(columns: Sequence[Numbers | None]) -> Numbers | None:
 
 
 def _numbered(tokens: pl.Series) -> tuple[Int64Array, pl.Series]:
-    """Positions (N,) in the distinct ids, which are in the order of their first appearance, as strings."""
+    """The positions (N,) of the tokens in the list of ids, and this list: each token once, as a string.
+
+    The ids are in the order of their first appearance.
+    """
     tokens = tokens.cast(pl.String)
     ids = tokens.unique(maintain_order=True)
     return tokens.cast(pl.Enum(ids)).to_physical().to_numpy().astype(np.int64), ids
@@ -221,12 +226,12 @@ def _renumbered(indices: Int64Array, kept: Int64Array, ids: pl.Series) -> tuple[
 def _by_user_then_time(users: Int64Array, times: Numbers | None) -> Int64Array:
     if times is None:
         return _stable_order(users)
-    # Two stable sorts by one key each take a third of the time of one sort by both keys.
+    # Two stable sorts with one key each take a third of the time of one sort with both keys.
     by_time = _stable_order(times)
     return by_time[_stable_order(users[by_time])]
 
 
 def _stable_order(keys: Numbers) -> Int64Array:
-    """The positions of keys (N,) in rising order, ties as they stand; polars uses all cores."""
+    """The positions of keys (N,) in rising order; equal keys keep their order. polars uses all cores."""
     table = pl.DataFrame({"key": keys}).with_row_index("row").sort("key", maintain_order=True)
     return table["row"].to_numpy().astype(np.int64)

@@ -1,11 +1,12 @@
-"""Histories of different lengths, end to end in one array.
+"""Histories of different lengths, one after another in one array.
 
-Packing is what lets the whole program do without padding: memory holds events and nothing
-else, and every operation on all histories is a few NumPy calls over flat arrays.
+With packed histories the whole program needs no padding. Memory holds only events, and an operation on all
+histories is a few NumPy calls on flat arrays.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,12 +19,12 @@ Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """S histories with N events in all.
+    """S histories with N events in total.
 
-    items: (N,) int64, the item indices of history 0, then of history 1, and so on, each oldest first.
-    offsets: (S+1,) int64, history s is ``items[offsets[s]:offsets[s + 1]]``; an empty one is legal.
+    items: (N,) int64, the item indices of history 0, then of history 1, and so on; the oldest event first.
+    offsets: (S+1,) int64; history s is ``items[offsets[s]:offsets[s + 1]]``. A history may be empty.
 
-    Raises ValueError where a shape or dtype differs, or offsets do not rise from 0 to N.
+    Raises ValueError if a shape or a dtype is wrong, if offsets decrease, or if they do not go from 0 to N.
     """
 
     items: Int64Array
@@ -47,7 +48,7 @@ class Packed:
 
     @classmethod
     def from_lengths(cls, items: Int64Array, lengths: npt.NDArray[np.integer]) -> Packed:
-        """Pack items (N,) int64 that lie history after history, given each history's length (S,)."""
+        """Pack items (N,) int64, which are ordered by history; lengths (S,) are those of the histories."""
         return cls(items, _offsets(lengths))
 
     def __len__(self) -> int:
@@ -58,6 +59,17 @@ class Packed:
         """(S,) int64, the number of events of each history."""
         return np.diff(self.offsets)
 
+    @property
+    def has_past(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool, whether an earlier event of the same history comes before each event."""
+        result = np.ones(self.items.size, dtype=np.bool_)
+        result[self.offsets[:-1][self.lengths > 0]] = False
+        return result
+
+    def count(self, mask: npt.NDArray[np.bool_]) -> Int64Array:
+        """(S,) int64, the number of events of each history at which the mask (N,) is true."""
+        return np.diff(np.concatenate([[0], np.cumsum(mask)])[self.offsets]).astype(np.int64)
+
     def history(self, s: int) -> Int64Array:
         """History s (0 ≤ s < S) as a view of items; IndexError for any other s."""
         if not 0 <= s < len(self):
@@ -65,9 +77,10 @@ class Packed:
         return self.items[self.offsets[s] : self.offsets[s + 1]]
 
     def select(self, indices: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Packed:
-        """The histories at indices (M,), in that order, repeats allowed; or where a (S,) bool mask holds.
+        """The histories at indices (M,), in that order; or those at which a bool mask (S,) is true.
 
-        Raises IndexError for an index outside 0..S-1 (there is no counting from the end).
+        An index may occur more than once. Raises IndexError for an index outside 0..S-1: negative indices do
+        not count from the end.
         """
         chosen = np.asarray(indices)
         if chosen.dtype == np.bool_:
@@ -82,7 +95,7 @@ class Packed:
     def trimmed(self, *, first: int = 0, last: int = 0) -> Packed:
         """Every history without its `first` oldest and `last` newest events.
 
-        Raises ValueError where a history has fewer events than that.
+        Raises ValueError if a history has fewer than first + last events.
         """
         lengths = self.lengths - (first + last)
         if (lengths < 0).any():
@@ -92,21 +105,21 @@ class Packed:
         return self.pieces(self.offsets[:-1] + first, lengths)
 
     def heads(self, lengths: npt.NDArray[np.integer]) -> Packed:
-        """The oldest lengths[s] events of each history s; lengths (S,) from 0 to the history's own.
+        """The oldest lengths[s] events of each history s.
 
-        Raises ValueError for another shape, or a length outside that range.
+        Raises ValueError if lengths are not of shape (S,), or if one is negative or longer than its history.
         """
         if lengths.shape != (len(self),) or (lengths < 0).any() or (lengths > self.lengths).any():
             raise ValueError(f"lengths must have {len(self)} values, each from 0 to the history's length")
         return self.pieces(self.offsets[:-1], lengths.astype(np.int64))
 
     def latest(self, length: int) -> Packed:
-        """The `length` >= 0 newest events of every history, or all where it has no more."""
+        """The newest `length` events (0 or more) of every history; all events of a shorter history."""
         lengths = np.minimum(self.lengths, length)
         return self.pieces(self.offsets[1:] - lengths, lengths)
 
     def pieces(self, starts: Int64Array, lengths: Int64Array) -> Packed:
-        """A history of every run of events ``items[starts[m]:starts[m] + lengths[m]]``; they may overlap."""
+        """One history for each m: the events ``items[starts[m]:starts[m] + lengths[m]]``; may overlap."""
         offsets = _offsets(lengths)
         shift = np.repeat(starts - offsets[:-1], lengths)
         return Packed(self.items[shift + np.arange(offsets[-1])], offsets)
@@ -116,3 +129,30 @@ def _offsets(lengths: npt.NDArray[np.integer]) -> Int64Array:
     offsets = np.zeros(lengths.size + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
+
+
+def repeat_log_odds(histories: Packed, num_items: int) -> float:
+    """The log-odds that an event repeats an item of its user, minus the same for items drawn at random.
+
+    Only events with a past count. The first chance is the share of these events whose item came before in
+    the same history. One event of each kind is added, so the log-odds stay finite. The second chance is the
+    average share of the catalogue that the user already had.
+
+    num_items: size of the catalogue.
+
+    Returns 0 if no event has a past.
+    """
+    items, lengths, has_past = histories.items, histories.lengths, histories.has_past
+    count = int(has_past.sum())
+    if count == 0:
+        return 0.0
+    owner = np.repeat(np.arange(len(histories)), lengths)
+    order = np.lexsort((items, owner))  # stable: of equal items, the earliest comes first
+    again = np.zeros(items.size, dtype=np.bool_)
+    again[order[1:]] = (np.diff(items[order]) == 0) & (np.diff(owner[order]) == 0)
+    new = (~again).astype(np.int64)
+    held = np.cumsum(new) - new  # distinct items before each event, summed over all histories so far
+    held -= np.repeat(held[~has_past], lengths[lengths > 0])
+    by_chance = min(float(held[has_past].mean()) / num_items, 0.5)
+    repeated = (float(again.sum()) + 1) / (count + 2)
+    return math.log(repeated / (1 - repeated)) - math.log(by_chance / (1 - by_chance))

@@ -1,4 +1,4 @@
-"""What trains, what validates and what tests: by each user's last events, or by the clock."""
+"""Splits a dataset into training, validation and test: by the last events of each user, or by time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SPLITS = ("leave-one-out", "time")
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """What is asked of a model: given histories, S of them, which is the next item?
+    """S histories whose next item a model has to find.
 
-    targets: (S,) int64, the item that came next in each history.
-    users: (S,) int64, the index in the dataset of each history's user; None where nobody has to know.
+    targets: (S,) int64, the next item of each history.
+    users: (S,) int64, the index in the dataset of each history's user; None if it is not needed.
     """
 
     histories: Packed
@@ -28,8 +28,10 @@ class Holdout:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """train: a history for each user of the dataset, perhaps empty; valid, test: later events of theirs, each
-    after all that was known before it, for all users or some.
+    """The three parts of a dataset.
+
+    train: one history for each user of the dataset; it may be empty.
+    valid, test: later events of all users or of some, each with the history before it.
     """
 
     train: Packed
@@ -44,11 +46,13 @@ def split_dataset(
     valid_share: float | None = None,
     test_share: float | None = None,
 ) -> Split:
-    """Split a dataset the way that `how`, one of SPLITS, says: see leave_one_out and split_by_time.
+    """Split a dataset by `how`, one of SPLITS: see leave_one_out and split_by_time.
 
-    valid_share: of users or of events, as the split has it; None for its default.
-    test_share: for "time" only; None for the default of split_by_time.
-    Raises InputError for another `how`, shares that do not go with it, and data that cannot be split so.
+    valid_share: a share of the users ("leave-one-out") or of the events ("time"); None for the default.
+    test_share: a share of the events, only for "time"; None for the default.
+
+    Raises InputError for another `how`, for a share that the split does not take, and for data that it cannot
+    split.
     """
     shares = {"valid_share": valid_share, "test_share": test_share}
     given = {name: share for name, share in shares.items() if share is not None}
@@ -58,38 +62,40 @@ def split_dataset(
         raise InputError(f"there is no split {how!r}: choose one of {', '.join(SPLITS)}")
     if test_share is not None:
         raise InputError(
-            "--test-share (test_share= in Python) goes with a split by time, and this one is leave-one-out: "
-            "leave it out, or choose --split time"
+            "--test-share (test_share= in Python) goes with a split by time only, and this split is "
+            "leave-one-out: leave it out, or choose --split time"
         )
     return leave_one_out(dataset, **given)
 
 
 def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
-    """Each user's last event tests, the one before it validates, the rest trains; the order of users stays.
+    """Test on the last event of each user, validate on the one before it, and train on the rest.
 
-    valid_share: of all users, how many validate; the others' last event but one trains too. They are spread
-        evenly over the users, the same for the same data.
+    valid_share: the share of the users that validate. They are spread evenly over all users, and are the same
+        for the same data. The other users train on the event before their last one too.
 
-    The test history ends with the validation target: at test time everything before the target is known.
-    Raises InputError where a user has fewer than 3 events, who is named, and for a share outside (0, 1].
+    The order of the users stays the same. The test history ends with the validation target, because
+    everything before the test target is known then. Raises InputError for a user with fewer than 3 events,
+    whom it names, and for a share outside (0, 1].
     """
     if not 0 < valid_share <= 1:
         raise InputError(
-            f"--valid-share (valid_share= in Python) is a share of the users and is {valid_share:g}: give a "
-            "number above 0 and up to 1, such as 0.1"
+            f"--valid-share (valid_share= in Python) is a share of the users, and it is {valid_share:g}: "
+            "give a number above 0 and up to 1, such as 0.1"
         )
     histories = dataset.histories
     lengths = histories.lengths
     if (lengths < 3).any():
         short = int(np.argmax(lengths < 3))
         raise InputError(
-            f"user {dataset.user_ids[short]!r} of {dataset.name} has {lengths[short]} event(s), and to "
-            "train, validate and test takes 3: drop such users with --k-core 3 or more (k_core= in Python)"
+            f"user {dataset.user_ids[short]!r} of {dataset.name} has {lengths[short]} event(s), but "
+            "training, validation and test need 3: drop such users with --k-core 3 or more (k_core= in "
+            "Python)"
         )
     ends = histories.offsets[1:]
     users = len(histories)
-    asked = min(users, max(1, round(valid_share * users)))
-    validating = np.arange(asked) * users // asked
+    count = min(users, max(1, round(valid_share * users)))
+    validating = np.arange(count) * users // count
     held_out = np.ones(users, dtype=np.int64)
     held_out[validating] = 2
     train, known = histories.heads(lengths - held_out), histories.trimmed(last=1)
@@ -101,23 +107,25 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
 
 
 def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Split:
-    """Train on what was before one moment, the same for all users, and test on what came after it.
+    """Train on the events before a moment that is the same for all users, and test on the events after it.
 
-    The last test_share of all events (0.1: a tenth) lie in the test period, the valid_share before them in
-    the validation period, the rest trains; events at the very moment where a period begins belong to it. A
-    user's target in a period is the first event there, after a history of all events before the period.
-    Users without events on both sides are not asked about, as there is nothing to go by or nothing to
-    hit; items that appear only after training stay in the catalogue, as candidates and as targets.
+    The last test_share of all events (0.1: a tenth) are the test period. The valid_share before them are the
+    validation period. All earlier events train. An event at the moment when a period begins belongs to that
+    period. The target of a user in a period is the first event there. Its history is all events of the user
+    before the period. Users without events before the period, or without events in it, have no target there.
+    Items that occur only after the training stay in the catalogue, as candidates and as targets.
 
-    This follows the global temporal split with first targets and validation by time of Gusak et al., "Time to
-    Split" (RecSys 2025, arXiv 2507.16289); theirs takes the validation share of what precedes the test.
-    Leave-one-out trains on events that happened after some of its targets; here nothing of the future leaks,
-    which is what a model meets that is trained today and serves from tomorrow. First targets follow a pause
-    more often than other events do, and those who come rarely count as much as regulars, so figures do not
-    compare with leave-one-out's.
+    This follows Gusak et al., "Time to Split" (RecSys 2025, arXiv 2507.16289): the global temporal split with
+    first targets and validation by time. One thing differs: their validation share is a share of the events
+    before the test period.
 
-    Raises InputError where the dataset has no times, the shares leave nothing to train on, or a period has
-    no target.
+    Leave-one-out trains on events that are later than some of its targets. This split uses nothing from the
+    future, like a model that is trained today and serves from tomorrow. Its figures do not compare with those
+    of leave-one-out. First targets follow a pause more often than other events do, and users who come rarely
+    count as much as users who come often.
+
+    Raises InputError if the dataset has no times, if no events remain for training, or if a period has no
+    target.
     """
     if dataset.times is None:
         raise InputError(
@@ -127,8 +135,8 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
     for name, share in (("valid_share", valid_share), ("test_share", test_share)):
         if not 0 < share < 1:
             raise InputError(
-                f"--{name.replace('_', '-')} ({name}= in Python) is a share of the events and is {share:g}: "
-                "give a number between 0 and 1, such as 0.1"
+                f"--{name.replace('_', '-')} ({name}= in Python) is a share of the events, and it is "
+                f"{share:g}: give a number between 0 and 1, such as 0.1"
             )
     if valid_share + test_share >= 1:
         raise InputError(
@@ -137,11 +145,12 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
         )
     if dataset.num_interactions < 3:
         raise InputError(
-            f"{dataset.name} has {dataset.num_interactions} event(s), and to train, validate and test takes 3"
+            f"{dataset.name} has {dataset.num_interactions} event(s), but training, validation and test "
+            "need 3: give a longer log"
         )
     moments = np.sort(dataset.times)
-    before_valid = _events_before(_start(moments, valid_share + test_share), dataset.times, dataset.histories)
-    before_test = _events_before(_start(moments, test_share), dataset.times, dataset.histories)
+    before_valid = dataset.histories.count(dataset.times < _start(moments, valid_share + test_share))
+    before_test = dataset.histories.count(dataset.times < _start(moments, test_share))
     return Split(
         dataset.histories.heads(before_valid),
         _first_after(before_valid, before_test, dataset, "validation"),
@@ -150,26 +159,24 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
 
 
 def _start(moments: Numbers, share: float) -> float:
-    """When the last `share` of the sorted moments begins."""
+    """The moment at which the last `share` of the sorted moments begins."""
     start: float = moments[-max(1, round(share * moments.size))]
     return start
 
 
-def _events_before(moment: float, times: Numbers, histories: Packed) -> Int64Array:
-    """(S,) int64, how many events of each history came before the moment."""
-    earlier = np.concatenate([[0], np.cumsum(times < moment)])
-    return np.diff(earlier[histories.offsets])
-
-
 def _first_after(before: Int64Array, until: Int64Array, dataset: Dataset, period: str) -> Holdout:
-    """The event at place before[s] of each history, where the period from before[s] to until[s] has one."""
+    """The first event of each user in a period, with the history before it.
+
+    The events of history s in the period are those from before[s] up to until[s]. Users without events before
+    the period or in it are left out.
+    """
     histories = dataset.histories
     users = np.flatnonzero((before > 0) & (until > before))
     if not users.size:
         flag = "valid" if period == "validation" else period
         raise InputError(
-            f"no user of {dataset.name} has events both before and in the {period} period: give it a larger "
-            f"share with --{flag}-share ({flag}_share= in Python), or choose the split leave-one-out"
+            f"no user of {dataset.name} has events both before and in the {period} period: choose a larger "
+            f"--{flag}-share ({flag}_share= in Python), or the split leave-one-out"
         )
     targets = histories.items[histories.offsets[users] + before[users]]
     return Holdout(histories.heads(before).select(users), targets, users)

@@ -1,11 +1,11 @@
-"""A dataset's files on disk: two tables that any Parquet reader opens, and a line about them.
+"""The files of a saved dataset: two tables that any Parquet reader opens, and a JSON file about them.
 
-    histories.parquet   user: string, items: list of int64 — one row a user, oldest event first;
-                        with times, times: list of int64 or float64 as long as items
-    catalogue.parquet   item: string — row number = item index
-    dataset.json        name, version and fingerprint, written last
+    histories.parquet   user: string, items: list of int64; one row for each user, oldest event first;
+                        if there are times, also times: list of int64 or float64, as long as items
+    catalogue.parquet   item: string; the number of the row is the index of the item
+    dataset.json        name, version and fingerprint; written last
 
-Each file is replaced atomically; the fingerprint shows whether the three belong together.
+Each file is replaced atomically. The fingerprint shows if one of the three belongs to another dataset.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 
-_VERSION = 2  # 1 knew no times, and reads the same
+_VERSION = 2  # version 1 had no times; it is read in the same way
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
 
 UNREADABLE_PARQUET = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What polars raises for a damaged Parquet file; the last is no Exception, and is caught by name only."""
+"""What polars raises for a damaged Parquet file. PanicException does not derive from Exception."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What the files hold, not yet checked against the fingerprint."""
+    """The content of the files, not yet compared with the fingerprint."""
 
     name: str
     fingerprint: str
@@ -44,7 +44,7 @@ class Parts:
 
 
 def write(directory: Path, parts: Parts) -> None:
-    """Write the three files; InputError where the folder cannot be made or written to."""
+    """Write the three files. InputError if the folder cannot be created or written to."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -63,11 +63,11 @@ def write(directory: Path, parts: Parts) -> None:
 
 
 def read(directory: Path) -> Parts:
-    """Read the three files; InputError where one is missing, damaged or of a newer version."""
+    """Read the three files. InputError if one is missing, is damaged, or has a newer version."""
     for name in (_ABOUT, _HISTORIES, _CATALOGUE):
         if not (directory / name).is_file():
             raise InputError(
-                f"{directory} holds no whole dataset ({name} is missing)", "read the data file again"
+                f"{directory} has no complete dataset ({name} is missing)", "read the data file again"
             )
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
@@ -95,12 +95,12 @@ def read(directory: Path) -> Parts:
 
 
 def damaged(directory: Path) -> InputError:
-    """The error for files that are there and do not hold one whole dataset."""
+    """The error for files that exist but are not one complete dataset."""
     return InputError(f"the dataset saved in {directory} is damaged", "read the data file again")
 
 
 def _as_parquet(table: pl.DataFrame) -> bytes:
-    # Not straight to the disk, as polars does not say when that is full: it raises something of its own.
+    # Through memory: if polars writes to a full disk itself, its error does not say that the disk is full.
     buffer = io.BytesIO()
     table.write_parquet(buffer)
     return buffer.getvalue()
@@ -110,13 +110,13 @@ def _as_lists(values: Numbers, histories: Packed) -> pl.Series:
     owners = np.repeat(np.arange(len(histories)), histories.lengths)
     events = pl.DataFrame({"s": owners, "values": values})
     lists = events.group_by("s", maintain_order=True).agg("values")
-    # A history without events has no group, so the lists are laid out over all histories.
-    everyone = pl.DataFrame({"s": np.arange(len(histories))})
-    laid_out = everyone.join(lists, on="s", how="left").sort("s")
-    return laid_out["values"].fill_null(pl.Series([[]], dtype=lists["values"].dtype))
+    # An empty history has no group. The join gives it a row.
+    all_histories = pl.DataFrame({"s": np.arange(len(histories))})
+    joined = all_histories.join(lists, on="s", how="left").sort("s")
+    return joined["values"].fill_null(pl.Series([[]], dtype=lists["values"].dtype))
 
 
 def _flat(lists: pl.Series) -> Numbers:
-    # Exploding an empty list yields one null, which is no event.
+    # explode gives one null for an empty list; it is not an event.
     values: Numbers = lists.explode().drop_nulls().to_numpy()
     return values

@@ -1,11 +1,11 @@
-"""Built-in data whose best possible scores are known, so that a training run can be judged at a glance.
+"""Built-in data whose best possible scores are known. They show at once how well a training run did.
 
-Each user follows a few series at once, switching between them at random, with single items strewn in.
-What comes next in a series depends on the item before it *in that series*, which may lie many events
-back: who sees only the last item loses most of what there is to know.
+Each user follows a few series at the same time, and switches between them at random. Noise items come in
+between. The next item of a series depends on the previous item *of that series*, which may be many events
+ago. So a model that sees only the last item misses most of the information.
 
-A series is a ring: after its last item comes its first. It is longer than any history can walk, so no
-item ever recurs for a user; and as every item is equally likely to be a start, none is rare.
+A series is a ring: its first item follows its last one. A ring is longer than any walk along it, so no item
+occurs twice for a user. A walk starts at every item with the same probability, so no item is rare.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ from recblr.data.events import by_first_appearance
 from recblr.data.packed import Int64Array, Packed
 from recblr.errors import InputError
 
-# Users are drawn in blocks to bound the memory; the size is part of what a seed means.
+# Users are drawn in blocks, which limits the memory. Another block size would give other data for a seed.
 _BLOCK = 4096
 
-_MOST_USERS = 10_000_000  # whose events a large machine holds
+_MOST_USERS = 10_000_000  # more would not fit into the memory of a large machine
 
 
 @dataclass(frozen=True)
 class SyntheticParameters:
-    """What the generator is told; equal parameters make equal data.
+    """The parameters of the generator. Equal parameters give equal data.
 
-    series: rings of `series_length` items each; noise_items: items outside them, had at most once a user.
-    threads: how many series a user follows. noise: the chance that an event after the opening (the first
-    item of each thread) is a noise item. min_events, max_events: the length of a history, uniform, inclusive.
+    series: the number of rings, of `series_length` items each.
+    noise_items: the number of items outside the rings. A user has each of them at most once.
+    threads: the number of series that a user follows. A history opens with the first item of each.
+    noise: the probability that an event after this opening is a noise item.
+    min_events, max_events: the range of the length of a history, both included; lengths are uniform.
 
-    Raises InputError where the best possible scores could not be known exactly: a ring or the noise items
-    could run out, or a history could end before its threads have all begun.
+    Raises InputError if the best possible scores would not be exact: if a history could use up a ring or the
+    noise items, or end before all of its threads have begun.
     """
 
     users: int = 2000
@@ -54,15 +56,15 @@ class SyntheticParameters:
             (self.users >= 1, f"users must be at least 1, not {self.users}"),
             (self.users <= _MOST_USERS, f"users must be at most {_MOST_USERS}, not {self.users}"),
             (self.seed >= 0, f"seed must not be negative, and it is {self.seed}"),
-            (0.0 <= self.noise <= 1.0, f"noise is a chance from 0 to 1, not {self.noise}"),
+            (0.0 <= self.noise <= 1.0, f"noise is a probability from 0 to 1, not {self.noise}"),
             (
                 1 <= self.threads <= self.series,
                 f"threads must lie in 1..{self.series}, the number of series, not {self.threads}",
             ),
             (
                 self.min_events >= self.threads + 2,
-                f"min_events must be at least {self.threads + 2}, two more than the threads, so that the "
-                f"last two events follow the opening; it is {self.min_events}",
+                f"min_events must be at least {self.threads + 2}, so that two events come after the first "
+                f"event of each of the {self.threads} threads; it is {self.min_events}",
             ),
             (
                 self.max_events >= self.min_events,
@@ -71,12 +73,12 @@ class SyntheticParameters:
             (
                 self.series_length >= after_opening + 2,
                 f"series_length must be at least {after_opening + 2} for histories of up to "
-                f"{self.max_events} events, so that no thread comes round; it is {self.series_length}",
+                f"{self.max_events} events, so that no thread repeats an item; it is {self.series_length}",
             ),
             (
                 self.noise == 0.0 or self.noise_items >= after_opening + 1,
                 f"noise_items must be at least {after_opening + 1} for histories of up to "
-                f"{self.max_events} events, so that they cannot run out; it is {self.noise_items}",
+                f"{self.max_events} events, so that there are always enough; it is {self.noise_items}",
             ),
         )
         for holds, sentence in rules:
@@ -85,9 +87,10 @@ class SyntheticParameters:
 
 
 def generate(parameters: SyntheticParameters) -> Dataset:
-    """Draw a dataset called "synthetic": users ``u17``, items ``s03e12`` (series 3, episode 12) and ``x42``.
+    """Draw the dataset, which is named "synthetic".
 
-    The catalogue holds the items that some user had, numbered as they first appear.
+    Users are named like ``u17``, items of a series like ``s03e12`` (series 3, episode 12), and noise items
+    like ``x42``. The catalogue has only items that some user has, in the order of their first appearance.
     """
     rng = np.random.default_rng(parameters.seed)
     blocks = [
@@ -109,7 +112,7 @@ def generate(parameters: SyntheticParameters) -> Dataset:
 
 
 def item_titles(dataset: Dataset, parameters: SyntheticParameters) -> dict[str, str]:
-    """{item: "next in series 7 after s07e12"} for the items of a dataset; noise is called noise."""
+    """The titles of a dataset's items, such as {"s07e13": "next in series 7 after s07e12"}."""
     titles = {}
     for series in range(parameters.series):
         first = series * parameters.series_length
@@ -122,9 +125,9 @@ def item_titles(dataset: Dataset, parameters: SyntheticParameters) -> dict[str, 
 def _draw(
     parameters: SyntheticParameters, users: int, rng: np.random.Generator
 ) -> tuple[Int64Array, Int64Array]:
-    """The histories of a block of users: events (N,) end to end, and lengths (users,).
+    """The histories of a block of users: events (N,), ordered by user, and lengths (users,).
 
-    Items are numbered series after series, then noise, as _token expects.
+    The numbers of the items count series 1, then series 2, and so on, then the noise items: see _token.
     """
     threads, length, most = parameters.threads, parameters.series_length, parameters.max_events
     lengths = rng.integers(parameters.min_events, most, size=users, endpoint=True)
@@ -141,16 +144,16 @@ def _draw(
         episodes = (starts[:, k, None] + np.cumsum(advances, axis=1) - 1) % length
         items = np.where(advances, followed[:, k, None] * length + episodes, items)
     if parameters.noise > 0.0:
-        # Walking through a random order is drawing uniformly from what is not used yet.
+        # Taking the items of a random order one by one draws uniformly from the unused items.
         unused = _orders(rng, users, parameters.noise_items)
         nth = np.maximum(np.cumsum(is_noise, axis=1) - 1, 0)
-        strewn = parameters.series * length + np.take_along_axis(unused, nth, axis=1)
-        items = np.where(is_noise, strewn, items)
+        noise_items = parameters.series * length + np.take_along_axis(unused, nth, axis=1)
+        items = np.where(is_noise, noise_items, items)
     return items[np.arange(most) < lengths[:, None]], lengths
 
 
 def _orders(rng: np.random.Generator, rows: int, count: int) -> npt.NDArray[np.int64]:
-    """(rows, count) int64, each row a random order of 0..count-1."""
+    """(rows, count) int64; each row is a random order of 0..count-1."""
     return rng.permuted(np.tile(np.arange(count), (rows, 1)), axis=1)
 
 
@@ -173,7 +176,7 @@ def synthesize(
     max_events: int = 40,
     seed: int = 0,
 ) -> Dataset:
-    """The dataset of SyntheticParameters with these values; InputError where they do not fit together."""
+    """The dataset of SyntheticParameters with these values. InputError if they do not fit together."""
     return generate(
         SyntheticParameters(
             users=users,

@@ -1,4 +1,4 @@
-"""Titles of items, for people to read: the first two fields of each line are an id and its title."""
+"""Titles of items, which people can read. In a file of titles, each line begins with an id and its title."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from recblr.io.reading import check_ends
 
 
 def read_titles(path: str | Path) -> dict[str, str]:
-    """Item id -> title.
+    """Read the titles as {item id: title}.
 
-    Lines are ``id::title::…`` (MovieLens' movies.dat, often Latin-1), or separated by tabs, commas or
-    upright bars (its u.item).  A header line does no harm.  Raises InputError where the file cannot be read,
-    or no line has two fields.
+    Fields are separated by ``::`` (MovieLens' movies.dat), tabs, commas or vertical bars (MovieLens' u.item).
+    The text is UTF-8 or Latin-1. A header line is read as one more item. Raises InputError if the file cannot
+    be read, or if no line has two fields.
     """
     path = Path(path)
     try:
@@ -44,21 +44,24 @@ def read_titles(path: str | Path) -> dict[str, str]:
 
 
 def write_titles(titles: Mapping[str, str], path: str | Path) -> None:
-    """Write {item id: title}, neither with a tab or line break, as read_titles reads them; atomically."""
+    """Write {item id: title} atomically, in a form that read_titles reads.
+
+    Ids and titles must not contain tabs or line breaks.
+    """
     with atomic_path(Path(path)) as draft:
         draft.write_text("".join(f"{item}\t{title}\n" for item, title in titles.items()), encoding="utf-8")
 
 
 def _rows(text: str) -> Iterable[list[str]]:
-    # Not str.splitlines: it also breaks lines at bytes that Latin-1 titles hold, such as 0x85.
+    # Not str.splitlines: it also splits at characters that Latin-1 titles may contain, such as 0x85.
     lines = text.replace("\r\n", "\n").split("\n")
     first = next((line for line in lines if line.strip()), "")
     separators = ["::", "\t"]
-    # Before any comma: lines with commas may have bars between their genres.
+    # A bar counts only before the first comma: in a CSV file, bars may separate genres.
     if "|" in first.partition(",")[0]:
         separators.append("|")
     for separator in separators:
         if separator in first:
-            # No quoting: a title that holds a lone quote must not swallow the lines after it.
+            # Quotes are ordinary characters here. Otherwise a single one would join the lines after it.
             return (line.split(separator) for line in lines)
     return csv.reader(io.StringIO(text, newline=""))

@@ -1,4 +1,4 @@
-"""Datasets as RecBole atomic files, which this program and others read."""
+"""Writes a dataset as an atomic file of RecBole, which recblr can read too."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ _HEADER = b"user_id:token\titem_id:token\ttimestamp:float\n"
 
 
 def write_inter(dataset: Dataset, path: str | Path) -> None:
-    """Write a dataset to a .inter or .inter.gz file, user after user.
+    """Write a dataset to a .inter or .inter.gz file, one user after another.
 
-    The times of a dataset without any count the rows from 1. Reading it back without a filter gives the same
-    fingerprint, as long as items are numbered as they first appear. Raises InputError for another suffix, an
-    id with a tab, line break or outer space, or a folder that cannot be written to.
+    A dataset without times gets row numbers as times, from 1 on. If items are numbered in the order of their
+    first appearance, the file has the same fingerprint when it is read without a filter. Raises InputError
+    for another suffix, for an id with a tab, a line break or spaces around it, and for a folder that cannot
+    be written to.
     """
     path = Path(path)
     if not path.name.endswith((".inter", ".inter.gz")):
-        raise InputError(f"{path.name} is no name for an atomic file: end it in .inter or .inter.gz")
+        raise InputError(f"the name {path.name} is not one of an atomic file: end it in .inter or .inter.gz")
     for token in (*dataset.user_ids, *dataset.item_ids):
         if not token or token != token.strip() or any(mark in token for mark in "\t\r\n\0"):
             raise InputError(
-                f"the id {token!r} of {dataset.name} would not survive in a table separated by tabs: "
-                "rename it without tabs, line breaks and outer spaces"
+                f"the id {token!r} of {dataset.name} cannot be written to a file separated by tabs: "
+                "give ids without tabs, line breaks, zero characters, or spaces around them"
             )
     histories = dataset.histories
     users = pl.Series(dataset.user_ids, dtype=pl.String)
@@ -43,5 +44,5 @@ def write_inter(dataset: Dataset, path: str | Path) -> None:
     )
     body = rows.write_csv(include_header=False, separator="\t", quote_style="never").encode()
     with atomic_path(path) as draft:
-        # No time stamp inside: the same data are the same bytes.
+        # Without a time stamp, so that equal data give equal bytes.
         draft.write_bytes(gzip.compress(_HEADER + body, mtime=0) if path.suffix == ".gz" else _HEADER + body)

@@ -12,7 +12,7 @@ import torch
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.data import Dataset, Packed, PackedBatches, PrefixBatches, Split, packed_batches, prefix_batches
-from recblr.data.repetition import repeat_log_odds
+from recblr.data.packed import repeat_log_odds
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
 from recblr.run.folder import Run, split_for

@@ -1,1 +1,1 @@
-"""Reading data files and frames: which format a file has, its columns, and what their values may be."""
+"""Reads data files and data frames: finds the format and the columns, and checks the values."""

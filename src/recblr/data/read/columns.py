@@ -1,4 +1,4 @@
-"""Which columns of a table hold the users, the items, the times and the ratings."""
+"""Finds the columns of a table that have the users, the items, the times and the ratings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from recblr.errors import InputError
 
 _DEFAULTS = {"user": "user_id", "item": "item_id", "time": "timestamp", "rating": "rating"}
 
-# Other spellings that leave no doubt, in lower case and without underscores, MovieLens' own among them.
-_ALSO = {
+# Other clear spellings, in lower case and without underscores. They include those of MovieLens.
+_OTHER_SPELLINGS = {
     "user": ("userid", "user"),
     "item": ("itemid", "item", "movieid"),
     "time": ("timestamp", "time"),
@@ -24,12 +24,13 @@ _MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to read of a table: the names of its columns, and the lowest rating that counts.
+    """What to read from a table: the names of its columns, and the lowest rating to keep.
 
-    user, item, time, rating: None for the usual names. min_rating: None where ratings do not matter, and
-    then no column of ratings is looked for.
+    user, item, time, rating: the names of columns; None for the usual names.
+    min_rating: None to keep all events; then no column of ratings is read.
 
-    Raises InputError for a column of ratings without a min_rating, and for one that is no finite number.
+    Raises InputError for a column of ratings without a min_rating, and for a min_rating that is not a finite
+    number.
     """
 
     user: str | None = None
@@ -43,24 +44,24 @@ class Wanted:
         if lowest is None:
             if self.rating is not None:
                 raise InputError(
-                    f"a column of ratings ({self.rating!r}) drops nothing by itself: give the lowest rating "
+                    f"a column of ratings ({self.rating!r}) has no effect by itself: give the lowest rating "
                     "to keep with --min-rating (min_rating= in Python), or leave --rating-column out"
                 )
         elif isinstance(lowest, bool) or not isinstance(lowest, Real) or not math.isfinite(lowest):
             raise InputError(
-                f"--min-rating (min_rating= in Python) is the lowest rating to keep and is {lowest!r}: "
+                f"--min-rating (min_rating= in Python) is the lowest rating to keep, and it is {lowest!r}: "
                 "give a number, such as 4"
             )
 
     def names(self) -> dict[str, str]:
-        """The names that were asked for, by role."""
+        """The names that were given, by role."""
         named = {"user": self.user, "item": self.item, "time": self.time, "rating": self.rating}
         return {role: name for role, name in named.items() if name is not None}
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is read. role: a key of Wanted.names(); position: counted from 0 in the header."""
+    """A column to read. role: a key of Wanted.names(). position: in the header, from 0."""
 
     role: str
     name: str
@@ -68,24 +69,24 @@ class Column:
 
 
 def choose_columns(source: str, names: Sequence[str], wanted: Wanted) -> list[Column]:
-    """The columns for user, item, rating (with a min_rating) and, where there is one, time among `names`.
+    """The columns of the users, the items, the ratings (with a min_rating) and the times (if there are any).
 
-    A role without a name goes by its default, user_id, item_id, timestamp or rating, else by another usual
-    spelling (userId, User, movieId …). A table may do without a time column, as its rows are then in order;
-    but where some other column seems to hold times, guessing either way would reorder histories in
-    silence, so it is asked for.
+    A role without a given name takes its default, user_id, item_id, timestamp or rating, or else another
+    usual spelling (userId, User, movieId …). A table needs no time column: its rows are then in the order of
+    time. But if another column looks like times, either guess could give histories in a wrong order without
+    notice. So this raises an error that asks for the name.
 
-    Raises InputError, which names `source`, for a name that is not among `names`, is there twice, or is
+    Raises InputError, which names `source`, for a given name that is not in `names`, is in it twice, or is
     given for two roles.
     """
-    asked = wanted.names()
+    given = wanted.names()
     roles = [role for role in _DEFAULTS if role != "rating" or wanted.min_rating is not None]
     chosen: list[Column] = []
     for role in roles:
-        name = asked[role] if role in asked else _usual_name(source, names, role)
+        name = given[role] if role in given else _usual_name(source, names, role)
         if name not in names:
-            if role == "time" and role not in asked:
-                _no_times(source, names, taken={column.name for column in chosen})
+            if role == "time" and role not in given:
+                _refuse_likely_times(source, names, taken={column.name for column in chosen})
                 continue
             raise _no_column(source, names, role, name)
         if names.count(name) > 1:
@@ -94,7 +95,7 @@ def choose_columns(source: str, names: Sequence[str], wanted: Wanted) -> list[Co
         for other in chosen:
             if other.name == name:
                 raise InputError(
-                    f"column {name!r} of {source} cannot hold both the {other.role}s and the {role}s: "
+                    f"column {name!r} of {source} cannot have both the {other.role}s and the {role}s: "
                     f"name another with --{other.role}-column or --{role}-column"
                 )
         chosen.append(Column(role, name, names.index(name)))
@@ -102,16 +103,16 @@ def choose_columns(source: str, names: Sequence[str], wanted: Wanted) -> list[Co
 
 
 def _usual_name(source: str, names: Sequence[str], role: str) -> str:
-    """The column that a role goes by when nobody names one; the default where there is none."""
+    """The column of a role without a given name. The default name if no column has a usual name."""
     default = _DEFAULTS[role]
     if default in names:
         return default
-    for spelling in _ALSO[role]:
+    for spelling in _OTHER_SPELLINGS[role]:
         found = sorted({name for name in names if _folded(name) == spelling})
         if len(found) > 1:
             raise InputError(
-                f"{source} has the columns {listed(found)}, and each may hold the {role}s: "
-                f"name the one that does with --{role}-column ({role}= in Python)"
+                f"{source} has the columns {listed(found)}, and each may have the {role}s: "
+                f"name the right one with --{role}-column ({role}= in Python)"
             )
         if found:
             return found[0]
@@ -126,20 +127,21 @@ def _no_column(source: str, names: Sequence[str], role: str, name: str) -> Input
     otherwise = ", or leave --min-rating out" if role == "rating" else ""
     return InputError(
         f"{source} has no column {name!r}: it has {listed(names) or 'none at all'}",
-        f"name the one that holds the {role}s with --{role}-column ({role}= in Python){otherwise}",
+        f"name the column of {role}s with --{role}-column ({role}= in Python){otherwise}",
     )
 
 
-def _no_times(source: str, names: Sequence[str], taken: set[str]) -> None:
+def _refuse_likely_times(source: str, names: Sequence[str], taken: set[str]) -> None:
+    """Raise InputError if the name of a column that is not taken looks like times."""
     for name in names:
         if name not in taken and any(word in name.casefold() for word in ("time", "date")):
             raise InputError(
-                f"{source} has no column {_DEFAULTS['time']!r}, and {name!r} seems to hold the times: "
-                f"pass --time-column {name} (time= in Python), or drop the column if the rows are in order"
+                f"{source} has no column {_DEFAULTS['time']!r}, but {name!r} seems to hold the times: "
+                f"give --time-column {name} (time= in Python), or drop the column if the rows are in order"
             )
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotes, for a sentence; of very many the first."""
+    """Names in quotes, for a sentence. If there are very many, only the first ones."""
     shown = ", ".join(repr(name) for name in names[:_MOST_SHOWN])
     return shown if len(names) <= _MOST_SHOWN else f"{shown} and {len(names) - _MOST_SHOWN} more"

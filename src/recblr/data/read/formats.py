@@ -1,4 +1,4 @@
-"""The one door for data files: tells the formats apart and turns files into a dataset."""
+"""Reads data files of every format into a dataset. All data files come in through here."""
 
 from __future__ import annotations
 
@@ -40,25 +40,27 @@ def read_dataset(
 ) -> Dataset:
     """Read one or more files of interactions as a dataset, named after the first.
 
-    path: a file, or several whose events follow each other in the order given; a user's history may span
-        files. Text may be gzipped.
-    format: of every file, "auto" to go by its suffix, else one of
+    path: one file or several. Their events are joined in the given order, so a history may span files. Text
+        files may be gzipped.
+    format: the format of every file. "auto" takes it from the suffix; else one of
         "inter"      .inter: RecBole's atomic file: tabs, header ``user_id:token …``
-        "csv"        .csv, .tsv: a header and commas, tabs or semicolons
+        "csv"        .csv, .tsv: a header, and commas, tabs or semicolons
         "movielens"  .dat, .data: `user::item::rating::timestamp` without a header (ratings.dat), also with
                      tabs (u.data) or commas
         "parquet"    .parquet
-        "pairs"      `user item` a line, oldest first
-        "sequences"  `user item item …` a line, oldest first
-        A .txt holds pairs where every line has two words and sequences otherwise.
+        "pairs"      `user item` in each line, oldest first
+        "sequences"  `user item item …` in each line, oldest first
+        A .txt file has pairs if every line has two words. Otherwise it has sequences.
     user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and rating, or
-        another usual spelling (userId, movieId …). Without a time column the file's order counts.
-    min_rating: interactions rated lower are dropped, before anything else is counted.
-    k_core: users and items with fewer interactions are dropped, until none is left; 0 or 1 keeps all.
+        another usual spelling (userId, movieId …). Without a time column, events keep the order of the file.
+    min_rating: interactions with a lower rating are dropped, before anything is counted.
+    k_core: users and items with fewer interactions are dropped, again and again until all have enough. 0 or 1
+        keeps all.
 
     Times are numbers of any unit, or dates (ISO 8601 in text), which become Unix seconds. Histories are
-    sorted by time, ties in file order; users and items are numbered as they first appear.
-    Raises InputError, one sentence that names the place and the remedy, for whatever cannot be read.
+    sorted by time, and events with the same time keep the order of the file. Users and items are numbered in
+    the order of their first appearance. Raises InputError if the data cannot be read: one sentence with the
+    place and the remedy.
     """
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}: choose one of {', '.join(FORMATS)}")
@@ -70,17 +72,17 @@ def read_dataset(
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
     if not isinstance(path, str | os.PathLike | Sequence) or isinstance(path, bytes):
-        raise TypeError(f"the data are read from a path or several, not from a {type(path).__name__}")
+        raise TypeError(f"data are read from a path or several, not from a {type(path).__name__}")
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
-        raise InputError("there are no data files to read: give one or more")
+        raise InputError("there are no data files to read: give at least one")
     seen: dict[str, Path] = {}
     for one in paths:
         if "\0" in str(one):
-            raise InputError(f"the path {str(one)!r} holds a zero character, which no path can: check it")
+            raise InputError(f"the path {str(one)!r} holds a zero character, which is not allowed: check it")
         other = seen.setdefault(os.path.realpath(one), one)
         if other is not one:
-            raise InputError(f"the data file {other} is given twice: its events would count twice")
+            raise InputError(f"the data file {other} is given twice: give it once, or its events count twice")
     return paths
 
 
@@ -89,7 +91,7 @@ def _read(path: Path, format: str, wanted: Wanted) -> Events:
     if form == "parquet":
         return read_parquet(path, wanted)
     if form in ("lines", "pairs", "sequences", "movielens"):
-        _check_headless(path, form, wanted)
+        _check_no_header_needed(path, form, wanted)
     data = read_text(path)
     if form == "inter":
         return read_table(path, data, INTER, wanted)
@@ -100,16 +102,16 @@ def _read(path: Path, format: str, wanted: Wanted) -> Events:
     return read_lines(path, data, "auto" if form == "lines" else form)
 
 
-def _check_headless(path: Path, form: str, wanted: Wanted) -> None:
-    """Refuse what only a header, or a column of ratings, could give."""
+def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
+    """Raise InputError for names of columns, and for a min_rating without ratings in the file."""
     for name in wanted.names().values():
         raise InputError(
-            f"{path} has no header that could name a column {name!r}: leave the column names out, "
-            "or read it with the format csv if it has one"
+            f"{path} is read as a file with no header, which has no column {name!r}: leave the column names "
+            "out, or choose the format csv if the file has a header"
         )
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
-            f"{path} has no ratings to hold against --min-rating (min_rating= in Python): leave it out, or "
+            f"{path} has no ratings to compare with --min-rating (min_rating= in Python): leave it out, or "
             "give a file with a column of ratings"
         )
 
@@ -117,9 +119,9 @@ def _check_headless(path: Path, form: str, wanted: Wanted) -> None:
 def _by_suffix(path: Path) -> str:
     suffix = _without_gz(path).suffix.lower()
     if suffix not in _BY_SUFFIX:
-        check_readable(path)  # that there is no file matters more than how its name ends
+        check_readable(path)  # if the file does not exist, the error says that and not this
         raise InputError(
-            f"the name {path.name} does not say what the file holds ({', '.join(_BY_SUFFIX)} do): "
+            f"the name {path.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do): "
             f"choose one of the formats {', '.join(FORMATS[1:])}"
         )
     return _BY_SUFFIX[suffix]

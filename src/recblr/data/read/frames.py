@@ -1,4 +1,4 @@
-"""Tables with typed columns: data frames of polars and pandas, and Parquet files."""
+"""Reads tables with typed columns: data frames of polars and pandas, and Parquet files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from recblr.errors import InputError
 from recblr.io.reading import check_readable
 
 Frame: TypeAlias = Any
-"""A polars DataFrame or LazyFrame, or a pandas DataFrame, which is known by what it can do: pandas is no
-dependency."""
+"""A polars DataFrame or LazyFrame, or a pandas DataFrame. pandas is not a dependency, so its frames are
+recognised by their attributes."""
 
 _PARQUET = b"PAR1"
 
 
 def read_frame(frame: Frame, wanted: Wanted, *, source: str = "the frame") -> Events:
-    """The events of a data frame, in the order of its rows; other columns than those wanted are ignored.
+    """The events of a data frame, in the order of its rows. Columns that are not wanted are ignored.
 
-    Ids are integers, strings or categories; times numbers, dates, datetimes, or strings of these; ratings
-    numbers. Raises InputError for a column that is not there, twice there or of another type, a missing
-    value, a frame without rows, and for what is no frame.
+    Ids are integers, strings or categories. Times are numbers, dates, datetimes, or strings of these. Ratings
+    are numbers. Raises InputError for a column that is missing, occurs twice or has a wrong type, for a
+    missing value, for a frame without rows, and for an object that is not a data frame.
     """
     if isinstance(frame, pl.LazyFrame):
         names = frame.collect_schema().names()
@@ -45,11 +45,11 @@ def read_frame(frame: Frame, wanted: Wanted, *, source: str = "the frame") -> Ev
 
 
 def read_parquet(path: Path, wanted: Wanted) -> Events:
-    """The events of a Parquet file, as read_frame reads them; InputError also where it cannot be read."""
+    """The events of a Parquet file; see read_frame. InputError too if the file cannot be read."""
     check_readable(path)
     with path.open("rb") as file:
         if file.read(len(_PARQUET)) != _PARQUET:
-            raise InputError(f"{path} is not a Parquet file: give one, or choose the --format that it has")
+            raise InputError(f"{path} is not a Parquet file: give one, or choose the right --format")
     try:
         names = list(pl.read_parquet_schema(path))
         return _events(str(path), names, lambda chosen: _from_parquet(path, chosen), wanted)
@@ -67,7 +67,7 @@ def _events(
     columns = choose_columns(source, names, wanted)
     frame = read(columns).rename({column.name: column.role for column in columns})
     if frame.is_empty():
-        raise InputError(f"{source} has no rows: give one with an interaction a row")
+        raise InputError(f"{source} has no rows: give one with an interaction in each row")
     for column in columns:
         frame = frame.with_columns(_checked(frame[column.role], column, source))
     return to_events(frame, columns, source=source, place=lambda row: _place(source, row))
@@ -81,8 +81,14 @@ def _place(source: str, row: int) -> str:
     return f"{source}, row {row} (from 0)"
 
 
+def _no_value(column: Column, source: str, row: int) -> InputError:
+    return InputError(
+        f"{_place(source, row)} has no value in column {column.name!r}: add it, or drop the row"
+    )
+
+
 def _checked(values: pl.Series, column: Column, source: str) -> pl.Series:
-    """The column without outer spaces in strings; InputError for a missing value or a type of no use."""
+    """The column, with spaces around strings removed. InputError for a missing value or a wrong type."""
     missing = values.is_null()
     if column.role in ("user", "item"):
         if isinstance(values.dtype, pl.Categorical | pl.Enum):
@@ -100,12 +106,10 @@ def _checked(values: pl.Series, column: Column, source: str) -> pl.Series:
         missing |= values == ""
     if missing.any():
         row = int(missing.fill_null(True).arg_max() or 0)
-        raise InputError(
-            f"{_place(source, row)} has no value in column {column.name!r}: fill it in or drop the row"
-        )
+        raise _no_value(column, source, row)
     if not fits:
         raise InputError(
-            f"column {column.name!r} of {source} holds {values.dtype}, and {column.role}s {takes}: "
+            f"column {column.name!r} of {source} holds {values.dtype}, but {column.role}s {takes}: "
             f"convert it, or name another with --{column.role}-column ({column.role}= in Python)"
         )
     return values
@@ -118,15 +122,13 @@ def _from_pandas(frame: Frame, columns: list[Column], source: str) -> pl.DataFra
         missing = values.isna().to_numpy()
         if missing.any():
             row = int(np.argmax(missing))
-            raise InputError(
-                f"{_place(source, row)} has no value in column {column.name!r}: fill it in or drop the row"
-            )
+            raise _no_value(column, source, row)
         series.append(_to_polars(values, column, source))
     return pl.DataFrame(series)
 
 
 def _to_polars(values: Any, column: Column, source: str) -> pl.Series:
-    """A pandas column without missing values; by way of NumPy, as polars' own way takes pyarrow."""
+    """A pandas column without missing values, through NumPy: polars' own conversion needs pyarrow."""
     if getattr(values.dtype, "tz", None) is not None:
         values = values.dt.tz_convert(None)
     array = np.asarray(values)
@@ -141,6 +143,6 @@ def _to_polars(values: Any, column: Column, source: str) -> pl.Series:
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         kinds = sorted({type(value).__name__ for value in array.tolist()})
         raise InputError(
-            f"column {column.name!r} of {source} holds values of the types {', '.join(kinds)}, and all of a "
-            "column should be of one: convert them, for example with astype(str)"
+            f"column {column.name!r} of {source} has values of the types {', '.join(kinds)}, but a column "
+            "must have one type: convert them, for example with astype(str)"
         ) from None

@@ -1,12 +1,12 @@
-"""Text files: tables (RecBole's atomic files, CSV, MovieLens' without a header), and SASRec's two formats.
+"""Reads text files: tables (RecBole's atomic files, CSV, MovieLens), and the two formats of SASRec.
 
-Of a table, the fast path hands the file to polars and asks only whether anything is wrong; the slow path,
-walked only when something is, goes row by row to say where and what.
+A table is read in one of two ways. The fast one gives the file to polars, and finds out whether anything is
+wrong. If so, the slow one reads row by row, and says what is wrong and where.
 
-SASRec's have no header, and words separated by spaces or tabs:
+The formats of SASRec have no header, and words separated by spaces or tabs:
 
-pairs       `user item`, one interaction a line, oldest first
-sequences   `user item item …`, one user a line, oldest first
+pairs       `user item`, one interaction in each line, oldest first
+sequences   `user item item …`, one user in each line, oldest first
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from recblr.data.read.columns import Column, Wanted, choose_columns
 from recblr.data.read.values import to_events
 from recblr.errors import InputError
 
-# One byte that stands for the `::` between fields, as polars and csv separate by one.
+# One byte that replaces `::`, because polars and csv take separators of one byte only.
 _FIELD_MARK = "\x1f"
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written.
+    """The form of a table.
 
-    typed: the header reads ``name:type``, as in RecBole's files. columns: the names of the columns, in
-    order, where there is no header.
+    separator: the character between fields.
+    quoted: whether fields may be in quotes.
+    typed: whether the header has ``name:type``, as in RecBole's files.
+    columns: the names of the columns, in order, if there is no header; else None.
     """
 
     separator: str
@@ -51,25 +53,25 @@ _MOVIELENS = ("user_id", "item_id", "rating", "timestamp")
 
 
 def csv_dialect(path: Path, data: bytes) -> Dialect:
-    """CSV's dialect: tabs in a .tsv file, else what the header has most of: commas, tabs or semicolons."""
+    """The dialect of a CSV file. A .tsv file has tabs. Another has the most frequent of , ; and tab."""
     if ".tsv" in (suffix.lower() for suffix in path.suffixes):
         return Dialect("\t", quoted=True, typed=False)
     return Dialect(max(",\t;", key=_first_line(data).count), quoted=True, typed=False)
 
 
 def movielens(path: Path, data: bytes) -> tuple[bytes, Dialect]:
-    """The bytes and dialect of a file of ratings without a header: user, item, rating, timestamp.
+    """The bytes and the dialect of a file of ratings without a header: user, item, rating, timestamp.
 
-    The fields stand between `::` (ratings.dat), tabs (u.data) or commas (Amazon's ratings), whichever the
-    first line has. Raises InputError where it has none of them.
+    Its fields are separated by `::` (ratings.dat), tabs (u.data) or commas (Amazon's ratings). The first line
+    decides. Raises InputError if that line has none of them.
     """
     first = _first_line(data)
     separator = next((mark for mark in ("::", "\t", ",") if mark in first), None)
     if separator is None:
         raise InputError(
-            f"the first line of {path} ({first[:40]!r}) has no `::`, tab or comma, and in the format "
-            "movielens each line is user::item::rating::timestamp: choose the --format (format= in Python) "
-            "that it has"
+            f"the first line of {path} ({first[:40]!r}) has no `::`, tab or comma, but in the format "
+            "movielens each line is user::item::rating::timestamp: choose the right --format (format= in "
+            "Python)"
         )
     if separator == "::":
         data, separator = data.replace(b"::", _FIELD_MARK.encode()), _FIELD_MARK
@@ -79,15 +81,15 @@ def movielens(path: Path, data: bytes) -> tuple[bytes, Dialect]:
 def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
     """The events of a table.
 
-    Other columns than those wanted are ignored, blank lines too. A table without a time column is in order
-    already. Raises InputError for a column that is not there or there twice, a missing value, a time or
-    rating that is none, a row that is longer than the header, and a table without rows.
+    Blank lines, and columns that are not wanted, are ignored. Without a time column, the rows are taken in
+    their order. Raises InputError for a column that is missing or occurs twice, for a missing value, for an
+    invalid time or rating, for a row that is longer than the header, and for a table without rows.
     """
     table = _Table(path, data, dialect)
     columns = choose_columns(str(path), table.names, wanted)
     frame, blank_rows = table.parse(columns)
     if frame.is_empty():
-        raise InputError(f"{path} has a header and no rows: give a file with one interaction a row")
+        raise InputError(f"{path} has a header and no rows: give a file with one interaction in each row")
     events = to_events(frame, columns, source=str(path), place=table.place)
     return replace(events, blank_rows=blank_rows)
 
@@ -97,7 +99,7 @@ def _first_line(data: bytes) -> str:
 
 
 class _Table:
-    """A table's bytes and header; its methods are the fast path and the slow path."""
+    """The bytes and the header of a table, which can be read in the fast and in the slow way."""
 
     def __init__(self, path: Path, data: bytes, dialect: Dialect) -> None:
         self.path, self.data, self.dialect = path, data, dialect
@@ -111,17 +113,21 @@ class _Table:
             raise InputError(f"the header of {path} cannot be read ({error}): check its quotes") from None
         except StopIteration:
             raise InputError(
-                f"{path} holds separators and spaces only: give a file with a header and an interaction a row"
+                f"{path} holds separators and spaces only: give a file with a header, and an interaction in "
+                "each row"
             ) from None
         names = [field.strip() for field in header]
         self.names = [name.partition(":")[0] for name in names] if dialect.typed else names
 
     def parse(self, columns: list[Column]) -> tuple[pl.DataFrame, int]:
-        """The columns as strings without nulls or outer spaces, called by their roles; and the blank rows."""
+        """Read the columns in the fast way; returns a frame, and the number of blank rows.
+
+        The frame has a column for each role, of strings without nulls and without spaces around them.
+        """
         roles = {column.position: column.role for column in columns}
         width = len(self.names)
         schema = {roles.get(place, f"ignored {place}"): pl.String for place in range(width)}
-        # One more, since of fields beyond the last column that is read polars says nothing.
+        # One more column: polars does not report fields beyond the last column that it reads.
         schema["beyond"] = pl.String
         try:
             frame = pl.read_csv(
@@ -133,31 +139,31 @@ class _Table:
                 quote_char='"' if self.dialect.quoted else None,
             )
         except pl.exceptions.PolarsError as error:
-            self._complain(columns)
+            self._raise_first_fault(columns)
             reason = str(error).partition("\n")[0]
             raise InputError(f"{self.path} cannot be read as a table ({reason}): check its quotes") from None
         frame = frame[1:]
         if frame["beyond"].null_count() < len(frame):
-            self._complain(columns)
+            self._raise_first_fault(columns)
         frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars())
         rows = len(frame)
         empty = frame.select(pl.all().is_null() | (pl.all() == ""))
         if empty.select(pl.any_horizontal(pl.all().any())).item():
-            self._complain(columns)
-            # Nobody is missing a value, so what is empty are blank lines.
+            self._raise_first_fault(columns)
+            # No row lacks a value, so the empty rows are blank lines.
             frame = frame.filter(~empty.select(blank=pl.all_horizontal(pl.all()))["blank"])
         return frame, rows - len(frame)
 
     def place(self, row: int) -> str:
-        """Where row `row` of the frame stands in the file."""
-        with suppress(csv.Error):  # a field beyond its limit, which polars has not
+        """The place in the file of a row of the frame, for an error message."""
+        with suppress(csv.Error):  # csv limits the length of a field, and polars does not
             for index, (line, _, _) in enumerate(self._rows()):
                 if index == row:
                     return f"{self.path}, line {line}"
         return str(self.path)
 
-    def _complain(self, columns: list[Column]) -> None:
-        """Raise InputError for the first row of the wrong width or without a value, if there is one."""
+    def _raise_first_fault(self, columns: list[Column]) -> None:
+        """Read in the slow way; raise InputError for the first row of wrong width or without a value."""
         line = self.header_end
         try:
             for line, _, fields in self._rows():
@@ -166,7 +172,7 @@ class _Table:
                     if len(fields) <= column.position or not fields[column.position].strip():
                         raise InputError(
                             f"{self.path}, line {line} has no value in column {column.name!r}: "
-                            "fill it in or drop the row"
+                            "add it, or drop the row"
                         )
         except csv.Error as error:
             raise InputError(
@@ -174,18 +180,18 @@ class _Table:
             ) from None
 
     def _check_width(self, line: int, fields: list[str]) -> None:
-        """Raise InputError for fields beyond the last column, unless empty, and for too few of MovieLens'."""
+        """Raise InputError for too many fields, unless they are empty, and for too few in MovieLens."""
         columns, beyond = len(self.names), any(field.strip() for field in fields[len(self.names) :])
         if self.dialect.columns is not None and (beyond or len(fields) < columns):
             raise InputError(
-                f"{self.path}, line {line} has {len(fields)} field(s), and in the format movielens each line "
-                f"has {columns}, user, item, rating and timestamp: mend it, or choose the --format "
-                "(format= in Python) that it has"
+                f"{self.path}, line {line} has {len(fields)} field(s), but in the format movielens each line "
+                f"has {columns}, user, item, rating and timestamp: correct it, or choose the right --format "
+                "(format= in Python)"
             )
         if beyond:
             raise InputError(
                 f"{self.path}, line {line} has {len(fields)} fields and the header has "
-                f"{columns}: quote values that hold the separator, or name every column"
+                f"{columns}: quote values that contain the separator, or name every column"
             )
 
     def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
@@ -196,7 +202,10 @@ class _Table:
         return lines
 
     def _lines(self) -> Iterator[tuple[int, int, list[str]]]:
-        """First line, last line (both from 1) and fields of every row but blank ones, the header's first."""
+        """The first line, the last line (both from 1) and the fields of every row that is not blank.
+
+        The header, if there is one, comes first.
+        """
         text = io.TextIOWrapper(io.BytesIO(self.data), encoding="utf-8", newline="")
         separator = self.dialect.separator
         if self.dialect.quoted:
@@ -210,25 +219,25 @@ class _Table:
             start = reader.line_num + 1
 
     def _body(self) -> bytes:
-        """A first row of full width, as polars takes the width from it, and then the rows."""
+        """The rows after a first row of full width, from which polars takes the number of columns."""
         first = self.dialect.separator.join("-" * (len(self.names) + 1)).encode() + b"\n"
         start = 0
         for _ in range(self.header_end):
             start = self.data.find(b"\n", start) + 1
             if start == 0:
                 return first
-        # Trailing blank lines are common and harmless; left in, they would send us down the slow path.
+        # Blank lines at the end are common and harmless, but they would make the slow way necessary.
         return first + self.data[start:].rstrip(b"\r\n")
 
 
-# Every control character but the line feed becomes a space, so that one separator is left.
+# Every control character except the line feed becomes a space, so that only one separator remains.
 _TO_SPACES = bytes(ord(" ") if byte < ord(" ") and byte != ord("\n") else byte for byte in range(256))
 
 
 def read_lines(path: Path, data: bytes, form: str) -> Events:
-    """The events of a file in the format "pairs", "sequences" or, pairs if all lines have two words, "auto".
+    """The events of a file in the format "pairs", "sequences" or "auto": pairs if all lines have two words.
 
-    Raises InputError for a line whose number of words does not fit, and for sequences a user with two lines.
+    Raises InputError for a line with a wrong number of words, and for a user with two lines of sequences.
     """
     lines, words, counts = _words(data)
     if form == "pairs" or (form == "auto" and (counts == 2).all()):
@@ -244,7 +253,7 @@ def read_lines(path: Path, data: bytes, form: str) -> Events:
 
 
 def _words(data: bytes) -> tuple[Int64Array, pl.Series, Int64Array]:
-    """Of the L lines that are not blank: numbers from 1 (L,), all words in a row, words a line (L,)."""
+    """The numbers (L,), from 1, of lines that are not blank, all words, and the words of each line (L,)."""
     text = pl.read_csv(
         data.translate(_TO_SPACES),
         has_header=False,
@@ -268,8 +277,8 @@ def _check_pairs(path: Path, lines: Int64Array, words: pl.Series, counts: Int64A
         start = int(counts[:wrong].sum())
         shown = " ".join(words[start : start + min(int(counts[wrong]), 4)])
         raise InputError(
-            f"{path}, line {lines[wrong]} has {counts[wrong]} word(s) ({shown!r}), and in the format pairs "
-            "each line is `user item`: mend it, or choose the format sequences if each is a user's history"
+            f"{path}, line {lines[wrong]} has {counts[wrong]} word(s) ({shown!r}), but in the format pairs "
+            "each line is `user item`: correct it, or choose the format sequences if each line is a history"
         )
 
 
@@ -277,15 +286,15 @@ def _check_sequences(path: Path, lines: Int64Array, users: pl.Series, counts: In
     if (counts < 2).any():
         wrong = int(np.argmax(counts < 2))
         raise InputError(
-            f"{path}, line {lines[wrong]} has only one word, {users[wrong]!r}, and each line should be "
-            "`user item item …` with spaces between: mend it, or choose the format csv for a table"
+            f"{path}, line {lines[wrong]} has only one word, {users[wrong]!r}, but each line must be "
+            "`user item item …` with spaces between: correct it, or choose the format csv for a table"
         )
     again = (~users.is_first_distinct()).arg_true()
     if len(again):
         user = users[int(again[0])]
         first, second = lines[(users == user).to_numpy()][:2]
-        why = f" and line {lines[int(np.argmax(counts != 2))]} is no pair" if form == "auto" else ""
+        why = f" and line {lines[int(np.argmax(counts != 2))]} is not a pair" if form == "auto" else ""
         raise InputError(
-            f"{path}: lines {first} and {second} both start with {user!r}{why}, and in the format sequences "
+            f"{path}: lines {first} and {second} both start with {user!r}{why}, but in the format sequences "
             "each user has one line: join them, or make every line a pair `user item`"
         )

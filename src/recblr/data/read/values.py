@@ -1,4 +1,4 @@
-"""What the values of a table may be: columns, called by their roles, become events with times and ratings."""
+"""Converts the values of a table: its columns become events with times and ratings as numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DAY_TIME_ZONE = (
 
 
 def as_numbers(values: pl.Series) -> tuple[Numbers, int | None]:
-    """Numbers, or texts that are some, (N,) int64 if all are whole, else float64.
+    """Values as numbers (N,), and the position of the first one that is not a finite number, or None.
 
-    Also the position of the first that is not a finite number, None where there is none. values: of any
-    numeric dtype or strings, without nulls.
+    values: numbers of any dtype, or strings; without nulls. The result is int64 if all are whole, else
+        float64.
     """
-    # Whole numbers stay whole: nanoseconds since 1970 do not fit into a float64.
+    # Whole numbers stay integers: nanoseconds since 1970 do not fit into a float64.
     if values.dtype == pl.String or values.dtype.is_integer():
         whole = values.cast(pl.Int64, strict=False)
         if not whole.null_count():
@@ -35,11 +35,12 @@ def as_numbers(values: pl.Series) -> tuple[Numbers, int | None]:
 
 
 def as_times(values: pl.Series) -> tuple[Numbers, int | None]:
-    """Times as numbers, with the position of the first that is no time, None where there is none.
+    """Times as numbers (N,), and the position of the first value that is not a time, or None.
 
-    values (N,), without nulls: numbers, which stay as they are, in whatever unit; dates and datetimes,
-    which become Unix seconds (UTC where they name no zone; whole ones int64, with fractions float64, exact
-    to a quarter of a microsecond in this century); or strings of either kind, dates by ISO 8601.
+    values: numbers, dates or datetimes, or strings of these (dates by ISO 8601); without nulls.
+
+    Numbers of any unit stay as they are. Dates become Unix seconds; without a time zone, they are in UTC.
+    Whole seconds are int64. Fractions make them float64, exact to a quarter of a microsecond in this century.
     """
     if values.dtype == pl.Date:
         return _seconds(values.cast(pl.Datetime("us"))), None
@@ -52,7 +53,7 @@ def as_times(values: pl.Series) -> tuple[Numbers, int | None]:
     no_date = _first(dates.is_null().to_numpy())
     if no_date is None:
         return _seconds(dates), None
-    # Where the first is a date all should be, else all should be numbers.
+    # If the first value is a date, all should be dates. Otherwise all should be numbers.
     return numbers, no_number if no_date == 0 else no_date
 
 
@@ -61,7 +62,7 @@ def _first(wrong: npt.NDArray[np.bool_]) -> int | None:
 
 
 def _parsed(texts: pl.Series) -> pl.Series:
-    """ISO 8601 dates, with or without a time of day and a zone, as UTC; null where a text is none."""
+    """ISO 8601 dates, with or without a time of day and a zone, as UTC; null for other texts."""
     part = pl.col("parts").struct.field
     day = part("1") + "T" + part("2").fill_null("00:00") + part("3").fill_null(":00")
     minutes = part("5").cast(pl.Int64) * 60 + part("6").cast(pl.Int64)
@@ -78,29 +79,30 @@ def _seconds(datetimes: pl.Series) -> Numbers:
     assert isinstance(datetimes.dtype, pl.Datetime)
     per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[datetimes.dtype.time_unit]
     whole, rest = np.divmod(datetimes.to_physical().to_numpy(), per_second)
-    # Divided in two steps, because a float64 does not hold nanoseconds since 1970.
+    # Divided in two steps, because nanoseconds since 1970 do not fit into a float64.
     return whole + rest / per_second if rest.any() else whole
 
 
 _AS = {
     "time": (
         as_times,
-        "not a number and no date such as 2024-01-31T18:30:00: convert times to numbers such as Unix seconds "
-        "or to such dates",
+        "not a number and not a date such as 2024-01-31T18:30:00: convert times to numbers such as Unix "
+        "seconds, or to such dates",
     ),
-    "rating": (as_numbers, "not a number: mend it"),
+    "rating": (as_numbers, "not a number: correct it"),
 }
 
 
 def to_events(
     frame: pl.DataFrame, columns: list[Column], *, source: str, place: Callable[[int], str]
 ) -> Events:
-    """The events of a frame with N rows whose columns go by their roles, without nulls.
+    """The events of a frame with N rows.
 
-    Users and items are integers or strings, times whatever as_times takes, ratings numbers or texts that
-    are some. place: says where a row of the frame stands, for error messages.
+    frame: its columns are named by their roles, and have no nulls. Users and items are integers or strings.
+        Times are as for as_times, ratings as for as_numbers.
+    place: gives the place of a row of the frame, for error messages.
 
-    Raises InputError for a time or rating that is none.
+    Raises InputError for a value that is not a time or not a rating.
     """
     numbers: dict[str, Numbers] = {}
     for column in columns:
