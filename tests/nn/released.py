@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.nn.parts import Dropout
+from recblr.nn.common import Dropout
 
 
 @dataclass(frozen=True)

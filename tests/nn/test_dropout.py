@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from recblr.nn.parts import Dropout
+from recblr.nn.common import Dropout
 from recblr.ops.common import native
 
 needs_kernel = pytest.mark.skipif(native.status["cpu"] != "native", reason="needs the native library")

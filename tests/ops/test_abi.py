@@ -118,13 +118,13 @@ def test_a_library_asks_torch_for_its_stable_interface_only(library: str) -> Non
 
 
 WITHOUT_CUDA = """
-import ctypes, sys, torch, recblr.ops, recblr.ops.common.library
+import ctypes, sys, torch, recblr.ops, recblr.ops.common.registration
 from recblr.ops.common import native
 assert native.status["cpu"] == "native"
 # torch's CPU build lacks this one function; the loader finds it here, and nothing calls it.
 ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
 torch.ops.load_library(str(native._library(native.CUDA)))
-names = [schema.partition("(")[0] for schema in recblr.ops.common.library.SCHEMAS]
+names = [schema.partition("(")[0] for schema in recblr.ops.common.registration.SCHEMAS]
 print(*(n for n in names if torch._C._dispatch_has_kernel_for_dispatch_key(f"recblr::{n}", "CUDA")))
 assert (recblr.ops.scan(torch.ones(2, 1), torch.ones(2, 1)).flatten() == torch.tensor([1.0, 2.0])).all()
 """

@@ -73,11 +73,11 @@ def test_kernels_load_where_the_driver_serves_their_major_version(
 def test_an_older_driver_is_told_which_one_it_takes(machine: Machine) -> None:
     machine(12040, "12.8", "13.0")
     (said,) = _load()
-    needs = "the kernels are of CUDA 13.0 and need an NVIDIA driver 580 or later"
-    why = f"{needs}; this machine's serves CUDA up to 12.4"
+    needs = "the kernels are built with CUDA 13.0 and need an NVIDIA driver 580 or later"
+    why = f"{needs}; this machine's driver supports CUDA up to 12.4"
     assert native.status["cuda"] == f"reference ({why})"
     assert why in said
-    assert said.endswith("the slower PyTorch reference serves on GPUs.")
+    assert said.endswith("the slower PyTorch reference is used on GPUs.")
     assert native.CUDA not in machine.loaded  # type: ignore[attr-defined]
 
 

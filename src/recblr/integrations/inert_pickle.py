@@ -83,7 +83,7 @@ def load_untrusted(path: Path) -> Any:
         if file.read(len(_ZIP)) != _ZIP:
             raise InputError(f"{path} is no file of torch.save (PyTorch 1.6 or later)", _REMEDY)
         try:
-            return _load_either_way(file)
+            return _load_restricted(file)
         except InputError:
             raise
         except Exception as error:  # whatever the damage makes of the file: torch and pickle raise many kinds
@@ -94,7 +94,7 @@ def load_untrusted(path: Path) -> Any:
             ) from None
 
 
-def _load_either_way(file: IO[bytes]) -> Any:
+def _load_restricted(file: IO[bytes]) -> Any:
     """PyTorch's own reader first: it also refuses compiled programs, which the other would let torch run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pickle protocol 4, which RecBole writes

@@ -43,8 +43,8 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
         InputError: the file is missing, damaged or holds another model; the sentence says what is wrong.
     """
     path = Path(path)
-    tensors, settings = _parts(path, load_untrusted(path))
-    shape = _shape(path, tensors)
+    tensors, settings = _tensors_and_settings(path, load_untrusted(path))
+    shape = _shape_options(path, tensors)
     length = max_length if max_length is not None else settings.get("MAX_ITEM_LIST_LENGTH")
     if isinstance(length, bool) or not isinstance(length, int):
         raise InputError(
@@ -106,7 +106,7 @@ def _as_ours(name: str, tensor: Tensor) -> Tensor:
     return tensor.squeeze(1) if name.endswith(_CONV) else tensor
 
 
-def _parts(path: Path, checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _tensors_and_settings(path: Path, checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors, and RecBole's settings where there are any."""
     found = checkpoint if isinstance(checkpoint, dict) else {}
     tensors = found.get("state_dict", found)
@@ -123,7 +123,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cpu" and value.layout == torch.strided
 
 
-def _shape(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _shape_options(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The hyper-parameters that the tensors' shapes tell."""
     for name, smallest in ((_ITEMS, (_PADDING_ITEMS + 1, 1)), (_FIRST_CONV, (1, 1, 1))):
         if name not in tensors:

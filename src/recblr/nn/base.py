@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig
-from recblr.nn.parts import check_count
+from recblr.nn.common import check_count
 
 
 class NextItemModel(nn.Module):

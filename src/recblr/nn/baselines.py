@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, SASRecConfig
 from recblr.nn.base import NextItemModel
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.nn.padding import unpack, valid_positions
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.ops import check_offsets
 
 __all__ = ["GRU4Rec", "SASRec", "SASRecEncoder"]

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, LayerConfig
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
 from recblr.nn.padding import run_packed
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
-from recblr.nn.recurrent import BDLRU, CausalConv1d, HistoryAverage
+from recblr.nn.units import BDLRU, CausalConv1d, HistoryAverage
 
 
 class LayerState(NamedTuple):

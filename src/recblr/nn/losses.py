@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.nn.repeats import Repeats
-from recblr.ops.common.library import value_errors
+from recblr.ops.common.registration import raise_value_errors
 from recblr.ops.cross_entropy import mean_cross_entropy
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@value_errors
+@raise_value_errors
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
 from recblr.nn.base import NextItemModel
 from recblr.nn.baselines import GRU4Rec, SASRec
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, initialise
 from recblr.nn.layer import LayerState, RecBLRLayer
 from recblr.nn.padding import run_packed
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, initialise
 
 State = tuple[LayerState, ...]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.ops.dropout import seeded_dropout, serves
+from recblr.ops.dropout import has_kernel_for, seeded_dropout
 
 INIT_STD = 0.02
 LAYER_NORM_EPS = 1e-12
@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or not 0 < self.p < 1 or self.inplace or not serves(input):
+        if not self.training or not 0 < self.p < 1 or self.inplace or not has_kernel_for(input):
             return F.dropout(input, self.p, self.training, self.inplace)
         seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_())
         return seeded_dropout(input, seed, self.p)

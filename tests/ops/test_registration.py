@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import recblr.ops  # noqa: F401  (registers the operators)
-from recblr.ops.common.library import value_errors
+from recblr.ops.common.registration import raise_value_errors
 
 # Programs that were exported hold these, so they do not change.
 PUBLIC = {
@@ -29,9 +29,9 @@ def _raising(text: str) -> None:
 
 def test_a_refusal_that_arrives_as_a_runtime_error_is_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"^scan: b must be float32$"):
-        value_errors(_raising)("scan: b must be float32")
+        raise_value_errors(_raising)("scan: b must be float32")
 
 
 def test_other_runtime_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
-        value_errors(_raising)("CUDA error: out of memory")
+        raise_value_errors(_raising)("CUDA error: out of memory")

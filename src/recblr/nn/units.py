@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, check_recurrence
-from recblr.nn.parts import check_count, check_last_axis
+from recblr.nn.common import check_count, check_last_axis
 from recblr.ops import bdlru, causal_conv1d, scan_with_final
 from recblr.ops.bdlru import bdlru_with_epsilon
 from recblr.ops.common.checks import accumulation_dtype
@@ -18,7 +18,7 @@ MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
 INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
 
 
-class _OverTime(nn.Module):
+class _StatefulModule(nn.Module):
     """``(x, initial=, offsets=) -> (y, final)``, and the same one event at a time."""
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +35,7 @@ class _OverTime(nn.Module):
         return y.squeeze(1), state
 
 
-class BDLRU(_OverTime):
+class BDLRU(_StatefulModule):
     """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
 
     ``r, i = sigmoid(W x + b)``, ``alpha = exp(-softplus(Lambda) * r)``,
@@ -130,7 +130,7 @@ def _lambda_of(alpha: Tensor) -> Tensor:
     return torch.log(torch.expm1(-torch.log(alpha)))
 
 
-class CausalConv1d(_OverTime):
+class CausalConv1d(_StatefulModule):
     """Depthwise causal convolution with bias, then SiLU (Alg. 1 of arXiv 2406.12580).
 
     Its state is the last K - 1 inputs, ``(B, K-1, C)``.
@@ -180,7 +180,7 @@ class CausalConv1d(_OverTime):
         return f"channels={self.channels}, kernel_size={self.kernel_size}, silu={self.silu}"
 
 
-class HistoryAverage(_OverTime):
+class HistoryAverage(_StatefulModule):
     """``w * m`` with ``m[t] = a * m[t-1] + (1 - a) * x[t]``; each channel learns its own a and w.
 
     It is a linear way past the gates, and not in the paper.  The paper's layer mixes events only by gates and
