@@ -143,7 +143,7 @@ def test_a_pickle_cannot_change_what_it_is_handed(tmp_path: Path, name: str) -> 
     try:
         load_untrusted(path)
     except InputError as error:
-        assert "is damaged, or no checkpoint" in str(error)  # noqa: PT017
+        assert "is damaged or not a checkpoint" in str(error)  # noqa: PT017
     assert {f: (f.__defaults__, f.__module__) for f in (torch._utils._rebuild_tensor_v2,)} == before
     assert (Inert.__module__, dict(vars(Inert))) == (module, ours)
 
@@ -162,7 +162,7 @@ def test_objects_of_unknown_classes_keep_their_state_and_do_nothing(tmp_path: Pa
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_compiled_programs_are_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "m.pth"))
-    with pytest.raises(InputError, match=r"m.pth is damaged, or no checkpoint .*TorchScript"):
+    with pytest.raises(InputError, match=r"m.pth is damaged or not a checkpoint .*TorchScript"):
         recblr.load_released(tmp_path / "m.pth")
 
 
@@ -253,7 +253,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(
-        InputError, match=r"RecBLR.pth is damaged, or no checkpoint .* restore it from a copy"
+        InputError, match=r"RecBLR.pth is damaged or not a checkpoint .* restore it from a copy"
     ) as e:
         recblr.load_released(path)
     assert "\n" not in str(e.value)
@@ -275,7 +275,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("user_id:token\n")
     for name in ("safe", "legacy", "empty", "text"):
-        with pytest.raises(InputError, match=rf"{name} is no file of torch.save"):
+        with pytest.raises(InputError, match=rf"{name} is not a file of torch.save"):
             recblr.load_released(tmp_path / name)
     with pytest.raises(InputError, match=r"cannot read .*nowhere: No such file"):
         recblr.load_released(tmp_path / "nowhere")

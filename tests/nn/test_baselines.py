@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_named(name: str, items: list[float], offsets: list
 
 def test_sasrec_refuses_a_history_beyond_its_positions() -> None:
     items, offsets = packed([4, 21])
-    with pytest.raises(ValueError, match="a history has 21 events, and the model has learned 20 positions"):
+    with pytest.raises(ValueError, match="a history has 21 events, but the model has learned 20 positions"):
         lively("sasrec")(items, offsets=offsets)
 
 

@@ -151,7 +151,7 @@ def test_a_state_of_a_layer_with_another_average_is_refused(has):
     x = torch.randn(2, 3, 4)
     _, other = GatedRecurrentLayer(4, history_average=not has)(x)
     which = "a history average" if has else "no history average"
-    with pytest.raises(ValueError, match=f"the layer, which has {which}"):
+    with pytest.raises(ValueError, match=f"this layer has {which}"):
         GatedRecurrentLayer(4, history_average=has)(x, state=other)
 
 

@@ -1,4 +1,4 @@
-"""Layers and the model: BDLRU, CausalConv1d, HistoryAverage, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
+"""Layers and models: BDLRU, CausalConv1d, HistoryAverage, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
 
 from recblr.config.model import LayerConfig, RecBLRConfig
 from recblr.nn.base import NextItemModel

@@ -19,8 +19,8 @@ define(
     " -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
 )
 
-# How many logits the reference holds at a time.  On a CPU, this many fit into a cache.  A GPU needs more to be
-# busy.  A chunk has at least MIN_CHUNK_ROWS rows, so that a matrix product takes longer than its call.
+# How many logits the reference holds at a time.  On a CPU, this many fit into a cache.  A GPU needs more to
+# be busy.  A chunk has at least MIN_CHUNK_ROWS rows, so that a matrix product takes longer than its call.
 CHUNK_ELEMENTS = 2**19
 GPU_CHUNK_ELEMENTS = 2**24
 MIN_CHUNK_ROWS = 64
@@ -31,7 +31,7 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats
 
     It can be differentiated once.
 
-    repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`.  All four are None if there is none.
+    repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; all four are None without a bias.
     """
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *repeats)
     return loss

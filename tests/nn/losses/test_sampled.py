@@ -153,7 +153,7 @@ def test_other_shapes_are_refused(name: str, targets: Any, negatives: Any, says:
 
 
 def test_log_probabilities_of_another_catalogue_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"log_q must be \(4,\), one an item, but is \(3,\)"):
+    with pytest.raises(ValueError, match=r"log_q must be \(4,\), one for each item, but is \(3,\)"):
         sampled_softmax_loss(
             torch.zeros(1, 3), torch.zeros(4, 3), torch.tensor([0]), torch.tensor([1]), log_q(3)
         )
@@ -237,7 +237,7 @@ def test_a_proposal_never_leaves_the_catalogue(size: int, seed: int, steep: floa
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        ([], "with an item at least"),
+        ([], "with V >= 1"),
         ([[1.0]], r"weights must be \(V,\)"),
         ([1.0, 0.0], "weights must be positive numbers"),
         ([1.0, math.nan], "weights must be positive numbers"),
