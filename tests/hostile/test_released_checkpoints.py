@@ -76,9 +76,9 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a length that is a boolean": (configured(MAX_ITEM_LIST_LENGTH=True), ("does not say how long",)),
     "a length in a fraction": (configured(MAX_ITEM_LIST_LENGTH=11.0), ("does not say how long",)),
     "a length in words": (configured(MAX_ITEM_LIST_LENGTH="11"), ("does not say how long",)),
-    "dropout in words": (configured(dropout_prob="little"), ("describes no RecBLR",)),
+    "dropout in words": (configured(dropout_prob="little"), ("does not describe a RecBLR",)),
     "dropout of nan": (configured(dropout_prob=float("nan")), ("dropout must lie in [0, 1)",)),
-    "dropout in a list": (configured(dropout_prob=[0.1]), ("describes no RecBLR",)),
+    "dropout in a list": (configured(dropout_prob=[0.1]), ("does not describe a RecBLR",)),
 }
 
 

@@ -223,7 +223,7 @@ def test_tensors_that_do_not_fit_are_named(
         ({"MAX_ITEM_LIST_LENGTH": "long"}, "give max_length="),
         ({"MAX_ITEM_LIST_LENGTH": 0}, "max_length must be at least 1, but is 0"),
         ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": 2}, r"dropout must lie in \[0, 1\), but is 2"),
-        ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": "much"}, "describes no RecBLR"),
+        ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": "much"}, "does not describe a RecBLR model"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
@@ -259,10 +259,11 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     assert "\n" not in str(e.value)
 
 
-def test_the_error_names_the_weights_only_variable_of_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
--> None:
-    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)  # torch refuses both variables
-    together monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+def test_the_weights_only_variable_of_pytorch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)  # torch refuses both at once
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     path = save(tmp_path / "RecBLR.pth", released_model())
     with pytest.raises(InputError, match=r"TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, .* unset it"):
         recblr.load_released(path)

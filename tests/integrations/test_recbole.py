@@ -207,7 +207,7 @@ def test_the_authors_checkpoint_is_read_with_recboles_own_configuration(tmp_path
 def test_wrong_settings_are_named_with_the_names_of_recbole(wrong: dict[str, Any], says: str) -> None:
     config, *_ = made()
     config.final_config_dict.update(wrong)
-    with pytest.raises(recblr.InputError, match=f"RecBole's settings describe no RecBLR: {says}"):
+    with pytest.raises(recblr.InputError, match=f"RecBole's settings do not describe a RecBLR model: {says}"):
         plugin._model_config(config)
 
 

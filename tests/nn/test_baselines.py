@@ -108,8 +108,7 @@ def test_scores_are_those_of_the_tied_embedding(name: str) -> None:
         ([1, 2], [0, 2, 1], "offsets must "),
     ],
 )
-def test_the_error_names_a_wrong_argument(name: str, items: list[float], offsets: list[int], message: str) ->
-None:
+def test_wrong_arguments_are_named(name: str, items: list[float], offsets: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model_with_large_weights(name)(torch.tensor(items), offsets=torch.tensor(offsets))
 

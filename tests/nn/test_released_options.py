@@ -27,9 +27,10 @@ SWITCHES: dict[str, tuple[Differences, dict[str, Any]]] = {
 
 def pair(differences: Differences, layers: int = 2, **options: Any) -> tuple[ReleasedRecBLR, RecBLR]:
     """The released model and our model, with the same weights, in float64 and evaluation mode."""
-    theirs = with_large_weights(ReleasedRecBLR(N_ITEMS, WIDTH, layers,
-    differences=differences).double()).eval() config = RecBLRConfig(d_model=WIDTH, num_layers=layers,
-    history_average=False, **options) ours = RecBLR(N_ITEMS - 1, config).double().eval()
+    theirs = ReleasedRecBLR(N_ITEMS, WIDTH, layers, differences=differences)
+    theirs = with_large_weights(theirs.double()).eval()
+    config = RecBLRConfig(d_model=WIDTH, num_layers=layers, history_average=False, **options)
+    ours = RecBLR(N_ITEMS - 1, config).double().eval()
     adopt_released(ours, theirs.state_dict())
     return theirs, ours
 

@@ -89,7 +89,7 @@ def register() -> None:
 
 
 class RecBLR(SequentialRecommender):  # type: ignore[misc]
-    """RecBLR for RecBole's trainer.  Items have RecBole's numbers; 0 is [PAD].
+    """RecBLR for RecBole's trainer.  Items have RecBole's numbers, in which 0 is [PAD].
 
     Args:
         config: RecBole's configuration.  The module's documentation lists the settings that count.
@@ -143,7 +143,7 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         return self.recblr.scores(self._after_history(interaction))
 
     def to_recblr(self) -> recblr.nn.RecBLR:
-        """This package's model, in evaluation mode, without [PAD].  RecBole's item i is item i - 1 there.
+        """Return this package's model in evaluation mode.  It has no [PAD]: its item i - 1 is RecBole's item i.
 
         ``recblr.run.save_model`` saves it; give it RecBole's ids of the items.  Then the model can recommend
         and be served.
@@ -173,4 +173,4 @@ def _model_config(config: Any) -> RecBLRConfig:
         for theirs, ours in _SETTINGS.items():
             if message.startswith(f"{ours} "):
                 message = message.replace(ours, theirs, 1)
-        raise InputError(f"RecBole's settings describe no RecBLR: {message}") from None
+        raise InputError(f"RecBole's settings do not describe a RecBLR model: {message}") from None

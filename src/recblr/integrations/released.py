@@ -28,8 +28,8 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
 
     RecBole counts its items from 1, and item 0 is its [PAD].  Our models have no padding item.  RecBole's
     item i is item i - 1 here, in histories and in `scores`, and ``num_items`` is one less than RecBole's
-    number.  The released code's scores for [PAD] are dropped; RecBole never ranks it either.  RecBole's
-    dataset knows your id of its item i: ``dataset.id2token(dataset.iid_field, i)``.
+    number.  The released code's scores for [PAD] are dropped, because RecBole never ranks [PAD] either.
+    RecBole's dataset knows your id of its item i: ``dataset.id2token(dataset.iid_field, i)``.
 
     Untrusted files are safe to read.  Only tensors and plain data are taken from a file.  Inert objects
     replace the objects of all other classes.  No code that a file names is imported or run.
@@ -56,8 +56,8 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
     try:
         config = RecBLRConfig.released(length, dropout=dropout, **shape)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} describes no RecBLR: {error}", _REMEDY) from None
-    # Without storage: weights about to be replaced need no drawing.
+        raise InputError(f"{path} does not describe a RecBLR model: {error}", _REMEDY) from None
+    # The meta device stores no weights and draws no random numbers.  The checkpoint's weights follow below.
     with torch.device("meta"):
         model = RecBLR(len(tensors[_ITEMS]) - _PADDING_ITEMS, config)
     adopt_released(model, tensors, source=str(path))

@@ -22,7 +22,7 @@ class GRU4Rec(NextItemModel):
     Three things differ from the paper.  They are usual today, and they make the baseline better:
 
     - The model takes whole histories, not steps in session-parallel batches.
-    - One embedding serves for the input and for the scores.
+    - The input and the scores use the same embedding.
     - The loss is the loss of the run.
 
     The defaults are two layers of width 2 D.  With them, the model has about as many parameters as RecBLR.
@@ -40,7 +40,7 @@ class GRU4Rec(NextItemModel):
         super().__init__(num_items, config)
         width, layers = round(config.expand * config.d_model), config.num_layers
         self.dropout = Dropout(config.dropout_rate)
-        # torch drops out between layers.  It warns about a dropout for a single layer.
+        # This dropout is between layers.  torch warns if it is set for a single layer.
         dropout_between = config.dropout_rate if layers > 1 else 0.0
         self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=dropout_between)
         self.output = nn.Linear(width, config.d_model)
@@ -63,9 +63,9 @@ class GRU4Rec(NextItemModel):
             return x
         lengths = offsets.diff()
         valid = valid_positions(lengths, len(lengths), int(lengths.max()))
-        # Padding on the right comes after all events, so it changes no state that is used.  This is not
-        # torch's PackedSequence, because its gradient on a CPU fills the whole batch with zeros again for
-        # every event of the longest history.
+        # Padding on the right comes after all events, so it changes no state that is used.  torch's
+        # PackedSequence would avoid padding.  But on a CPU, its gradient fills the whole batch with zeros
+        # again for every event of the longest history.
         states, _ = self.gru(unpack(x, valid))
         y: Tensor = self.output(states[valid])
         return y
@@ -75,9 +75,9 @@ class SASRec(NextItemModel):
     """Self-attentive sequential recommendation (Kang and McAuley, ICDM 2018, arXiv 1808.09781).
 
     As in the paper, learned position embeddings are added to the item embeddings times sqrt(D).  Each block
-    has causal multi-head attention and a position-wise network with ReLU.  Dropout is on the embeddings, on
-    the attention weights and on both sub-layers.  A layer norm is before each sub-layer and at the end.  The
-    tied embedding gives the scores.
+    has causal multi-head attention and a position-wise network with ReLU.  Dropout acts on the embeddings, on
+    the attention weights and on both sub-layers.  There is a layer norm before each sub-layer and at the end.
+    The tied embedding gives the scores.
 
     Three things differ from the paper.  They are usual today, and they make the baseline better:
 
@@ -145,8 +145,8 @@ class SASRecEncoder(nn.Module):
     def forward(self, x: Tensor, groups: list[Tensor] | None = None) -> Tensor:
         """Encode x, and return a tensor of x's shape.
 
-        x is ``(B, T, D)`` without groups.  Or x is rows ``(N, D)`` in the order of `by_length`, with the
-        groups of `by_length`.  Raises ValueError if a history has more than ``max_length`` events.
+        Without groups, x is ``(B, T, D)``.  With the groups of `by_length`, x is rows ``(N, D)`` in the order
+        of `by_length`.  Raises ValueError if a history has more than ``max_length`` events.
         """
         x = self.dropout(x + self._positions(x, groups))
         for block in self.blocks:
@@ -237,9 +237,9 @@ def by_length(offsets: Tensor) -> tuple[Tensor, list[Tensor]]:
 
     Returns:
         Two values.  The first is ``(N,)`` int64: the row numbers in their new order.  The rows of a history
-        stay together, and in order.  The second is a list with ``(B, T)`` bool for each group: the positions
-        of the padded batch that are rows.  T is the length of the group's longest history.  Empty histories
-        are in no group.
+        stay together and keep their order.  The second is a list with ``(B, T)`` bool for each group: the
+        positions of the padded batch that are rows.  T is the length of the group's longest history.  Empty
+        histories are in no group.
     """
     lengths = offsets.diff()
     magnitudes = torch.tensor([length.bit_length() for length in lengths.tolist()], device=offsets.device)

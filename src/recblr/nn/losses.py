@@ -86,8 +86,7 @@ def paired_scores(
         repeats: the repeat bias.  It is added to the scores of items that the row's user already has.
 
     Returns:
-        The scores of the targets ``(N,)``, the scores of the negatives ``(N, K)``, and the mask ``(N, K)``
-        bool.
+        The scores of the targets ``(N,)``, those of the negatives ``(N, K)``, and the mask ``(N, K)`` bool.
 
     Raises:
         ValueError: targets or negatives has a wrong shape.
@@ -141,7 +140,7 @@ class Proposal:
         return cls(1 + torch.bincount(items.flatten(), minlength=num_items))
 
     def to(self, device: torch.device) -> "Proposal":
-        """Move the proposal to a device, which then draws.  Return self, as torch.nn.Module.to does."""
+        """Draw on this device from now on, with its own generator.  Return self, like torch.nn.Module.to."""
         self._cumulative, self.log_q = self._cumulative.to(device), self.log_q.to(device)
         return self
 
@@ -227,9 +226,9 @@ def gbce_beta(negatives: int, num_items: int, t: float) -> float:
 def gbce_bias(beta: float, negatives: int) -> float:
     """``log(beta / K)``, the score that minimises gBCE if all items are equally likely; K is `negatives`.
 
-    Then each of V items is the target with probability 1 / V, with the weight beta.  It is a negative K / V
-    times on average.  With full calibration, beta = K / (V - 1), and the score is the log-odds of a random
-    item.
+    Each of V items is then the target with probability 1 / V, and this term has the weight beta.  Each item
+    is a negative K / V times on average.  With full calibration, beta = K / (V - 1), and the score is the
+    log-odds of a random item.
     """
     return math.log(beta / negatives)
 

@@ -68,7 +68,7 @@ def run_packed(
         return run(x, offsets, state)
     if offsets is not None or x.dim() != len(padded.split(",")):
         raise ValueError(
-            f"lengths goes with a padded {padded} batch, offsets with packed {packed}: give one of them"
+            f"lengths belong to a padded {padded} batch, and offsets to packed {packed}: give one of them"
         )
     valid = valid_positions(lengths, x.shape[0], x.shape[1])
     rows, offsets = pack(x, valid)

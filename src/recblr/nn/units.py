@@ -225,7 +225,7 @@ class HistoryAverage(_StatefulModule):
             ValueError: a shape, dtype or offset does not fit.  One sentence names the argument.
         """
         check_last_axis("x", x, self.channels, "channels")
-        # Not in 16 bits: they would round a decay near 1 to 1.
+        # The average does not run in 16 bits, which would round a decay near 1 to 1.
         exact = x.to(accumulation_dtype(x.dtype))
         decay = self.decay.to(exact.dtype)
         new = torch.sigmoid(-decay)  # 1 - a, but more exact for an a near 1

@@ -108,10 +108,12 @@ def _check(op: str, a: Arguments) -> int:
     checks.one_of(op, "x", x)
     sequences = checks.time_axis(op, "x", x, offsets)
     channels = x.shape[-1]
-    checks.shape(op, "gates", gates, (*x.shape[:-1], 2 * channels), "r's then i's pre-activations")
+    checks.shape(
+        op, "gates", gates, (*x.shape[:-1], 2 * channels), "the pre-activations of r, then those of i"
+    )
     checks.shape(op, "decay", decay, (channels,))
     checks.same(op, "z", z, "x", x)
-    checks.shape(op, "scale", scale, (*x.shape[:-1], 1), "a factor a step")
+    checks.shape(op, "scale", scale, (*x.shape[:-1], 1), "one factor for each step")
     checks.state(op, initial, (sequences, channels), x)
     for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
         checks.device(op, name, tensor, x.device)
@@ -149,7 +151,7 @@ class _Factors(NamedTuple):
     r: Tensor
     i: Tensor
     u: Tensor
-    above_bound: Tensor  # bool: u is above its lower bound MIN_U, and has a derivative
+    above_bound: Tensor  # bool: u is not below its bound MIN_U, so it has a derivative
     alpha: Tensor
     beta: Tensor
 
@@ -191,7 +193,9 @@ def bdlru_with_epsilon(epsilon: float, *given: Any) -> tuple[Tensor, Tensor]:
 def composed_bdlru_backward(
     grad: Tensor | None, grad_final: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients dx, dgates, ddecay, dz, dinitial and dscale.  Without z, dz is empty; so is dscale.
+    """The gradients dx, dgates, ddecay, dz, dinitial and dscale.
+
+    dz is empty without z, and dscale is empty without scale.
 
     Let G be the adjoint of h, v = i x and u = decay r scale.  Then du = G (v alpha^2 / beta - alpha h[t-1]).
     """

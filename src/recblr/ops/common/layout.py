@@ -51,7 +51,7 @@ def sequence_of(rows: Tensor, offsets: Tensor) -> Tensor:
 
 
 def offsets_of(x: Tensor, offsets: Tensor | None) -> Tensor:
-    """`offsets`.  If they are None, the offsets of x's sequences once x is flattened to packed rows."""
+    """Return `offsets`.  If they are None, return the offsets that x has after it is flattened to rows."""
     if offsets is not None:
         return offsets
     batch, length = (x.shape[0], x.shape[1]) if x.dim() == 3 else (1, x.shape[0])

@@ -49,8 +49,8 @@ def _load(name: str, key: str) -> str | None:
 def _driver() -> tuple[int, int] | None:
     """The newest version of CUDA that the machine's driver supports, or None without a driver.
 
-    This function starts no CUDA context.  It asks the driver by the driver's documented function.  torch also
-    has a function for this, but it is private, and torch 2.11 does not have it.
+    This function starts no CUDA context.  It calls a documented function of the driver.  torch also
+    has a function for this, but it is private, and torch 2.11 removed it.
     """
     version = ctypes.c_int(0)
     try:

@@ -152,7 +152,7 @@ def register_fused(
         )
 
     LIBRARY.impl(name, call, "CompositeImplicitAutograd")
-    # These are the rules for vmap.  Without a rule, vmap would loop over the calls.
+    # The rules for vmap.  Without a rule, vmap would loop over the calls.
     LIBRARY.impl(name, functools.partial(call, kernel=False), "FuncTorchBatchedDecomposition")
     LIBRARY.impl(backward, composed_backward, "FuncTorchBatchedDecomposition")
     register_autocast(name, cast)

@@ -62,7 +62,7 @@ def has_kernel(operator: str, key: str) -> bool:
 
 
 def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:
-    """In place, ``tensor += share * (end - tensor)`` for each pair; in few kernels if torch can do so."""
+    """Compute ``tensor += share * (end - tensor)`` for each pair, in few kernels if torch can do so."""
     together = getattr(torch, "_foreach_lerp_", None)
     if together is not None:
         together(tensors, ends, share)
@@ -72,7 +72,7 @@ def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], share: float) -
 
 
 def rebuild_tensor(*arguments: Any) -> Tensor:
-    """Build a tensor from its storage, from the arguments that torch.save wrote."""
+    """Build a tensor from its storage and the other arguments that torch.save wrote."""
     try:
         tensor: Tensor = torch._utils._rebuild_tensor_v2(*arguments)
     except AttributeError:
