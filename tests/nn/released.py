@@ -119,7 +119,7 @@ class ReleasedRecBLR(nn.Module):
         return x[torch.arange(len(x)), item_seq_len - 1]
 
     def full_sort_predict(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """The scores of all items, (B, n_items), and of [PAD] too."""
+        """The scores of all items, [PAD] included, (B, n_items)."""
         return self(item_seq, item_seq_len) @ self.item_embedding.weight.T
 
 

@@ -90,7 +90,7 @@ def test_dropout_acts_only_in_training_and_is_repeatable(name: str) -> None:
 
 
 @of_every_baseline
-def test_scores_are_those_of_the_tied_embedding(name: str) -> None:
+def test_scores_are_products_with_the_item_embedding(name: str) -> None:
     model = model_with_large_weights(name)
     items, offsets = packed([3, 2])
     hidden = model(items, offsets=offsets)

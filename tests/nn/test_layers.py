@@ -280,7 +280,7 @@ def test_the_model_is_causal():
     assert not torch.allclose(before[:, 5:], after[:, 5:])
 
 
-def test_scores_are_those_of_the_tied_embedding():
+def test_scores_are_products_with_the_item_embedding():
     model = tiny_model()
     hidden = model(torch.randint(11, (2, 3)))
     close(model.scores(hidden), torch.einsum("btd,vd->btv", hidden, model.item_embedding.weight))
@@ -425,7 +425,7 @@ def test_empty_inputs_give_empty_outputs_and_zero_gradients(given_):
 
 
 @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-3), (True, 0.1)])
-def test_the_gradients_of_a_layer_equal_those_in_float64(autocast: bool, tolerance: float) -> None:
+def test_the_gradients_of_a_layer_are_close_to_float64(autocast: bool, tolerance: float) -> None:
     """Check the bounds on the CPU, so that the same bounds on a GPU do not compare rounding errors."""
     wanted = gradients_of_a_layer("cpu", torch.float64, autocast=False)
     assert_gradients_close(gradients_of_a_layer("cpu", torch.float32, autocast), wanted, tolerance)

@@ -143,10 +143,10 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         return self.recblr.scores(self._after_history(interaction))
 
     def to_recblr(self) -> recblr.nn.RecBLR:
-        """Return this package's model in evaluation mode.  It has no [PAD]: its item i - 1 is RecBole's item i.
+        """Return this package's model, in evaluation mode.
 
-        ``recblr.run.save_model`` saves it; give it RecBole's ids of the items.  Then the model can recommend
-        and be served.
+        It has no [PAD], so RecBole's item i is item i - 1 of this model.  ``recblr.run.save_model`` saves the
+        model together with RecBole's ids of the items.  The saved model can recommend and be served.
         """
         model = recblr.nn.RecBLR(self.n_items - 1, self.recblr.config)
         weights = self.recblr.state_dict()

@@ -1,8 +1,8 @@
 """Derivatives of operators, and their support for torch.func.
 
 - `transformable` makes an operator differentiable under torch.func.
-- `register_derivative_of` gives a backward operator a derivative of its own, so that second and higher
-  derivatives exist.
+- `register_derivative_of` makes a backward operator differentiable, so that second and higher derivatives
+  exist.
 - `vmap_rule` makes an operator's rule for vmap.
 """
 
