@@ -163,8 +163,14 @@ def bpr_loss(
     instead of one.  A negative that equals the row's target does not count.  A row without other negatives
     has the loss 0.
 
-    The arguments and errors are those of :func:`recblr.nn.losses.paired_scores`.  The result is a scalar of
-    hidden's dtype.  It is 0 if N is 0.
+    Args:
+        hidden, weight, targets, negatives, repeats: as in :func:`recblr.nn.losses.paired_scores`.
+
+    Returns:
+        A scalar of hidden's dtype.  It is 0 if N is 0.
+
+    Raises:
+        ValueError: targets or negatives has a wrong shape.
     """
     positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     losses = F.softplus(negative - positive.unsqueeze(1)).masked_fill(hits, 0)
