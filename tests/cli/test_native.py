@@ -41,6 +41,6 @@ def test_without_the_native_module_the_reference_serves_with_one_warning(data: P
     done = python(hide + training(data, tmp_path / "run"), RECBLR_REQUIRE_NATIVE="0")
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("recblr: ")
-    assert "the slower PyTorch reference serves" in done.stderr
+    assert "the slower PyTorch reference is used" in done.stderr
     assert done.stderr.count("\n") == 1
     assert json.loads((tmp_path / "run" / "report.json").read_text())["commit"] is None

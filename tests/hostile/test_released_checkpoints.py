@@ -49,8 +49,8 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a link to itself": (lambda path: path.symlink_to(path), ("cannot read", "symbolic links")),
     "a link to nowhere": (lambda path: path.symlink_to("none"), ("cannot read", "No such file")),
     "a folder": (Path.mkdir, ("cannot read", "directory")),
-    "an empty file": (Path.touch, ("is no file of torch.save",)),
-    "an empty zip": (lambda path: zipfile.ZipFile(path, "w").close(), ("is no file of torch.save",)),
+    "an empty file": (Path.touch, ("is not a file of torch.save",)),
+    "an empty zip": (lambda path: zipfile.ZipFile(path, "w").close(), ("is not a file of torch.save",)),
     "a zip of something else": (lambda path: path.write_bytes(b"PK\3\4" + b"\0" * 100), ("is damaged",)),
     "a zip bomb": (bomb, ("is damaged",)),
     "brackets that are never closed": (lambda path: with_pickle(path, OPEN), ("is damaged",)),
@@ -76,9 +76,9 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a length that is a boolean": (configured(MAX_ITEM_LIST_LENGTH=True), ("does not say how long",)),
     "a length in a fraction": (configured(MAX_ITEM_LIST_LENGTH=11.0), ("does not say how long",)),
     "a length in words": (configured(MAX_ITEM_LIST_LENGTH="11"), ("does not say how long",)),
-    "dropout in words": (configured(dropout_prob="little"), ("describes no RecBLR",)),
+    "dropout in words": (configured(dropout_prob="little"), ("does not describe a RecBLR",)),
     "dropout of nan": (configured(dropout_prob=float("nan")), ("dropout must lie in [0, 1)",)),
-    "dropout in a list": (configured(dropout_prob=[0.1]), ("describes no RecBLR",)),
+    "dropout in a list": (configured(dropout_prob=[0.1]), ("does not describe a RecBLR",)),
 }
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints as RecBole's trainer writes them, made without RecBole, and hostile variants of them."""
+"""Makes checkpoints as RecBole's trainer writes them, and hostile variants of them, without RecBole."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import pytest
 import torch
-from nn.released import ReleasedRecBLR, lively
+from nn.released import ReleasedRecBLR, with_large_weights
 
 N_ITEMS, WIDTH, LENGTH = 17, 8, 11
 
 
 @contextmanager
 def fake_recbole() -> Iterator[Any]:
-    """RecBole's Config, which its checkpoints pickle: a class that is gone again when they are read."""
+    """A fake of RecBole's Config, which its checkpoints pickle.  It exists only in this context."""
     name = "recbole.config.configurator"
 
     class Config:
         def __init__(self, settings: dict[str, Any]) -> None:
             self.final_config_dict = settings
             self.parameters = {"Training": ["learning_rate"]}
-            self.model_class = ReleasedRecBLR  # pickled by name
+            self.model_class = ReleasedRecBLR  # pickle stores only the name of this class
 
     Config.__module__, Config.__qualname__ = name, "Config"
     with pytest.MonkeyPatch.context() as patch:
@@ -39,11 +39,11 @@ def fake_recbole() -> Iterator[Any]:
 
 def released_model(**shape: Any) -> ReleasedRecBLR:
     torch.manual_seed(0)
-    return lively(ReleasedRecBLR(N_ITEMS, WIDTH, **shape)).eval()
+    return with_large_weights(ReleasedRecBLR(N_ITEMS, WIDTH, **shape)).eval()
 
 
 def save(path: Path, model: ReleasedRecBLR, settings: dict[str, Any] | None = None, **entries: Any) -> Path:
-    """Write what RecBole's trainer writes; `entries` replace or add to the checkpoint's."""
+    """Write a checkpoint as RecBole's trainer does.  `entries` replace its entries or add more."""
     if settings is None:
         settings = {"MAX_ITEM_LIST_LENGTH": LENGTH, "dropout_prob": 0.3, "device": torch.device("cpu")}
     optimizer = torch.optim.Adam(model.parameters())
@@ -66,7 +66,7 @@ def save(path: Path, model: ReleasedRecBLR, settings: dict[str, Any] | None = No
 
 
 def with_pickle(path: Path, pickled: bytes) -> Path:
-    """A file of torch.save whose pickle is `pickled`."""
+    """Write a file of torch.save with the pickle `pickled`."""
     torch.save({}, path)
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}

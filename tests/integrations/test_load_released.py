@@ -1,4 +1,4 @@
-"""The authors' checkpoints: their scores come out, and whatever else is in the file does not run."""
+"""The authors' checkpoints: the loaded model gives their scores, and no code in the file runs."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def our_scores(model: RecBLR, items: torch.Tensor, lengths: torch.Tensor) -> tor
 
 
 @pytest.mark.parametrize("shape", [{}, {"layers": 1}, {"layers": 3, "expand": 3, "d_conv": 2}])
-def test_scores_are_the_released_models(tmp_path: Path, shape: dict[str, int]) -> None:
+def test_scores_equal_those_of_the_released_model(tmp_path: Path, shape: dict[str, int]) -> None:
     theirs = released_model(**shape)
-    path = save(tmp_path / "RecBLR.pth", theirs)  # one step of training later
+    path = save(tmp_path / "RecBLR.pth", theirs)  # after one step of training
     ours = recblr.load_released(path)
     assert not ours.training
     assert ours.num_items == N_ITEMS - 1
@@ -64,7 +64,7 @@ def test_a_state_dict_alone_needs_the_length(tmp_path: Path) -> None:
     assert recblr.load_released(save(tmp_path / "b.pth", theirs), max_length=64).config.max_length == 64
 
 
-def test_a_loaded_model_is_one_of_ours(tmp_path: Path) -> None:
+def test_a_loaded_model_can_be_saved_in_our_format(tmp_path: Path) -> None:
     model = recblr.load_released(save(tmp_path / "RecBLR.pth", released_model()))
     save_model(model, tmp_path / "model.safetensors", [f"i{item}" for item in range(model.num_items)])
     again = load_model(tmp_path / "model.safetensors").model
@@ -84,7 +84,7 @@ def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Pickles to a call of any function."""
+    """An object whose pickle calls any function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -111,7 +111,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path: Path, attack: str, entry: str
     model = recblr.load_released(path, max_length=LENGTH)
     assert model.num_items == N_ITEMS - 1
     assert not mark.exists()
-    # That the attack is one: the reader that trusts the file is taken in.
+    # Check that the attack works: a reader that trusts the file runs it.
     if attack != "chained":
         torch.load(path, weights_only=False)
         assert mark.exists()
@@ -134,8 +134,8 @@ def test_no_module_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", ["torch._utils\n_rebuild_tensor_v2", "collections\nOrderedDict", "a\nB"])
-def test_a_pickle_cannot_change_what_it_is_handed(tmp_path: Path, name: str) -> None:
-    # BUILD with (None, {"__defaults__": ()}): pickle sets the attributes of whatever is on the stack.
+def test_a_pickle_cannot_change_the_objects_that_it_gets(tmp_path: Path, name: str) -> None:
+    # The opcode BUILD with (None, {"__defaults__": ()}) sets attributes of the object on the stack.
     state = pickle.dumps((None, {"__defaults__": (), "__module__": "mine"}), 2)[2:-1]
     path = with_pickle(tmp_path / "m.pth", b"\x80\x02c" + name.encode() + b"\n" + state + b"b.")
     before = {f: (f.__defaults__, f.__module__) for f in (torch._utils._rebuild_tensor_v2,)}
@@ -143,7 +143,7 @@ def test_a_pickle_cannot_change_what_it_is_handed(tmp_path: Path, name: str) -> 
     try:
         load_untrusted(path)
     except InputError as error:
-        assert "is damaged, or no checkpoint" in str(error)  # noqa: PT017
+        assert "is damaged or not a checkpoint" in str(error)  # noqa: PT017
     assert {f: (f.__defaults__, f.__module__) for f in (torch._utils._rebuild_tensor_v2,)} == before
     assert (Inert.__module__, dict(vars(Inert))) == (module, ours)
 
@@ -162,7 +162,7 @@ def test_objects_of_unknown_classes_keep_their_state_and_do_nothing(tmp_path: Pa
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_compiled_programs_are_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "m.pth"))
-    with pytest.raises(InputError, match=r"m.pth is damaged, or no checkpoint .*TorchScript"):
+    with pytest.raises(InputError, match=r"m.pth is damaged or not a checkpoint .*TorchScript"):
         recblr.load_released(tmp_path / "m.pth")
 
 
@@ -223,7 +223,7 @@ def test_tensors_that_do_not_fit_are_named(
         ({"MAX_ITEM_LIST_LENGTH": "long"}, "give max_length="),
         ({"MAX_ITEM_LIST_LENGTH": 0}, "max_length must be at least 1, but is 0"),
         ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": 2}, r"dropout must lie in \[0, 1\), but is 2"),
-        ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": "much"}, "describes no RecBLR"),
+        ({"MAX_ITEM_LIST_LENGTH": 5, "dropout_prob": "much"}, "does not describe a RecBLR model"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
@@ -253,14 +253,16 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(
-        InputError, match=r"RecBLR.pth is damaged, or no checkpoint .* restore it from a copy"
+        InputError, match=r"RecBLR.pth is damaged or not a checkpoint .* restore it from a copy"
     ) as e:
         recblr.load_released(path)
     assert "\n" not in str(e.value)
 
 
-def test_pytorchs_switch_for_weights_only_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)  # torch refuses the two together
+def test_the_weights_only_variable_of_pytorch_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", raising=False)  # torch refuses both at once
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
     path = save(tmp_path / "RecBLR.pth", released_model())
     with pytest.raises(InputError, match=r"TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, .* unset it"):
@@ -275,7 +277,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("user_id:token\n")
     for name in ("safe", "legacy", "empty", "text"):
-        with pytest.raises(InputError, match=rf"{name} is no file of torch.save"):
+        with pytest.raises(InputError, match=rf"{name} is not a file of torch.save"):
             recblr.load_released(tmp_path / name)
     with pytest.raises(InputError, match=r"cannot read .*nowhere: No such file"):
         recblr.load_released(tmp_path / "nowhere")

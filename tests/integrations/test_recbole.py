@@ -1,4 +1,4 @@
-"""The plug-in under RecBole's own trainer: it learns, is evaluated, and scores as our own model does."""
+"""The plug-in under RecBole's own trainer: it learns, is evaluated, and gives the scores of our own model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip(
-    "recbole", reason="RecBole is not installed here; `make recbole` tests it in an environment of its own"
+    "recbole", reason="RecBole is not installed here; `make recbole` tests it in a separate environment"
 )
 
 import torch
-from nn.released import ReleasedRecBLR, lively
+from nn.released import ReleasedRecBLR, with_large_weights
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import load_data_and_model, run_recbole
@@ -34,8 +34,11 @@ LENGTH = 11
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RecBole reads the command line as settings and writes logs and checkpoints where it runs."""
+def _in_a_separate_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a folder of the test: RecBole writes logs and checkpoints into the current folder.
+
+    RecBole also reads the command line as settings, so the command line is replaced.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["test"])
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -64,7 +67,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def made(**changes: Any) -> tuple[Config, plugin.RecBLR, tuple[Any, Any, Any]]:
-    """RecBole's configuration, the model in it, and the three parts of the data."""
+    """RecBole's configuration, the plug-in's model, and the three parts of the data."""
     config = Config(model=plugin.RecBLR, dataset="synthetic", config_dict=settings(**changes))
     init_seed(0, True)
     parts = data_preparation(config, create_dataset(config))
@@ -75,7 +78,7 @@ def batch_of(test_data: Any) -> Any:
     return next(iter(test_data))[0]
 
 
-def test_recboles_trainer_trains_and_evaluates_it() -> None:
+def test_the_trainer_of_recbole_trains_and_evaluates_it() -> None:
     config, model, (train, valid, test) = made()
     trainer = Trainer(config, model)
     best, best_result = trainer.fit(train, valid, saved=True, show_progress=False)
@@ -83,14 +86,14 @@ def test_recboles_trainer_trains_and_evaluates_it() -> None:
     assert len(losses) == 3
     assert losses[0] > losses[1] > losses[2]
     assert 0 < best == best_result["mrr@10"] <= 1
-    # Far better than chance, which is 10 in some 130 items.
+    # This is far better than chance, which is 10 in about 130 items.
     assert trainer.evaluate(test, load_best_model=True, show_progress=False)["hit@10"] > 0.2
 
 
 @pytest.mark.parametrize("released", [False, True])
-def test_full_sort_predict_gives_our_models_scores(released: bool, tmp_path: Path) -> None:
+def test_full_sort_predict_gives_the_scores_of_our_model(released: bool, tmp_path: Path) -> None:
     _, model, (_, _, test) = made(released=released)
-    lively(model).eval()
+    with_large_weights(model).eval()
     interaction = batch_of(test)
     scores = model.full_sort_predict(interaction)
     ours = model.to_recblr()
@@ -111,10 +114,10 @@ def test_full_sort_predict_gives_our_models_scores(released: bool, tmp_path: Pat
     assert load_model(tmp_path / "model.safetensors").model.config.padding_leak == released
 
 
-def test_with_the_released_options_it_is_the_released_model() -> None:
+def test_with_the_released_options_it_equals_the_released_model() -> None:
     _, model, (_, _, test) = made(released=True, dropout_prob=0.3)
     assert model.recblr.config == recblr.nn.RecBLRConfig.released(LENGTH, d_model=16, dropout=0.3)
-    lively(model).eval()
+    with_large_weights(model).eval()
     theirs = ReleasedRecBLR(model.n_items, 16).eval()
     theirs.load_state_dict(
         {
@@ -142,7 +145,7 @@ def test_it_is_found_by_name_once_registered() -> None:
         del sys.modules["recbole.model.sequential_recommender.recblr"]
 
 
-def test_it_learns_from_pairs() -> None:
+def test_it_learns_with_the_bpr_loss() -> None:
     negatives = {"distribution": "uniform", "sample_num": 1}
     config, model, (train, valid, _) = made(loss_type="BPR", train_neg_sample_args=negatives)
     trainer = Trainer(config, model)
@@ -180,9 +183,9 @@ def test_each_switch_can_be_set_alone() -> None:
 
 def test_the_authors_checkpoint_is_read_with_recboles_own_configuration(tmp_path: Path) -> None:
     config, _, (_, _, test) = made(dropout_prob=0.4)
-    theirs = lively(ReleasedRecBLR(test.dataset.item_num, 16)).eval()
+    theirs = with_large_weights(ReleasedRecBLR(test.dataset.item_num, 16)).eval()
     checkpoint = {"config": config, "epoch": 3, "state_dict": theirs.state_dict(), "other_parameter": {}}
-    torch.save(checkpoint, tmp_path / "RecBLR.pth", pickle_protocol=4)  # as RecBole's trainer writes it
+    torch.save(checkpoint, tmp_path / "RecBLR.pth", pickle_protocol=4)  # as RecBole's trainer does
     ours = recblr.load_released(tmp_path / "RecBLR.pth")
     assert (ours.config.max_length, ours.config.dropout) == (LENGTH, 0.4)
     interaction = batch_of(test)
@@ -201,10 +204,10 @@ def test_the_authors_checkpoint_is_read_with_recboles_own_configuration(tmp_path
         ({"MAX_ITEM_LIST_LENGTH": 0}, "max_length must be at least 1"),
     ],
 )
-def test_wrong_settings_are_named_as_recbole_does(wrong: dict[str, Any], says: str) -> None:
+def test_wrong_settings_are_named_with_the_names_of_recbole(wrong: dict[str, Any], says: str) -> None:
     config, *_ = made()
     config.final_config_dict.update(wrong)
-    with pytest.raises(recblr.InputError, match=f"RecBole's settings describe no RecBLR: {says}"):
+    with pytest.raises(recblr.InputError, match=f"RecBole's settings do not describe a RecBLR model: {says}"):
         plugin._model_config(config)
 
 
@@ -216,7 +219,7 @@ def test_an_unknown_loss_is_named() -> None:
 
 
 def test_the_example_of_the_documentation_runs() -> None:
-    # On RecBole's own copy of MovieLens-100k, of which the command line leaves the most active users.
+    # It runs on RecBole's own copy of MovieLens-100k.  The command line keeps only the most active users.
     text = inspect.getdoc(plugin) or ""
     example = textwrap.dedent(text.split("A program::\n", 1)[1].split("\nRecBole 1.2.1", 1)[0])
     Path("example.py").write_text(example, encoding="utf-8")

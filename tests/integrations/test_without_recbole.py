@@ -1,4 +1,4 @@
-"""Without RecBole the plug-in says so in one sentence, and nothing else of the package minds."""
+"""Without RecBole, the plug-in names it in one sentence, and the rest of the package still works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-def test_the_plug_in_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plug_in_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("recbole", "recbole.model", "recbole.model.abstract_recommender"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "recblr.integrations.recbole", raising=False)

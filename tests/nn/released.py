@@ -1,10 +1,10 @@
-"""The authors' released model, stated again from its description: slow, serial in time, obviously right.
+"""The authors' released model, written again from its description.  It is slow, but easy to check.
 
-A batch is what RecBole feeds: items (B, L), L the same for every batch, padded on the right with item 0.
-Each layer pads its input on the left with zeros to a power of two, convolves with a bias, runs the
-recurrence over all of it and gives back the last L steps.  Parameters have the names that the authors'
-checkpoints use, and Lambda starts evenly spaced.  The other ways in which it is not the paper's can be
-switched off, each alone.
+A batch has the form that RecBole gives: items (B, L), padded on the right with item 0.  L is the same for
+every batch.  Each layer pads its input with zeros on the left to a power of two, convolves with a bias, runs
+the recurrence over all steps and returns the last L steps.  Parameters have the names of the authors'
+checkpoints.  Lambda is evenly spaced at the start.  Each of the other differences from the paper can be
+switched off alone.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.nn.parts import Dropout
+from recblr.nn.common import Dropout
 
 
 @dataclass(frozen=True)
 class Differences:
-    """What the released code does otherwise than the paper."""
+    """Differences between the released code and the paper.  Each can be switched off."""
 
     padding: bool = True
     epsilon: bool = True
@@ -109,19 +109,22 @@ class ReleasedRecBLR(nn.Module):
         )
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """(B, L) right-padded items and their numbers (B,) -> the vector after each last item, (B, D)."""
+        """The hidden vector after the last item of each history, (B, D).
+
+        item_seq is (B, L) items, padded on the right.  item_seq_len is (B,), the number of items in each row.
+        """
         x = self.layer_norm(self.dropout(self.item_embedding(item_seq)))
         for layer in self.recurrent_layers:
             x = layer(x)
         return x[torch.arange(len(x)), item_seq_len - 1]
 
     def full_sort_predict(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """(B, n_items) scores of every item, [PAD] too."""
+        """The scores of all items, [PAD] included, (B, n_items)."""
         return self(item_seq, item_seq_len) @ self.item_embedding.weight.T
 
 
-def lively(model: Any, seed: int = 0) -> Any:
-    """The model with weights large enough that every part of it matters, biases too."""
+def with_large_weights(model: Any, seed: int = 0) -> Any:
+    """The model with large weights and biases, so that every part of it matters."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

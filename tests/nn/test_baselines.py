@@ -1,4 +1,4 @@
-"""The baselines: packing changes nothing, no event sees a later one, every weight learns."""
+"""The baselines: packing changes nothing, no event depends on a later one, and every weight learns."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CONFIGS = {
 of_every_baseline = pytest.mark.parametrize("name", CONFIGS)
 
 
-def lively(name: str) -> NextItemModel:
-    """With larger weights than training starts with, so that every path matters."""
+def model_with_large_weights(name: str) -> NextItemModel:
+    """A model with larger weights than at the start of training, so that every path matters."""
     torch.manual_seed(0)
     model = build_model(NUM_ITEMS, CONFIGS[name]).eval()
     with torch.no_grad():
@@ -40,8 +40,8 @@ def packed(lengths: list[int]) -> tuple[Tensor, Tensor]:
 @of_every_baseline
 @settings(max_examples=25)
 @given(lengths=st.lists(st.integers(0, 20), max_size=6))
-def test_packed_histories_give_what_each_gives_alone(name: str, lengths: list[int]) -> None:
-    model = lively(name)
+def test_a_packed_history_gives_what_it_gives_alone(name: str, lengths: list[int]) -> None:
+    model = model_with_large_weights(name)
     items, offsets = packed(lengths)
     alone = [model(part, offsets=torch.tensor([0, len(part)])) for part in items.split(lengths)]
     expected = torch.cat(alone) if alone else torch.zeros(0, 8)
@@ -49,8 +49,8 @@ def test_packed_histories_give_what_each_gives_alone(name: str, lengths: list[in
 
 
 @of_every_baseline
-def test_an_event_changes_what_comes_after_it_in_its_own_history_only(name: str) -> None:
-    model = lively(name)
+def test_an_event_changes_only_later_outputs_of_its_own_history(name: str) -> None:
+    model = model_with_large_weights(name)
     items, offsets = packed([9, 3, 17, 16])
     changed = items.clone()
     changed[15] = (items[15] + 1) % NUM_ITEMS  # the fourth event of the third history
@@ -60,7 +60,7 @@ def test_an_event_changes_what_comes_after_it_in_its_own_history_only(name: str)
 
 @of_every_baseline
 def test_gradients_reach_every_weight_and_no_later_event(name: str) -> None:
-    model = lively(name)
+    model = model_with_large_weights(name)
     items, offsets = torch.arange(11), torch.tensor([0, 4, 11])
     model(items, offsets=offsets)[1].square().sum().backward()
     gradient = model.item_embedding.weight.grad
@@ -74,8 +74,8 @@ def test_gradients_reach_every_weight_and_no_later_event(name: str) -> None:
 
 
 @of_every_baseline
-def test_dropout_is_for_training_and_repeatable(name: str) -> None:
-    model = lively(name)
+def test_dropout_acts_only_in_training_and_is_repeatable(name: str) -> None:
+    model = model_with_large_weights(name)
     items, offsets = packed([9, 3, 12])
 
     def run(seed: int) -> Tensor:
@@ -90,8 +90,8 @@ def test_dropout_is_for_training_and_repeatable(name: str) -> None:
 
 
 @of_every_baseline
-def test_scores_are_those_of_the_tied_embedding(name: str) -> None:
-    model = lively(name)
+def test_scores_are_products_with_the_item_embedding(name: str) -> None:
+    model = model_with_large_weights(name)
     items, offsets = packed([3, 2])
     hidden = model(items, offsets=offsets)
     expected = torch.einsum("nd,vd->nv", hidden, model.item_embedding.weight)
@@ -108,24 +108,24 @@ def test_scores_are_those_of_the_tied_embedding(name: str) -> None:
         ([1, 2], [0, 2, 1], "offsets must "),
     ],
 )
-def test_what_does_not_fit_is_named(name: str, items: list[float], offsets: list[int], message: str) -> None:
+def test_wrong_arguments_are_named(name: str, items: list[float], offsets: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lively(name)(torch.tensor(items), offsets=torch.tensor(offsets))
+        model_with_large_weights(name)(torch.tensor(items), offsets=torch.tensor(offsets))
 
 
 def test_sasrec_refuses_a_history_beyond_its_positions() -> None:
     items, offsets = packed([4, 21])
-    with pytest.raises(ValueError, match="a history has 21 events, and the model has learned 20 positions"):
-        lively("sasrec")(items, offsets=offsets)
+    with pytest.raises(ValueError, match="a history has 21 events, but the model has learned 20 positions"):
+        model_with_large_weights("sasrec")(items, offsets=offsets)
 
 
-def test_sasrec_knows_where_an_event_stands() -> None:
-    hidden = lively("sasrec")(torch.tensor([1, 1, 1]), offsets=torch.tensor([0, 3]))
+def test_sasrec_depends_on_the_position_of_an_event() -> None:
+    hidden = model_with_large_weights("sasrec")(torch.tensor([1, 1, 1]), offsets=torch.tensor([0, 3]))
     assert not torch.allclose(hidden[0], hidden[1])
 
 
-def test_sasrecs_encoder_runs_over_a_plain_batch_too() -> None:
-    model = lively("sasrec")
+def test_the_encoder_of_sasrec_runs_over_a_plain_batch_too() -> None:
+    model = model_with_large_weights("sasrec")
     assert isinstance(model, SASRec)
     items = torch.randint(NUM_ITEMS, (3, 7))
     dense = model.encoder(model.embed(items) * 8**0.5)
@@ -133,8 +133,8 @@ def test_sasrecs_encoder_runs_over_a_plain_batch_too() -> None:
     torch.testing.assert_close(dense.flatten(0, 1), rows, rtol=1e-4, atol=1e-5)
 
 
-def test_sasrecs_attention_is_the_plain_formula() -> None:
-    model = lively("sasrec")
+def test_the_attention_of_sasrec_equals_the_plain_formula() -> None:
+    model = model_with_large_weights("sasrec")
     assert isinstance(model, SASRec)
     attention = model.encoder.blocks[0].attention
     x = torch.randn(6, 8)
@@ -146,17 +146,17 @@ def test_sasrecs_attention_is_the_plain_formula() -> None:
     torch.testing.assert_close(attention(x.unsqueeze(0))[0], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_models_are_of_a_size_at_the_defaults() -> None:
-    def beside_items(model: NextItemModel) -> int:
+def test_models_have_similar_sizes_at_the_defaults() -> None:
+    def parameters_without_items(model: NextItemModel) -> int:
         return sum(p.numel() for p in model.parameters()) - model.item_embedding.weight.numel()
 
-    ours, gru, attention = (beside_items(kind(NUM_ITEMS)) for kind in (RecBLR, GRU4Rec, SASRec))
+    ours, gru, attention = (parameters_without_items(kind(NUM_ITEMS)) for kind in (RecBLR, GRU4Rec, SASRec))
     assert gru == pytest.approx(ours, rel=0.02)
     assert attention < ours
 
 
 @given(lengths=st.lists(st.integers(0, 40), max_size=8))
-def test_groups_hold_every_row_once_in_order_with_little_padding(lengths: list[int]) -> None:
+def test_groups_hold_every_row_once_and_in_order_with_little_padding(lengths: list[int]) -> None:
     _, offsets = packed(lengths)
     order, groups = by_length(offsets)
     assert sorted(order.tolist()) == list(range(sum(lengths)))

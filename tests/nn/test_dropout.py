@@ -1,4 +1,4 @@
-"""Dropout: torch's distribution and gradients, the same bits for the same seed whatever the threads."""
+"""Dropout has torch's distribution and gradients, and the same bits for every number of threads."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from recblr.nn.parts import Dropout
+from recblr.nn.common import Dropout
 from recblr.ops.common import native
 
 needs_kernel = pytest.mark.skipif(native.status["cpu"] != "native", reason="needs the native library")
@@ -32,7 +32,7 @@ def test_an_element_is_zero_or_scaled(shape, p, dtype, seed):
 
 
 @pytest.mark.parametrize("p", [0.01, 0.2, 0.5, 0.9])
-def test_each_place_of_a_block_is_kept_as_often_as_asked_and_apart_from_its_neighbours(p):
+def test_elements_of_a_block_are_kept_with_the_right_probability_and_independently(p):
     kept = (dropped(2**22, p).view(-1, 128) != 0).double() - (1 - p)
     n, deviation = kept.shape[0], (p * (1 - p)) ** 0.5
     assert kept.mean(0).abs().max() < 5 * deviation / n**0.5
@@ -50,7 +50,7 @@ def test_two_calls_are_independent():
     assert (first * second).mean().abs() < 5 / 2**10
 
 
-def test_the_seed_decides_about_every_bit_whatever_the_threads():
+def test_the_seed_alone_determines_every_bit_for_all_numbers_of_threads():
     threads = torch.get_num_threads()
     try:
         alone = dropped((900, 200))
@@ -62,7 +62,7 @@ def test_the_seed_decides_about_every_bit_whatever_the_threads():
     assert not torch.equal(dropped((900, 200), seed=1), alone)
 
 
-def test_gradients_pass_where_values_did_to_any_order():
+def test_gradients_of_any_order_pass_where_values_passed():
     x = torch.randn(40, 7, dtype=torch.float64, requires_grad=True)
 
     def layer(x):
@@ -84,13 +84,13 @@ def test_strides_do_not_matter():
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
-def test_the_ends_are_torchs(p):
+def test_p_of_0_and_1_gives_what_torch_gives(p):
     x = torch.randn(9)
     assert torch.equal(Dropout(p)(x), torch.nn.Dropout(p)(x))
     assert torch.equal(Dropout(p).eval()(x), x)
 
 
-def test_it_works_under_transformations_and_in_16_bits():
+def test_it_works_under_transforms_and_in_16_bits():
     layer, x = Dropout(0.5), torch.ones(64, 3)
     assert torch.compile(layer, fullgraph=True, backend="aot_eager")(x).unique().numel() == 2
     assert torch.vmap(layer, randomness="different")(x).unique().numel() == 2

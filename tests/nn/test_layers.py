@@ -1,4 +1,4 @@
-"""Layers: one event at a time equals the whole pass, padding never leaks, the paper's shapes and starts."""
+"""Layers: steps equal the whole pass, padding never leaks, and shapes and initial values are the paper's."""
 
 import inspect
 import math
@@ -36,20 +36,20 @@ def close(actual, expected):
 
 def tiny_model(dropout=0.0, num_layers=2):
     model = RecBLR(11, RecBLRConfig(d_model=8, num_layers=num_layers, dropout=dropout)).eval()
-    with torch.no_grad():  # larger than training starts with, so that every path matters
+    with torch.no_grad():  # larger than at the start of training, so that every path matters
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1 and "conv" not in name:
                 parameter.normal_(std=0.4)
     return model
 
 
-def test_the_whole_package_offers_its_names():
+def test_the_package_exports_its_names():
     for name in recblr.__all__:
         assert getattr(recblr, name) is not None
 
 
 def plain_layer(layer, x):
-    """RecBLRLayer on one sequence (T, D), written out from the paper, serial in time."""
+    """RecBLRLayer on one sequence (T, D), written from the paper's formulas and serial in time."""
     recurrent = layer.recurrent
     xs, zs = recurrent.input(x)
     padded = torch.cat([torch.zeros(recurrent.conv1d.kernel_size - 1, xs.shape[1]), xs])
@@ -67,14 +67,14 @@ def plain_layer(layer, x):
     return layer.ffn_norm(layer.ffn.w_2(F.silu(layer.ffn.w_1(u))) + u)
 
 
-def test_the_layer_takes_what_its_config_holds():
-    """The two lists, one for a reader of the layer and one to hand down, have the same names and defaults."""
+def test_the_layer_takes_the_fields_of_its_config():
+    """The options of RecBLRLayer and the fields of LayerConfig have the same names and defaults."""
     of_config = inspect.signature(LayerConfig).parameters.values()
     of_layer = inspect.signature(RecBLRLayer).parameters.values()
     assert [(p.name, p.default, p.kind) for p in of_layer] == [(p.name, p.default, p.kind) for p in of_config]
 
 
-def test_the_models_layers_are_those_of_its_config():
+def test_the_layers_of_a_model_follow_its_config():
     config = RecBLRConfig(
         d_model=6, expand=3.0, d_conv=5, dropout=0.3, max_length=11, padding_leak=True, beta_epsilon=1e-8,
         lambda_init="linspace", history_average=False,
@@ -91,7 +91,7 @@ def test_the_models_layers_are_those_of_its_config():
         assert gated.average is None
 
 
-def test_the_gated_layer_is_made_of_a_config_or_of_its_fields():
+def test_the_gated_layer_takes_a_config_or_its_fields():
     by_config = GatedRecurrentLayer(LayerConfig(4, 3, padding_steps=2), history_average=True)
     by_fields = GatedRecurrentLayer(4, 3, padding_steps=2, history_average=True)
     for layer in (by_config, by_fields):
@@ -106,7 +106,7 @@ def test_the_gated_layer_is_made_of_a_config_or_of_its_fields():
             GatedRecurrentLayer(4, **{field: 0.5})
 
 
-def test_the_layer_is_the_papers():
+def test_the_layer_equals_the_formulas_of_the_paper():
     layer = RecBLRLayer(6, dropout=0.3).eval().double()
     with torch.no_grad():
         layer.recurrent.bdlru.gates.weight.normal_()
@@ -128,7 +128,8 @@ def test_the_layer_adds_an_average_of_its_inputs():
     expected = plain.recurrent(x)[0] + average(x)[0]
     torch.testing.assert_close(layer.recurrent(x)[0], expected, rtol=1e-12, atol=1e-12)
     assert (average(x)[0].abs() > 1e-3).all()
-    # In float32 under 16 bits, where 0.999 would be 1 and the average of ones 0.
+    # With 16-bit inputs, the average runs in float32.  In 16 bits, 0.999 would be 1 and the average of ones
+    # 0.
     with torch.no_grad():
         average.decay.fill_(7.0)
         average.weight.fill_(1.0)
@@ -138,7 +139,7 @@ def test_the_layer_adds_an_average_of_its_inputs():
     assert 0.9 < ones[0, -1, 0] < 1
 
 
-def test_a_decay_that_rounds_to_one_still_lets_the_new_in():
+def test_with_a_decay_that_rounds_to_one_new_inputs_still_count():
     average = HistoryAverage(2)
     with torch.no_grad():
         average.decay.fill_(20.0)
@@ -147,17 +148,17 @@ def test_a_decay_that_rounds_to_one_still_lets_the_new_in():
 
 
 @pytest.mark.parametrize("has", [True, False])
-def test_a_state_of_a_layer_with_another_average_is_refused(has):
+def test_a_state_does_not_fit_if_only_one_layer_has_an_average(has):
     x = torch.randn(2, 3, 4)
     _, other = GatedRecurrentLayer(4, history_average=not has)(x)
     which = "a history average" if has else "no history average"
-    with pytest.raises(ValueError, match=f"the layer, which has {which}"):
+    with pytest.raises(ValueError, match=f"this layer has {which}"):
         GatedRecurrentLayer(4, history_average=has)(x, state=other)
 
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=4), st.booleans())
-def test_the_average_is_its_recurrence(lengths, with_state):
+def test_the_average_equals_its_recurrence(lengths, with_state):
     average = HistoryAverage(3).double()
     with torch.no_grad():
         average.decay.normal_()
@@ -177,7 +178,7 @@ def test_the_average_is_its_recurrence(lengths, with_state):
 
 @settings(max_examples=25)
 @given(st.data())
-def test_any_split_of_a_history_into_chunks_gives_the_same(data):
+def test_every_split_of_a_history_into_chunks_gives_the_same(data):
     model = tiny_model()
     length = data.draw(st.integers(1, 14), label="length")
     cuts = data.draw(st.lists(st.integers(0, length), max_size=5).map(sorted), label="cuts")
@@ -197,7 +198,7 @@ def test_any_split_of_a_history_into_chunks_gives_the_same(data):
 @settings(max_examples=15)
 @given(st.integers(1, 12), st.integers(0, 12))
 def test_one_event_at_a_time_equals_the_whole_pass(length, switch):
-    # The first events go in one pass, the rest one by one.
+    # The first events run in one pass, and the other events run one by one.
     model = tiny_model()
     items = torch.randint(11, (2, length))
     whole = model(items)
@@ -222,7 +223,7 @@ def test_one_event_at_a_time_equals_the_whole_pass(length, switch):
         RecBLRLayer(5, history_average=True),
     ],
 )
-def test_every_layer_steps_as_it_runs(layer):
+def test_the_steps_of_every_layer_equal_its_whole_pass(layer):
     layer.eval()
     x = torch.randn(2, 6, 5)
     out = layer(x)
@@ -279,7 +280,7 @@ def test_the_model_is_causal():
     assert not torch.allclose(before[:, 5:], after[:, 5:])
 
 
-def test_scores_are_those_of_the_tied_embedding():
+def test_scores_are_products_with_the_item_embedding():
     model = tiny_model()
     hidden = model(torch.randint(11, (2, 3)))
     close(model.scores(hidden), torch.einsum("btd,vd->btv", hidden, model.item_embedding.weight))
@@ -317,7 +318,7 @@ def test_lambda_stays_float32_in_half_precision():
     assert layer.double().Lambda.dtype == torch.float64
 
 
-def test_a_layer_drops_into_a_compiled_model():
+def test_a_layer_works_in_a_compiled_model():
     layer = RecBLRLayer(8).eval()
     x = torch.randn(2, 6, 8)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -412,7 +413,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("given_", EMPTY.values(), ids=EMPTY.keys())
-def test_nothing_in_gives_nothing_out_and_zero_gradients(given_):
+def test_empty_inputs_give_empty_outputs_and_zero_gradients(given_):
     layer = RecBLRLayer(4)
     x = given_["x"].requires_grad_()
     y, state = layer.with_state(x, **{name: value for name, value in given_.items() if name != "x"})
@@ -424,7 +425,7 @@ def test_nothing_in_gives_nothing_out_and_zero_gradients(given_):
 
 
 @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-3), (True, 0.1)])
-def test_a_layers_gradients_are_those_of_double_precision(autocast: bool, tolerance: float) -> None:
-    """So that the same bounds on a GPU compare gradients and no rounding errors."""
+def test_the_gradients_of_a_layer_are_close_to_float64(autocast: bool, tolerance: float) -> None:
+    """Check the bounds on the CPU, so that the same bounds on a GPU do not compare rounding errors."""
     wanted = gradients_of_a_layer("cpu", torch.float64, autocast=False)
     assert_gradients_close(gradients_of_a_layer("cpu", torch.float32, autocast), wanted, tolerance)

@@ -1,4 +1,4 @@
-"""The options of the released code, each alone and all together, against a re-statement of that code."""
+"""The options of the released code, alone and together, compared with a second version of that code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn.released import Differences, ReleasedRecBLR, lively
+from nn.released import Differences, ReleasedRecBLR, with_large_weights
 
 from recblr.integrations.released import adopt_released, released_name
 from recblr.nn import BDLRU, GatedRecurrentLayer, RecBLR, RecBLRConfig, RecBLRLayer
 
-N_ITEMS, WIDTH, LENGTH = 13, 6, 11  # RecBole's items with [PAD]; 11 lacks 5 steps to 16
+N_ITEMS, WIDTH, LENGTH = 13, 6, 11  # the items include [PAD]; 5 steps pad 11 to 16
 
 NONE = Differences(padding=False, epsilon=False, ffn_dropout=False)
 SWITCHES: dict[str, tuple[Differences, dict[str, Any]]] = {
@@ -26,8 +26,9 @@ SWITCHES: dict[str, tuple[Differences, dict[str, Any]]] = {
 
 
 def pair(differences: Differences, layers: int = 2, **options: Any) -> tuple[ReleasedRecBLR, RecBLR]:
-    """The re-statement and our model with the same weights, in float64 and evaluation mode."""
-    theirs = lively(ReleasedRecBLR(N_ITEMS, WIDTH, layers, differences=differences).double()).eval()
+    """The released model and our model, with the same weights, in float64 and evaluation mode."""
+    theirs = ReleasedRecBLR(N_ITEMS, WIDTH, layers, differences=differences)
+    theirs = with_large_weights(theirs.double()).eval()
     config = RecBLRConfig(d_model=WIDTH, num_layers=layers, history_average=False, **options)
     ours = RecBLR(N_ITEMS - 1, config).double().eval()
     adopt_released(ours, theirs.state_dict())
@@ -35,7 +36,7 @@ def pair(differences: Differences, layers: int = 2, **options: Any) -> tuple[Rel
 
 
 def histories(lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Items (B, LENGTH) as RecBole pads them, on the right with 0, and lengths (B,)."""
+    """Items (B, LENGTH), padded on the right with 0 as RecBole does, and lengths (B,)."""
     generator = torch.Generator().manual_seed(seed)
     items = torch.randint(1, N_ITEMS, (len(lengths), LENGTH), generator=generator)
     return items.masked_fill(torch.arange(LENGTH) >= torch.tensor(lengths)[:, None], 0), torch.tensor(lengths)
@@ -52,7 +53,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("switch", SWITCHES)
 @settings(max_examples=8)
 @given(st.lists(st.integers(1, LENGTH), min_size=1, max_size=4), st.integers(0, 99))
-def test_scores_and_gradients_are_those_of_the_released_code(
+def test_scores_and_gradients_equal_those_of_the_released_code(
     switch: str, lengths: list[int], seed: int
 ) -> None:
     differences, options = SWITCHES[switch]
@@ -83,8 +84,8 @@ def test_each_switch_makes_a_difference(switch: str) -> None:
 
 
 @pytest.mark.parametrize("ffn_dropout", [None, 0.2, 0.0])
-def test_training_drops_out_where_the_released_code_does(ffn_dropout: float | None) -> None:
-    # On histories of full length both draw the same random numbers for the same numbers, in the same order.
+def test_dropout_is_at_the_places_of_the_released_code(ffn_dropout: float | None) -> None:
+    # For histories of full length, both models draw the same random numbers, in the same order.
     theirs, ours = pair(
         Differences(ffn_dropout=ffn_dropout != 0),
         dropout=0.2,
@@ -122,11 +123,11 @@ def test_lambda_is_spaced_as_in_the_released_code() -> None:
 
 
 @pytest.mark.parametrize("split", [0, 1, 4, LENGTH])
-def test_streaming_begins_in_the_leaked_state_too(split: int) -> None:
+def test_streaming_starts_in_the_leaked_state_too(split: int) -> None:
     _, ours = pair(*SWITCHES["all"][:1], **SWITCHES["all"][1])
     items = histories([LENGTH, LENGTH])[0] - 1
     whole, end = ours.with_state(items)
-    # An empty first part leaves what the padding left; so does no part at all.
+    # With an empty first part, and without a first part, the state is the one that the padding leaves.
     first, state = ours.with_state(items[:, :split])
     close(first, whole[:, :split])
     for t in range(split, LENGTH):
@@ -138,7 +139,7 @@ def test_streaming_begins_in_the_leaked_state_too(split: int) -> None:
     close(ours.step(items[:, 0])[0], whole[:, 0])
 
 
-def test_packed_histories_leak_alike() -> None:
+def test_packed_histories_start_in_the_leaked_state_too() -> None:
     _, ours = pair(SWITCHES["all"][0], **SWITCHES["all"][1])
     parts = [torch.randint(N_ITEMS - 1, (n,)) for n in (4, 0, 1, 9)]
     offsets = torch.tensor([0, 4, 4, 5, 14])
@@ -150,13 +151,13 @@ def test_packed_histories_leak_alike() -> None:
         assert empty.hidden.abs().max() > 1e-3
 
 
-def test_one_sequence_without_a_batch_leaks_alike() -> None:
+def test_a_sequence_without_a_batch_starts_in_the_leaked_state_too() -> None:
     layer = GatedRecurrentLayer(WIDTH, padding_steps=5).double()
     x = torch.randn(4, WIDTH, dtype=torch.float64)
     close(layer(x)[0], layer(x.unsqueeze(0))[0][0])
 
 
-def test_nothing_leaks_where_the_length_is_a_power_of_two() -> None:
+def test_nothing_leaks_if_the_length_is_a_power_of_two() -> None:
     assert [RecBLRConfig.released(n).padding_steps for n in (1, 2, 50, 200, 256, 257)] == [
         0,
         0,
@@ -174,7 +175,7 @@ def test_nothing_leaks_where_the_length_is_a_power_of_two() -> None:
     assert torch.equal(plain(items), leaky(items))
 
 
-def test_released_sets_all_and_leaves_the_rest_to_the_caller() -> None:
+def test_released_sets_its_options_and_accepts_the_others() -> None:
     config = RecBLRConfig.released(200, d_model=32, dropout=0.4)
     assert config == RecBLRConfig(
         d_model=32,

@@ -1,4 +1,4 @@
-"""The bias of items that a user already has: who has what, and what becomes of scores."""
+"""The repeat bias: the items that a user already has, and the effect of the bias on scores."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_whole_histories_hold_their_items(histories: list[list[int]]) -> None:
 
 
 @given(Histories)
-def test_by_each_event_a_user_has_its_item_and_those_before(histories: list[list[int]]) -> None:
+def test_at_each_event_a_user_has_its_item_and_earlier_items(histories: list[list[int]]) -> None:
     items, offsets = packed(histories)
     added = Repeats(torch.tensor(-2.0), items, offsets).of(torch.arange(ITEMS))
     expected = [
@@ -41,14 +41,14 @@ def test_by_each_event_a_user_has_its_item_and_those_before(histories: list[list
     assert added.tolist() == expected
 
 
-def test_without_a_bias_scores_do_not_ask_what_a_user_has() -> None:
+def test_without_a_bias_scores_do_not_need_the_seen_items() -> None:
     ours, hidden = model(), torch.randn(2, 4)
     assert ours.repeat_bias is None
     assert "repeat_bias" not in ours.state_dict()
     torch.testing.assert_close(ours.scores(hidden), hidden @ ours.item_embedding.weight.T)
 
 
-def test_the_bias_is_added_to_the_scores_of_what_a_user_has() -> None:
+def test_the_bias_is_added_to_the_scores_of_seen_items() -> None:
     ours, hidden = model(), torch.randn(2, 4)
     plain = ours.scores(hidden)
     ours.learn_repeat_bias(-3.0)
@@ -59,7 +59,7 @@ def test_the_bias_is_added_to_the_scores_of_what_a_user_has() -> None:
     assert dict(ours.named_parameters())["repeat_bias"].item() == -3
 
 
-def test_with_a_bias_scores_must_be_told_what_a_user_has() -> None:
+def test_with_a_bias_scores_need_the_seen_items() -> None:
     ours = model()
     ours.learn_repeat_bias()
     with pytest.raises(ValueError, match="give seen="):

@@ -1,4 +1,4 @@
-"""Arguments of the operators as Hypothesis strategies: shapes, dtypes, memory layouts and extreme values."""
+"""Hypothesis strategies for the operators' arguments: shapes, dtypes, memory layouts and extreme values."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -9,7 +9,7 @@ from ops.reference import Array
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-# What torch.ops.recblr.* raise: torch hands on a kernel's refusal as a RuntimeError from 2.15 on.
+# The errors of torch.ops.recblr.*: from version 2.15 on, torch turns a kernel's refusal into a RuntimeError.
 OPERATORS_REFUSE = (ValueError, RuntimeError) if TorchVersion(torch.__version__) >= "2.15" else (ValueError,)
 
 HALF = (torch.bfloat16, torch.float16)
@@ -18,7 +18,7 @@ COMPLEX = (torch.complex64, torch.complex128)
 SCANNED = (*DTYPES, *COMPLEX)
 LAYOUTS = ("contiguous", "channel first", "stepped", "expanded", "batch second", "unaligned", "wide rows")
 
-# Around the kernels' narrow (8) and wide (64) channel blocks.
+# Numbers of channels around the sizes of the kernels' channel blocks, 8 and 64.
 CHANNELS = (0, 1, 2, 3, 7, 8, 9, 63, 64, 65, 66, 130)
 
 
@@ -27,7 +27,7 @@ def accumulation(dtype: torch.dtype) -> torch.dtype:
 
 
 def in_layout(x: Tensor, layout: str) -> Tensor:
-    """x's values in another memory layout ("expanded" repeats its first row or channel); gaps hold NaN."""
+    """x's values in another memory layout.  Gaps hold NaN.  "expanded" repeats the first row or channel."""
     match layout:
         case "channel first":
             return x.mT.contiguous().mT
@@ -49,14 +49,14 @@ def in_layout(x: Tensor, layout: str) -> Tensor:
 
 
 def array(x: Tensor | None) -> Any:
-    """x, from any device, in float64 or complex128 NumPy, or None."""
+    """x from any device as a NumPy array of float64 or complex128.  None stays None."""
     if x is None:
         return None
     return x.detach().cpu().to(torch.complex128 if x.is_complex() else torch.float64).resolve_conj().numpy()
 
 
 def on(device: str, x: Tensor) -> Tensor:
-    """x on a device, in the memory layout that it has, gaps and all."""
+    """A copy of x on a device, with the same memory layout and the same gaps."""
     if device == "cpu":
         return x
     memory = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage()).to(device)
@@ -64,7 +64,7 @@ def on(device: str, x: Tensor) -> Tensor:
 
 
 def record_on(device: str, record: Any) -> Any:
-    """A dataclass of arguments with its tensors on a device."""
+    """A copy of a dataclass of arguments, with its tensors on a device."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     moved = {name: on(device, value) for name, value in values.items() if isinstance(value, Tensor)}
     return replace(record, **moved)
@@ -81,7 +81,7 @@ class Case:
     reverse: bool
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self))  # for Hypothesis: shapes say more than values
+        printer.text(repr(self))  # Hypothesis prints this; shapes say more than values
 
     def __repr__(self) -> str:
         def brief(x: Tensor | None) -> str:
@@ -107,7 +107,7 @@ class Case:
 
     @property
     def magnitudes(self) -> tuple[Array, Array, Array | None, list[int] | None, bool]:
-        """The same with absolute values: their result bounds what rounding can be measured against."""
+        """The arguments with absolute values.  Their result is the scale for rounding errors."""
         a, b, initial, offsets, reverse = self.arrays
         return abs(a), abs(b), None if initial is None else abs(initial), offsets, reverse
 
@@ -120,7 +120,7 @@ class Case:
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[tuple[int, ...], Tensor | None]:
-    """(B, T, C), (T, C) or packed (N, C), and the packed one's offsets."""
+    """A shape (B, T, C), (T, C) or packed (N, C), and offsets if it is packed."""
     small = st.integers(0, 9)
     channels = draw(st.one_of(small, st.sampled_from(CHANNELS)))
     kind = draw(st.sampled_from(("batched", "packed", "single")))
@@ -147,7 +147,7 @@ def cases(
     dtypes: tuple[torch.dtype, ...] = SCANNED,
     kinds: tuple[str, ...] = ("ordinary", "edges", "decaying", "large"),
 ) -> Case:
-    """scan's arguments, with |a| <= 1."""
+    """The arguments of scan, with |a| <= 1."""
     shape, offsets = draw(shapes())
     dtype = draw(st.sampled_from(dtypes))
     kind = draw(st.sampled_from(kinds if dtype != torch.float16 else kinds[:2]))
@@ -181,7 +181,8 @@ def cases(
     )
 
 
-# What float32 loses where it flushes denormals, and float16's smallest step.
+# Absolute errors that are allowed beside rounding.  In float32 denormals are flushed, and float16 has a
+# smallest step.
 FLUSHED = {
     torch.float64: 1e-300,
     torch.float32: 1e-36,
@@ -193,7 +194,7 @@ FLUSHED = {
 
 
 def assert_close(got: Any, expected: Array, magnitude: Array, dtype: torch.dtype, steps: int) -> None:
-    """got equals expected within the rounding of ``steps`` steps on terms that add up to ``magnitude``."""
+    """Assert that got equals expected, up to rounding in `steps` steps on terms of the sum `magnitude`."""
     got = array(got) if isinstance(got, Tensor) else got
     assert got.shape == expected.shape
     relative = 4 * (steps + 2) * torch.finfo(accumulation(dtype)).eps

@@ -1,4 +1,4 @@
-"""Every device for the operators' tests."""
+"""The fixture `device` for the operators' tests: every device of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of a whole layer, to be compared between devices and precisions."""
+"""Gradients of a whole layer, which tests compare between devices and precisions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from recblr.nn import RecBLRLayer
 
 
 def gradients_of_a_layer(device: str, dtype: torch.dtype, autocast: bool) -> list[Tensor]:
-    """Those of a fixed layer's parameters, on the CPU.
+    """The gradients of a fixed layer's parameters, moved to the CPU.
 
-    The output is weighted by fixed numbers: it is normalised, so that the mean of its squares is nearly
-    constant and has no gradients but rounding errors.
+    The loss is a sum of the outputs with fixed random weights.  A mean of squares would not do: the output is
+    normalised, so this mean is nearly constant, and its gradients are only rounding errors.
     """
     torch.manual_seed(0)
     layer = RecBLRLayer(32, dropout=0.0)
@@ -25,7 +25,7 @@ def gradients_of_a_layer(device: str, dtype: torch.dtype, autocast: bool) -> lis
 
 
 def assert_gradients_close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
-    """Each within `tolerance` of the largest number in what is wanted."""
+    """Assert that errors are at most `tolerance` times the largest number of each wanted gradient."""
     for g, w in zip(got, wanted, strict=True):
         size = float(w.abs().max())
         torch.testing.assert_close(g.double(), w.double(), rtol=tolerance, atol=tolerance * size)

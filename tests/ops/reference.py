@@ -1,4 +1,4 @@
-"""The operators as float64 Python loops, short enough to be right by reading: what the tests compare with."""
+"""The operators as Python loops in float64.  Tests compare with them, so they are short and easy to check."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 def rows_of_sequences(shape: Sequence[int], offsets: Sequence[int] | None) -> list[list[Any]]:
-    """For every sequence, the indices of its rows in an array (B, T, C), (T, C), or packed (N, C)."""
+    """For every sequence, the indices of its rows in an array (B, T, C), (T, C) or packed (N, C)."""
     if offsets is not None:
         return [list(range(offsets[s], offsets[s + 1])) for s in range(len(offsets) - 1)]
     if len(shape) == 2:
@@ -27,7 +27,7 @@ def recurrence(
     offsets: Sequence[int] | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array]:
-    """h[t] = a[t] * h[t-1] + b[t], and the state after every sequence's last step."""
+    """Compute h[t] = a[t] * h[t-1] + b[t], and the state after the last step of every sequence."""
     h, final = np.zeros_like(b), []
     for s, rows in enumerate(rows_of_sequences(b.shape, offsets)):
         state = np.zeros_like(b, shape=b.shape[-1]) if initial is None else initial[s]
@@ -45,7 +45,7 @@ def differentiable_recurrence(
     offsets: Sequence[int] | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The same in torch operations, for autograd to differentiate."""
+    """:func:`recurrence` in torch operations, so that autograd can differentiate it."""
     h: dict[Any, Tensor] = {}
     final = []
     for s, rows in enumerate(rows_of_sequences(b.shape, offsets)):

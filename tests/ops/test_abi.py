@@ -1,4 +1,8 @@
-"""The operator libraries' ties to torch: their declarations are torch's, and they ask and offer no more."""
+"""The ABI between the operator libraries and torch.
+
+The libraries' declarations agree with torch's headers.  The libraries use only torch's stable interface, and
+export no symbols of their own.
+"""
 
 import re
 import shutil
@@ -14,7 +18,7 @@ from recblr.ops.common import native
 
 FOLDER = Path(__file__).parents[2] / "cpp" / "torch"
 HEADERS = FOLDER / "torch_abi.h", FOLDER / "cuda_abi.h"
-# A CPU build of torch has the declarations of what only a CUDA build defines.
+# A CPU build of torch also declares the functions that only a CUDA build defines.
 TORCH_HEADERS = "#define USE_CUDA\n" + "".join(
     f"#include <torch/csrc/{header}.h>\n"
     for header in ("stable/c/shim", "inductor/aoti_torch/c/shim", "inductor/aoti_torch/generated/c_shim_cpu")
@@ -55,8 +59,8 @@ def test_declarations_agree_with_torchs_headers(tmp_path: Path) -> None:
     assert compiled, errors
 
 
-def test_every_declared_function_is_torchs(tmp_path: Path) -> None:
-    """Else the test above would compare nothing."""
+def test_torch_has_every_declared_function(tmp_path: Path) -> None:
+    """Otherwise the test above would compare nothing."""
     ours = [name for name in _declared_functions() if "exception" not in name or _torch_keeps_messages()]
     uses = "".join(f"  (void)&{name};\n" for name in ours)
     compiled, errors = _compiles(f"{TORCH_HEADERS}void all() {{\n{uses}}}\n", tmp_path)
@@ -89,7 +93,7 @@ def _readelf(library: str, *options: str) -> str:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_needs_torch_and_no_path_to_it(library: str) -> None:
+def test_a_library_needs_torch_but_stores_no_path_to_it(library: str) -> None:
     dynamic = _readelf(library, "--dynamic")
     assert "[libtorch.so]" in dynamic
     assert not re.search(r"RPATH|RUNPATH", dynamic)
@@ -98,7 +102,7 @@ def test_a_library_needs_torch_and_no_path_to_it(library: str) -> None:
 
 
 def _symbols(library: str) -> list[tuple[str, str]]:
-    """(name, section) of every dynamic symbol; undefined ones have section UND."""
+    """The (name, section) of every dynamic symbol.  Undefined symbols have the section UND."""
     rows = [line.split() for line in _readelf(library, "--dyn-syms").splitlines()]
     return [(row[7].partition("@")[0], row[6]) for row in rows if len(row) >= 8 and row[0].endswith(":")]
 
@@ -110,7 +114,7 @@ def test_a_library_exports_nothing_of_its_own(library: str) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_library_asks_torch_for_its_stable_interface_only(library: str) -> None:
+def test_a_library_uses_only_the_stable_interface_of_torch(library: str) -> None:
     undefined = {name for name, section in _symbols(library) if section == "UND"}
     wanted = {name for name in undefined if re.search("torch|aten|c10", name, re.I)}
     assert wanted
@@ -118,18 +122,18 @@ def test_a_library_asks_torch_for_its_stable_interface_only(library: str) -> Non
 
 
 WITHOUT_CUDA = """
-import ctypes, sys, torch, recblr.ops, recblr.ops.common.library
+import ctypes, sys, torch, recblr.ops, recblr.ops.common.registration
 from recblr.ops.common import native
 assert native.status["cpu"] == "native"
-# torch's CPU build lacks this one function; the loader finds it here, and nothing calls it.
+# A CPU build of torch lacks this one function.  The loader finds it here, and nothing calls it.
 ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
 torch.ops.load_library(str(native._library(native.CUDA)))
-names = [schema.partition("(")[0] for schema in recblr.ops.common.library.SCHEMAS]
+names = [schema.partition("(")[0] for schema in recblr.ops.common.registration.SCHEMAS]
 print(*(n for n in names if torch._C._dispatch_has_kernel_for_dispatch_key(f"recblr::{n}", "CUDA")))
 assert (recblr.ops.scan(torch.ones(2, 1), torch.ones(2, 1)).flatten() == torch.tensor([1.0, 2.0])).all()
 """
 
-# Of the kernels in cuda/NAME.cu.
+# The operators of the kernels in cuda/NAME.cu.
 REGISTERED = {
     "scan": {"scan", "scan_with_final", "_scan_backward"},
     "bdlru": {"_bdlru", "_bdlru_backward"},

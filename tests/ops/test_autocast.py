@@ -1,4 +1,4 @@
-"""Autocast: the scan in float32; bdlru and causal_conv1d cast what is large, and nothing that remembers."""
+"""Autocast: the scan runs in float32; bdlru and causal_conv1d cast large inputs, but not states."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_the_scan_runs_in_float32_whatever_comes_in(dtype: torch.dtype) -> None:
+def test_the_scan_runs_in_float32_for_every_input_dtype(dtype: torch.dtype) -> None:
     a, b, initial = torch.rand(2, 5, 3), torch.rand(2, 5, 3), torch.rand(2, 3)
     with torch.autocast("cpu", dtype):
         h = recblr.scan(a, b.to(dtype), initial)
@@ -23,7 +23,7 @@ def test_the_scan_runs_in_float32_whatever_comes_in(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
-def test_what_is_not_autocasts_stays(dtype: torch.dtype) -> None:
+def test_dtypes_that_autocast_ignores_do_not_change(dtype: torch.dtype) -> None:
     a, b = torch.rand(2, 5, 3, dtype=dtype), torch.rand(2, 5, 3, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(recblr.scan(a, b), recblr.scan(a, b))
@@ -45,7 +45,7 @@ def _unit() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_bdlru_casts_x_gates_and_z_only(dtype: torch.dtype) -> None:
+def test_bdlru_casts_only_x_gates_and_z(dtype: torch.dtype) -> None:
     given = _unit()
     with torch.autocast("cpu", dtype):
         y, final = recblr.bdlru(**given)
@@ -57,7 +57,7 @@ def test_bdlru_casts_x_gates_and_z_only(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", HALF)
-def test_causal_conv1d_casts_its_input_only(dtype: torch.dtype) -> None:
+def test_causal_conv1d_casts_only_its_input(dtype: torch.dtype) -> None:
     x, weight, bias, initial = torch.randn(2, 9, 4), torch.randn(4, 3), torch.randn(4), torch.randn(2, 2, 4)
     with torch.autocast("cpu", dtype):
         y, final = recblr.causal_conv1d(x, weight, bias, initial)
@@ -67,7 +67,7 @@ def test_causal_conv1d_casts_its_input_only(dtype: torch.dtype) -> None:
     assert torch.equal(final, wanted_final)
 
 
-def test_gradients_arrive_in_the_inputs_own_dtype() -> None:
+def test_gradients_have_the_dtype_of_their_inputs() -> None:
     given = {name: x.requires_grad_() for name, x in _unit().items()}
     with torch.autocast("cpu", torch.bfloat16):
         y, final = recblr.bdlru(**given)
@@ -82,7 +82,7 @@ def test_gradients_arrive_in_the_inputs_own_dtype() -> None:
         assert (got - wanted).norm() < 0.05 * wanted.norm()
 
 
-def test_a_compiled_model_under_autocast_gives_what_the_eager_one_does() -> None:
+def test_a_compiled_model_under_autocast_equals_the_eager_model() -> None:
     torch._dynamo.reset()
     layer = recblr.RecBLRLayer(8).eval()
     x = torch.randn(2, 6, 8)

@@ -1,4 +1,4 @@
-"""The behavior-dependent linear recurrent unit against a float64 loop, and its numerics near decay 0."""
+"""The behavior-dependent linear recurrent unit: comparison with a float64 loop, and numerics near decay 0."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -89,7 +89,7 @@ def test_bdlru_is_the_published_unit(device: str, unit: Unit) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(units(dtypes=(torch.float32,)), st.integers(0, 99))
-def test_float32_gradients_are_those_in_float64(device: str, unit: Unit, seed: int) -> None:
+def test_float32_gradients_are_close_to_float64(device: str, unit: Unit, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     shapes = unit.x.shape, unit.run()[1].shape
     weights = [on(device, torch.rand(shape, generator=random)) for shape in shapes]
@@ -141,7 +141,7 @@ def test_derivatives_are_exact(device: str, packed: bool, full: bool) -> None:
 
 
 def _rows(unit: Unit, rows: slice, initial: Tensor | None) -> Unit:
-    """Some steps of a (B, T, C) unit."""
+    """The arguments of some steps of a (B, T, C) unit."""
     cut = {name: getattr(unit, name) for name in ("x", "gates", "z", "scale")}
     cut = {name: None if value is None else value[:, rows] for name, value in cut.items()}
     return replace(unit, **cut, initial=initial)
@@ -156,13 +156,13 @@ def test_a_sequence_may_be_split_anywhere_and_its_state_passed_on(unit: Unit, da
     y, final = unit.run()
     first_y, state = _rows(unit, slice(0, at), unit.initial).run()
     second_y, last = _rows(unit, slice(at, None), state).run()
-    torch.testing.assert_close(torch.cat([first_y, second_y], 1), y)  # gates may differ in their last bit
+    torch.testing.assert_close(torch.cat([first_y, second_y], 1), y)  # the gates may differ in their last bit
     torch.testing.assert_close(last, final)
 
 
 @settings(deadline=None, max_examples=60)
 @given(units())
-def test_packed_sequences_are_as_if_alone(device: str, unit: Unit) -> None:
+def test_a_packed_sequence_gives_what_it_gives_alone(device: str, unit: Unit) -> None:
     if unit.offsets is None:
         return
     unit = record_on(device, unit)
@@ -181,8 +181,8 @@ def test_packed_sequences_are_as_if_alone(device: str, unit: Unit) -> None:
 
 
 @pytest.mark.parametrize("u", [1e-7, 1e-6, 1e-5])
-def test_beta_keeps_its_accuracy_where_alpha_rounds_to_one(device: str, u: float) -> None:
-    decay = torch.tensor([2 * u])  # sigmoid(0) = 1/2, for both gates
+def test_beta_is_accurate_where_alpha_rounds_to_one(device: str, u: float) -> None:
+    decay = torch.tensor([2 * u])  # the gates are 0, and sigmoid(0) = 1/2
     y, _ = recblr.bdlru(*(on(device, x) for x in (torch.ones(1, 1, 1), torch.zeros(1, 1, 2), decay)))
     exact = np.sqrt(-np.expm1(-2 * float(decay) * 0.5)) / 2
     assert abs(float(y) - exact) < 1e-5 * exact
@@ -212,7 +212,7 @@ def test_extreme_gates_stay_finite(device: str) -> None:
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_inputs_keep_float32_decay_and_states(dtype: torch.dtype) -> None:
-    """With a step's alpha at 0.9985, bfloat16 anywhere in the recurrence would forget nothing."""
+    """alpha is 0.9985 in each step.  bfloat16 anywhere in the recurrence would round it to 1."""
     x, gates = torch.zeros(1, 100, 2, dtype=dtype), torch.zeros(1, 100, 4, dtype=dtype)
     y, final = recblr.bdlru(x, gates, torch.full((2,), 0.003), initial=torch.ones(1, 2))
     assert (y.dtype, final.dtype) == (dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""The causal convolution against a float64 Python loop: every width, history, split and packing."""
+"""The causal convolution compared with a float64 loop: every width, history, split and packing."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -67,7 +67,7 @@ def convolutions(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = DTYPES) -> C
 
 @settings(deadline=None, max_examples=200)
 @given(convolutions())
-def test_causal_conv1d_is_the_loop(device: str, convolution: Convolution) -> None:
+def test_causal_conv1d_equals_the_loop(device: str, convolution: Convolution) -> None:
     y, final = record_on(device, convolution).run()
     wanted_y, wanted_final = convolution.expected()
     x = convolution.x
@@ -81,7 +81,7 @@ def test_causal_conv1d_is_the_loop(device: str, convolution: Convolution) -> Non
 
 @settings(deadline=None, max_examples=60)
 @given(convolutions(dtypes=(torch.float32,)), st.integers(0, 99))
-def test_float32_gradients_are_those_in_float64(device: str, convolution: Convolution, seed: int) -> None:
+def test_float32_gradients_are_close_to_float64(device: str, convolution: Convolution, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     weights = [on(device, torch.rand(t.shape, generator=random)) for t in convolution.run()]
     convolution = record_on(device, convolution)
@@ -163,7 +163,7 @@ def test_a_non_finite_input_stays_in_its_sequence_and_channel(
     torch.testing.assert_close(dirty, clean, rtol=0, atol=0)
 
 
-def test_it_is_the_grouped_convolution_of_torch() -> None:
+def test_it_equals_the_grouped_convolution_of_torch() -> None:
     x, weight, bias = torch.randn(2, 9, 5), torch.randn(5, 4), torch.randn(5)
     y, final = recblr.causal_conv1d(x, weight, bias)
     padded = F.pad(x.mT, (3, 0))

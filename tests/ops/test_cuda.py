@@ -1,6 +1,6 @@
-"""What is special on a GPU: offsets that nobody checked, streams, graphs, no waiting, sizes, regimes.
+"""Properties that matter only on a GPU: unchecked offsets, streams, graphs, no waiting, sizes and regimes.
 
-Values and derivatives are compared with the definitions in the other files of this folder, on every device.
+The other files of this folder compare values and derivatives with the definitions, on every device.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from recblr.ops.common import native
 
 OPS = torch.ops.recblr
 REGIMES = "1", "2", "3"
-# Batch, time, channels: for each regime one that it is made for, and odd ones.
+# (batch, time, channels): for each regime a shape that it is made for, and odd shapes.
 SHAPES = ((300, 20, 128), (4, 700, 40), (1, 9000, 12), (2, 33, 3), (1, 4099, 1))
 
 pytestmark = pytest.mark.usefixtures("gpu")
 
 
-def test_the_native_kernels_serve() -> None:
+def test_the_native_kernels_are_used() -> None:
     assert native.status["cuda"] == "native"
 
 
 def _arguments(
     shape: tuple[int, ...], offsets: Tensor | None, dtype: torch.dtype, device: str, full: bool = True
 ) -> dict[str, Any]:
-    """What scan, bdlru and causal_conv1d take, for data (B, T, C) or packed (N, C)."""
+    """The arguments of scan, bdlru and causal_conv1d, for data (B, T, C) or packed (N, C)."""
     random = torch.Generator().manual_seed(0)
     sequences = shape[0] if offsets is None else len(offsets) - 1
     *outer, channels = shape
@@ -61,7 +61,7 @@ def _arguments(
 
 
 def _everything(given: dict[str, Any]) -> dict[str, Tensor]:
-    """Every output of every operator, and of its backward operator."""
+    """All outputs of all operators and of their backward operators."""
     a, b, grad, offsets, initial = (given[name] for name in ("a", "b", "grad", "offsets", "initial"))
     results: dict[str, Tensor] = {}
     for reverse in (False, True):
@@ -82,7 +82,7 @@ def _everything(given: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _wide(given: dict[str, Any]) -> dict[str, Any]:
-    """The same on the CPU in float64."""
+    """The arguments on the CPU in float64."""
 
     def moved(x: Any) -> Any:
         return x.cpu().double() if isinstance(x, Tensor) and x.is_floating_point() else x
@@ -94,7 +94,8 @@ def _wide(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _assert_like(got: dict[str, Tensor], wanted: dict[str, Tensor], dtype: torch.dtype) -> None:
-    # h is rounded to 16 bits before the backward pass reads it; sums add up what each row was rounded by.
+    # h is rounded to 16 bits before the backward pass reads it.  Sums over rows add up the rows' rounding
+    # errors.
     eps = 8 * torch.finfo(dtype).eps if dtype in HALF else 1000 * torch.finfo(dtype).eps
     for name, value in got.items():
         w = wanted[name]
@@ -132,7 +133,7 @@ def test_every_regime_gives_the_cpus_results(
 def test_the_same_input_gives_the_same_bits(gpu: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     given = _arguments(shape, OFFSETS if len(shape) == 2 else None, dtype, gpu)
     first = _everything(given)
-    torch.randn(1 << 20, device=gpu)  # other memory, other neighbours
+    torch.randn(1 << 20, device=gpu)  # so that the next results get other memory
     for _ in range(3):
         for name, value in _everything(given).items():
             assert torch.equal(value, first[name]), name
@@ -141,7 +142,7 @@ def test_the_same_input_gives_the_same_bits(gpu: str, shape: tuple[int, ...], dt
 @pytest.mark.parametrize("shape", [*SHAPES, (2500, 24)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("regime", REGIMES)
-def test_where_arrays_lie_changes_no_bit(
+def test_memory_alignment_changes_no_bit(
     gpu: str, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: torch.dtype, regime: str
 ) -> None:
     monkeypatch.setenv("RECBLR_CUDA_REGIME", regime)
@@ -152,7 +153,7 @@ def test_where_arrays_lie_changes_no_bit(
 
 
 def _an_element_further(x: Any) -> Any:
-    """The same numbers, an element behind where memory is aligned."""
+    """The same numbers, one element after an aligned address."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         return x
     return x.new_empty(x.numel() + 1)[1:].view(x.shape).copy_(x)
@@ -173,7 +174,7 @@ BAD = {
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_offsets_are_brought_into_order_and_rows_of_nobody_get_zeros(
+def test_offsets_are_brought_into_order_and_rows_outside_all_sequences_get_zeros(
     gpu: str, monkeypatch: pytest.MonkeyPatch, bad: list[int], regime: str, dtype: torch.dtype
 ) -> None:
     rows = 60
@@ -181,12 +182,12 @@ def test_offsets_are_brought_into_order_and_rows_of_nobody_get_zeros(
     covering = torch.cat([torch.tensor([0]), mended, torch.tensor([rows])])
     given = _arguments((rows, 20), torch.tensor(bad, dtype=dtype), torch.float32, gpu)
     wide = _wide(given) | {"offsets": covering}
-    for name in ("initial", "past"):  # one more sequence at each end, of the rows that are nobody's
-        nobody = wide[name].new_zeros(1, *wide[name].shape[1:])
-        wide[name] = torch.cat([nobody, wide[name], nobody])
+    for name in ("initial", "past"):  # one more sequence at each end, for the rows outside
+        outside = wide[name].new_zeros(1, *wide[name].shape[1:])
+        wide[name] = torch.cat([outside, wide[name], outside])
     covered = torch.zeros(rows, dtype=torch.bool)
     covered[mended[0] : mended[-1]] = True
-    # What the rows of nobody would add to sums over rows.
+    # Rows outside all sequences must not add anything to sums over rows.
     for name in ("grad", "b"):
         wide[name] = torch.where(covered.unsqueeze(1), wide[name], 0)
     wanted = _everything(wide)
@@ -208,7 +209,7 @@ def test_it_runs_on_the_current_stream(gpu: str) -> None:
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(100_000_000)
-        late.copy_(given["b"])  # only what waits for this stream sees it
+        late.copy_(given["b"])  # only a kernel that waits for this stream reads the new values
         got = _everything(given | {"b": late})
     stream.synchronize()
     assert all(torch.equal(got[name], value) for name, value in wanted.items())
@@ -229,13 +230,13 @@ def test_nothing_waits_for_the_device(gpu: str, packed: bool) -> None:
     given = _arguments(shape, offsets, torch.float32, gpu)
     with _waiting_is_an_error():
         with pytest.raises(RuntimeError):
-            given["b"].sum().item()  # else this test would say nothing
+            given["b"].sum().item()  # check that waiting is an error here
         _everything(given)
         _public(given)
 
 
 def _public(given: dict[str, Any]) -> tuple[Tensor, ...]:
-    """Gradients through the public functions."""
+    """Gradients of the public functions, chained."""
     x, a, gates = (given[name].detach().clone().requires_grad_() for name in ("b", "a", "gates"))
     initial, offsets = given["initial"], given["offsets"]
     conv, _ = recblr.causal_conv1d(x, given["weight"], given["bias"], given["past"], offsets)
@@ -323,12 +324,12 @@ def test_arguments_on_two_devices_are_refused_by_name(gpu: str, call: str, place
     arguments = [given[name] if isinstance(name, str) else name for name in names]
     arguments[place] = arguments[place].cpu()
     if call == "scan":
-        arguments[:2] = arguments[1::-1]  # a, b; b's device is the one
+        arguments[:2] = arguments[1::-1]  # a and b are exchanged, because b's device is the reference
     with pytest.raises(OPERATORS_REFUSE, match=rf"{call.strip('_')}: \w+ must be on cuda:0, but is on cpu"):
         function(*arguments)
 
 
-def test_refusals_are_those_of_the_cpu(gpu: str) -> None:
+def test_the_gpu_refuses_with_the_messages_of_the_cpu(gpu: str) -> None:
     a = torch.rand(2, 3, 4, device=gpu)
     with pytest.raises(ValueError, match=r"scan: a must have b's shape \(2, 3, 4\), but has \(2, 3, 5\)"):
         recblr.scan(torch.rand(2, 3, 5, device=gpu), a)
@@ -361,7 +362,7 @@ def test_opcheck_passes(gpu: str) -> None:
         torch.library.opcheck(OPS._causal_conv1d.default, conv)
 
 
-def test_a_compiled_layer_is_the_layer(gpu: str) -> None:
+def test_a_compiled_layer_equals_the_eager_layer(gpu: str) -> None:
     pytest.importorskip("triton")
     torch.manual_seed(0)
     layer, x = RecBLRLayer(32).to(gpu), torch.randn(4, 60, 32, device=gpu)
@@ -391,7 +392,7 @@ def test_the_composition_runs_on_a_gpu_too(gpu: str) -> None:
         torch.testing.assert_close(got, wanted)
 
 
-def test_every_device_is_served_whichever_is_the_current_one(gpu: str) -> None:
+def test_operators_run_on_every_gpu_whichever_is_current(gpu: str) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     given = _arguments((3, 50, 24), None, torch.float32, "cuda:1")

@@ -1,4 +1,4 @@
-"""Same input, same bits: whatever the thread count and the memory layout, and however often."""
+"""The same input gives the same bits, for all numbers of threads, memory layouts and repetitions."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def _restored_threads() -> Iterator[None]:
 
 
 def _run(dtype: torch.dtype, packed: bool) -> list[Tensor]:
-    """Values and gradients on enough work for several tasks."""
+    """Values and gradients of an input that is large enough for several tasks."""
     random = torch.Generator().manual_seed(0)
     shape = (900, 200) if packed else (9, 100, 200)
     offsets = torch.tensor([0, 5, 5, 300, 301, 900]) if packed else None

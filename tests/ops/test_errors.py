@@ -1,4 +1,4 @@
-"""What every operator refuses: a ValueError of one line that names the argument, whichever path serves."""
+"""Arguments that operators refuse.  On every path, a ValueError of one line names the argument."""
 
 import re
 from collections.abc import Callable
@@ -142,12 +142,12 @@ def test_check_offsets_refuses_other_tensors(offsets: Tensor, message: str) -> N
 def test_scan_refuses_mixed_devices(change: dict[str, str]) -> None:
     ((name, device),) = change.items()
     arguments = PACKED | {name: PACKED[name].to(device)}
-    named = "a" if name == "b" else name  # the others are measured against b
+    named = "a" if name == "b" else name  # b is the argument that others are compared with
     for call in (torch.ops.recblr.scan, reference_scan):
         _refuses(call, arguments, f"scan: {named} must be on ")
 
 
-def test_arguments_that_need_gradients_are_refused_alike() -> None:
+def test_arguments_that_need_gradients_are_refused_too() -> None:
     arguments = BATCHED | {"a": torch.rand(2, 3, 5, requires_grad=True)}
     _refuses(recblr.scan, arguments, "scan: a must have b's shape")
 
@@ -250,7 +250,7 @@ BAD_CONV: list[Row] = [
 
 
 def _changed(arguments: Arguments, change: Arguments) -> Arguments:
-    """The change made; "meta" moves an argument there."""
+    """The arguments with a change.  The change "meta" moves an argument to the meta device."""
     moved = {k: arguments[k].to("meta") if isinstance(v, str) else v for k, v in change.items()}
     return arguments | moved
 
@@ -285,7 +285,7 @@ def _resident_mebibytes() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's account of memory")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory figures that only Linux has")
 def test_arguments_are_freed_whether_refused_or_not() -> None:
     a = torch.rand(1, 1, 2**18)  # 1 MiB
     before = _resident_mebibytes()

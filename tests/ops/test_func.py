@@ -1,4 +1,4 @@
-"""torch.func over the public functions: grad, jacrev, nested, under vmap; what the bare operators lack."""
+"""torch.func on the public functions: grad, jacrev, nesting and vmap.  Bare operators do not support it."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ KINDS = {"batched": ((2, 5, 3), None), "packed": ((5, 3), OFFSETS)}
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Derivatives of random numbers in float32 are near each other in the mean, not always."""
+    """A fixed seed.  With other random numbers, float32 errors can exceed the tolerance."""
     torch.manual_seed(0)
 
 
@@ -37,7 +37,7 @@ def _arguments(kind: str) -> tuple[dict[str, Tensor], Tensor | None]:
 
 
 def _everything(given: dict[str, Tensor], offsets: Tensor | None) -> Tensor:
-    """A scalar that every operator and every argument has a part in."""
+    """A scalar that depends on every operator and every argument."""
     h, final = recblr.scan_with_final(given["a"], given["b"], given["initial"], offsets)
     conv, past = recblr.causal_conv1d(h, given["weight"], offsets=offsets)
     y, state = recblr.bdlru(conv, given["gates"], given["decay"], h, final, offsets)
@@ -46,7 +46,7 @@ def _everything(given: dict[str, Tensor], offsets: Tensor | None) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_grad_is_that_of_autograd(kind: str) -> None:
+def test_grad_equals_autograd(kind: str) -> None:
     given, offsets = _arguments(kind)
     got = torch.func.grad(_everything)(given, offsets)
     leaves = {name: x.requires_grad_() for name, x in given.items()}
@@ -55,7 +55,7 @@ def test_grad_is_that_of_autograd(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_grad_of_grad_and_jacrev_of_jacrev_are_those_of_autograd(kind: str) -> None:
+def test_grad_of_grad_and_jacrev_of_jacrev_equal_autograd(kind: str) -> None:
     given, offsets = _arguments(kind)
     others = {name: x for name, x in given.items() if name != "a"}
 
@@ -71,7 +71,7 @@ def test_grad_of_grad_and_jacrev_of_jacrev_are_those_of_autograd(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_many_calls_at_once_are_a_loop_of_gradients(kind: str) -> None:
+def test_vmap_of_gradients_equals_a_loop_of_gradients(kind: str) -> None:
     _, offsets = _arguments(kind)
     calls = [_arguments(kind)[0] for _ in range(4)]
     batch = {name: torch.stack([call[name] for call in calls]) for name in calls[0]}

@@ -1,7 +1,8 @@
-"""The fused kernels on sequences longer than what they keep at a time, against the composition in float64.
+"""The fused kernels on long sequences, compared with the composition in float64.
 
-tests/ops/test_bdlru.py and test_causal_conv1d.py compare short ones with the definition; here, states are
-stored and read again, sums run over several tasks, and vectors of channels are not full.
+tests/ops/test_bdlru.py and test_causal_conv1d.py compare short sequences with the definition.  The sequences
+here are longer than one block of the kernels.  So states are stored and read again, sums run over several
+tasks, and vectors of channels are not full.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,7 @@ def _on(device: str, given: Arguments) -> Arguments:
 def _values_and_gradients(
     function: Callable[..., tuple[Tensor, Tensor]], given: Arguments, dtype: torch.dtype | None
 ) -> dict[str, Tensor]:
-    """y, final and every gradient of a weighted sum of them; computed in dtype, or in the arguments' own."""
+    """y, final and all gradients of a weighted sum of them.  dtype None means the arguments' own dtypes."""
     inputs = {
         name: value.detach().to(dtype or value.dtype).requires_grad_()
         if isinstance(value, Tensor) and value.is_floating_point()
@@ -91,7 +92,7 @@ def _assert_like_the_composition(
 ) -> None:
     got = _values_and_gradients(function, given, None)
     wanted = _values_and_gradients(composition, given, torch.float64)
-    # Of sums over rows, what each row was rounded by adds up.
+    # In sums over rows, the rounding errors of the rows add up.
     eps = 2 * torch.finfo(dtype).eps if dtype in HALF else 200 * torch.finfo(dtype).eps
     for name, value in got.items():
         scale = wanted[name].abs().max().item()
@@ -104,7 +105,7 @@ def _assert_like_the_composition(
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bdlru_and_its_gradients_are_those_of_the_composition(
+def test_bdlru_and_its_gradients_equal_the_composition(
     device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
     _assert_like_the_composition(recblr.bdlru, composed_bdlru, _on(device, _unit(kind, dtype, full)), dtype)
@@ -113,7 +114,7 @@ def test_bdlru_and_its_gradients_are_those_of_the_composition(
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_causal_conv1d_and_its_gradients_are_those_of_the_composition(
+def test_causal_conv1d_and_its_gradients_equal_the_composition(
     device: str, dtype: torch.dtype, kind: str, full: bool
 ) -> None:
     _assert_like_the_composition(
@@ -121,7 +122,7 @@ def test_causal_conv1d_and_its_gradients_are_those_of_the_composition(
     )
 
 
-def test_a_convolution_wider_than_the_kernel_takes_is_computed_all_the_same() -> None:
+def test_a_convolution_that_is_too_wide_for_the_kernel_is_computed_too() -> None:
     x, weight = torch.randn(2, 90, 3), torch.randn(3, 70)
     y, final = recblr.causal_conv1d(x, weight, silu=False)
     padded = torch.nn.functional.pad(x.mT, (69, 0))
@@ -143,7 +144,7 @@ def test_any_layout_gives_the_same_bits(layout: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
 
 
-def test_gradients_that_only_the_final_state_gives_reach_every_input() -> None:
+def test_gradients_of_the_final_state_alone_reach_every_input() -> None:
     unit = _unit("batched", torch.float64, full=True)
     unit["x"].requires_grad_()
     (alone,) = torch.autograd.grad(recblr.bdlru(**unit)[1].sum(), unit["x"])
@@ -151,7 +152,7 @@ def test_gradients_that_only_the_final_state_gives_reach_every_input() -> None:
     torch.testing.assert_close(alone, wanted)
 
 
-def test_where_a_sequence_is_cut_changes_no_bit() -> None:
+def test_the_place_of_a_cut_in_a_sequence_changes_no_bit() -> None:
     unit = _unit("batched", torch.float32, full=True)
     y, final = recblr.bdlru(**unit)
     cut = {name: unit[name] for name in ("x", "gates", "z", "scale")}

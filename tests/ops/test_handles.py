@@ -1,4 +1,4 @@
-"""A refused call gives back every tensor that it was handed, whichever argument was wrong."""
+"""A refused call keeps no reference to its tensors, whichever argument is wrong."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MAKERS: dict[str, Callable[[], Arguments]] = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_refused_call_keeps_no_tensor(name: str) -> None:
     operator = getattr(torch.ops.recblr, name)
-    operator(*MAKERS[name]())  # is not refused
+    operator(*MAKERS[name]())  # this call is not refused
     for wrong, right in enumerate(MAKERS[name]()):
         if not isinstance(right, torch.Tensor):
             continue
@@ -84,4 +84,4 @@ def test_a_refused_call_keeps_no_tensor(name: str) -> None:
             operator(*arguments)
         del arguments
         gc.collect()
-        assert not [ref for ref in held if ref() is not None], f"{name}, argument {wrong} being wrong"
+        assert not [ref for ref in held if ref() is not None], f"{name} with a wrong argument {wrong}"

@@ -1,6 +1,6 @@
-"""Importing: neither order of torch and recblr matters, and failures say why.
+"""Imports: torch and recblr can be imported in any order, and a failed import says why.
 
-Every case runs in an interpreter of its own, because what is imported once stays imported.
+Every case runs in a separate interpreter, because an imported module stays imported.
 """
 
 import json
@@ -26,7 +26,7 @@ def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def _runs(code: str, **environment: str) -> str:
-    """What the code prints; it must end well and without a warning."""
+    """Run code and return what it prints.  It must end without an error or a warning."""
     done = _python(code, **environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -36,7 +36,7 @@ def _runs(code: str, **environment: str) -> str:
 SCAN = "assert torch.ops.recblr.scan(torch.ones(2, 1), torch.ones(2, 1)).flatten().tolist() == [1, 2]\n"
 
 
-# An editable install has a finder of its own, whose module is not in the package.
+# An editable install has its own finder.  The module of that finder is not in the package.
 HOOKED = "import sys; assert any(type(f).__module__.startswith('recblr.') for f in sys.meta_path)\n"
 UNHOOKED = HOOKED.replace("any", "not any")
 
@@ -48,7 +48,7 @@ def test_importing_recblr_does_not_import_torch() -> None:
 def test_the_numpy_scan_needs_no_torch() -> None:
     _runs(
         "import sys, numpy as np\n"
-        "sys.modules['torch'] = None\n"  # what an absent module looks like
+        "sys.modules['torch'] = None\n"  # then `import torch` fails as if torch were not installed
         "from recblr._core import scan\n"
         "x = np.ones((2, 1), np.float32)\n"
         "assert scan(x, x).ravel().tolist() == [1, 2]\n"
@@ -65,7 +65,7 @@ def test_the_numpy_scan_needs_no_torch() -> None:
         "import recblr.ops; import torch",
     ],
 )
-def test_operators_are_there_whichever_comes_first(imports: str) -> None:
+def test_operators_exist_for_every_order_of_imports(imports: str) -> None:
     _runs(f"{imports}\n{SCAN}{UNHOOKED}")
 
 
@@ -89,7 +89,7 @@ def test_looking_for_torch_does_not_import_it() -> None:
     )
 
 
-def test_without_torch_its_names_raise_what_torch_raises() -> None:
+def test_without_torch_the_operators_raise_the_error_of_its_import() -> None:
     _runs(
         "import sys, importlib.abc\n"
         "class Absent(importlib.abc.MetaPathFinder):\n"
@@ -106,7 +106,7 @@ def test_without_torch_its_names_raise_what_torch_raises() -> None:
     )
 
 
-def test_an_import_of_torch_that_fails_once_may_be_repeated() -> None:
+def test_a_failed_import_of_torch_may_be_repeated() -> None:
     _runs(
         "import sys, importlib.abc, importlib.util\n"
         "class Broken(importlib.abc.MetaPathFinder, importlib.abc.Loader):\n"
@@ -117,7 +117,7 @@ def test_an_import_of_torch_that_fails_once_may_be_repeated() -> None:
         "import recblr\n"
         "broken = Broken()\n"
         "sys.meta_path.insert(0, broken)\n"
-        "for finder in list(sys.meta_path):\n"  # recblr's own finder asks first, as it always does
+        "for finder in list(sys.meta_path):\n"  # recblr's finder must be first, as it always is
         "    if type(finder).__module__.startswith('recblr.'):\n"
         "        sys.meta_path.remove(finder); sys.meta_path.insert(0, finder)\n"
         "for name in ('torch', 'recblr.ops'):\n"
@@ -146,7 +146,7 @@ import torch
 
 
 @pytest.mark.parametrize("second", ["import recblr; recblr.scan", "import recblr.ops"])
-def test_two_threads_may_import_torch_and_the_operators_at_once(second: str) -> None:
+def test_two_threads_may_import_torch_and_the_operators_at_the_same_time(second: str) -> None:
     _runs(f"import recblr\n{AT_ONCE.format(second=second)}{SCAN}")
 
 
@@ -154,7 +154,7 @@ def test_first_imports_in_two_threads() -> None:
     _runs(f"{AT_ONCE.format(second='import recblr')}{SCAN}")
 
 
-def test_an_unknown_instruction_set_is_named_in_one_sentence() -> None:
+def test_one_sentence_names_an_unknown_instruction_set() -> None:
     done = _python("import recblr._core", RECBLR_ISA="nonsense")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -186,14 +186,14 @@ def test_instruction_sets_agree_within_rounding() -> None:
         assert max(abs(x - y) for x, y in zip(got, wanted, strict=True)) < 1e-4
 
 
-# The library lies beside recblr._core; from here on it is looked for elsewhere.
+# The library is beside recblr._core.  After this line, recblr looks for it in another folder.
 HIDDEN = "import recblr._core; recblr._core.__file__ = '/nowhere/recblr/_core.so'\n"
 
 
 @pytest.mark.parametrize(
     "imports", ["import torch, recblr", "import recblr, torch", "import recblr.ops, torch"]
 )
-def test_without_the_native_library_the_reference_serves_with_one_warning(imports: str) -> None:
+def test_without_the_native_library_the_reference_is_used_with_one_warning(imports: str) -> None:
     _runs(
         "import warnings\n"
         f"{HIDDEN}"
@@ -215,7 +215,7 @@ REFUSED = "RuntimeError: RECBLR_REQUIRE_NATIVE=1, but librecblr_ops.so is not in
 @pytest.mark.parametrize(
     "use", ["import recblr.ops", "import recblr; recblr.scan", "import torch, recblr; recblr.bdlru"]
 )
-def test_where_the_native_library_is_required_its_absence_is_an_error(use: str) -> None:
+def test_a_missing_native_library_is_an_error_if_it_is_required(use: str) -> None:
     done = _python(
         f"import warnings; warnings.simplefilter('ignore')\n{HIDDEN}{use}", RECBLR_REQUIRE_NATIVE="1"
     )
@@ -223,7 +223,7 @@ def test_where_the_native_library_is_required_its_absence_is_an_error(use: str) 
     assert done.stderr.strip().splitlines()[-1].startswith(REFUSED)
 
 
-def test_the_requirement_never_breaks_torch_and_is_said_on_every_use() -> None:
+def test_the_requirement_never_breaks_torch_and_every_use_names_it() -> None:
     _runs(
         "import warnings\n"
         f"{HIDDEN}"

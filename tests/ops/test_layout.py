@@ -1,4 +1,4 @@
-"""Memory layouts of results: b's where its elements fill memory, else contiguous; fakes say the same."""
+"""Memory layouts of results.  A result has b's layout if b is dense, else it is contiguous.  Fakes agree."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from recblr.ops.scan import reference_scan, reference_scan_backward, reference_s
 
 
 def _fills_memory(x: Tensor) -> bool:
-    """True where the elements' places are 0, 1, ..., numel - 1 in some order."""
+    """Whether the elements have the offsets 0, 1, ..., numel - 1, in some order."""
     places = np.zeros((), np.int64)
     for size, stride in zip(x.shape, x.stride(), strict=True):
         places = np.add.outer(places, np.arange(size) * stride)

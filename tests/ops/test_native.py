@@ -1,4 +1,4 @@
-"""Which library serves CUDA tensors, and why none does: by torch's build, the driver, and what was built."""
+"""The choice of the library for CUDA tensors, by torch's build, the driver and recblr's build."""
 
 import warnings
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from recblr.ops.common import native
 from recblr.system import build
 
 Machine = Callable[..., None]
-FAILS, NO_LIBRARY = -1, -2  # instead of a driver's version
+FAILS, NO_LIBRARY = -1, -2  # these replace the version of a driver
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with this driver, torch and build of recblr, where libraries load by name alone."""
+    """A function that fakes a machine: its driver, torch's build and recblr's build.  It loads no library."""
     loaded: list[str] = []
     monkeypatch.setattr(native, "status", {})
     monkeypatch.delenv(native.REQUIRE, raising=False)
 
-    def is_one(driver: int, torch_cuda: str | None, built: str, loads: str | None = None) -> None:
+    def pretend(driver: int, torch_cuda: str | None, built: str, loads: str | None = None) -> None:
         def libcuda(name: str) -> Any:
             assert name == "libcuda.so.1"
             if driver == NO_LIBRARY:
@@ -46,12 +46,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(native, "_load", load)
         loaded.clear()
 
-    is_one.loaded = loaded  # type: ignore[attr-defined]
-    return is_one
+    pretend.loaded = loaded  # type: ignore[attr-defined]
+    return pretend
 
 
 def _load() -> list[str]:
-    """The warnings of loading."""
+    """Load the libraries and return the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         native.load()
@@ -61,7 +61,7 @@ def _load() -> list[str]:
 @pytest.mark.parametrize(
     ("built", "driver"), [("13.0", 13000), ("13.2", 13000), ("12.8", 13010), ("12.8", 12040)]
 )
-def test_kernels_load_where_the_driver_serves_their_major_version(
+def test_kernels_load_if_the_driver_supports_their_major_version(
     machine: Machine, built: str, driver: int
 ) -> None:
     machine(driver, "12.8", built)
@@ -70,14 +70,14 @@ def test_kernels_load_where_the_driver_serves_their_major_version(
     assert machine.loaded == [native.CPU, native.CUDA]  # type: ignore[attr-defined]
 
 
-def test_an_older_driver_is_told_which_one_it_takes(machine: Machine) -> None:
+def test_for_an_old_driver_the_reason_names_the_needed_version(machine: Machine) -> None:
     machine(12040, "12.8", "13.0")
     (said,) = _load()
-    needs = "the kernels are of CUDA 13.0 and need an NVIDIA driver 580 or later"
-    why = f"{needs}; this machine's serves CUDA up to 12.4"
+    needs = "the kernels are built with CUDA 13.0 and need an NVIDIA driver 580 or later"
+    why = f"{needs}; this machine's driver supports CUDA up to 12.4"
     assert native.status["cuda"] == f"reference ({why})"
     assert why in said
-    assert said.endswith("the slower PyTorch reference serves on GPUs.")
+    assert said.endswith("the slower PyTorch reference is used on GPUs.")
     assert native.CUDA not in machine.loaded  # type: ignore[attr-defined]
 
 
@@ -90,7 +90,7 @@ def test_an_older_driver_is_told_which_one_it_takes(machine: Machine) -> None:
         (NO_LIBRARY, "12.8", "no NVIDIA driver is found"),
     ],
 )
-def test_where_there_can_be_no_gpu_nothing_is_loaded_nor_missed(
+def test_without_a_usable_gpu_nothing_is_loaded_and_nothing_warns(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, driver: int, torch_cuda: str | None, why: str
 ) -> None:
     machine(driver, torch_cuda, "13.0")
@@ -104,7 +104,7 @@ def test_where_there_can_be_no_gpu_nothing_is_loaded_nor_missed(
     ("built", "loads", "why"),
     [("", None, "this build has no CUDA kernels"), ("13.0", "it cannot be loaded", "it cannot be loaded")],
 )
-def test_where_there_is_a_driver_missing_kernels_are_a_warning_or_where_required_an_error(
+def test_with_a_driver_missing_kernels_are_a_warning_or_an_error_if_required(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, built: str, loads: str | None, why: str
 ) -> None:
     machine(13000, "13.0", built, loads)
@@ -116,7 +116,7 @@ def test_where_there_is_a_driver_missing_kernels_are_a_warning_or_where_required
         native.load()
 
 
-def test_a_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_reason_names_a_missing_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_core, "__file__", str(tmp_path / "_core.so"))
     assert str(native._load(native.CUDA, "CUDA")).startswith("librecblr_ops_cuda.so is not installed")
 

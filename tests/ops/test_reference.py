@@ -1,4 +1,4 @@
-"""The PyTorch reference, which serves where no kernel does, gives what the native kernels give."""
+"""The PyTorch reference, which is used where there is no kernel, gives the results of the native kernels."""
 
 import torch
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ from recblr.ops.scan import reference_scan, reference_scan_backward, reference_s
 
 @settings(deadline=None, max_examples=100)
 @given(cases())
-def test_forward_is_the_native_one(case: Case) -> None:
+def test_forward_equals_the_native_kernel(case: Case) -> None:
     native = torch.ops.recblr.scan_with_final(*case.args)
     got = reference_scan_with_final(*case.args)
     for g, n, wanted, magnitude in zip(
@@ -30,7 +30,7 @@ def _absolute(x: Tensor | None) -> Tensor | None:
 
 @settings(deadline=None, max_examples=100)
 @given(cases(), st.booleans(), st.booleans(), st.integers(0, 99))
-def test_backward_is_the_native_one(case: Case, with_grad: bool, with_final: bool, seed: int) -> None:
+def test_backward_equals_the_native_kernel(case: Case, with_grad: bool, with_final: bool, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     h, final = torch.ops.recblr.scan_with_final(*case.args)
     grad = torch.rand(h.shape, generator=random).to(h.dtype) if with_grad else None

@@ -1,4 +1,4 @@
-"""The scan's values and gradients, on every path, against a ten-line float64 recurrence."""
+"""The scan's values and gradients, on every path, compared with a ten-line recurrence in float64."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ from recblr._core import scan_with_final as numpy_scan_with_final
 from recblr.ops.common import native
 
 
-def test_the_native_kernels_serve() -> None:
+def test_the_native_kernels_are_used() -> None:
     assert native.status["cpu"] == "native"
 
 
 @settings(deadline=None, max_examples=300)
 @given(cases())
-def test_scan_is_the_recurrence(device: str, case: Case) -> None:
+def test_scan_equals_the_recurrence(device: str, case: Case) -> None:
     expected, magnitude = recurrence(*case.arrays), recurrence(*case.magnitudes)
     case = record_on(device, case)
     before = [x.clone() for x in (case.a, case.b)]
@@ -70,7 +70,7 @@ def test_the_final_state_is_the_last_row_or_the_initial_state(device: str, case:
 
 @settings(deadline=None, max_examples=100)
 @given(cases(dtypes=DTYPES), st.data())
-def test_a_sequence_in_parts_chained_by_their_states_is_the_whole(case: Case, data: st.DataObject) -> None:
+def test_parts_of_a_sequence_chained_by_their_states_equal_the_whole(case: Case, data: st.DataObject) -> None:
     if case.offsets is not None:
         return
     length = case.b.shape[-2]
@@ -91,7 +91,7 @@ def test_a_sequence_in_parts_chained_by_their_states_is_the_whole(case: Case, da
 def _gradients(
     case: Case, grad: Tensor | None, grad_final: Tensor | None, absolute: bool
 ) -> tuple[Tensor, ...]:
-    """da, db (and dinitial) by autograd through the loop in float64; of absolute values, their magnitudes."""
+    """da, db (and dinitial) of the loop in float64, by autograd.  Absolute values give the magnitudes."""
 
     def exact(x: Tensor) -> Tensor:
         wide = x.detach().to(torch.complex128 if x.is_complex() else torch.float64)
@@ -101,7 +101,7 @@ def _gradients(
     initial = inputs[2] if case.initial is not None else None
     outputs = differentiable_recurrence(inputs[0], inputs[1], initial, case.boundaries, case.reverse)
     used = [(out, exact(g)) for out, g in zip(outputs, (grad, grad_final), strict=True) if g is not None]
-    tied = sum((0 * x.sum() for x in inputs), torch.zeros(()))  # to all inputs, be there no step at all
+    tied = sum((0 * x.sum() for x in inputs), torch.zeros(()))  # depends on all inputs, even without steps
     return torch.autograd.grad([out + tied for out, _ in used], inputs, [g for _, g in used])
 
 
@@ -112,7 +112,7 @@ def _gradients(
     st.sampled_from(("h", "final", "both")),
     st.integers(0, 99),
 )
-def test_gradients_are_those_of_the_recurrence(
+def test_gradients_equal_those_of_the_recurrence(
     device: str, case: Case, layout: str, used: str, seed: int
 ) -> None:
     random = torch.Generator().manual_seed(seed)
@@ -139,7 +139,7 @@ def test_gradients_are_those_of_the_recurrence(
 
 
 def _columns_but(x: Tensor, rows: list[Any], channel: int) -> Tensor:
-    """x with one channel of one sequence blanked."""
+    """x with zeros in one channel of one sequence."""
     x = x.clone()
     for row in rows:
         x[row][channel] = 0
@@ -191,7 +191,7 @@ def test_a_non_finite_value_stays_in_its_sequence_and_channel(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_denormals_are_flushed_in_float32_alone_and_the_mode_is_restored(dtype: torch.dtype) -> None:
+def test_denormals_are_flushed_only_in_float32_and_the_mode_is_restored(dtype: torch.dtype) -> None:
     tiny = torch.finfo(dtype).tiny / 8
     a, b = torch.zeros(1, 2, 8, dtype=dtype), torch.full((1, 2, 8), tiny, dtype=dtype)
     assert (recblr.scan(a, b) == (0 if dtype == torch.float32 else tiny)).all()
@@ -206,7 +206,7 @@ def test_a_lazily_negated_view_is_read_with_its_sign() -> None:
     torch.testing.assert_close(recblr.scan(a, b), recblr.scan(a, b.clone()))
 
 
-def test_an_empty_sequence_hands_on_no_gradient() -> None:
+def test_an_empty_sequence_passes_no_gradient_on() -> None:
     a, b = torch.rand(3, 2, requires_grad=True), torch.rand(3, 2)
     initial = torch.rand(3, 2, requires_grad=True)
     recblr.scan(a, b, initial, torch.tensor([0, 0, 3, 3])).sum().backward()
@@ -221,14 +221,14 @@ def test_numpy_arrays_may_run_backwards() -> None:
     np.testing.assert_allclose(got[:, ::-1, ::-1], recurrence(a, b)[0], rtol=1e-6)
 
 
-def test_nothing_to_do_takes_no_time_however_often_it_is_to_be_done() -> None:
+def test_empty_sequences_take_no_time_however_many_there_are() -> None:
     nothing = torch.empty(2**40, 0, 64)
     assert recblr.scan(nothing, nothing).shape == nothing.shape
     assert numpy_scan(nothing.numpy(), nothing.numpy()).shape == nothing.shape
 
 
 @pytest.mark.parametrize("wanting", ["a", "b", "initial"])
-def test_one_argument_that_wants_a_gradient_is_enough(wanting: str) -> None:
+def test_a_gradient_is_computed_if_one_argument_needs_it(wanting: str) -> None:
     arguments = {"a": torch.rand(2, 3, 4), "b": torch.rand(2, 3, 4), "initial": torch.rand(2, 4)}
     plain = recblr.scan(**arguments)
     assert not plain.requires_grad

@@ -1,4 +1,4 @@
-"""Derivatives of the scan to the third order, numerically in float64, over every combination of arguments."""
+"""Derivatives of the scan up to the third order, for every combination of arguments, checked in float64."""
 
 import itertools
 
@@ -41,7 +41,7 @@ def test_first_and_second_derivatives_are_exact(
     assert gradgradcheck(lambda *x: scan(*x)[1], inputs)
 
 
-def test_the_third_derivative_is_that_of_the_recurrence() -> None:
+def test_the_third_derivative_equals_that_of_the_recurrence() -> None:
     (a, b, initial), offsets = _arguments("packed", True)
     assert offsets is not None
 

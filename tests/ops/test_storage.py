@@ -1,4 +1,4 @@
-"""16-bit storage: what is read, and how results are rounded, to the bit as NumPy and PyTorch convert."""
+"""16-bit storage: values are read and results are rounded exactly as NumPy and PyTorch convert them."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ import recblr
 
 EVERY_PATTERN = torch.arange(-(2**15), 2**15, dtype=torch.int16)
 DTYPES = (torch.bfloat16, torch.float16)
-# One channel at a time is read by other code than many neighbouring ones.
+# The kernels read one channel and many neighbouring channels with different code.
 LAYOUTS = ("rows of 64 channels", "channel first")
 
 
 def _arranged(x: torch.Tensor, layout: str) -> torch.Tensor:
-    """x (N,) as (1, N / 64, 64) in memory order, or with time's steps as neighbours."""
+    """x (N,) as (1, N / 64, 64), in memory order or with neighbouring steps of time next to each other."""
     return x.view(1, -1, 64) if layout == LAYOUTS[0] else x.view(1, 64, -1).mT
 
 
@@ -24,16 +24,19 @@ def test_every_value_is_read_exactly(dtype: torch.dtype, layout: str) -> None:
     _, final = recblr.scan_with_final(torch.zeros_like(b), b)
     last = b[:, -1].float()
     torch.testing.assert_close(final, last, rtol=0, atol=0, equal_nan=True)
-    # All of them, not only the last: each as a sequence of one step.
+    # Each value is a sequence of one step, so all values are checked and not only the last.
     single = b.reshape(-1, 1, 64)
     _, finals = recblr.scan_with_final(torch.zeros_like(single), single)
     wanted = single[:, 0].float()
-    wanted = torch.where(wanted.abs() < torch.finfo(torch.float32).tiny, 0.0, wanted)  # flushed
+    wanted = torch.where(wanted.abs() < torch.finfo(torch.float32).tiny, 0.0, wanted)  # denormals are flushed
     torch.testing.assert_close(finals, wanted, rtol=0, atol=0, equal_nan=True)
 
 
 def _floats_around(dtype: torch.dtype) -> torch.Tensor:
-    """Float32 values at, halfway between and next to the dtype's values, and random ones; never denormal."""
+    """Float32 values that test rounding to the dtype, none of them denormal.
+
+    They are the dtype's values, the midpoints between them, the neighbours of both, and random values.
+    """
     exact = EVERY_PATTERN.view(dtype).float()
     exact = exact[exact.isfinite()].sort().values
     halfway = (exact[1:].double() + exact[:-1].double()).div(2).float()

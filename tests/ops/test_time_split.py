@@ -1,4 +1,4 @@
-"""Few sequences, many steps: time itself is shared out, and neither values nor bits may show it."""
+"""Few sequences with many steps: threads share the steps, and this changes neither values nor bits."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def _restored_threads() -> Iterator[None]:
 def _arguments(
     shape: tuple[int, ...], dtype: torch.dtype, offsets: list[int] | None, slow: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """a, b, initial and offsets; a slow decay carries states through many stretches of time."""
+    """a, b, initial and offsets.  The decay is slow, so a state lasts through many parts of the time axis."""
     random = torch.Generator().manual_seed(0)
     sequences = shape[0] if len(shape) == 3 else len(offsets or [0, 0]) - 1
     real = torch.rand(shape, generator=random)
@@ -46,15 +46,15 @@ CASES: dict[str, tuple[tuple[int, ...], list[int] | None]] = {
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", SCANNED)
-def test_long_sequences_are_the_recurrence(dtype: torch.dtype, case: str, reverse: bool) -> None:
+def test_long_sequences_equal_the_recurrence(dtype: torch.dtype, case: str, reverse: bool) -> None:
     a, b, initial, offsets = _arguments(CASES[case][0], dtype, CASES[case][1])
     boundaries = CASES[case][1]
     h, final = recblr.scan_with_final(a, b, initial, offsets, reverse)
     wanted = recurrence(array(a), array(b), array(initial), boundaries, reverse)
     sizes = recurrence(abs(array(a)), abs(array(b)), abs(array(initial)), boundaries, reverse)
     for got, exact, size in zip((h, final), wanted, sizes, strict=True):
-        assert_close(got, exact, size, dtype, 30)  # a slow decay forgets rounding too
-    # The final state is the last row's, to the bit, as in short sequences.
+        assert_close(got, exact, size, dtype, 30)  # the decay also reduces old rounding errors
+    # The final state has the bits of the last row, as in short sequences.
     if dtype in (torch.float32, torch.float64) and case == "one sequence":
         assert torch.equal(final[0], h[0, 0 if reverse else -1])
 
@@ -62,14 +62,12 @@ def test_long_sequences_are_the_recurrence(dtype: torch.dtype, case: str, revers
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("dtype", SCANNED)
-def test_gradients_of_long_sequences_are_those_of_short_ones(
-    dtype: torch.dtype, case: str, reverse: bool
-) -> None:
+def test_gradients_with_split_time_equal_those_without(dtype: torch.dtype, case: str, reverse: bool) -> None:
     a, b, initial, offsets = _arguments(CASES[case][0], dtype, CASES[case][1])
     h, final = recblr.scan_with_final(a, b, initial, offsets, reverse)
     grad, grad_final = torch.rand_like(h), torch.rand_like(final)
     da, db, dinitial = BACKWARD(grad, grad_final, a, h, initial, offsets, reverse)
-    # Many copies of the channels are work enough without splitting time.
+    # With many copies of the channels, there is enough work for all threads, and time is not split.
     wide = 1024 // a.shape[-1] + 1
     tile = (*[1] * (a.dim() - 1), wide)
     many = [x.repeat(tile) for x in (grad, a, h)]
@@ -97,7 +95,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(dtype: torch.dtype, layout:
             assert torch.equal(got, wanted)
 
 
-def test_bits_do_not_depend_on_the_layout_either() -> None:
+def test_bits_do_not_depend_on_the_layout() -> None:
     a, b, initial, _ = _arguments((1, 20_000, 8), torch.float32, None)
     h = recblr.scan(a, b, initial)
     first = (in_layout(x, "channel first") for x in (a, b))
@@ -117,7 +115,7 @@ def test_growing_factors_do_not_turn_zeros_into_nan() -> None:
     assert h[0, -1].isinf().all()
 
 
-def test_a_nan_stays_behind_its_step_and_in_its_channel() -> None:
+def test_a_nan_affects_only_later_steps_of_its_channel() -> None:
     a, b, initial, _ = _arguments((1, 20_000, 8), torch.float32, None)
     clean = recblr.scan(a, b, initial)
     b[0, 9_000, 3] = torch.nan

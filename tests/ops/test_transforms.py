@@ -1,4 +1,4 @@
-"""The operators under PyTorch's transformations: opcheck, compile, export, vmap, meta tensors."""
+"""The operators under PyTorch's transforms: opcheck, compile, export, vmap and meta tensors."""
 
 import io
 import itertools
@@ -73,7 +73,7 @@ def test_opcheck_passes_for_bdlru_and_causal_conv1d(packed: bool, grad: bool) ->
 
 
 def _layer(x: Tensor, gates: Tensor, decay: Tensor, z: Tensor, weight: Tensor) -> Tensor:
-    """All operators in one function, as a model would chain them."""
+    """All operators in one function, chained as in a model."""
     conv, _ = recblr.causal_conv1d(x, weight)
     y, final = recblr.bdlru(conv, gates, decay, z)
     h, state = recblr.scan_with_final(torch.sigmoid(y), x, final, reverse=True)
@@ -97,7 +97,7 @@ def test_inductor_compiles_the_operators_without_a_graph_break(dynamic: bool) ->
     _assert_compiled_like_eager(compiled, [(2, 5, 8), (3, 7, 8)] if dynamic else [(2, 5, 8)])
 
 
-def test_one_dynamic_graph_serves_every_shape() -> None:
+def test_one_dynamic_graph_is_used_for_every_shape() -> None:
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(_layer, fullgraph=True, dynamic=True, backend=counter)
@@ -161,7 +161,7 @@ def _saved_and_loaded(program: torch.export.ExportedProgram) -> nn.Module:
     return torch.export.load(file).module()
 
 
-def test_an_exported_model_serves_other_batches_and_lengths_after_saving_and_loading() -> None:
+def test_a_saved_export_of_a_model_runs_on_other_batches_and_lengths() -> None:
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     model = _Model()
     axes = {0: batch, 1: time}
@@ -174,9 +174,9 @@ def test_an_exported_model_serves_other_batches_and_lengths_after_saving_and_loa
         _close(loaded(*inputs), model(*inputs))
 
 
-def test_an_exported_packed_model_serves_other_batches() -> None:
+def test_an_exported_packed_model_runs_on_other_batches() -> None:
     rows = torch.export.Dim("rows")
-    boundaries = torch.export.Dim("boundaries", min=3)  # export takes an axis of one for a constant
+    boundaries = torch.export.Dim("boundaries", min=3)  # export treats an axis of length 1 as a constant
     model = _PackedModel()
     example = torch.rand(6, 4), torch.rand(6, 8), torch.tensor([0, 2, 6])
     program = torch.export.export(model, example, dynamic_shapes=({0: rows}, {0: rows}, {0: boundaries}))
@@ -187,7 +187,7 @@ def test_an_exported_packed_model_serves_other_batches() -> None:
 
 @pytest.fixture
 def _no_vmap_loop() -> Iterator[None]:
-    """vmap's fallback, which loops over the calls, is an error."""
+    """In this context, vmap's fallback is an error.  The fallback loops over the calls."""
     functorch: Any = torch._C._functorch
     functorch._set_vmap_fallback_enabled(False)
     yield
@@ -205,7 +205,7 @@ AXES: dict[str, tuple[tuple[int, ...], tuple[int, int], Tensor | None]] = {
 @pytest.mark.parametrize("kind", AXES)
 @pytest.mark.parametrize("with_initial", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_vmap_of_scan_is_a_loop_of_scans(kind: str, with_initial: bool, reverse: bool) -> None:
+def test_vmap_of_scan_equals_a_loop_of_scans(kind: str, with_initial: bool, reverse: bool) -> None:
     shape, state, offsets = AXES[kind]
 
     def tensor(size: tuple[int, ...], axis: int | None) -> Tensor:
@@ -235,7 +235,7 @@ def test_vmap_of_scan_is_a_loop_of_scans(kind: str, with_initial: bool, reverse:
 
 @pytest.mark.usefixtures("_no_vmap_loop")
 @pytest.mark.parametrize("kind", AXES)
-def test_vmap_of_bdlru_and_causal_conv1d_is_a_loop(kind: str) -> None:
+def test_vmap_of_bdlru_and_causal_conv1d_equals_a_loop(kind: str) -> None:
     shape, state, offsets = AXES[kind]
     x, gates, z = torch.rand(5, *shape), torch.rand(5, *shape[:-1], 6), torch.rand(5, *shape)
     decay, initial = torch.rand(3), torch.rand(5, *state)

@@ -1,1 +1,1 @@
-"""Where recblr meets other programs: the authors' released checkpoints, and RecBole."""
+"""Connections to other programs: the authors' released checkpoints, and RecBole."""

@@ -1,6 +1,6 @@
-"""RecBLR as a model of RecBole: its data, its training loop, its evaluation, this model.
+"""RecBLR as a model of RecBole.  RecBole's data, training loop and evaluation run with this model.
 
-RecBole finds models by name among its own modules, so `register` puts this module there.  A program::
+RecBole finds models by name among its own modules, so `register` puts this module there.  Example::
 
     from recbole.quick_start import run_recbole
 
@@ -14,30 +14,33 @@ RecBole finds models by name among its own modules, so `register` puts this modu
             config_dict={"loss_type": "CE", "train_neg_sample_args": None, "MAX_ITEM_LIST_LENGTH": 50},
         )
 
-RecBole 1.2.1 wants ``pip install 'recblr[recbole]'`` in a virtual environment of its own, on Python 3.11,
-and the environment variable ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``: it pickles its configuration into its
-checkpoints, which PyTorch otherwise refuses to load.  Where RecBole takes a class, as in
-``Config(model=RecBLR, ...)``, :class:`RecBLR` is that class, and nothing needs registering.
+RecBole 1.2.1 needs Python 3.11 and a separate virtual environment with ``pip install 'recblr[recbole]'``.  It
+also needs the environment variable ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.  RecBole pickles its configuration
+into its checkpoints, and PyTorch does not load such files without this variable.  Some functions of RecBole
+take a class, for example ``Config(model=RecBLR, ...)``.  Give them :class:`RecBLR`; then `register` is not
+needed.
 
-Settings, from a config_dict, a YAML file or the command line like all of RecBole's:
+Settings come from a config_dict, a YAML file or the command line, as all settings of RecBole do:
 
 ========================  =========================================================================
-loss_type                 CE, over all items, with train_neg_sample_args None; or BPR
-MAX_ITEM_LIST_LENGTH      how many events of a history count; RecBole's default is 50
-hidden_size               width of items and layers, 64
-num_layers                number of blocks, 2
-expand                    the recurrence's width in multiples of hidden_size, 2
-d_conv                    how many events the convolution sees, 4
-dropout_prob              0.2
-ffn_dropout               inside the feed-forward networks, as dropout_prob; the paper has none
-released                  True: the authors' released code, with every difference from the paper
-padding_leak              these differences, one by one; where given, they override `released`:
-beta_epsilon              see :class:`recblr.nn.RecBLRConfig`
-lambda_init
-history_average           on unless `released`; the paper has none
+loss_type                 CE (over all items, with train_neg_sample_args None) or BPR
+MAX_ITEM_LIST_LENGTH      the number of newest events of a history that count; default 50 (RecBole's)
+hidden_size               the width of items and layers; default 64
+num_layers                the number of blocks; default 2
+expand                    the width of the recurrence, in multiples of hidden_size; default 2
+d_conv                    the number of events that the convolution sees; default 4
+dropout_prob              the dropout of the model; default 0.2
+ffn_dropout               the dropout in the feed-forward networks; default dropout_prob (paper: none)
+released                  True: as the authors' released code, with all differences from the paper
+padding_leak              one of these differences, see :class:`recblr.nn.RecBLRConfig`
+beta_epsilon              one of these differences
+lambda_init               one of these differences
+history_average           default True, but False with `released`; the paper has none
 ========================  =========================================================================
 
-Histories are packed, so padding costs nothing.  :meth:`RecBLR.to_recblr` is the way out of RecBole.
+The last four settings override `released`.
+
+Histories are packed, so padding costs nothing.  :meth:`RecBLR.to_recblr` returns the model without RecBole.
 """
 
 import sys
@@ -59,10 +62,10 @@ try:
 except ImportError as error:
     raise ImportError(
         f"recblr.integrations.recbole runs inside RecBole, which cannot be imported here ({error}); "
-        "install it with pip install 'recblr[recbole]', best in a virtual environment of its own"
+        "install it with pip install 'recblr[recbole]', best in a separate virtual environment"
     ) from None
 
-# RecBole's name of a setting, and ours.
+# For each setting: RecBole's name, and our name.
 _SETTINGS = {
     "hidden_size": "d_model",
     "num_layers": "num_layers",
@@ -80,20 +83,20 @@ _SETTINGS = {
 def register() -> None:
     """Let RecBole find "RecBLR" by name: in run_recbole, load_data_and_model and its hyper-parameter search.
 
-    Once in a process, before RecBole is asked for the model; once more does no harm.
+    Call this once in a process, before RecBole looks for the model.  A second call does no harm.
     """
     sys.modules["recbole.model.sequential_recommender.recblr"] = sys.modules[__name__]
 
 
 class RecBLR(SequentialRecommender):  # type: ignore[misc]
-    """RecBLR for RecBole's trainer; items are RecBole's, 0 being [PAD].
+    """RecBLR for RecBole's trainer.  Items have RecBole's numbers, in which 0 is [PAD].
 
     Args:
-        config: RecBole's configuration; the settings that count are listed above.
-        dataset: RecBole's dataset, of which the number of items is taken.
+        config: RecBole's configuration.  The module's documentation lists the settings that count.
+        dataset: RecBole's dataset.  It gives the number of items.
 
     Raises:
-        InputError: a setting that describes no model, by RecBole's name of it.
+        InputError: a setting is wrong.  The message has RecBole's name of the setting.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -105,11 +108,11 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         self.bpr_loss = BPRLoss()
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """What a history predicts its next item by.
+        """The hidden vector after the last event of each history.
 
         Args:
             item_seq: ``(B, L)`` items, padded on the right.
-            item_seq_len: ``(B,)``, how many of each row are items, at least 1.
+            item_seq_len: ``(B,)``, the number of items in each row, at least 1.
 
         Returns:
             ``(B, D)``.
@@ -123,7 +126,8 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         hidden, wanted = self._after_history(interaction), interaction[self.POS_ITEM_ID]
         if self.loss_type == "CE":
             weight = self.recblr.item_embedding.weight
-            # In float32 under RecBole's mixed precision (enable_amp) too, as PyTorch's own cross entropy is.
+            # RecBole's mixed precision (enable_amp) turns autocast on.  The loss still runs in float32, as
+            # PyTorch's own cross entropy does.
             with torch.autocast(hidden.device.type, enabled=False):
                 return linear_cross_entropy(hidden.to(weight.dtype), weight, wanted)
         other = interaction[self.NEG_ITEM_ID]
@@ -135,14 +139,14 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         return self._scores_of(interaction[self.ITEM_ID], self._after_history(interaction))
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
-        """The scores of all items after each history, ``(B, n_items)``; RecBole ignores [PAD]'s."""
+        """The scores of all items after each history, ``(B, n_items)``.  RecBole ignores that of [PAD]."""
         return self.recblr.scores(self._after_history(interaction))
 
     def to_recblr(self) -> recblr.nn.RecBLR:
-        """This package's model, in evaluation mode, without [PAD]: RecBole's item i is item i - 1.
+        """Return this package's model, in evaluation mode.
 
-        It can be saved with ``recblr.run.save_model``, which takes RecBole's ids of the items, recommended
-        with, and served.
+        It has no [PAD], so RecBole's item i is item i - 1 of this model.  ``recblr.run.save_model`` saves the
+        model together with RecBole's ids of the items.  The saved model can recommend and be served.
         """
         model = recblr.nn.RecBLR(self.n_items - 1, self.recblr.config)
         weights = self.recblr.state_dict()
@@ -159,7 +163,7 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
 
 
 def _model_config(config: Any) -> RecBLRConfig:
-    """The model's hyper-parameters among RecBole's settings; those that are absent have our defaults."""
+    """The model's hyper-parameters from RecBole's settings.  Missing settings have our defaults."""
     settings = {ours: config[theirs] for theirs, ours in _SETTINGS.items() if config[theirs] is not None}
     make = RecBLRConfig.released if config["released"] else RecBLRConfig
     try:
@@ -169,4 +173,4 @@ def _model_config(config: Any) -> RecBLRConfig:
         for theirs, ours in _SETTINGS.items():
             if message.startswith(f"{ours} "):
                 message = message.replace(ours, theirs, 1)
-        raise InputError(f"RecBole's settings describe no RecBLR: {message}") from None
+        raise InputError(f"RecBole's settings do not describe a RecBLR model: {message}") from None

@@ -1,4 +1,4 @@
-"""Reads the authors' checkpoints into our model, with every difference between their code and the paper."""
+"""Reads the authors' checkpoints into our model, with all differences between their code and the paper."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,42 +21,43 @@ _REMEDY = "give a checkpoint that the authors' code saved through RecBole, or th
 
 
 def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
-    """The model of a checkpoint that the authors' released code wrote, in evaluation mode.
+    """Load the model of a checkpoint that the authors' released code wrote.  It is in evaluation mode.
 
-    The width, layers, expansion, convolution and catalogue are those of the tensors; the options of
-    :meth:`RecBLRConfig.released` are on, so that scores are the released code's to rounding.
+    The tensors determine the width, layers, expansion, convolution and catalogue.  The options of
+    :meth:`RecBLRConfig.released` are on.  So the scores equal those of the released code, up to rounding.
 
-    Items: RecBole counts its items from 1, and 0 is its [PAD].  Here there is no padding item: RecBole's
-    item i is item i - 1, in histories and in `scores` alike, and ``num_items`` is RecBole's less one.
-    (The released code's scores for [PAD] are dropped; RecBole never ranks it either.)  Which of your items
-    is RecBole's i is in its dataset: ``dataset.id2token(dataset.iid_field, i)``.
+    RecBole counts its items from 1, and item 0 is its [PAD].  Our models have no padding item.  RecBole's
+    item i is item i - 1 here, in histories and in `scores`, and ``num_items`` is one less than RecBole's
+    number.  The released code's scores for [PAD] are dropped, because RecBole never ranks [PAD] either.
+    RecBole's dataset knows your id of its item i: ``dataset.id2token(dataset.iid_field, i)``.
 
-    Untrusted files are safe to read: tensors and plain data are taken from them, objects of any other class
-    are replaced by inert ones, and no code that a file names is imported or run.
+    Untrusted files are safe to read.  Only tensors and plain data are taken from a file.  Inert objects
+    replace the objects of all other classes.  No code that a file names is imported or run.
 
     Args:
-        path: RecBole's checkpoint (.pth), or a file with its "state_dict" alone.
-        max_length: the MAX_ITEM_LIST_LENGTH that the model was trained with; None takes the checkpoint's,
-            which a state dict alone lacks.  It is the ``max_length`` of the model's config.
+        path: RecBole's checkpoint (.pth), or a file that holds only its "state_dict".
+        max_length: the MAX_ITEM_LIST_LENGTH of the training.  It becomes the ``max_length`` of the model's
+            config.  None means the checkpoint's value; a file with only a state dict has no such value.
 
     Raises:
-        InputError: the file is missing, damaged or holds another model; the sentence says what is wrong.
+        InputError: the file is missing or damaged, or it holds another model.  The message says what is
+            wrong.
     """
     path = Path(path)
-    tensors, settings = _parts(path, load_untrusted(path))
-    shape = _shape(path, tensors)
+    tensors, settings = _tensors_and_settings(path, load_untrusted(path))
+    shape = _shape_options(path, tensors)
     length = max_length if max_length is not None else settings.get("MAX_ITEM_LIST_LENGTH")
     if isinstance(length, bool) or not isinstance(length, int):
         raise InputError(
-            f"{path} does not say how long the histories were padded",
-            "give max_length=, the MAX_ITEM_LIST_LENGTH of its training",
+            f"{path} does not say how long the padded histories are",
+            "give max_length=, the MAX_ITEM_LIST_LENGTH of the training",
         )
     dropout = settings.get("dropout_prob", RecBLRConfig.dropout)
     try:
         config = RecBLRConfig.released(length, dropout=dropout, **shape)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} describes no RecBLR: {error}", _REMEDY) from None
-    # Without storage: weights about to be replaced need no drawing.
+        raise InputError(f"{path} does not describe a RecBLR model: {error}", _REMEDY) from None
+    # The meta device stores no weights and draws no random numbers.  The checkpoint's weights follow below.
     with torch.device("meta"):
         model = RecBLR(len(tensors[_ITEMS]) - _PADDING_ITEMS, config)
     adopt_released(model, tensors, source=str(path))
@@ -64,9 +65,10 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
 
 
 def adopt_released(model: RecBLR, tensors: Mapping[str, Tensor], *, source: str = "the state dict") -> None:
-    """Put a released state dict into a model of the same shape, without the row of item 0.
+    """Copy a released state dict into a model of the same shape, without the row of item 0.
 
-    Raises InputError, which names the first tensor that is missing, too many, or of another shape or dtype.
+    Raises InputError.  The message names the first tensor that is missing, is too many, or has another shape
+    or dtype.
     """
     ours = model.state_dict()
     reason = difference(tensors, {released_name(name): _as_released(name, t) for name, t in ours.items()})
@@ -80,7 +82,7 @@ def adopt_released(model: RecBLR, tensors: Mapping[str, Tensor], *, source: str 
 
 
 def released_name(name: str) -> str:
-    """What the authors' code calls the parameter that is `name` in :class:`recblr.RecBLR`."""
+    """The name in the authors' code of the parameter `name` of :class:`recblr.RecBLR`."""
     if not name.startswith("layers."):
         return name
     for ours, theirs in (
@@ -93,21 +95,21 @@ def released_name(name: str) -> str:
 
 
 def _as_released(name: str, tensor: Tensor) -> Tensor:
-    """A tensor of the shape that the authors' code has for ours."""
+    """A tensor of the shape that the authors' code has for our tensor."""
     if name == _ITEMS:
         return tensor.new_empty(len(tensor) + _PADDING_ITEMS, tensor.shape[1], device="meta")
     return tensor.unsqueeze(1) if name.endswith(_CONV) else tensor
 
 
 def _as_ours(name: str, tensor: Tensor) -> Tensor:
-    """The inverse of :func:`_as_released`, with values."""
+    """The inverse of :func:`_as_released`.  The tensor keeps its values."""
     if name == _ITEMS:
         return tensor[_PADDING_ITEMS:]
     return tensor.squeeze(1) if name.endswith(_CONV) else tensor
 
 
-def _parts(path: Path, checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, and RecBole's settings where there are any."""
+def _tensors_and_settings(path: Path, checkpoint: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint and RecBole's settings.  Without settings, the second dict is empty."""
     found = checkpoint if isinstance(checkpoint, dict) else {}
     tensors = found.get("state_dict", found)
     entries = list(tensors.items()) if isinstance(tensors, dict) else []
@@ -123,8 +125,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cpu" and value.layout == torch.strided
 
 
-def _shape(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The hyper-parameters that the tensors' shapes tell."""
+def _shape_options(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The hyper-parameters that follow from the shapes of the tensors."""
     for name, smallest in ((_ITEMS, (_PADDING_ITEMS + 1, 1)), (_FIRST_CONV, (1, 1, 1))):
         if name not in tensors:
             reason = f"it has no tensor {name}"

@@ -1,11 +1,11 @@
-"""Layers and the model: BDLRU, CausalConv1d, HistoryAverage, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
+"""Layers and models: BDLRU, CausalConv1d, HistoryAverage, GatedRecurrentLayer, RecBLRLayer, RecBLR."""
 
 from recblr.config.model import LayerConfig, RecBLRConfig
 from recblr.nn.base import NextItemModel
 from recblr.nn.layer import GatedRecurrentLayer, LayerState, RecBLRLayer
 from recblr.nn.model import RecBLR
-from recblr.nn.recurrent import BDLRU, CausalConv1d, HistoryAverage
 from recblr.nn.repeats import Repeats, seen_items
+from recblr.nn.units import BDLRU, CausalConv1d, HistoryAverage
 
 __all__ = [
     "BDLRU",

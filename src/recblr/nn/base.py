@@ -1,29 +1,29 @@
-"""What every model has: an item embedding at both ends, and hidden vectors in between."""
+"""The base class of all models: one item embedding for the input and for the scores."""
 
 import torch
 from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig
-from recblr.nn.parts import check_count
+from recblr.nn.common import check_count
 
 
 class NextItemModel(nn.Module):
     """A model that scores the whole catalogue after every event of a history.
 
-    Training, evaluation and recommendation take any such model.  A subclass defines
-    ``forward(items, *, offsets)``, from packed items ``(N,)`` and offsets ``(S + 1,)`` to hidden vectors
-    ``(N, D)``.
+    Training, evaluation and recommendation work with every such model.  A subclass defines
+    ``forward(items, *, offsets)``.  It takes packed items ``(N,)`` and offsets ``(S + 1,)``, and returns
+    hidden vectors ``(N, D)``.
 
-    Items are integers ``0 <= item < num_items``, and there is no padding item.
+    Items are integers ``0 <= item < num_items``.  There is no padding item.
 
-    repeat_bias: a scalar that is added to the scores of items that a user already has; None for none.
+    repeat_bias: a scalar that is added to the scores of items that a user already has, or None.
 
     Args:
         num_items: size V of the catalogue.
         config: hyper-parameters.
 
     Raises:
-        ValueError: num_items is no whole number, or less than 1.
+        ValueError: num_items is not a whole number of at least 1.
     """
 
     config: ModelConfig
@@ -38,16 +38,16 @@ class NextItemModel(nn.Module):
         self.register_parameter("repeat_bias", None)
 
     def learn_repeat_bias(self, initial: float = 0.0) -> None:
-        """Give the model a `repeat_bias`, one more parameter; see :mod:`recblr.nn.repeats`."""
+        """Add the parameter `repeat_bias` to the model; see :mod:`recblr.nn.repeats`."""
         weight: Tensor = self.item_embedding.weight
         self.repeat_bias = nn.Parameter(torch.tensor(initial, dtype=weight.dtype, device=weight.device))
 
     def embed(self, items: Tensor) -> Tensor:
-        """The embeddings ``(..., D)`` of items ``(...)``, int64 or int32.
+        """The embeddings ``(..., D)`` of items ``(...)``.  The items are int64 or int32.
 
         Raises:
-            ValueError: items that are no integers or (on a CPU) not in the catalogue.
-            TypeError: items that are no tensor.
+            ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue.
+            TypeError: the items are not a tensor.
         """
         if not isinstance(items, Tensor):
             raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
@@ -56,7 +56,7 @@ class NextItemModel(nn.Module):
             raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))
         try:
             embedded: Tensor = self.item_embedding(items)
-        except IndexError:  # on a CPU; other devices do not say
+        except IndexError:  # only on a CPU; other devices do not raise it
             raise ValueError(
                 f"items must lie in 0..{self.num_items - 1}, but range from {int(items.min())} to"
                 f" {int(items.max())}"
@@ -64,18 +64,19 @@ class NextItemModel(nn.Module):
         return embedded
 
     def scores(self, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
-        """The catalogue's scores by the tied embedding.
+        """The scores of all items: the products of hidden vectors and item embeddings.
 
         Args:
             hidden: ``(..., D)``.
-            seen: ``(..., V)`` bool, which items the user of each hidden vector already has;
-                :func:`recblr.nn.seen_items` makes it. A model with a repeat_bias needs it, others ignore it.
+            seen: ``(..., V)`` bool: the items that the user of each hidden vector already has.
+                :func:`recblr.nn.seen_items` computes it.  A model with a repeat_bias needs it.  Other models
+                ignore it.
 
         Returns:
             ``(..., V)``.
 
         Raises:
-            ValueError: there is a repeat_bias, and no `seen`.
+            ValueError: the model has a repeat_bias, but `seen` is None.
         """
         weight: Tensor = self.item_embedding.weight
         scores = hidden @ weight.mT
@@ -83,7 +84,7 @@ class NextItemModel(nn.Module):
             return scores
         if seen is None:
             raise ValueError(
-                "this model has learned how likely items are that a user already has: give seen=, (..., V)"
-                " bool, as recblr.nn.seen_items makes it"
+                "this model has a bias for items that a user already has: give seen=, a (..., V) bool tensor"
+                " from recblr.nn.seen_items"
             )
         return scores + seen * self.repeat_bias

@@ -1,4 +1,4 @@
-"""Models to compare RecBLR with, under the same loss, batches and evaluation: SASRec and GRU4Rec."""
+"""Baselines for RecBLR: SASRec and GRU4Rec.  They share its losses, batches and evaluation."""
 
 import torch
 import torch.nn.functional as F
@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, SASRecConfig
 from recblr.nn.base import NextItemModel
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.nn.padding import unpack, valid_positions
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.ops import check_offsets
 
 __all__ = ["GRU4Rec", "SASRec", "SASRecEncoder"]
@@ -16,15 +16,21 @@ __all__ = ["GRU4Rec", "SASRec", "SASRecEncoder"]
 class GRU4Rec(NextItemModel):
     """Session-based recommendation with recurrent networks (Hidasi et al., ICLR 2016, arXiv 1511.06939).
 
-    Item embeddings, dropout, GRU layers with dropout in between, a linear layer back to the embeddings'
-    width, scores by the tied embedding.  Three things differ from the paper, as is usual today and better for
-    the baseline: it takes whole histories rather than steps in session-parallel batches, has one embedding at
-    both ends, and uses the run's own loss.  At the defaults, two layers of width 2 D, it has about as many
-    parameters as RecBLR.  The GRU's first weights are torch's, all others are drawn as in the other models.
+    The model has item embeddings, dropout, GRU layers with dropout between them, and a linear layer back to
+    the embedding width.  The tied embedding gives the scores.
+
+    Three things differ from the paper.  They are usual today, and they make the baseline better:
+
+    - The model takes whole histories, not steps in session-parallel batches.
+    - The input and the scores use the same embedding.
+    - The loss is the loss of the run.
+
+    The defaults are two layers of width 2 D.  With them, the model has about as many parameters as RecBLR.
+    torch initialises the weights of the GRU.  All other weights are drawn as in the other models.
 
     Args:
         num_items: size V of the catalogue.
-        config: hyper-parameters; the defaults where None.
+        config: hyper-parameters; None means the defaults.
     """
 
     config: GRU4RecConfig
@@ -34,8 +40,9 @@ class GRU4Rec(NextItemModel):
         super().__init__(num_items, config)
         width, layers = round(config.expand * config.d_model), config.num_layers
         self.dropout = Dropout(config.dropout_rate)
-        between = config.dropout_rate if layers > 1 else 0.0  # else torch warns that there is no between
-        self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=between)
+        # This dropout is between layers.  torch warns if it is set for a single layer.
+        dropout_between = config.dropout_rate if layers > 1 else 0.0
+        self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=dropout_between)
         self.output = nn.Linear(width, config.d_model)
         self.apply(initialise)
 
@@ -47,8 +54,8 @@ class GRU4Rec(NextItemModel):
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Raises:
-            ValueError: items that are no integers or (on a CPU) not in the catalogue; offsets of a wrong
-                shape or range.
+            ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
+                a wrong shape or range.
         """
         x: Tensor = self.dropout(self.embed(items))
         check_offsets(offsets, len(x))
@@ -56,8 +63,9 @@ class GRU4Rec(NextItemModel):
             return x
         lengths = offsets.diff()
         valid = valid_positions(lengths, len(lengths), int(lengths.max()))
-        # Padding on the right comes after all that counts.  Not torch's PackedSequence, whose gradient on a
-        # CPU fills the whole batch with zeros anew for every event of the longest history.
+        # Padding on the right comes after all events, so it changes no state that is used.  torch's
+        # PackedSequence would avoid padding.  But on a CPU, its gradient fills the whole batch with zeros
+        # again for every event of the longest history.
         states, _ = self.gru(unpack(x, valid))
         y: Tensor = self.output(states[valid])
         return y
@@ -66,23 +74,25 @@ class GRU4Rec(NextItemModel):
 class SASRec(NextItemModel):
     """Self-attentive sequential recommendation (Kang and McAuley, ICDM 2018, arXiv 1808.09781).
 
-    As there: learned positions added to item embeddings times sqrt(D), blocks of causal multi-head attention
-    and a position-wise network with ReLU, dropout on the embeddings, the attention's weights and both
-    sub-layers, a layer norm before each sub-layer and one at the end, scores by the tied embedding.
+    As in the paper, learned position embeddings are added to the item embeddings times sqrt(D).  Each block
+    has causal multi-head attention and a position-wise network with ReLU.  Dropout acts on the embeddings, on
+    the attention weights and on both sub-layers.  There is a layer norm before each sub-layer and at the end.
+    The tied embedding gives the scores.
 
-    Three things differ, as is usual today and better for the baseline:
+    Three things differ from the paper.  They are usual today, and they make the baseline better:
 
-    - Pre-norm throughout, ``x + f(LayerNorm(x))``.  The authors' code norms the attention's queries but not
-      its keys and values, and adds what was normed, not what came in.
-    - The position-wise network is 4 D wide, as RecBLR's is; theirs is D wide.  A product joins the heads.
-    - Positions are counted from the first event that the model sees, theirs from the last.  So one pass over
-      a history gives what a pass over each of its beginnings gives.
+    - All sub-layers are pre-norm, ``x + f(LayerNorm(x))``.  The authors' code normalises the queries of the
+      attention, but not its keys and values.  It adds the normalised input, not the input itself.
+    - The position-wise network has width 4 D, as in RecBLR; theirs has width D.  A linear layer joins the
+      heads.
+    - Positions count from the first event that the model sees; theirs count from the last.  So one pass over
+      a history gives the same hidden vectors as separate passes over all its prefixes.
 
-    :class:`SASRecEncoder` makes the hidden vectors.
+    :class:`SASRecEncoder` computes the hidden vectors.
 
     Args:
         num_items: size V of the catalogue.
-        config: hyper-parameters; the defaults where None.
+        config: hyper-parameters; None means the defaults.
     """
 
     config: SASRecConfig
@@ -98,11 +108,11 @@ class SASRec(NextItemModel):
 
         Args:
             items: packed ``(N,)`` integers.
-            offsets: ``(S + 1,)``, see :func:`recblr.scan`; no history longer than ``max_length``.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.  No history is longer than ``max_length``.
 
         Raises:
-            ValueError: items that are no integers or (on a CPU) not in the catalogue; offsets of a wrong
-                shape or range; a history that is too long.
+            ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
+                a wrong shape or range; a history is too long.
         """
         x: Tensor = self.embed(items) * self.config.d_model**0.5
         check_offsets(offsets, len(x))
@@ -114,18 +124,18 @@ class SASRec(NextItemModel):
 
 
 class SASRecEncoder(nn.Module):
-    """What lies between embedding and scores: positions, blocks and the last norm.
+    """SASRec without item embedding and scores: positions, blocks and the last layer norm.
 
     Args:
         config: hyper-parameters.
-        ffn_expand: the feed-forward networks' width is ``ffn_expand * D``.
+        ffn_expand: the feed-forward networks have width ``ffn_expand * D``.
     """
 
     def __init__(self, config: SASRecConfig, ffn_expand: int = 4) -> None:
         super().__init__()
         self.positions = nn.Embedding(config.max_length, config.d_model)
         self.dropout = Dropout(config.dropout_rate)
-        # Typed as what it holds: mypy cannot see through ModuleList.
+        # The type is a list of the members, because mypy does not know the members of a ModuleList.
         self.blocks: list[SASRecBlock] = nn.ModuleList(  # type: ignore[assignment]
             SASRecBlock(config.d_model, config.num_heads, ffn_expand * config.d_model, config.dropout_rate)
             for _ in range(config.num_layers)
@@ -133,9 +143,10 @@ class SASRecEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, groups: list[Tensor] | None = None) -> Tensor:
-        """Of x's shape: x is ``(B, T, D)``, or rows ``(N, D)`` in the order of `by_length`, with its groups.
+        """Encode x, and return a tensor of x's shape.
 
-        Raises ValueError for a history of more than ``max_length`` events.
+        Without groups, x is ``(B, T, D)``.  With the groups of `by_length`, x is rows ``(N, D)`` in the order
+        of `by_length`.  Raises ValueError if a history has more than ``max_length`` events.
         """
         x = self.dropout(x + self._positions(x, groups))
         for block in self.blocks:
@@ -148,15 +159,15 @@ class SASRecEncoder(nn.Module):
         longest = x.shape[-2] if groups is None else max((valid.shape[1] for valid in groups), default=0)
         if longest > len(learned):
             raise ValueError(
-                f"a history has {longest} events, and the model has learned {len(learned)} positions:"
-                " give its newest events, or train with a larger max_length"
+                f"a history has {longest} events, but the model has learned {len(learned)} positions:"
+                " give only its newest events, or train with a larger max_length"
             )
         if groups is None:
             return learned[:longest]
         numbers = torch.arange(longest, device=x.device)
-        each = torch.cat([numbers[: valid.shape[1]].expand(valid.shape)[valid] for valid in groups])
-        looked_up: Tensor = self.positions(each)
-        return looked_up
+        of_rows = torch.cat([numbers[: valid.shape[1]].expand(valid.shape)[valid] for valid in groups])
+        embedded: Tensor = self.positions(of_rows)
+        return embedded
 
 
 class SASRecBlock(nn.Module):
@@ -178,9 +189,10 @@ class SASRecBlock(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention to one's own and earlier positions, by torch's scaled_dot_product_attention.
+    """Multi-head attention in which a position attends to itself and to earlier positions.
 
-    dropout: of the attention's weights; where it is not 0, training holds all T x T of them.
+    dropout: the dropout of the attention weights.  If it is not 0, training holds all T x T weights in
+        memory.
     """
 
     def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0) -> None:
@@ -192,7 +204,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, groups: list[Tensor] | None = None) -> Tensor:
         """As :meth:`SASRecEncoder.forward`.
 
-        Padding needs no mask: it is on the right, where no row looks, and its own outputs are dropped.
+        Padding needs no mask.  It is on the right, and no position attends to a later one.  The outputs of
+        the padding are dropped.
         """
         qkv = self.qkv(x)
         if groups is None:
@@ -215,17 +228,18 @@ class CausalSelfAttention(nn.Module):
 def by_length(offsets: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Sort the rows of packed histories so that histories of similar length are neighbours.
 
-    This is for what can only run over padded batches.  If all histories were padded to the longest, a few
-    long ones among many short ones would make most of the work attention over padding.  In groups whose
-    lengths differ by less than a factor of two, they cannot.
+    Code that needs padded batches uses these groups.  Often a few histories are long and many are short.  If
+    all were padded to the longest one, most of the work would be attention over padding.  Within a group,
+    lengths differ by less than a factor of two, and this limits the padding.
 
     Args:
-        offsets: ``(S + 1,)`` of packed rows ``(N, ...)``, sound.
+        offsets: ``(S + 1,)`` of packed rows ``(N, ...)``; they must be valid.
 
     Returns:
-        ``(N,)`` int64, the rows in their new order, history by history, each in its own order; and for each
-        group in turn ``(B, T)`` bool, which positions of its padded batch are rows, T being its longest
-        length.  Empty histories are in no group.
+        Two values.  The first is ``(N,)`` int64: the row numbers in their new order.  The rows of a history
+        stay together and keep their order.  The second is a list with ``(B, T)`` bool for each group: the
+        positions of the padded batch that are rows.  T is the length of the group's longest history.  Empty
+        histories are in no group.
     """
     lengths = offsets.diff()
     magnitudes = torch.tensor([length.bit_length() for length in lengths.tolist()], device=offsets.device)

@@ -1,4 +1,4 @@
-"""The gated recurrent layer, and RecBLR's whole block around it."""
+"""The gated recurrent layer, and the RecBLR block that contains it."""
 
 import math
 from dataclasses import replace
@@ -8,17 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, LayerConfig
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
 from recblr.nn.padding import run_packed
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
-from recblr.nn.recurrent import BDLRU, CausalConv1d, HistoryAverage
+from recblr.nn.units import BDLRU, CausalConv1d, HistoryAverage
 
 
 class LayerState(NamedTuple):
-    """What a layer remembers of B histories: constant in size, however long they are.
+    """The state of a layer after B histories.  Its size does not depend on their lengths.
 
-    conv: ``(B, K - 1, H)``, the convolution's last inputs, oldest first. hidden: ``(B, H)``, the recurrence's
-    state. H is the inner width, ``expand * d_model``. average: ``(B, D)``, the history average's, or
-    ``(B, 0)`` where there is none. All in float32, or float64 for a float64 model.
+    All tensors are float32, or float64 for a float64 model.  H is the inner width, ``expand * d_model``.
+
+    conv: ``(B, K - 1, H)``, the last inputs of the convolution, oldest first.
+    hidden: ``(B, H)``, the state of the recurrence.
+    average: ``(B, D)``, the state of the history average.  ``(B, 0)`` if the layer has none.
     """
 
     conv: Tensor
@@ -27,7 +29,10 @@ class LayerState(NamedTuple):
 
 
 class SplitLinear(nn.Linear):
-    """nn.Linear whose output comes in two halves, tensors of their own, so that backward has none to join."""
+    """nn.Linear that returns the two halves of its output as separate tensors.
+
+    So the backward pass does not have to join the gradients of the halves.
+    """
 
     def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         first, second = self.weight.chunk(2)
@@ -37,26 +42,26 @@ class SplitLinear(nn.Linear):
 class GatedRecurrentLayer(nn.Module):
     """Projection, causal convolution, BD-LRU and output gate (Alg. 1 of arXiv 2406.12580).
 
-    ``x, z = W_in u;  y = BDLRU(SiLU(Conv1d(x)));  out = W_out (y * SiLU(z))``, and with a history average
-    ``out + average(u)``.
+    ``x, z = W_in u;  y = BDLRU(SiLU(Conv1d(x)));  out = W_out (y * SiLU(z))``.  With a history average, the
+    output is ``out + average(u)``.
 
     Args:
-        d_model: width D of input and output, or a whole :class:`LayerConfig`.
-        others, more: further fields of :class:`LayerConfig`, in their order or by name, but for `dropout`,
-            `ffn_expand` and `ffn_dropout`.  A :class:`LayerConfig` may hold these: they are for the block
-            around this layer.
+        d_model: width D of input and output, or a :class:`LayerConfig` with all options.
+        args, kwargs: the other fields of :class:`LayerConfig`, by position or by name.  `dropout`,
+            `ffn_expand` and `ffn_dropout` are refused, because they belong to the block around this layer.  A
+            :class:`LayerConfig` may set these three, and this layer ignores them.
 
     Raises:
         ValueError: an argument is out of its range.
-        TypeError: an argument is of the block around this layer only.
+        TypeError: an argument belongs to the block around this layer.
     """
 
-    def __init__(self, d_model: int | LayerConfig, *others: Any, **more: Any) -> None:
+    def __init__(self, d_model: int | LayerConfig, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         if isinstance(d_model, LayerConfig):
-            config = replace(d_model, *others, **more)
+            config = replace(d_model, *args, **kwargs)
         else:
-            config = LayerConfig(d_model, *others, **more)
+            config = LayerConfig(d_model, *args, **kwargs)
             for name in ("dropout", "ffn_expand", "ffn_dropout"):
                 if getattr(config, name) != getattr(LayerConfig, name):
                     raise TypeError(f"GatedRecurrentLayer has no {name}: use RecBLRLayer, its block")
@@ -71,15 +76,23 @@ class GatedRecurrentLayer(nn.Module):
     def forward(
         self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
     ) -> tuple[Tensor, LayerState]:
-        """Run over u, ``(B, T, D)``, or packed ``(N, D)`` with offsets ``(S + 1,)``.
+        """Run over whole sequences.
 
-        Returns the output, of u's shape, and the state after it; state: what came before it, or None.
-        Raises ValueError for a shape, dtype, offset or state that does not fit.
+        Args:
+            u: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
+            offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+            state: the state after an earlier part of the same sequences; None at the beginning.
+
+        Returns:
+            The output, of u's shape, and the state after the last event of every sequence.
+
+        Raises:
+            ValueError: a shape, dtype, offset or state does not fit.
         """
         check_last_axis("the input", u, self.d_model, "d_model")
         if state is not None and (state.average.shape[-1] == 0) != (self.average is None):
             has = "no history average" if self.average is None else "a history average"
-            raise ValueError(f"the state does not fit the layer, which has {has}: give a state of its own")
+            raise ValueError(f"the state does not fit: this layer has {has}; give a state that it returned")
         x, z = self.input(u)
         if state is None and self.padding_steps:
             state = self._after_padding(x, offsets)
@@ -92,12 +105,12 @@ class GatedRecurrentLayer(nn.Module):
         return out + recent, LayerState(conv, hidden, average)
 
     def step(self, u_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """One event of each sequence: u_t ``(B, D)``; returns the output ``(B, D)`` and the new state."""
+        """Run one event of each sequence, u_t ``(B, D)``.  Return the output ``(B, D)`` and the new state."""
         y, state = self(u_t.unsqueeze(1), state=state)
         return y.squeeze(1), state
 
     def _after_padding(self, x: Tensor, offsets: Tensor | None) -> LayerState:
-        """The state that the padding steps leave: one sequence's, since all begin with the same."""
+        """The state after the padding steps, computed once: it is the same for all sequences."""
         sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
         padded, conv = self.conv1d(x.new_zeros(1, self.padding_steps, self.d_inner))
         _, hidden = self.bdlru(padded)
@@ -109,9 +122,9 @@ class RecBLRLayer(nn.Module):
     """One RecBLR block, a drop-in sequence layer ``(B, T, D) -> (B, T, D)`` (Fig. 2 of arXiv 2406.12580).
 
     ``u = LayerNorm(Dropout(GatedRecurrentLayer(x)) + x);  out = LayerNorm(Dropout(PFFN(u)) + u)``.
-    It is causal: an output sees its own and earlier positions only.
+    It is causal: an output depends only on its own position and on earlier ones.
 
-    Args: the fields of :class:`recblr.nn.LayerConfig`, which says what each is.
+    Args: the fields of :class:`recblr.nn.LayerConfig`.  Its documentation describes each of them.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -158,20 +171,20 @@ class RecBLRLayer(nn.Module):
         offsets: Tensor | None = None,
         state: LayerState | None = None,
     ) -> Tensor:
-        """Run over whole sequences; see :meth:`with_state` for one that returns the state too.
+        """Run over whole sequences.  :meth:`with_state` returns the state too.
 
         Args:
             x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
-            lengths: ``(B,)`` integers for a batch padded on the right: positions from lengths[b] on are
-                padding, are not read, and come back as zeros.
+            lengths: ``(B,)`` integers for a batch padded on the right.  Positions from lengths[b] on are
+                padding.  They are not read, and the output there is zero.
             offsets: ``(S + 1,)`` for packed sequences, see :func:`recblr.scan`.
-            state: what an earlier part of the same histories left behind; None at the beginning.
+            state: the state after an earlier part of the same histories; None at the beginning.
 
         Returns:
-            Of x's shape.
+            The output, of x's shape.
 
         Raises:
-            ValueError: lengths and offsets together, or a shape, range or state that does not fit.
+            ValueError: both lengths and offsets are given, or a shape, range or state does not fit.
         """
         return self.with_state(x, lengths=lengths, offsets=offsets, state=state)[0]
 
@@ -183,13 +196,14 @@ class RecBLRLayer(nn.Module):
         offsets: Tensor | None = None,
         state: LayerState | None = None,
     ) -> tuple[Tensor, LayerState]:
-        """As :meth:`forward`, and the state after the last event of every sequence."""
+        """As :meth:`forward`, but also return the state after the last event of every sequence."""
         return run_packed(self._run, x, lengths, offsets, state)
 
     def step(self, x_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """One event of each sequence, at constant cost: x_t ``(B, D)``, state or None at the beginning.
+        """Run one event of each sequence, at constant cost.
 
-        Returns the output ``(B, D)`` and the new state; raises as :meth:`forward`.
+        x_t is ``(B, D)``.  state is None at the beginning.  Returns the output ``(B, D)`` and the new state.
+        Raises the errors of :meth:`forward`.
         """
         y, state = self._run(x_t.unsqueeze(1), None, state)
         return y.squeeze(1), state

@@ -1,4 +1,4 @@
-"""Losses of the next item: over the whole catalogue, or against a few items drawn at random."""
+"""Losses for the next item: over the whole catalogue, or with a few negatives drawn at random."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.nn.repeats import Repeats
-from recblr.ops.common.library import value_errors
+from recblr.ops.common.registration import raise_value_errors
 from recblr.ops.cross_entropy import mean_cross_entropy
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@value_errors
+@raise_value_errors
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -29,26 +29,30 @@ def linear_cross_entropy(
     repeats: Repeats | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in memory bounded by a chunk.
+    """Mean over rows of ``-log softmax(hidden @ weight.T)[target]``.  Logits are computed chunk by chunk.
 
-    Ours rather than torch's chunked ``linear_cross_entropy`` (from 2.13): the same result on every
-    torch, faster on CPU (benchmarks/loss.py), and with a bias of repeats.  Not twice differentiable.
+    torch has a chunked ``linear_cross_entropy`` too, from version 2.13 on.  This one gives the same result
+    under every version of torch, is faster on a CPU (benchmarks/loss.py), and supports a repeat bias.  It can
+    be differentiated once, not twice.
 
     Args:
         hidden: ``(N, D)``.
-        weight: ``(V, D)``, an embedding a catalogue item.
+        weight: ``(V, D)``, one embedding for each item of the catalogue.
         targets: ``(N,)`` int64, ``0 <= target < V``.
-        repeats: a bias, of hidden's dtype, of the logits of items that a row's user already has.
-        label_smoothing: share in [0, 1] of each target that all items get alike (Szegedy et al., CVPR
-            2016, sec. 7), which leaves the bias of repeats out: how often items recur is known well enough.
+        repeats: the repeat bias, of hidden's dtype.  It is added to the logits of items that the row's user
+            already has.
+        label_smoothing: the share in [0, 1] of each target that is spread evenly over all items (Szegedy et
+            al., CVPR 2016, sec. 7).  Smoothing does not act on the repeat bias, because the data show well
+            enough how often items recur.
 
     Returns:
-        A scalar of hidden's dtype; 0 where N is 0.
+        A scalar of hidden's dtype.  It is 0 if N is 0.
 
     Raises:
-        ValueError: a target outside the catalogue, a label_smoothing outside [0, 1], or a shape or dtype
-            that does not fit (in 16 bits and elsewhere than on a CPU, RuntimeError in torch's words).
-        TypeError: an argument is no tensor.
+        ValueError: a target is outside the catalogue, label_smoothing is outside [0, 1], or a shape or dtype
+            does not fit.  For 16-bit dtypes, and on devices other than a CPU, torch raises a RuntimeError
+            with its own text instead.
+        TypeError: an argument is not a tensor.
     """
     for name, value in (("hidden", hidden), ("weight", weight), ("targets", targets)):
         if not isinstance(value, Tensor):
@@ -58,7 +62,8 @@ def linear_cross_entropy(
     histories = (repeats.bias, repeats.items, repeats.offsets, repeats.rows) if repeats else (None,) * 4
     loss = mean_cross_entropy(hidden, weight, targets, *histories)
     if label_smoothing and len(targets):
-        # Shares move between scores under one normaliser, so what they change is linear in the scores.
+        # Smoothing does not change the softmax's normaliser.  So the change of the loss is linear in the
+        # scores.
         wanted = torch.linalg.vecdot(hidden, F.embedding(targets, weight)).mean()
         loss = loss + label_smoothing * (wanted - hidden.mean(0) @ weight.mean(0))
     return loss
@@ -67,29 +72,29 @@ def linear_cross_entropy(
 def paired_scores(
     hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, repeats: Repeats | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of each row's target and of all negatives, and which negatives are the row's own target.
+    """The scores of each row's target and of all negatives, and a mask of negatives that equal the target.
 
-    The negatives are shared by all rows: their scores are one small matrix product, where negatives of
-    each row's own would gather N * K embeddings and scatter as many gradients (for N = 1024, K = 256 and
-    D = 64 that is 64 MiB each way, and took 25 times as long on a CPU).
+    All rows share the negatives, so their scores are one small matrix product.  If each row had its own
+    negatives, N * K embeddings would be gathered, and as many gradients scattered.  For N = 1024, K = 256 and
+    D = 64, this is 64 MiB in each direction, and it took 25 times as long on a CPU.
 
     Args:
         hidden: ``(N, D)``.
-        weight: ``(V, D)``, an embedding a catalogue item.
+        weight: ``(V, D)``, one embedding for each item of the catalogue.
         targets: ``(N,)`` int64, ``0 <= target < V``.
-        negatives: ``(K,)`` int64, likewise; an item may come more than once.
-        repeats: a bias of the scores of items that a row's user already has.
+        negatives: ``(K,)`` int64, ``0 <= negative < V``.  An item may occur more than once.
+        repeats: the repeat bias.  It is added to the scores of items that the row's user already has.
 
     Returns:
-        ``(N,)``, ``(N, K)``, and ``(N, K)`` bool.
+        The scores of the targets ``(N,)``, those of the negatives ``(N, K)``, and the mask ``(N, K)`` bool.
 
     Raises:
-        ValueError: targets or negatives is of another shape.
+        ValueError: targets or negatives has a wrong shape.
     """
     if hidden.dim() != 2 or targets.shape != hidden.shape[:1]:
         raise ValueError(
-            f"targets must be (N,), one a row of hidden (N, D), but they are {tuple(targets.shape)}"
-            f" and {tuple(hidden.shape)}"
+            "targets must be (N,), one for each row of hidden (N, D), but their shapes are"
+            f" {tuple(targets.shape)} and {tuple(hidden.shape)}"
         )
     if negatives.dim() != 1 or not negatives.numel():
         raise ValueError(f"negatives must be (K,) with K >= 1, but is {tuple(negatives.shape)}")
@@ -103,49 +108,49 @@ def paired_scores(
 
 
 class Proposal:
-    """A distribution q over the catalogue, in which every item has a chance.
+    """A distribution q from which negatives are drawn.  Every item has a positive probability.
 
     Args:
-        weights: ``(V,)``, positive; q is proportional to them.
+        weights: ``(V,)``, positive.  q is proportional to them.
 
     Raises:
-        ValueError: weights is empty or of another shape, or one is not a positive number.
+        ValueError: weights is empty or has a wrong shape, or a weight is not a positive number.
     """
 
     def __init__(self, weights: Tensor) -> None:
         weights = weights.to(torch.float64)
         if weights.dim() != 1 or not weights.numel():
-            raise ValueError(f"weights must be (V,) with an item at least, but is {tuple(weights.shape)}")
+            raise ValueError(f"weights must be (V,) with V >= 1, but is {tuple(weights.shape)}")
         if not bool(((weights > 0) & weights.isfinite()).all()):
-            # What q never draws, no correction can make up for.
-            raise ValueError("weights must be positive numbers, one an item")
+            # No correction can replace an item that q never draws.
+            raise ValueError("weights must be positive numbers, one for each item")
         self._cumulative = weights.cumsum(0)
         self._cumulative /= self._cumulative[-1].clone()
         self.log_q = (weights.log() - weights.sum().log()).to(torch.float32)
-        """``(V,)`` float32, log q."""
+        """The logarithm of q, ``(V,)`` float32."""
 
     @classmethod
     def uniform(cls, num_items: int) -> "Proposal":
-        """Every item alike."""
+        """The proposal that gives every item the same probability."""
         return cls(torch.ones(num_items))
 
     @classmethod
     def popularity(cls, items: Tensor, num_items: int) -> "Proposal":
-        """In proportion to 1 + how often an item is in `items` (any shape, int64)."""
+        """The proposal in proportion to 1 + the count of each item in `items` (any shape, int64)."""
         return cls(1 + torch.bincount(items.flatten(), minlength=num_items))
 
     def to(self, device: torch.device) -> "Proposal":
-        """Draw on this device from now on, by its own generator; returns self, as torch.nn.Module.to does."""
+        """Draw on this device from now on, with its own generator.  Return self, like torch.nn.Module.to."""
         self._cumulative, self.log_q = self._cumulative.to(device), self.log_q.to(device)
         return self
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``(count,)`` int64 items, each drawn on its own: one may come again.
+        """Draw ``(count,)`` int64 items independently, with replacement.
 
-        generator: of the same device; torch's own where None.
+        generator: a generator of the proposal's device.  None means torch's default generator.
         """
         uniform = torch.rand(count, dtype=torch.float64, device=self._cumulative.device, generator=generator)
-        # Below the last of the cumulative sums, which is 1: always an item.
+        # The last cumulative sum is 1, and all uniform numbers are below 1.  So the result is always an item.
         return torch.searchsorted(self._cumulative, uniform, right=True)
 
 
@@ -154,11 +159,18 @@ def bpr_loss(
 ) -> Tensor:
     """Mean over rows and their negatives of ``-log sigmoid(s_target - s_negative)``.
 
-    BPR-Opt (Rendle et al., UAI 2009, sec. 4.1) without its prior, with K negatives a row in place of one. A
-    negative that is the row's own target does not count; a row with no other counts 0.
+    This is BPR-Opt (Rendle et al., UAI 2009, sec. 4.1) without its prior, and with K negatives for each row
+    instead of one.  A negative that equals the row's target does not count.  A row without other negatives
+    has the loss 0.
 
-    Arguments and errors as of :func:`recblr.nn.losses.paired_scores`; returns a scalar of hidden's
-    dtype, 0 where N is 0.
+    Args:
+        hidden, weight, targets, negatives, repeats: as in :func:`recblr.nn.losses.paired_scores`.
+
+    Returns:
+        A scalar of hidden's dtype.  It is 0 if N is 0.
+
+    Raises:
+        ValueError: targets or negatives has a wrong shape.
     """
     positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     losses = F.softplus(negative - positive.unsqueeze(1)).masked_fill(hits, 0)
@@ -176,26 +188,30 @@ def sampled_softmax_loss(
 ) -> Tensor:
     """Mean over rows of ``log(exp(s_target) + sum_k exp(s_k - log(K q_k))) - s_target``.
 
-    The sum is an unbiased estimate of the softmax's normaliser: an item other than the target is drawn
-    K q times in the mean, and weighs 1 / (K q) each time (importance sampling: Bengio & Senecal, IEEE
-    Trans. Neural Networks 19(4), 2008; the logQ correction of Yi et al., RecSys 2019). The target
-    is in the sum for certain and once, so its score is not corrected (cf. arXiv 2507.09331), and where it
-    is drawn as well it does not count. Value and gradient go to those of the full cross entropy as K
-    grows, whatever the proposal; for small K the loss is low in the mean, the logarithm being concave.
+    The argument of the logarithm is an unbiased estimate of the softmax's normaliser.  An item other than the
+    target is drawn K q times on average, and has the weight 1 / (K q) each time.  This is importance sampling
+    (Bengio & Senecal, IEEE Trans. Neural Networks 19(4), 2008), or the logQ correction of Yi et al. (RecSys
+    2019).  The target is always in the sum exactly once, so its score is not corrected (cf. arXiv
+    2507.09331).  If the target is also drawn as a negative, this negative does not count.
+
+    As K grows, value and gradient converge to those of the full cross entropy, for every proposal.  For small
+    K, the loss is too low on average, because the logarithm is concave.
 
     Args:
-        hidden, weight, targets, negatives, repeats: as of
-            :func:`recblr.nn.losses.paired_scores`; negatives are drawn one by one, with replacement.
-        log_q: ``(V,)``, the log-probability with which each item is drawn.
+        hidden, weight, targets, negatives, repeats: as in :func:`recblr.nn.losses.paired_scores`.  The
+            negatives are drawn independently, with replacement.
+        log_q: ``(V,)``, the logarithm of the probability with which each item is drawn.
 
     Returns:
-        A scalar of hidden's dtype; 0 where N is 0.
+        A scalar of hidden's dtype.  It is 0 if N is 0.
 
     Raises:
-        ValueError: targets, negatives or log_q is of another shape.
+        ValueError: targets, negatives or log_q has a wrong shape.
     """
     if log_q.shape != weight.shape[:1]:
-        raise ValueError(f"log_q must be ({weight.shape[0]},), one an item, but is {tuple(log_q.shape)}")
+        raise ValueError(
+            f"log_q must be ({weight.shape[0]},), one for each item, but is {tuple(log_q.shape)}"
+        )
     positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     corrected = negative - (log_q.to(negative.dtype)[negatives] + math.log(len(negatives)))
     scores = torch.cat([positive.unsqueeze(1), corrected.masked_fill(hits, -math.inf)], 1)
@@ -203,22 +219,22 @@ def sampled_softmax_loss(
 
 
 def gbce_beta(negatives: int, num_items: int, t: float) -> float:
-    """``beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)``, with alpha the sampling rate.
+    """``beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)``, where alpha is the sampling rate.
 
-    alpha = negatives / (num_items - 1), at most 1. t in [0, 1] says how far the loss is calibrated: 0 is
-    plain binary cross entropy (beta = 1), 1 makes the sigmoid the probability that an item is next
-    (beta = alpha). Petrov & Macdonald, gSASRec (RecSys 2023, arXiv 2308.07192).
+    alpha = negatives / (num_items - 1), at most 1.  t in [0, 1] says how much the loss is calibrated.  At 0,
+    the loss is plain binary cross entropy (beta = 1).  At 1, the sigmoid is the probability that an item is
+    next (beta = alpha).  Source: Petrov & Macdonald, gSASRec (RecSys 2023, arXiv 2308.07192).
     """
     alpha = min(1.0, negatives / max(num_items - 1, 1))
     return t * (alpha - 1) + 1
 
 
 def gbce_bias(beta: float, negatives: int) -> float:
-    """``log(beta / K)``, the score at which gBCE is least where nothing is known of items; K is `negatives`.
+    """``log(beta / K)``, the score that minimises gBCE if all items are equally likely; K is `negatives`.
 
-    Each of V items is then the target with the chance 1 / V, where it pulls with weight beta, and a
-    negative K / V times.  Fully calibrated, where beta = K / (V - 1), that is the log-odds of an item taken
-    at random.
+    Each of V items is then the target with probability 1 / V, and this term has the weight beta.  Each item
+    is a negative K / V times on average.  With full calibration, beta = K / (V - 1), and the score is the
+    log-odds of a random item.
     """
     return math.log(beta / negatives)
 
@@ -234,23 +250,23 @@ def gbce_loss(
 ) -> Tensor:
     """Mean over rows of ``-(beta log sigmoid(s_target) + sum_k log(1 - sigmoid(s_k))) / (K + 1)``.
 
-    gBCE (Petrov & Macdonald, gSASRec, RecSys 2023, arXiv 2308.07192), for negatives drawn uniformly. A
-    negative that is the row's own target does not count, in K neither.
+    This is gBCE (Petrov & Macdonald, gSASRec, RecSys 2023, arXiv 2308.07192).  It expects negatives that are
+    drawn uniformly.  A negative that equals the row's target does not count, and K does not count it either.
 
     Args:
-        hidden, weight, targets, negatives, repeats: as of :func:`recblr.nn.losses.paired_scores`.
+        hidden, weight, targets, negatives, repeats: as in :func:`recblr.nn.losses.paired_scores`.
         beta: see :func:`gbce_beta`.
-        bias: added to every score, which leaves their order. The paper has none, but with embeddings that
-            are the model's input too, as RecBLR's are, it should be :func:`gbce_bias`: a model that must
-            first bring all scores down there does so by one direction that all embeddings share, and then
-            hardly tells items apart (MovieLens-100K, 8 epochs: validation NDCG@10 of .010 without,
-            .061 with).
+        bias: added to every score, so it does not change their order.  The paper has no bias.  But if the
+            embeddings are also the model's input, as in RecBLR, it should be :func:`gbce_bias`.  Without it,
+            a model must first lower all scores.  It does so with one direction that all embeddings share, and
+            then it hardly distinguishes items.  On MovieLens-100K after 8 epochs, the validation NDCG@10 is
+            .010 without the bias and .061 with it.
 
     Returns:
-        A scalar of hidden's dtype; 0 where N is 0.
+        A scalar of hidden's dtype.  It is 0 if N is 0.
 
     Raises:
-        ValueError: targets or negatives is of another shape.
+        ValueError: targets or negatives has a wrong shape.
     """
     positive, negative, hits = paired_scores(hidden, weight, targets, negatives, repeats)
     others = F.softplus(negative + bias).masked_fill(hits, 0).sum(1)

@@ -1,4 +1,4 @@
-"""RecBLR, the whole model: item embedding, blocks, and scores by the tied embedding; any model by name."""
+"""The model RecBLR: item embedding, blocks and scores.  `build_model` makes the model of any config."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
 from recblr.nn.base import NextItemModel
 from recblr.nn.baselines import GRU4Rec, SASRec
+from recblr.nn.common import LAYER_NORM_EPS, Dropout, initialise
 from recblr.nn.layer import LayerState, RecBLRLayer
 from recblr.nn.padding import run_packed
-from recblr.nn.parts import LAYER_NORM_EPS, Dropout, initialise
 
 State = tuple[LayerState, ...]
 
@@ -18,14 +18,14 @@ State = tuple[LayerState, ...]
 class RecBLR(NextItemModel):
     """The sequential recommender RecBLR (arXiv 2406.12580): eq. 1, Alg. 1, Fig. 2 and eq. 2.
 
-    By default its layers have a :class:`HistoryAverage` too, which the paper's have not.
+    By default, each layer also has a :class:`HistoryAverage`.  The paper has none.
 
-    Items are integers ``0 <= item < num_items``.  There is no padding item: histories of different
-    lengths are packed, or padded on the right and given with ``lengths``.
+    Items are integers ``0 <= item < num_items``.  There is no padding item.  Histories of different lengths
+    are packed, or they are padded on the right and ``lengths`` says where the padding begins.
 
     Args:
         num_items: size V of the catalogue.
-        config: hyper-parameters; the defaults of :class:`RecBLRConfig` where None.
+        config: hyper-parameters; None means the defaults of :class:`RecBLRConfig`.
     """
 
     config: RecBLRConfig
@@ -35,7 +35,7 @@ class RecBLR(NextItemModel):
         super().__init__(num_items, config)
         self.layer_norm = nn.LayerNorm(config.d_model, eps=LAYER_NORM_EPS)
         self.dropout = Dropout(config.dropout_rate)
-        # Typed as what it holds: mypy cannot see through ModuleList.
+        # The type is a list of the members, because mypy does not know the members of a ModuleList.
         self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
             RecBLRLayer(**vars(config.layer())) for _ in range(config.num_layers)
         )
@@ -55,14 +55,15 @@ class RecBLR(NextItemModel):
             items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``.
             lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
             offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
-            state: what an earlier part of the same histories left behind.
+            state: the state after an earlier part of the same histories; None at the beginning.
 
         Returns:
-            ``(B, T, D)`` or ``(N, D)``; give it to :meth:`scores`.
+            ``(B, T, D)`` or ``(N, D)``.  :meth:`scores` computes scores from it.
 
         Raises:
-            ValueError: items that are no integers or (on a CPU) not in the catalogue; lengths and offsets
-                together, or either of the wrong shape or range; a state that does not fit.
+            ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; both
+                lengths and offsets are given, or one of them has a wrong shape or range; the state does not
+                fit.
         """
         return self.with_state(items, lengths=lengths, offsets=offsets, state=state)[0]
 
@@ -74,13 +75,14 @@ class RecBLR(NextItemModel):
         offsets: Tensor | None = None,
         state: State | None = None,
     ) -> tuple[Tensor, State]:
-        """As :meth:`forward`, and the state after the last event of every history."""
+        """As :meth:`forward`, but also return the state after the last event of every history."""
         return run_packed(self._run, items, lengths, offsets, state, padded="(B, T)", packed="items")
 
     def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """One event of each history, at constant cost: items ``(B,)``, state or None at the beginning.
+        """Run one event of each history, at constant cost.
 
-        Returns the hidden vectors ``(B, D)`` and the new state; raises as :meth:`forward`.
+        items is ``(B,)``.  state is None at the beginning.  Returns the hidden vectors ``(B, D)`` and the new
+        state.  Raises the errors of :meth:`forward`.
         """
         hidden, state = self._run(items.unsqueeze(1), None, state)
         return hidden.squeeze(1), state
@@ -106,5 +108,5 @@ _MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {
 
 
 def build_model(num_items: int, config: ModelConfig) -> NextItemModel:
-    """A new model over a catalogue of num_items, its weights drawn from torch's generator."""
+    """A new model for a catalogue of num_items.  Its weights are drawn from torch's generator."""
     return _MODELS[type(config)](num_items, config)

@@ -1,4 +1,4 @@
-"""From padded batches to packed rows and back, so that padding never reaches a state."""
+"""Conversion of padded batches to packed rows and back, so that padding never reaches a state."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,17 +12,17 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def valid_positions(lengths: Tensor, batch: int, time: int) -> Tensor:
-    """(B, T) bool: which positions of a right-padded batch belong to a sequence.
+    """The positions of a right-padded batch that belong to a sequence, (B, T) bool.
 
     Raises:
         ValueError: lengths is not (B,) integers from 0 to T.
-        TypeError: it is no tensor.
+        TypeError: lengths is not a tensor.
     """
     if not isinstance(lengths, Tensor):
         raise TypeError(f"lengths must be a tensor of integers, but is of the type {type(lengths).__name__}")
     if lengths.shape != (batch,) or lengths.dtype not in _INTEGERS:
         raise ValueError(
-            f"lengths must be ({batch},) integers, a length a sequence,"
+            f"lengths must be ({batch},) integers, one length for each sequence,"
             f" but is {tuple(lengths.shape)} {lengths.dtype}"
         )
     if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
@@ -40,7 +40,7 @@ def pack(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(rows: Tensor, valid: Tensor) -> Tensor:
-    """The inverse of :func:`pack`; padding is filled with zeros."""
+    """The inverse of :func:`pack`.  Padding is filled with zeros."""
     padded = rows.new_zeros(*valid.shape, *rows.shape[1:])
     return padded.masked_scatter(valid.reshape(*valid.shape, *[1] * (rows.dim() - 1)), rows)
 
@@ -55,19 +55,20 @@ def run_packed(
     padded: str = "(B, T, D)",
     packed: str = "rows",
 ) -> tuple[Tensor, State]:
-    """Run over x as it is, or where there are lengths over its packed rows, and fill the padding with zeros.
+    """Call ``run(x, offsets, state)``.  With lengths, call it on the packed rows of x instead.
 
-    run: from x, offsets and state to its output and the state after it.
-    padded, packed: the shape of a padded x, and what a packed one holds, for the error.
+    run: returns an output and a new state.  An output of packed rows is padded with zeros again.
+    padded: the shape of a padded x, for the error message.
+    packed: the name of packed data, for the error message.
 
     Raises:
-        ValueError: lengths and offsets together, or lengths that do not fit.
+        ValueError: both lengths and offsets are given, or the lengths do not fit.
     """
     if lengths is None:
         return run(x, offsets, state)
     if offsets is not None or x.dim() != len(padded.split(",")):
         raise ValueError(
-            f"lengths goes with a padded {padded} batch, offsets with packed {packed}: give one of them"
+            f"lengths belong to a padded {padded} batch, and offsets to packed {packed}: give one of them"
         )
     valid = valid_positions(lengths, x.shape[0], x.shape[1])
     rows, offsets = pack(x, valid)

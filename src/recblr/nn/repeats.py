@@ -1,8 +1,9 @@
-"""Items that a user already has: a model may learn one number that is added to their scores.
+"""The repeat bias: one learned number that is added to the scores of items that a user already has.
 
-On some data an item never comes again (a film is rated once).  On other data it is the likeliest to come next
-(music, groceries).  A recurrence of fixed size cannot keep a list of items.  So without this bias, a model
-spends its top ranks, or its capacity, on what one number can say.  The paper has no such bias.
+In some data, an item never occurs again: a user rates a film once.  In other data, such as music or
+groceries, an item that a user has is the most likely next one.  A recurrence of fixed size cannot keep a list
+of items.  So without this bias, a model wastes its top ranks or its capacity on a fact that one number can
+express.  The paper has no such bias.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from recblr.ops.cross_entropy import Seen
 
 @dataclass(frozen=True, eq=False)
 class Repeats:
-    """The bias, and what the user of each of N rows already has.
+    """The repeat bias, and the items that the user of each of N rows already has.
 
-    bias: ``()``, added to the scores of such items.
+    bias: ``()``, added to the scores of these items.
     items: ``(M,)`` integers, packed histories.
     offsets: ``(S + 1,)``, see :func:`recblr.scan`.
-    rows: ``(N,)``, the event of `items` that each row is: its user has that item and those before it in the
-        same history.  None where every event is a row.
+    rows: ``(N,)``, for each row the number of its event in `items`.  The user of the row has the item of this
+        event and the earlier items of the same history.  None means that every event is a row.
     """
 
     bias: Tensor
@@ -30,13 +31,16 @@ class Repeats:
     rows: Tensor | None = None
 
     def of(self, candidates: Tensor) -> Tensor:
-        """What to add to the scores of candidates ``(K,)``, or of each row's own ``(N, K)``: ``(N, K)``."""
+        """The numbers ``(N, K)`` to add to the scores of candidates.
+
+        candidates: items, ``(K,)`` for all rows, or ``(N, K)`` with other candidates for each row.
+        """
         rows = torch.arange(len(self.items), device=self.items.device) if self.rows is None else self.rows
         return Seen(self.items, self.offsets).by(rows, candidates) * self.bias
 
 
 def seen_items(items: Tensor, offsets: Tensor, num_items: int) -> Tensor:
-    """Which items of a catalogue each of S packed histories holds.
+    """For each of S packed histories, the items of the catalogue that it holds.
 
     Args:
         items: ``(N,)`` integers, ``0 <= item < num_items``.

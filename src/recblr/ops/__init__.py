@@ -1,7 +1,8 @@
-"""torch.ops.recblr.*: importing this package registers every operator.
+"""The operators torch.ops.recblr.*.  The import of this package registers them all.
 
-Each operator has a file: its schemas, checks, kernels' stand-in in PyTorch, derivatives and public function.
-Kernels come from the native library where it loads and from the PyTorch reference everywhere else.
+Each operator has one file with its schemas, checks, PyTorch reference, derivatives and public function.  The
+native library has the kernels.  If it cannot be loaded, or has no kernel for a device, the PyTorch reference
+is used.
 """
 
 from recblr.ops import cross_entropy, dropout  # noqa: F401

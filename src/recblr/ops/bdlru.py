@@ -1,8 +1,8 @@
-"""bdlru: checks, then one kernel forward and one backward, and derivatives of every order.
+"""The operator bdlru: its checks, forward and backward kernels, and derivatives of every order.
 
-The kernels are the internal operators _bdlru and _bdlru_backward.  Second and higher derivatives are taken of
-a composition of PyTorch operations around the scan, which is differentiable to any order.  The composition
-also serves where there is no fused kernel, and under torch.func and vmap.
+The kernels are the internal operators _bdlru and _bdlru_backward.  Second and higher derivatives come from a
+composition of PyTorch operations around the scan.  The composition is differentiable to any order.  It is
+also used where there is no fused kernel, and under torch.func and vmap.
 """
 
 import math
@@ -13,16 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import silu_slope, transformed
+from recblr.ops.common.derivatives import silu_slope, transform_active
 from recblr.ops.common.layout import empty_rows_like, empty_state
-from recblr.ops.common.library import define, narrow, parameters, register_fused, value_errors
+from recblr.ops.common.registration import define, downcast, parameters, raise_value_errors, register_fused
 from recblr.ops.scan import transformable_scan_backward, transformable_scan_with_final
 
 
 class Arguments(NamedTuple):
-    """The arguments of :func:`bdlru`, which says what they are.
+    """The arguments of :func:`bdlru`, which describes them.
 
-    The kernels take the same, but scale in the accumulation dtype only.
+    The kernels take the same arguments.  But they take scale only in the accumulation dtype.
     """
 
     x: Tensor
@@ -41,14 +41,15 @@ define(
     " -> (Tensor dx, Tensor dgates, Tensor ddecay, Tensor dz, Tensor dinitial, Tensor dscale)",
 )
 
-# cpp/core/bdlru.h calls it kStateRows.
+# The kernel stores one state for this many rows.  cpp/core/bdlru.h calls it kStateRows.
 STATE_ROWS = 32
 
-# A smaller u is taken as this, and has no derivative: beta = sqrt(-expm1(-2u)) then keeps a finite one.
+# The lower bound of u.  A smaller u is replaced by it and has no derivative.  The bound keeps the derivative
+# of beta = sqrt(-expm1(-2u)) finite.
 MIN_U = 1e-30
 
 
-@value_errors
+@raise_value_errors
 def bdlru(
     x: Tensor,
     gates: Tensor,
@@ -60,37 +61,38 @@ def bdlru(
 ) -> tuple[Tensor, Tensor]:
     """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
 
-    With r, i the two halves of ``gates``: ``u = decay * sigmoid(r) * scale``, ``alpha = exp(-u)``,
-    ``beta = sqrt(1 - alpha^2)``, ``h[t] = alpha * h[t-1] + beta * sigmoid(i) * x[t]``; and
-    ``y = h``, or ``h * silu(z)``.
+    r and i are the two halves of ``gates``.  ``u = decay * sigmoid(r) * scale``, ``alpha = exp(-u)``,
+    ``beta = sqrt(1 - alpha^2)``, ``h[t] = alpha * h[t-1] + beta * sigmoid(i) * x[t]``.  The output is
+    ``y = h``, or ``y = h * silu(z)`` with z.
 
     Args:
         x: ``(B, T, C)``, ``(T, C)``, or packed ``(N, C)`` with offsets.
-        gates: ``(..., 2C)``, pre-activations: r's, then i's.  x's dtype.
+        gates: ``(..., 2C)``, the pre-activations of r, then those of i, in x's dtype.
         decay: ``(C,)``, ``softplus(Lambda) >= 0``, in the accumulation dtype.
-        z: output gate's pre-activation, of x's shape and dtype, or None.
-        initial: ``(B, C)``, or ``(S, C)`` packed, in the accumulation dtype; zeros where None.
+        z: the pre-activation of the output gate, of x's shape and dtype, or None.
+        initial: the state before the first step, ``(B, C)``, or ``(S, C)`` for packed sequences, in the
+            accumulation dtype.  None means zeros.
         offsets: as in :func:`scan`.
-        scale: ``(..., 1)``, >= 0, a factor on u for every step; ones where None.
+        scale: ``(..., 1)``, >= 0, a factor of u for every step.  None means ones.
 
     Returns:
-        y of x's shape and dtype, and the final state h (never gated by z), ``(B, C)`` or ``(S, C)``,
-        in the accumulation dtype; both differentiable to every floating input.
+        y, of x's shape and dtype, and the final state h, ``(B, C)`` or ``(S, C)``, in the accumulation dtype.
+        z never gates the final state.  Both are differentiable with respect to every floating input.
 
     Raises:
-        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
-        TypeError: an argument is no tensor.
+        ValueError: a shape, dtype, device or offset does not fit.  One sentence names the argument.
+        TypeError: an argument is not a tensor.
     """
     arguments = x, gates, decay, z, initial, offsets, scale
     checks.tensors("bdlru", Arguments._fields, *arguments, required=3)
-    if transformed():
+    if transform_active():
         return _call(*arguments, kernel=False)
     y, final = torch.ops.recblr.bdlru(*arguments)
     return y, final
 
 
 def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
-    """Check the arguments, then compute by the kernel, or without it by the composition."""
+    """Check the arguments, then call the kernel.  With ``kernel=False``, call the composition instead."""
     a = Arguments(*given)
     _check("bdlru", a)
     if not kernel:
@@ -101,15 +103,17 @@ def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
 
 
 def _check(op: str, a: Arguments) -> int:
-    """Check the public operator's arguments; returns the number of sequences."""
+    """Check the public operator's arguments; return the number of sequences."""
     x, gates, decay, z, initial, offsets, scale = a
     checks.one_of(op, "x", x)
     sequences = checks.time_axis(op, "x", x, offsets)
     channels = x.shape[-1]
-    checks.shape(op, "gates", gates, (*x.shape[:-1], 2 * channels), "r's then i's pre-activations")
+    checks.shape(
+        op, "gates", gates, (*x.shape[:-1], 2 * channels), "the pre-activations of r, then those of i"
+    )
     checks.shape(op, "decay", decay, (channels,))
     checks.same(op, "z", z, "x", x)
-    checks.shape(op, "scale", scale, (*x.shape[:-1], 1), "a factor a step")
+    checks.shape(op, "scale", scale, (*x.shape[:-1], 1), "one factor for each step")
     checks.state(op, initial, (sequences, channels), x)
     for name, tensor in (("gates", gates), ("decay", decay), ("scale", scale)):
         checks.device(op, name, tensor, x.device)
@@ -120,14 +124,14 @@ def _check(op: str, a: Arguments) -> int:
 
 
 def _check_kernel(op: str, a: Arguments) -> int:
-    """Check _bdlru's arguments; returns the number of sequences."""
+    """Check _bdlru's arguments; return the number of sequences."""
     sequences = _check(op, a)
     checks.dtype(op, "scale", a.scale, a.decay.dtype, "the accumulation dtype")
     return sequences
 
 
 def _check_backward(grad: Tensor | None, grad_final: Tensor | None, *given: Any) -> tuple[Arguments, int]:
-    """Check _bdlru_backward's arguments; returns those of _bdlru, and the number of sequences."""
+    """Check _bdlru_backward's arguments; return those of _bdlru, and the number of sequences."""
     *inputs, states = given
     op, a = "_bdlru_backward", Arguments(*inputs)
     sequences = _check_kernel(op, a)
@@ -138,8 +142,8 @@ def _check_backward(grad: Tensor | None, grad_final: Tensor | None, *given: Any)
 
 
 def _states_in(x: Tensor) -> int:
-    """How many states _bdlru leaves for its backward pass: one before every STATE_ROWS rows."""
-    rows = math.prod(x.shape[:-1])  # Size.numel() would make constants of sizes that are traced
+    """How many states _bdlru stores for its backward pass: one before each block of STATE_ROWS rows."""
+    rows = math.prod(x.shape[:-1])  # Size.numel() would turn traced sizes into constants
     return (rows + STATE_ROWS - 1) // STATE_ROWS
 
 
@@ -147,7 +151,7 @@ class _Factors(NamedTuple):
     r: Tensor
     i: Tensor
     u: Tensor
-    moves: Tensor  # where u is not held at its bound
+    above_bound: Tensor  # bool: u is not below its bound MIN_U, so it has a derivative
     alpha: Tensor
     beta: Tensor
 
@@ -158,12 +162,12 @@ def _factors(a: Arguments) -> _Factors:
     r, i = a.gates.to(wide).sigmoid().chunk(2, dim=-1)
     unbounded = (a.decay if a.scale is None else a.decay * a.scale.to(wide)) * r
     u = unbounded.clamp(min=MIN_U)
-    beta = torch.sqrt(-torch.expm1(-2 * u))  # from u: alpha has been rounded
+    beta = torch.sqrt(-torch.expm1(-2 * u))  # from u, because alpha is rounded
     return _Factors(r, i, u, unbounded >= MIN_U, torch.exp(-u), beta)
 
 
 def _gated_scan(a: Arguments, alpha: Tensor, beta: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-    """Eq. 5 of arXiv 2406.12580 and the output gate: y in x's dtype, and the final state."""
+    """Eq. 5 of arXiv 2406.12580 and the output gate.  Return y in x's dtype, and the final state."""
     wide = a.decay.dtype
     h, final = transformable_scan_with_final(alpha, beta * i * a.x.to(wide), a.initial, a.offsets, False)
     y = h if a.z is None else h * F.silu(a.z.to(wide))
@@ -171,15 +175,15 @@ def _gated_scan(a: Arguments, alpha: Tensor, beta: Tensor, i: Tensor) -> tuple[T
 
 
 def composed_bdlru(*given: Any) -> tuple[Tensor, Tensor]:
-    """:func:`recblr.bdlru` as PyTorch operations; scale in any floating dtype."""
+    """:func:`recblr.bdlru` as a composition of PyTorch operations.  scale has any floating dtype."""
     a = Arguments(*given)
     f = _factors(a)
     return _gated_scan(a, f.alpha, f.beta, f.i)
 
 
-@value_errors
+@raise_value_errors
 def bdlru_with_epsilon(epsilon: float, *given: Any) -> tuple[Tensor, Tensor]:
-    """:func:`recblr.bdlru` with ``beta = sqrt(1 - alpha^2 + epsilon)``, of an alpha that was rounded."""
+    """:func:`recblr.bdlru` with ``beta = sqrt(1 - alpha^2 + epsilon)``, computed from the rounded alpha."""
     a = Arguments(*given)
     r, i = a.gates.to(a.decay.dtype).sigmoid().chunk(2, dim=-1)
     alpha = torch.exp(-a.decay * r)
@@ -189,11 +193,13 @@ def bdlru_with_epsilon(epsilon: float, *given: Any) -> tuple[Tensor, Tensor]:
 def composed_bdlru_backward(
     grad: Tensor | None, grad_final: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """dx, dgates, ddecay, dz, dinitial, dscale; dz and dscale are empty without z and scale.
+    """The gradients dx, dgates, ddecay, dz, dinitial and dscale.
 
-    With G the adjoint of h, v = i x and u = decay r scale: du = G (v alpha^2 / beta - alpha h[t-1]).
+    dz is empty without z, and dscale is empty without scale.
+
+    Let G be the adjoint of h, v = i x and u = decay r scale.  Then du = G (v alpha^2 / beta - alpha h[t-1]).
     """
-    a = Arguments(*given[: len(Arguments._fields)])  # the states behind them are for the kernel
+    a = Arguments(*given[: len(Arguments._fields)])  # only the kernel needs the states that follow
     wide = a.decay.dtype
     f, x = _factors(a), a.x.to(wide)
     h, _ = transformable_scan_with_final(f.alpha, f.beta * f.i * x, a.initial, a.offsets, False)
@@ -207,7 +213,7 @@ def composed_bdlru_backward(
     dalpha, db, dinitial = transformable_scan_backward(
         dh, grad_final, f.alpha, h, a.initial, a.offsets, False
     )
-    du = torch.where(f.moves, db * f.i * x * (f.alpha**2 / f.beta) - dalpha * f.alpha, 0)
+    du = torch.where(f.above_bound, db * f.i * x * (f.alpha**2 / f.beta) - dalpha * f.alpha, 0)
     dgates = torch.cat([du * f.u * (1 - f.r), db * f.beta * x * f.i * (1 - f.i)], -1)
     dscale = x.new_empty(0) if a.scale is None else (du * f.r * a.decay).sum(-1, keepdim=True)
     ddecay = (du * f.r if a.scale is None else du * f.r * a.scale).flatten(0, -2).sum(0)
@@ -246,7 +252,7 @@ def _fake_backward(*given: Any) -> tuple[Tensor, ...]:
 
 def _cast(dtype: torch.dtype, *given: Any) -> tuple[Any, ...]:
     x, gates, decay, z, *others = Arguments(*given)
-    return narrow(x, dtype), narrow(gates, dtype), decay, narrow(z, dtype), *others
+    return downcast(x, dtype), downcast(gates, dtype), decay, downcast(z, dtype), *others
 
 
 register_fused(

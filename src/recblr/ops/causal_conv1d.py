@@ -1,8 +1,8 @@
-"""causal_conv1d: checks, then one kernel forward and one backward, and derivatives of every order.
+"""The operator causal_conv1d: its checks, forward and backward kernels, and derivatives of every order.
 
 The kernels are the internal operators _causal_conv1d and _causal_conv1d_backward.  Second and higher
-derivatives are taken of a composition of PyTorch operations, which is differentiable to any order.  The
-composition also serves where there is no fused kernel, and under torch.func and vmap.
+derivatives come from a composition of PyTorch operations.  The composition is differentiable to any order.
+It is also used where there is no fused kernel, and under torch.func and vmap.
 """
 
 import math
@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import silu_slope, transformed
+from recblr.ops.common.derivatives import silu_slope, transform_active
 from recblr.ops.common.layout import empty_rows_like, offsets_of, sequence_of
-from recblr.ops.common.library import define, narrow, parameters, register_fused, value_errors
+from recblr.ops.common.registration import define, downcast, parameters, raise_value_errors, register_fused
 
 
 class Arguments(NamedTuple):
-    """The arguments of :func:`causal_conv1d`, which says what they are.
+    """The arguments of :func:`causal_conv1d`, which describes them.
 
-    The kernels take the same, but weight and bias in the accumulation dtype only.
+    The kernels take the same arguments.  But they take weight and bias only in the accumulation dtype.
     """
 
     x: Tensor
@@ -39,11 +39,11 @@ define(
     " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dinitial)",
 )
 
-# cpp/core/causal_conv1d.h calls it kMaxWidth.
+# The largest kernel size K of the fused kernel.  cpp/core/causal_conv1d.h calls it kMaxWidth.
 MAX_WIDTH = 64
 
 
-@value_errors
+@raise_value_errors
 def causal_conv1d(
     x: Tensor,
     weight: Tensor,
@@ -56,38 +56,43 @@ def causal_conv1d(
 
     Args:
         x: ``(B, T, C)``, ``(T, C)``, or packed ``(N, C)`` with offsets.
-        weight: ``(C, K)``, K >= 1; ``weight[:, K-1]`` meets the current input.
+        weight: ``(C, K)``, K >= 1.  ``weight[:, K-1]`` multiplies the current input.
         bias: ``(C,)`` or None.
-        initial: ``(B, K-1, C)``, or ``(S, K-1, C)`` packed: the inputs before the first step, oldest
-            first, in the accumulation dtype; zeros where None.
+        initial: the inputs before the first step, oldest first, in the accumulation dtype.  The shape is
+            ``(B, K-1, C)``, or ``(S, K-1, C)`` for packed sequences.  None means zeros.
         offsets: as in :func:`scan`.
         silu: apply SiLU to the output.
 
     Returns:
-        y of x's shape and dtype, and the last K-1 inputs of every sequence (of initial's shape),
-        before bias and SiLU; a sequence shorter than K-1 keeps the tail of ``initial``.
+        y, of x's shape and dtype, and the last K-1 inputs of every sequence, of initial's shape.  They are
+        inputs of the convolution, so they have no bias and no SiLU.  If a sequence is shorter than K-1, the
+        last rows of ``initial`` come before its inputs.
 
     Raises:
-        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
-        TypeError: an argument is no tensor.
+        ValueError: a shape, dtype, device or offset does not fit.  One sentence names the argument.
+        TypeError: an argument is not a tensor.
     """
     tensors = x, weight, bias, initial, offsets
     checks.tensors("causal_conv1d", Arguments._fields, *tensors, required=2)
-    if transformed():
+    if transform_active():
         return _call(*tensors, silu, kernel=False)
     y, final = torch.ops.recblr.causal_conv1d(*tensors, silu)
     return y, final
 
 
 def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
-    """Check the arguments, then compute by the kernel; without it, or too wide for it, by the composition."""
+    """Check the arguments, then call the kernel.
+
+    With ``kernel=False``, or if the weight is too wide for the kernel, call the composition instead.
+    """
     a = Arguments(*given)
     _check("causal_conv1d", a)
     if not kernel or a.weight.shape[1] > MAX_WIDTH:
         if a.offsets is not None and a.offsets.device.type == "cpu":
-            # The tensors may be traced, so that no values can be read here: an empty scan checks the offsets.
-            nothing = torch.empty(a.x.shape[0], 0, device="cpu")
-            torch.ops.recblr.scan(nothing, nothing, None, a.offsets, False)
+            # The tensors may be traced, so values cannot be read here.  A scan without channels checks the
+            # values of the offsets.
+            no_channels = torch.empty(a.x.shape[0], 0, device="cpu")
+            torch.ops.recblr.scan(no_channels, no_channels, None, a.offsets, False)
         return composed_causal_conv1d(*a)
     wide = checks.accumulation_dtype(a.x.dtype)
     bias = None if a.bias is None else a.bias.to(wide)
@@ -96,7 +101,7 @@ def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
 
 
 def _check(op: str, a: Arguments) -> tuple[int, int, int]:
-    """Check the public operator's arguments; returns the shape of its state."""
+    """Check the public operator's arguments; return the shape of its state."""
     x, weight, bias, initial, offsets, _ = a
     checks.one_of(op, "x", x)
     sequences = checks.time_axis(op, "x", x, offsets)
@@ -115,7 +120,7 @@ def _check(op: str, a: Arguments) -> tuple[int, int, int]:
 
 
 def _check_kernel(op: str, a: Arguments) -> tuple[int, int, int]:
-    """Check _causal_conv1d's arguments; returns the shape of its state."""
+    """Check _causal_conv1d's arguments; return the shape of its state."""
     past = _check(op, a)
     if a.weight.shape[1] > MAX_WIDTH:
         raise ValueError(f"{op}: weight must have at most {MAX_WIDTH} taps, but has {a.weight.shape[1]}")
@@ -127,7 +132,7 @@ def _check_kernel(op: str, a: Arguments) -> tuple[int, int, int]:
 def _check_backward(
     grad: Tensor | None, grad_final: Tensor | None, *given: Any
 ) -> tuple[Arguments, tuple[int, int, int]]:
-    """Check _causal_conv1d_backward's arguments; returns those of _causal_conv1d, and its state's shape."""
+    """Check _causal_conv1d_backward's arguments; return those of _causal_conv1d, and its state's shape."""
     op, a = "_causal_conv1d_backward", Arguments(*given)
     past = _check_kernel(op, a)
     checks.same(op, "grad", grad, "x", a.x)
@@ -136,7 +141,10 @@ def _check_backward(
 
 
 def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
-    """:func:`recblr.causal_conv1d` as PyTorch operations; weight and bias in any floating dtype."""
+    """:func:`recblr.causal_conv1d` as a composition of PyTorch operations.
+
+    weight and bias have any floating dtype.
+    """
     a = Arguments(*given)
     wide = checks.accumulation_dtype(a.x.dtype)
     taps = a.weight.to(wide).unbind(1)
@@ -146,7 +154,7 @@ def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
         y = _convolve(padded, taps, 1).reshape(a.x.shape)
         final = padded[:, padded.shape[1] - past.shape[1] :].clone()
     else:
-        rows = _LaidOut(a)
+        rows = _RowsWithPast(a)
         y, final = _convolve(rows.all, taps, 0).index_select(0, rows.first), rows.final()
     if a.bias is not None:
         y = y + a.bias.to(wide)
@@ -156,16 +164,16 @@ def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
 def composed_causal_conv1d_backward(
     grad: Tensor | None, grad_final: Tensor | None, *given: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dx, dweight, dbias, dinitial."""
+    """The gradients dx, dweight, dbias and dinitial."""
     a = Arguments(*given)
     wide, width = checks.accumulation_dtype(a.x.dtype), a.weight.shape[1]
     weight = a.weight.to(wide)
-    rows = _LaidOut(a._replace(x=a.x.flatten(0, -2), offsets=offsets_of(a.x, a.offsets)))
+    rows = _RowsWithPast(a._replace(x=a.x.flatten(0, -2), offsets=offsets_of(a.x, a.offsets)))
     d = rows.all.new_zeros(a.x.shape).flatten(0, -2) if grad is None else grad.to(wide).flatten(0, -2)
     if a.silu:
         y = _convolve(rows.all, weight.unbind(1), 0).index_select(0, rows.first)
         d = d * silu_slope(y if a.bias is None else y + a.bias.to(wide))
-    # The adjoint of every window's output; it is zero for windows that no row of x ends.
+    # The adjoint of the output of every window.  It is zero if a window does not end at a row of x.
     d_windows = d.new_zeros(rows.all.shape[0] - width + 1, d.shape[1]).index_copy(0, rows.first, d)
     by_tap = [F.pad(d_windows * weight[:, k], (0, 0, k, width - 1 - k)) for k in range(width)]
     d_all = torch.stack(by_tap).sum(0)
@@ -178,14 +186,14 @@ def composed_causal_conv1d_backward(
 
 
 def _convolve(rows: Tensor, taps: tuple[Tensor, ...], axis: int) -> Tensor:
-    """At every place along the axis, the output of the window that begins there."""
+    """For every position along the axis, the output of the window that begins at this position."""
     length = rows.shape[axis] - len(taps) + 1
     first = rows.narrow(axis, 0, length) * taps[0]
     return sum((rows.narrow(axis, k, length) * taps[k] for k in range(1, len(taps))), first)
 
 
 def _past(a: Arguments) -> Tensor:
-    """The inputs before each sequence's first, (S, K-1, C)."""
+    """The inputs before the first step of each sequence, (S, K-1, C)."""
     if a.initial is not None:
         return a.initial
     sequences = math.prod(a.x.shape[:-2]) if a.offsets is None else a.offsets.shape[0] - 1
@@ -193,11 +201,15 @@ def _past(a: Arguments) -> Tensor:
     return a.x.new_zeros(shape, dtype=checks.accumulation_dtype(a.x.dtype))
 
 
-class _LaidOut:
-    """Packed rows in which each sequence follows the inputs from before it.
+class _RowsWithPast:
+    """Packed rows in which each sequence comes after its past: the K-1 inputs before its first step.
 
-    all: these rows.  place, before, last: where in them x, the inputs before, and the last inputs are.
-    first: where the window of each row of x begins.  past: the inputs before, (S, K-1, C).
+    past: the inputs before each sequence, (S, K-1, C).
+    all: the joined rows, past and x.
+    place: the row numbers of x in `all`.
+    before: the row numbers of `past` in `all`.
+    last: the row numbers of each sequence's last K-1 inputs in `all`.
+    first: for each row of x, the row number in `all` at which its window begins.
     """
 
     def __init__(self, a: Arguments) -> None:
@@ -211,16 +223,16 @@ class _LaidOut:
         lag = torch.arange(before, device=a.x.device)
         self.before = (offsets[:-1].long().unsqueeze(1) + before * s + lag).flatten()
         self.last = (offsets[1:].long().unsqueeze(1) + before * s + lag).flatten()
-        # Room for one more window, so that no size falls below zero where there is no sequence.
-        laid = self.past.new_zeros(a.x.shape[0] + before * (sequences + 1), channels)
-        laid = laid.index_copy(0, self.before, self.past.flatten(0, 1))
-        self.all = laid.index_copy(0, self.place, a.x.to(laid.dtype))
+        # There is space for one more window.  So no size is below zero if there is no sequence.
+        joined = self.past.new_zeros(a.x.shape[0] + before * (sequences + 1), channels)
+        joined = joined.index_copy(0, self.before, self.past.flatten(0, 1))
+        self.all = joined.index_copy(0, self.place, a.x.to(joined.dtype))
 
     def final(self) -> Tensor:
         return self.all.index_select(0, self.last).reshape(self.past.shape)
 
 
-def _refuse_offsets(op: str, a: Arguments) -> None:
+def _check_offsets_values(op: str, a: Arguments) -> None:
     if a.offsets is not None:
         checks.offsets_values(op, a.offsets, a.x.shape[0])
 
@@ -228,7 +240,7 @@ def _refuse_offsets(op: str, a: Arguments) -> None:
 def _reference(*given: Any) -> tuple[Tensor, Tensor]:
     a = Arguments(*given)
     _check_kernel("causal_conv1d", a)
-    _refuse_offsets("causal_conv1d", a)
+    _check_offsets_values("causal_conv1d", a)
     y, final = composed_causal_conv1d(*a)
     return y.contiguous(), final
 
@@ -241,7 +253,7 @@ def _fake(*given: Any) -> tuple[Tensor, Tensor]:
 
 def _reference_backward(*given: Any) -> tuple[Tensor, ...]:
     a, _ = _check_backward(*given)
-    _refuse_offsets("_causal_conv1d_backward", a)
+    _check_offsets_values("_causal_conv1d_backward", a)
     return tuple(gradient.contiguous() for gradient in composed_causal_conv1d_backward(*given))
 
 
@@ -252,7 +264,7 @@ def _fake_backward(*given: Any) -> tuple[Tensor, ...]:
 
 
 def _cast(dtype: torch.dtype, x: Tensor, *others: Any) -> tuple[Any, ...]:
-    return narrow(x, dtype), *others
+    return downcast(x, dtype), *others
 
 
 register_fused(

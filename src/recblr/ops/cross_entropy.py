@@ -1,7 +1,7 @@
-"""The loss of :func:`recblr.nn.losses.linear_cross_entropy`; the logits never exist in full.
+"""The operator of :func:`recblr.nn.losses.linear_cross_entropy`.  It never holds all logits at once.
 
-The operator ``_linear_cross_entropy`` returns the loss in float64, and its gradients with respect to hidden,
-weight and the bias of repeats.  The first two gradients are empty where they are not asked for.
+The operator ``_linear_cross_entropy`` returns the loss in float64, and the gradients of the loss with respect
+to hidden, weight and the repeat bias.  Without ``gradients``, the first two gradients are empty.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recblr.ops.common.layout import sequence_of
-from recblr.ops.common.library import LIBRARY, define
+from recblr.ops.common.registration import LIBRARY, define
 
 define(
     "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients,"
@@ -19,8 +19,8 @@ define(
     " -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
 )
 
-# How many logits the reference holds at a time.  On a CPU a cache holds them; elsewhere they keep a GPU busy.
-# At least MIN_CHUNK_ROWS rows, so that the products are worth their calls.
+# How many logits the reference holds at a time.  On a CPU, this many fit into a cache.  A GPU needs more to
+# be busy.  A chunk has at least MIN_CHUNK_ROWS rows, so that a matrix product takes longer than its call.
 CHUNK_ELEMENTS = 2**19
 GPU_CHUNK_ELEMENTS = 2**24
 MIN_CHUNK_ROWS = 64
@@ -31,18 +31,18 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats
 
     It can be differentiated once.
 
-    repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; four times None for no bias.
+    repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; all four are None without a bias.
     """
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *repeats)
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Gradients are computed in the forward pass, chunk by chunk, while a chunk's logits are at hand."""
+    """Computes gradients in the forward pass, chunk by chunk, because each chunk's logits exist only then."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
-        in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # there is no kernel for these
+        in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # these dtypes have no kernel
         function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
         needs_grad = any(ctx.needs_input_grad)
         loss, *gradients = function(hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats)
@@ -112,24 +112,28 @@ def _fake(
 
 
 class Seen:
-    """Which items a user already has at each event.  Histories are sorted once, for any number of questions.
+    """The items that a user already has at each event.  Sorts the histories once; then `by` is fast.
 
-    items: ``(M,)`` integers >= 0, packed histories. offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+    items: ``(M,)`` integers >= 0, packed histories.
+    offsets: ``(S + 1,)``, see :func:`recblr.scan`.
     """
 
     def __init__(self, items: Tensor, offsets: Tensor) -> None:
         self._offsets = offsets
         events = torch.arange(len(items), device=items.device)
-        # One number for each pair of history and item; sorted, so that of equal ones the earliest is first.
+        # One number for each pair of history and item.  The sort is stable: among equal pairs, the earliest
+        # event is first.
         self._radix = items.max() + 1 if len(items) else items.new_ones(())
         self._pairs, self._order = torch.sort(sequence_of(events, offsets) * self._radix + items, stable=True)
 
     def by(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        """Whether a row's history, up to and with the row's event, holds each candidate.
+        """For each row and candidate: whether the row's history holds the candidate.
+
+        The history counts up to the row's event, and includes it.
 
         Args:
-            rows: ``(N,)``, which event each row is.
-            candidates: ``(K,)`` items, the same for all rows, or ``(N, K)``, each row's own.
+            rows: ``(N,)``, the event number of each row.
+            candidates: items, ``(K,)`` for all rows, or ``(N, K)`` with other candidates for each row.
 
         Returns:
             ``(N, K)`` bool.
@@ -139,7 +143,7 @@ class Seen:
         wanted = sequence_of(rows, self._offsets).unsqueeze(1) * self._radix + candidates
         place = torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)
         held = (self._pairs[place] == wanted) & (self._order[place] <= rows.unsqueeze(1))
-        return held & (candidates < self._radix)  # or else it would be another history's item
+        return held & (candidates < self._radix)  # a larger candidate would match an item of another history
 
 
 LIBRARY.impl("_linear_cross_entropy", _reference, "CompositeExplicitAutograd")

@@ -1,7 +1,7 @@
-"""Dropout in which (seed, the element's number) alone decides about each element.
+"""Dropout that decides about each element from the seed and the element's number alone.
 
-With p fixed it is linear, so it is its own derivative.  It has no reference: random bits differ between
-devices in PyTorch too.
+For a fixed seed and p, it is linear and diagonal, so its derivative applies the same dropout to the gradient.
+It has no PyTorch reference, because in PyTorch too, random bits differ between devices.
 """
 
 from typing import Any
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from recblr.ops.common import native
-from recblr.ops.common.derivatives import transformed
-from recblr.ops.common.library import define
+from recblr.ops.common.derivatives import transform_active
+from recblr.ops.common.registration import define
 from recblr.ops.common.torch_internals import dispatch_modes_active
 
 define("_dropout(Tensor x, int seed, float p) -> Tensor")
@@ -20,16 +20,19 @@ KERNEL_DTYPES = (torch.float32, torch.float64)
 
 
 def seeded_dropout(x: Tensor, seed: int, p: float) -> Tensor:
-    """x with each element dropped with probability p, and the others divided by 1 - p; needs `serves(x)`."""
+    """Set each element of x to zero with probability p, and divide the others by 1 - p.
+
+    Only call this if `has_kernel_for(x)`.
+    """
     y: Tensor = _SeededDropout.apply(x, seed, p)
     return y
 
 
-def serves(x: Tensor) -> bool:
-    """Whether the kernel has x's device and dtype, and the call is neither transformed nor traced."""
+def has_kernel_for(x: Tensor) -> bool:
+    """Whether the kernel supports x's device and dtype, and no transform and no tracing is active."""
     return (
         not torch.compiler.is_compiling()
-        and not transformed()
+        and not transform_active()
         and not dispatch_modes_active()
         and type(x) is Tensor
         and x.device.type == "cpu"

@@ -1,12 +1,16 @@
 """The scan: first-order linear recurrence over time, with derivatives of every order.
 
-The reference is simple and serial in time.  It serves where there is no native kernel, and kernels are
-compared with it.  The gradient of a scan is a scan against time, and so is the gradient of that one.
+The reference is simple and serial in time.  It is used where there is no native kernel, and tests compare
+the kernels with it.  The gradient of a scan is a scan in the opposite direction of time.  The gradient of
+that scan is a scan again.
 
-With G the adjoint of h:  G[t] = dh[t] + conj(a[t+1]) G[t+1],  db = G,  da[t] = G[t] conj(h[t-1]),
-dinitial = conj(a[0]) G[0], and dfinal is added to the last G.  Let P be the cotangent of (da, db, dinitial)
-with respect to G; its own recursion Q[t] = P[t] + a[t] Q[t-1], started at dinitial's cotangent, gives all
-second-order terms.  (Gradients of complex values are PyTorch's: conjugate Wirtinger derivatives.)
+First order.  Let G be the adjoint of h.  Then ``G[t] = dh[t] + conj(a[t+1]) G[t+1]``, and dfinal is added to
+the last G.  The gradients are ``db = G``, ``da[t] = G[t] conj(h[t-1])`` and ``dinitial = conj(a[0]) G[0]``.
+
+Second order.  Let P be the cotangent of G that comes from da and db.  All second-order terms follow from the
+recurrence ``Q[t] = P[t] + a[t] Q[t-1]``.  It starts from the cotangent of dinitial.
+
+Gradients of complex values follow PyTorch's convention: conjugate Wirtinger derivatives.
 """
 
 from typing import Any, NamedTuple
@@ -15,14 +19,21 @@ import torch
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import transformable, transformed, vmap_rule
+from recblr.ops.common.derivatives import transform_active, transformable, vmap_rule
 from recblr.ops.common.layout import empty_in_layout_of, empty_state, offsets_of, previous_rows
-from recblr.ops.common.library import LIBRARY, define, parameters, register_autocast, value_errors, wide
+from recblr.ops.common.registration import (
+    LIBRARY,
+    define,
+    parameters,
+    raise_value_errors,
+    register_autocast,
+    upcast,
+)
 from recblr.ops.common.torch_internals import below_autograd
 
 
 class Arguments(NamedTuple):
-    """The arguments of :func:`scan`, which says what they are, and of :func:`scan_with_final`."""
+    """The arguments of :func:`scan` and :func:`scan_with_final`.  `scan` describes them."""
 
     a: Tensor
     b: Tensor
@@ -32,7 +43,7 @@ class Arguments(NamedTuple):
 
 
 class BackwardArguments(NamedTuple):
-    """The arguments of _scan_backward: the gradients of h and of the final state, and h in b's place."""
+    """The arguments of _scan_backward: the gradients of h and of the final state, then h instead of b."""
 
     grad: Tensor | None
     grad_final: Tensor | None
@@ -50,14 +61,14 @@ define(
 )
 
 
-def _unseen_by_autograd(*tensors: Tensor | None) -> bool:
-    """Whether nobody differentiates a call on these: autograd's part of it, in Python, may be left out."""
+def _needs_no_autograd(*tensors: Tensor | None) -> bool:
+    """Whether a call with these tensors needs no gradient, so that autograd's Python code can be skipped."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-        return False  # traced whole, or left out already
+        return False  # the compiler traces the whole call, and inference mode skips that code already
     return not torch.is_grad_enabled() or not any(x is not None and x.requires_grad for x in tensors)
 
 
-@value_errors
+@raise_value_errors
 def scan(
     a: Tensor,
     b: Tensor,
@@ -68,29 +79,30 @@ def scan(
     """First-order linear recurrence ``h[t] = a[t] * h[t-1] + b[t]`` (eqs. 9-15 of arXiv 2406.12580).
 
     Args:
-        a: factors, ``(B, T, C)``; ``(T, C)`` is one sequence; with ``offsets``, packed ``(N, C)``.
-            float32, float64, bfloat16, float16, complex64 or complex128.  Any strides.
+        a: factors, ``(B, T, C)``; or ``(T, C)`` for one sequence; or packed ``(N, C)`` with ``offsets``.
+            The dtype is float32, float64, bfloat16, float16, complex64 or complex128.  Any strides.
         b: inputs, of a's shape, dtype and device.
-        initial: state before the first step, ``(B, C)``, or ``(S, C)`` packed, in the accumulation
-            dtype: float32 for bfloat16 and float16, else a's dtype; zeros where None.
-        offsets: ``(S + 1,)`` int64 or int32, from 0 to N without decreasing; sequence s owns rows
-            ``offsets[s]:offsets[s+1]``, may be empty and never reads its neighbour.
-        reverse: time runs from the last row to the first; ``initial`` enters at the last.
+        initial: the state before the first step, ``(B, C)``, or ``(S, C)`` for packed sequences.  Its dtype
+            is the accumulation dtype: float32 for bfloat16 and float16, else a's dtype.  None means zeros.
+        offsets: ``(S + 1,)`` int64 or int32.  They start at 0, never decrease and end at N.  Sequence s has
+            the rows ``offsets[s]:offsets[s+1]``.  It may be empty, and it never reads another sequence.
+        reverse: time runs from the last row to the first, so ``initial`` is the state before the last row.
 
     Returns:
-        h, of b's shape and dtype, in b's memory layout where that is dense, else contiguous.
-        Differentiable to a, b and initial, to any order.  Under autocast it runs in float32.
+        h, of b's shape and dtype.  It has b's memory layout if b is dense, else it is contiguous.
+        It is differentiable to any order with respect to a, b and initial.  Under autocast, the scan runs in
+        float32.
 
     Raises:
-        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
-        TypeError: an argument is no tensor.
+        ValueError: a shape, dtype, device or offset does not fit.  One sentence names the argument.
+        TypeError: an argument is not a tensor.
     """
     checks.tensors("scan", Arguments._fields, a, b, initial, offsets, required=2)
-    if transformed():
+    if transform_active():
         return scan_with_final(a, b, initial, offsets, reverse)[0]
     operator = torch.ops.recblr.scan.default
     h: Tensor
-    if _unseen_by_autograd(a, b, initial):
+    if _needs_no_autograd(a, b, initial):
         with below_autograd():
             h = operator(a, b, initial, offsets, reverse)
     else:
@@ -98,7 +110,7 @@ def scan(
     return h
 
 
-@value_errors
+@raise_value_errors
 def scan_with_final(
     a: Tensor,
     b: Tensor,
@@ -106,22 +118,23 @@ def scan_with_final(
     offsets: Tensor | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`scan`, and the state after every sequence's last step.
+    """Compute :func:`scan`, and the state after the last step of every sequence.
 
-    Feeding ``final`` back as ``initial`` continues a sequence: streaming, long histories in chunks and
-    sequences split over devices are all this.
+    To continue a sequence, pass ``final`` as ``initial`` of the next call.  Streaming, long histories in
+    chunks and sequences that are split over devices all work in this way.
 
     Args:
         a, b, initial, offsets, reverse: as in :func:`scan`.
 
     Returns:
-        h, and final, ``(B, C)`` or ``(S, C)``, in the accumulation dtype: not rounded to h's dtype.  The
-        final state of a sequence without steps is a copy of its initial state, or zeros.  Reverse: it leaves
-        at the first row.  Both are differentiable to a, b and initial, to any order.
+        h, and final, ``(B, C)`` or ``(S, C)``, in the accumulation dtype.  final is not rounded to h's dtype.
+        The final state of a sequence without steps is a copy of its initial state, or zeros.  With
+        ``reverse``, it is the state after the first row.  Both are differentiable to any order with respect
+        to a, b and initial.
 
     Raises:
-        ValueError: a shape, dtype, device or offset that does not fit, named in one sentence.
-        TypeError: an argument is no tensor.
+        ValueError: a shape, dtype, device or offset does not fit.  One sentence names the argument.
+        TypeError: an argument is not a tensor.
     """
     checks.tensors("scan_with_final", Arguments._fields, a, b, initial, offsets, required=2)
     h, final = transformable_scan_with_final(a, b, initial, offsets, reverse)
@@ -129,7 +142,10 @@ def scan_with_final(
 
 
 def _check(op: str, s: Arguments, b: str = "b") -> int:
-    """Check the arguments of scan or scan_with_final; returns the number of sequences.  b: its name."""
+    """Check the arguments of scan or scan_with_final; return the number of sequences.
+
+    b: the name of the argument b in messages.
+    """
     checks.one_of(op, b, s.b, checks.SCANNED)
     checks.same(op, "a", s.a, b, s.b)
     sequences = checks.time_axis(op, b, s.b, s.offsets)
@@ -138,7 +154,7 @@ def _check(op: str, s: Arguments, b: str = "b") -> int:
 
 
 def _check_backward(s: BackwardArguments) -> int:
-    """Check _scan_backward's arguments; returns the number of sequences."""
+    """Check _scan_backward's arguments; return the number of sequences."""
     op = "_scan_backward"
     sequences = _check(op, Arguments(s.a, s.h, s.initial, s.offsets), "h")
     checks.same(op, "grad", s.grad, "h", s.h)
@@ -147,7 +163,7 @@ def _check_backward(s: BackwardArguments) -> int:
 
 
 def _steps(x: Tensor, offsets: Tensor | None, reverse: bool) -> list[tuple[Tensor, Tensor]]:
-    """For every step of time: the sequences that reach it, and the row that each then is at."""
+    """For every step of time: the sequences that have this step, and the row of this step in each."""
     bounds = offsets_of(x, offsets).long()
     starts, lengths = bounds[:-1], bounds.diff()
     steps = []
@@ -172,7 +188,7 @@ def _states(rows: Tensor, sequences: int, start: Tensor | None) -> Tensor:
 def reference_scan_with_final(
     *given: Any, op: str = "scan_with_final", **named: Any
 ) -> tuple[Tensor, Tensor]:
-    """h[t] = a[t] * h[t-1] + b[t], one step of time after another, and the state after the last."""
+    """Compute h[t] = a[t] * h[t-1] + b[t] step by step.  Return h and the final state."""
     s = Arguments(*given, **named)
     sequences = _check(op, s)
     if s.offsets is not None:
@@ -187,7 +203,7 @@ def reference_scan_with_final(
 
 
 def reference_scan(*given: Any, **named: Any) -> Tensor:
-    """The same without the final state."""
+    """:func:`reference_scan_with_final` without the final state."""
     return reference_scan_with_final(*given, op="scan", **named)[0]
 
 
@@ -276,7 +292,7 @@ def _second_order(
 
 
 def _first_rows(values: Tensor, initial: Tensor, offsets: Tensor | None, reverse: bool) -> Tensor:
-    """The first row in time of every sequence, (S, C), in initial's dtype; zeros where there is none."""
+    """The first row in time of every sequence, (S, C), in initial's dtype.  Zeros for an empty sequence."""
     rows = values.flatten(0, -2)
     if rows.shape[0] == 0:
         return torch.zeros_like(initial)
@@ -291,22 +307,22 @@ transformable_scan_backward = transformable(torch.ops.recblr._scan_backward, _sa
 
 
 def _cast(_: torch.dtype, *given: Any) -> tuple[Any, ...]:
-    """Under autocast the scan runs in float32, whatever autocast's dtype."""
+    """Under autocast, the scan runs in float32, whatever autocast's dtype is."""
     a, b, initial, *others = Arguments(*given)
-    return wide(a), wide(b), wide(initial), *others
+    return upcast(a), upcast(b), upcast(initial), *others
 
 
 def _register() -> None:
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _save(ctx, inputs, output)
-        ctx.set_materialize_grads(False)  # an output that nobody used costs nothing
+        ctx.set_materialize_grads(False)  # an unused output costs nothing
 
     for name, reference, fake in (
         ("scan", reference_scan, _fake),
         ("scan_with_final", reference_scan_with_final, _fake_with_final),
         ("_scan_backward", reference_scan_backward, _fake_backward),
     ):
-        LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # where a device has no kernel of its own
+        LIBRARY.impl(name, reference, "CompositeExplicitAutograd")  # for devices without a kernel
         torch.library.register_fake(f"recblr::{name}", fake)
     for name in ("scan", "scan_with_final"):
         register_autocast(name, _cast)

@@ -1,4 +1,4 @@
-"""Histories in which items recur, and who has what by which event, written down event by event."""
+"""Histories in which items recur, and a plain loop that finds the items a user has at each event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from recblr.nn.repeats import Repeats
 def some_repeats(
     rows: int, catalogue: int, seed: int, dtype: torch.dtype, every_event: bool = True
 ) -> Repeats:
-    """Rows that are events of six histories, two of them empty, with a bias.
+    """A repeat bias for rows that are events of six histories.  Two of the histories are empty.
 
-    every_event: every event is a row, or else rows are events taken at random.
+    every_event: whether every event is a row.  If not, the rows are random events.
     """
     generator = torch.Generator().manual_seed(seed)
     events = rows if every_event else 2 * rows
@@ -26,7 +26,7 @@ def some_repeats(
 
 
 def held_items(repeats: Repeats, rows: int, catalogue: int) -> Tensor:
-    """1 where a row's user has an item, else 0: (rows, catalogue)."""
+    """For each row and item: 1 if the row's user has the item, else 0.  The shape is (rows, catalogue)."""
     held = torch.zeros(rows, catalogue, dtype=repeats.bias.dtype)
     for row in range(rows):
         event = row if repeats.rows is None else int(repeats.rows[row])

@@ -1,4 +1,4 @@
-"""The losses against negatives, written down row by row as the papers have them."""
+"""The losses with negatives, computed row by row with the formulas of the papers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def scores(
     hidden: Tensor, weight: Tensor, targets: Tensor, negatives: Tensor, n: int
 ) -> tuple[Tensor, list[Tensor], list[int]]:
-    """The score of row n's target, those of its negatives, and which these are: its target is none."""
+    """The score of row n's target, the scores of its negatives, and the negatives.  The target is not one."""
     items = [int(k) for k in negatives if int(k) != int(targets[n])]
     return hidden[n] @ weight[targets[n]], [hidden[n] @ weight[k] for k in items], items
 

@@ -1,4 +1,4 @@
-"""The chunked cross entropy equals the plain one, in value and gradients, and never holds the logits."""
+"""The chunked cross entropy has the value and gradients of the plain one, but never holds all logits."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from recblr.nn.repeats import Repeats
 from recblr.ops import cross_entropy
 from recblr.ops.common import native
 
-# Sizes of a catalogue: one block, several of unequal size, and with many rows several chunks of them.
+# Sizes of a catalogue: one block, several blocks of unequal size, and several chunks if there are many rows.
 CATALOGUES = st.sampled_from([1, 2, 30, 255, 256, 700, 1023, 1024, 3001, 9000])
 
 
@@ -52,7 +52,7 @@ def test_value_and_gradients_equal_the_plain_loss(rows, catalogue, width, spread
     rows=st.integers(1, 200), catalogue=CATALOGUES, width=st.integers(1, 9), every_event=st.booleans(),
     seed=st.integers(0, 99),
 )  # fmt: skip
-def test_items_that_a_user_has_already_count_with_a_bias(rows, catalogue, width, every_event, seed):
+def test_the_bias_is_added_for_items_that_a_user_already_has(rows, catalogue, width, every_event, seed):
     hidden, weight, targets = _problem(rows, catalogue, width, 1.0, seed, torch.float64)
     repeats = some_repeats(rows, catalogue, seed, torch.float64, every_event)
     targets[: rows // 2] = repeats.items[: rows // 2]
@@ -70,14 +70,16 @@ def test_items_that_a_user_has_already_count_with_a_bias(rows, catalogue, width,
     rows=st.integers(1, 200), catalogue=CATALOGUES, width=st.integers(1, 9), smoothing=st.floats(0, 1),
     repeating=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_a_share_of_each_target_goes_to_all_items(rows, catalogue, width, smoothing, repeating, seed):
+def test_label_smoothing_gives_a_share_of_each_target_to_all_items(
+    rows, catalogue, width, smoothing, repeating, seed
+):
     hidden, weight, targets = _problem(rows, catalogue, width, 1.0, seed, torch.float64)
     repeats = some_repeats(rows, catalogue, seed, torch.float64, True) if repeating else None
     got = linear_cross_entropy(hidden, weight, targets, repeats, smoothing)
     logits = hidden @ weight.T
     if repeats is None:
         expected = F.cross_entropy(logits, targets, label_smoothing=smoothing)
-    else:  # of the logits without the bias
+    else:  # smoothing uses the logits without the bias
         biased = logits + repeats.bias * held_items(repeats, rows, catalogue)
         wanted = logits.gather(1, targets.unsqueeze(1)).mean()
         expected = F.cross_entropy(biased, targets) + smoothing * (wanted - logits.mean())
@@ -88,13 +90,13 @@ def test_a_share_of_each_target_goes_to_all_items(rows, catalogue, width, smooth
 
 @settings(max_examples=20)
 @given(CATALOGUES, st.sampled_from([0.1, 1.0, 30.0]), st.integers(0, 99))
-def test_float32_is_as_near_to_float64_as_float32_can_be(catalogue, spread, seed):
+def test_float32_is_close_to_float64(catalogue, spread, seed):
     problem = _problem(150, catalogue, 64, spread, seed, torch.float32)
     exact = _loss_and_gradients(
         _plain, *(x.detach().double().requires_grad_() for x in problem[:2]), problem[2]
     )
     for got, expected in zip(_loss_and_gradients(linear_cross_entropy, *problem), exact, strict=True):
-        # With one item the exact gradients are 0: what cancels there is as large as hidden and weight.
+        # With one item, the exact gradients are 0.  The terms that cancel are as large as hidden and weight.
         scale = max(0.1, float(expected.detach().abs().max()))
         assert float((got.double() - expected).detach().abs().max()) <= 2e-5 * scale * max(1, spread)
 
@@ -114,13 +116,13 @@ def test_the_reference_computes_the_same(catalogue, repeating, monkeypatch):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
-def test_a_share_that_is_none_is_refused(share):
+def test_a_label_smoothing_outside_0_to_1_is_refused(share):
     hidden, weight, targets = _problem(3, 7, 4, 1.0, 0, torch.float32)
     with pytest.raises(ValueError, match=r"label_smoothing must lie in \[0, 1\], but is"):
         linear_cross_entropy(hidden, weight, targets, label_smoothing=share)
 
 
-def test_no_rows_cost_nothing():
+def test_the_loss_of_no_rows_is_zero():
     hidden, weight = torch.zeros(0, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     loss = linear_cross_entropy(hidden, weight, torch.zeros(0, dtype=torch.long), label_smoothing=0.1)
     loss.backward()
@@ -128,7 +130,7 @@ def test_no_rows_cost_nothing():
     assert not weight.grad.any()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory figures that only Linux has")
 def test_only_a_chunk_of_logits_exists_at_a_time():
     peak = _added_memory("linear_cross_entropy(hidden, weight, targets).backward()")
     assert peak < 4 * 4096 * 50_000 / 8
@@ -136,13 +138,13 @@ def test_only_a_chunk_of_logits_exists_at_a_time():
 
 
 def _added_memory(step):
-    """Bytes by which a process's peak rises in `step`."""
+    """The number of bytes by which `step` raises the peak memory of a process."""
     code = f"""
 import torch, torch.nn.functional as F
 from pathlib import Path
 from recblr.nn.losses import linear_cross_entropy
 
-def peak():  # not getrusage, which begins with the parent's
+def peak():  # not getrusage: it starts with the peak of the parent process
     line = next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM:"))
     return 1024 * int(line.split()[1])
 
@@ -167,14 +169,14 @@ def test_without_gradients_none_are_computed():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("item", [0, 70, 2999])
-def test_a_logit_that_is_no_number_makes_the_loss_none(bad, item):
+def test_a_non_finite_logit_makes_the_loss_non_finite(bad, item):
     weight = torch.randn(3001, 4)
     weight[item] = bad
     assert not linear_cross_entropy(torch.ones(2, 4), weight, torch.tensor([3, 5])).isfinite()
 
 
-def test_items_of_a_score_of_minus_infinity_are_never_next():
-    """Whole blocks of them too."""
+def test_items_with_a_score_of_minus_infinity_have_probability_zero():
+    """Some blocks consist only of such items."""
     hidden, weight = torch.ones(2, 1, requires_grad=True), torch.zeros(3001, 1)
     weight[5:] = float("-inf")
     loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 4]))
@@ -194,14 +196,14 @@ def test_bits_do_not_depend_on_threads():
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
-def test_strided_arguments_count_as_what_they_hold():
+def test_strides_of_arguments_do_not_change_the_result():
     hidden, weight, targets = _problem(20, 300, 6, 1.0, 0, torch.float64)
     expected = _loss_and_gradients(_plain, hidden, weight, targets)
     strided = [x.detach().mT.contiguous().mT.requires_grad_() for x in (hidden, weight)]
     torch.testing.assert_close(_loss_and_gradients(linear_cross_entropy, *strided, targets), expected)
 
 
-@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's messages differ")
 @pytest.mark.parametrize("target", [-1, 7])
 def test_a_target_outside_the_catalogue_is_named(target):
     with pytest.raises(ValueError, match=f"targets must lie in 0..6, but one is {target}"):
@@ -216,7 +218,7 @@ def test_16_bits_work():
     )
 
 
-@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's messages differ")
 @pytest.mark.parametrize(
     ("hidden", "weight", "targets", "message"),
     [
@@ -235,12 +237,12 @@ def test_shapes_that_do_not_fit_are_named(hidden, weight, targets, message):
         linear_cross_entropy(torch.randn(hidden), torch.randn(weight), torch.zeros(targets, dtype=torch.long))
 
 
-def test_what_is_no_tensor_is_named():
+def test_an_argument_that_is_not_a_tensor_is_named():
     with pytest.raises(TypeError, match="targets must be a tensor, but is of the type list"):
         linear_cross_entropy(torch.randn(2, 4), torch.randn(7, 4), [0, 1])
 
 
-@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's messages differ")
 def test_dtypes_that_do_not_fit_are_named():
     with pytest.raises(
         ValueError, match="hidden and weight must have one dtype, but have another dtype and float32"
@@ -255,7 +257,7 @@ def test_dtypes_that_do_not_fit_are_named():
 _HISTORIES = {"items": torch.tensor([1, 2]), "offsets": torch.tensor([0, 2]), "rows": None}
 
 
-@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's words differ")
+@pytest.mark.skipif(native.status["cpu"] != "native", reason="torch's messages differ")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

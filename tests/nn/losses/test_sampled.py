@@ -1,4 +1,4 @@
-"""Losses against negatives: the papers' formulas in value and gradient; the sampled softmax's estimate."""
+"""Losses with negatives: values and gradients of the papers' formulas, and the sampled softmax's estimate."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ Loss = Callable[..., Tensor]
 
 
 def log_q(catalogue: int) -> Tensor:
-    """Of a lopsided proposal."""
+    """The logarithm of q for a proposal that prefers the last items."""
     return torch.arange(1, catalogue + 1, dtype=torch.float64).log_softmax(0)
 
 
-# Each with its plain formula and what it takes beside the four common arguments, given the catalogue's size.
+# For each loss: the function, its plain formula, and a function that makes the arguments after the four
+# common ones from the size of the catalogue.
 LOSSES: dict[str, tuple[Loss, Loss, Callable[[int], tuple[Any, ...]]]] = {
     "bpr": (bpr_loss, plain.bpr, lambda _: ()),
     "gbce": (gbce_loss, plain.gbce, lambda _: (0.3,)),
@@ -48,7 +49,7 @@ def problem(rows: int, catalogue: int, negatives: int, seed: int, spread: float 
     rows=st.integers(1, 6), catalogue=st.integers(1, 8), negatives=st.integers(1, 9),
     spread=st.sampled_from([0.1, 1.0, 5.0]), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_value_and_gradients_are_those_of_the_plain_formula(
+def test_value_and_gradients_equal_the_plain_formula(
     name: str, rows: int, catalogue: int, negatives: int, spread: float, seed: int
 ) -> None:
     loss, formula, more = LOSSES[name]
@@ -68,10 +69,10 @@ def test_value_and_gradients_are_those_of_the_plain_formula(
     rows=st.integers(1, 9), catalogue=st.integers(1, 8), negatives=st.integers(1, 9),
     every_event=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_items_that_a_user_has_already_count_with_a_bias(
+def test_the_bias_is_added_for_items_that_a_user_already_has(
     name: str, rows: int, catalogue: int, negatives: int, every_event: bool, seed: int
 ) -> None:
-    """As if each row had an axis for every item, long where the user has it."""
+    """The bias equals one more axis for each item, on which a row is 1 if its user has the item."""
     loss, _, more = LOSSES[name]
     hidden, weight, targets, drawn = problem(rows, catalogue, negatives, seed)
     repeats = some_repeats(rows, catalogue, seed, torch.float64, every_event)
@@ -91,7 +92,7 @@ def test_items_that_a_user_has_already_count_with_a_bias(
 def test_gradcheck(name: str) -> None:
     loss, _, more = LOSSES[name]
     hidden, weight, targets, drawn = problem(4, 6, 5, seed=1)
-    assert targets.unsqueeze(1).eq(drawn).any()  # a negative that is a target is among them
+    assert targets.unsqueeze(1).eq(drawn).any()  # at least one negative is a target
     assert torch.autograd.gradcheck(lambda h, w: loss(h, w, targets, drawn, *more(6)), (hidden, weight))
 
 
@@ -107,7 +108,7 @@ def test_extreme_scores_give_finite_losses_and_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_rows_cost_nothing(name: str) -> None:
+def test_the_loss_of_no_rows_is_zero(name: str) -> None:
     loss, _, more = LOSSES[name]
     weight = torch.randn(4, 3, requires_grad=True)
     value = loss(torch.zeros(0, 3), weight, torch.zeros(0, dtype=torch.long), torch.tensor([1]), *more(4))
@@ -118,7 +119,7 @@ def test_no_rows_cost_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_negatives_that_are_all_the_target_count_nothing(name: str) -> None:
+def test_negatives_that_equal_the_target_do_not_count(name: str) -> None:
     loss, _, more = LOSSES[name]
     hidden, weight, targets, _ = problem(1, 4, 1, seed=0)
     value = loss(hidden, weight, targets, targets.repeat(3), *more(4))
@@ -153,14 +154,14 @@ def test_other_shapes_are_refused(name: str, targets: Any, negatives: Any, says:
 
 
 def test_log_probabilities_of_another_catalogue_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"log_q must be \(4,\), one an item, but is \(3,\)"):
+    with pytest.raises(ValueError, match=r"log_q must be \(4,\), one for each item, but is \(3,\)"):
         sampled_softmax_loss(
             torch.zeros(1, 3), torch.zeros(4, 3), torch.tensor([0]), torch.tensor([1]), log_q(3)
         )
 
 
 @pytest.mark.parametrize("proposal", [Proposal.uniform(20), Proposal(torch.arange(1.0, 21.0))])
-def test_the_sampled_normaliser_is_that_of_the_catalogue_in_the_mean(proposal: Proposal) -> None:
+def test_the_mean_of_the_sampled_normaliser_is_that_of_the_catalogue(proposal: Proposal) -> None:
     hidden, weight, targets, _ = problem(3, 20, 1, seed=3)
     generator = torch.Generator().manual_seed(0)
     target = (hidden * weight[targets]).sum(1)
@@ -178,7 +179,7 @@ def test_the_sampled_normaliser_is_that_of_the_catalogue_in_the_mean(proposal: P
 
 
 @pytest.mark.parametrize("proposal", [Proposal.uniform(20), Proposal(torch.arange(1.0, 21.0))])
-def test_the_sampled_softmax_goes_to_the_full_one_as_negatives_grow(proposal: Proposal) -> None:
+def test_the_sampled_softmax_converges_to_the_full_one(proposal: Proposal) -> None:
     hidden, weight, targets, _ = problem(5, 20, 1, seed=3)
     generator = torch.Generator().manual_seed(0)
     full = F.cross_entropy(hidden @ weight.mT, targets)
@@ -189,7 +190,7 @@ def test_the_sampled_softmax_goes_to_the_full_one_as_negatives_grow(proposal: Pr
         ours = sampled_softmax_loss(hidden, weight, targets, drawn, proposal.log_q)
         found = torch.cat([g.flatten() for g in torch.autograd.grad(ours, (hidden, weight))])
         errors.append(float((found - expected).norm() / expected.norm()))
-    # As the square root of K, by which it grows a hundredfold each time.
+    # The error falls with the square root of K, and K grows by a factor of 100 each time.
     assert errors[1] < errors[0] / 3
     assert errors[2] < errors[1] / 3
     assert errors[2] < 0.01
@@ -199,24 +200,24 @@ def test_calibration_goes_from_plain_cross_entropy_to_the_sampling_rate() -> Non
     assert gbce_beta(10, 101, t=0.0) == 1.0
     assert gbce_beta(10, 101, t=1.0) == pytest.approx(0.1)
     assert gbce_beta(10, 101, t=0.75) == pytest.approx(0.1 * (0.75 * (1 - 1 / 0.1) + 1 / 0.1))
-    # More negatives than items: every one is sampled, and there is nothing to correct.
+    # With more negatives than items, every item is sampled, and beta corrects nothing.
     assert gbce_beta(500, 101, t=0.75) == 1.0
     assert gbce_beta(1, 1, t=1.0) == 1.0
 
 
 @pytest.mark.parametrize("t", [0.0, 0.75, 1.0])
-def test_the_bias_is_where_the_loss_is_least_for_items_that_are_all_alike(t: float) -> None:
+def test_the_bias_minimises_the_loss_if_all_items_are_equally_likely(t: float) -> None:
     items = 129
     every, hidden = torch.arange(items), torch.ones(items, 1, dtype=torch.float64)
     weight = torch.zeros(items, 1, dtype=torch.float64, requires_grad=True)
-    beta = gbce_beta(16, items, t)  # any will do: here every other item is a negative
+    beta = gbce_beta(16, items, t)  # any beta works, because here every other item is a negative
     for bias, least in ((gbce_bias(beta, items - 1), True), (0.0, False)):
         (gradient,) = torch.autograd.grad(gbce_loss(hidden, weight, every, every, beta, bias), weight)
         assert bool((gradient.abs() < 1e-12).all()) == least
     assert gbce_bias(gbce_beta(16, items, 1.0), 16) == pytest.approx(-math.log(items - 1))
 
 
-def test_a_proposal_draws_in_proportion_and_says_so() -> None:
+def test_a_proposal_draws_in_proportion_to_its_log_q() -> None:
     proposal = Proposal.popularity(torch.tensor([2, 2, 2, 0]), 4)
     q = torch.tensor([2, 1, 4, 1]) / 8
     torch.testing.assert_close(proposal.log_q.exp(), q)
@@ -237,7 +238,7 @@ def test_a_proposal_never_leaves_the_catalogue(size: int, seed: int, steep: floa
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        ([], "with an item at least"),
+        ([], "with V >= 1"),
         ([[1.0]], r"weights must be \(V,\)"),
         ([1.0, 0.0], "weights must be positive numbers"),
         ([1.0, math.nan], "weights must be positive numbers"),
@@ -245,6 +246,6 @@ def test_a_proposal_never_leaves_the_catalogue(size: int, seed: int, steep: floa
         ([1.0, -1.0], "weights must be positive numbers"),
     ],
 )
-def test_a_proposal_without_a_chance_for_every_item_is_refused(weights: Any, says: str) -> None:
+def test_a_proposal_must_give_every_item_a_positive_probability(weights: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Proposal(torch.tensor(weights))

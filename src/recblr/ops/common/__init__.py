@@ -1,1 +1,1 @@
-"""What the operators share: checks, layouts, registration, derivatives, native loading, torch's privates."""
+"""Code that several operators share: checks, memory layouts, registration, derivatives, native libraries."""

@@ -1,7 +1,8 @@
-"""Argument checks, which an operator's public function, reference and fake share.
+"""Checks of arguments.  An operator's public function, its reference and its fake function share them.
 
-They read shapes, dtypes and devices only.  So they need no data, and do not wait for the device.  Each
-failure is a ValueError of one sentence that names the argument.  The one check that reads data says so.
+The checks read only shapes, dtypes and devices.  They read no data, so they do not wait for the device.
+`offsets_values` is the exception: it reads data.  A check that fails raises a ValueError,
+or a TypeError for a value that is not a tensor.  The message is one sentence that names the argument.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,13 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def tensors(op: str, names: Sequence[str], *values: Tensor | None, required: int) -> None:
-    """Refuse what is no tensor, and tensors without strides: sparse and nested ones.
+    """Refuse values that are not tensors, and tensors without strides: sparse and nested tensors.
 
-    This is for the public functions.  torch's own message is a page long, or is about another function.  They
-    are called once for each event in serving, so the message is only built when it is needed.
+    The public functions call this check, because torch's own message is a page long or names another
+    function.  Serving calls the public functions once for each event.  So a message is built only for a
+    value that is refused.
 
-    names: the values' names; the first `required` values may not be None.
+    names: the names of the values.  The first `required` values may not be None.
     """
     for place, value in enumerate(values):
         if value is None and place >= required:
@@ -36,31 +38,31 @@ def tensors(op: str, names: Sequence[str], *values: Tensor | None, required: int
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What states and sums are kept in: float32 for the 16-bit dtypes, else the dtype itself."""
+    """The dtype of states and sums: float32 for the 16-bit dtypes, and `dtype` itself for all others."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
 def one_of(op: str, name: str, tensor: Tensor | None, dtypes: tuple[torch.dtype, ...] = FLOATING) -> None:
-    """Refuse dtypes that the operator does not compute in."""
+    """Refuse a tensor whose dtype is not one of `dtypes`, the dtypes that the operator supports."""
     if tensor is not None and tensor.dtype not in dtypes:
         *most, last = map(_name, dtypes)
         raise ValueError(f"{op}: {name} must be {', '.join(most)} or {last}, but is {_name(tensor.dtype)}")
 
 
 def device(op: str, name: str, tensor: Tensor | None, expected: torch.device) -> None:
-    """Refuse an argument on another device."""
+    """Refuse a tensor that is not on the device `expected`."""
     if tensor is not None and tensor.device != expected:
         raise ValueError(f"{op}: {name} must be on {expected}, but is on {tensor.device}")
 
 
 def dtype(op: str, name: str, tensor: Tensor | None, expected: torch.dtype, meaning: str) -> None:
-    """Refuse another dtype than ``expected``."""
+    """Refuse a tensor whose dtype is not `expected`.  The message says the `meaning` of that dtype."""
     if tensor is not None and tensor.dtype != expected:
         raise ValueError(f"{op}: {name} must be {_name(expected)}, {meaning}, but is {_name(tensor.dtype)}")
 
 
 def shape(op: str, name: str, tensor: Tensor | None, expected: tuple[int, ...], meaning: str = "") -> None:
-    """Refuse another shape than ``expected``."""
+    """Refuse a tensor whose shape is not `expected`.  The message says the `meaning` of that shape."""
     if tensor is not None and tuple(tensor.shape) != expected:
         because = f", {meaning}" if meaning else ""
         raise ValueError(
@@ -69,7 +71,7 @@ def shape(op: str, name: str, tensor: Tensor | None, expected: tuple[int, ...], 
 
 
 def same(op: str, name: str, tensor: Tensor | None, other_name: str, other: Tensor) -> None:
-    """Refuse another shape, dtype or device than those of ``other``."""
+    """Refuse a tensor whose shape, dtype or device differs from that of `other`."""
     if tensor is None:
         return
     if tensor.shape != other.shape:
@@ -84,7 +86,7 @@ def same(op: str, name: str, tensor: Tensor | None, other_name: str, other: Tens
 
 
 def time_axis(op: str, name: str, x: Tensor, offsets: Tensor | None) -> int:
-    """The number of sequences in ``x``, after checking its shape against ``offsets``."""
+    """Check the shape of `x` and the shape and dtype of `offsets`; return the number of sequences."""
     if offsets is None:
         if x.dim() not in (2, 3):
             raise ValueError(f"{op}: {name} must be (B, T, C), or (T, C), but has shape {tuple(x.shape)}")
@@ -102,7 +104,7 @@ def time_axis(op: str, name: str, x: Tensor, offsets: Tensor | None) -> int:
 def state(
     op: str, tensor: Tensor | None, expected: tuple[int, ...], x: Tensor, name: str = "initial"
 ) -> None:
-    """Refuse a state of another shape or on another device, or whose dtype is not the accumulation dtype."""
+    """Refuse a state whose shape, device or dtype is wrong.  Its dtype must be x's accumulation dtype."""
     if tensor is None:
         return
     shape(op, name, tensor, expected, "a state a sequence")
@@ -111,7 +113,7 @@ def state(
 
 
 def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
-    """Refuse offsets that do not run from 0 to ``rows`` without decreasing.  Reads data."""
+    """Refuse offsets that do not start at 0, that decrease, or that do not end at `rows`.  Reads data."""
     values = offsets.detach().cpu().long()
     first, last = int(values[0]), int(values[-1])
     if first != 0:
@@ -126,17 +128,18 @@ def offsets_values(op: str, offsets: Tensor, rows: int) -> None:
 
 
 def check_offsets(offsets: Tensor, rows: int) -> None:
-    """Refuse offsets that do not run from 0 to ``rows`` without decreasing.
+    """Refuse offsets that do not start at 0, that decrease, or that do not end at `rows`.
 
-    On a CPU the operators do so themselves, before any work.  On other devices they check shape and dtype
-    only, since reading values there waits for the device.  This function reads the values on any device.
+    On a CPU, the operators make this check themselves before they compute.  On other devices, they check
+    only shape and dtype, because a read of the values would wait for the device.  This function reads the
+    values on every device.
 
     Args:
         offsets: ``(S + 1,)`` int64 or int32.
-        rows: N, of the packed tensor that they are meant for.
+        rows: the number N of rows of the packed tensor.
 
     Raises:
-        ValueError: what is wrong and where, in one sentence.
+        ValueError: the offsets are wrong.  One sentence says what is wrong, and where.
     """
     tensors("check_offsets", ("offsets",), offsets, required=1)
     if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 2**63:

@@ -1,4 +1,10 @@
-"""Derivatives and torch.func: how formulas reach autograd, derivatives of derivatives, and rules for vmap."""
+"""Derivatives of operators, and their support for torch.func.
+
+- `transformable` makes an operator differentiable under torch.func.
+- `register_derivative_of` makes a backward operator differentiable, so that second and higher derivatives
+  exist.
+- `vmap_rule` makes an operator's rule for vmap.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,11 +15,12 @@ from torch import Tensor
 from recblr.ops.common.torch_internals import functorch_active
 
 
-def transformed() -> bool:
-    """Whether a transformation of torch.func is active, and the call is not being compiled.
+def transform_active() -> bool:
+    """Whether a transform of torch.func is active, and torch.compile does not trace the call.
 
-    torch.func cannot differentiate a custom operator with a registered derivative (pytorch #168393), but it
-    can differentiate a torch.autograd.Function.  There, the same formulas are used through one.
+    torch.func cannot differentiate a custom operator with a registered derivative (pytorch #168393).  It can
+    differentiate a torch.autograd.Function.  So under torch.func, the operators use the same formulas through
+    such a Function.
     """
     return not torch.compiler.is_compiling() and functorch_active()
 
@@ -23,9 +30,9 @@ def transformable(
     save: Callable[..., None],
     gradient: Callable[..., tuple[Tensor | None, ...]],
 ) -> Callable[..., Any]:
-    """The operator, differentiable under torch.func too.
+    """A function that calls the operator, and that torch.func can differentiate too.
 
-    save, gradient: as `setup_context` and `backward` of a torch.autograd.Function.
+    save, gradient: `setup_context` and `backward` of a torch.autograd.Function.
     """
 
     class Function(torch.autograd.Function):
@@ -44,26 +51,30 @@ def transformable(
             return gradient(ctx, *grads)
 
     def call(*arguments: Any) -> Any:
-        return Function.apply(*arguments) if transformed() else operator(*arguments)
+        return Function.apply(*arguments) if transform_active() else operator(*arguments)
 
     return call
 
 
 def save_arguments(ctx: Any, values: Sequence[Any]) -> None:
-    """Save an operator's arguments for its derivative; gradients that nobody asks for will be None."""
+    """Save an operator's arguments for its derivative.  The gradient of an unused output is None."""
     ctx.save_for_backward(*(value if isinstance(value, Tensor) else None for value in values))
     ctx.others = [None if isinstance(value, Tensor) else value for value in values]
     ctx.set_materialize_grads(False)
 
 
 def saved_arguments(ctx: Any) -> list[Any]:
-    """What :func:`save_arguments` has saved."""
+    """The arguments that :func:`save_arguments` saved."""
     pairs = zip(ctx.saved_tensors, ctx.others, strict=True)
     return [other if tensor is None else tensor for tensor, other in pairs]
 
 
 def register_derivative_of(operator: str, function: Callable[..., tuple[Tensor, ...]]) -> None:
-    """Give a backward operator the derivative of the composed function that computes the same."""
+    """Register the derivative of a backward operator.
+
+    function: computes the same values as the operator, from differentiable PyTorch operations.  Autograd
+        differentiates this function.
+    """
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         save_arguments(ctx, inputs)
@@ -71,7 +82,7 @@ def register_derivative_of(operator: str, function: Callable[..., tuple[Tensor, 
     def gradient(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         create_graph = torch.is_grad_enabled()
         with torch.enable_grad():
-            # Aliases, since arguments may depend on each other: gates on x, say.
+            # Aliases, because one argument may depend on another.  For example, gates may depend on x.
             inputs = [_alias(value) if _is_floating(value) else value for value in saved_arguments(ctx)]
             outputs = function(*inputs)
             reached = [
@@ -102,7 +113,7 @@ def _alias(x: Tensor) -> Tensor:
 
 
 def silu_slope(x: Tensor) -> Tensor:
-    """SiLU's derivative."""
+    """The derivative of SiLU."""
     s = torch.sigmoid(x)
     return s * (1 + x * (1 - s))
 
@@ -110,15 +121,17 @@ def silu_slope(x: Tensor) -> Tensor:
 def vmap_rule(
     operator: Callable[..., Tensor | tuple[Tensor, ...]], arguments: Any, main: str
 ) -> Callable[..., tuple[Any, ...]]:
-    """vmap of an operator: the new axis joins the batch, or the channels where sequences are packed.
+    """A rule that computes vmap of an operator by one call of the operator.
 
-    arguments: the NamedTuple of the operator's arguments, of which the last two are offsets and reverse.
-    main: the argument whose number of axes tells whether sequences are packed.
+    The axis of vmap is merged into the batch axis.  For packed sequences, it is merged into the channels.
+
+    arguments: the NamedTuple of the operator's arguments.  Its last two fields are offsets and reverse.
+    main: the name of an argument.  If this argument has two axes, sequences are packed.
     """
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *given: Any) -> tuple[Any, ...]:
         given = arguments(*given)
-        # torch leaves out arguments that have their default.
+        # torch does not pass arguments that have their default value.
         dims = arguments(*in_dims, *[None] * (len(given) - len(in_dims)))
         if dims.offsets is not None:
             raise ValueError(
@@ -136,9 +149,9 @@ def vmap_rule(
 
 
 class _Fold:
-    """Folds V calls into one call, and unfolds what it returns.
+    """Merges the arguments of V calls into the arguments of one call, and splits its outputs again.
 
-    packed: data is two-dimensional, (rows, C), and V joins C.
+    packed: tensors have two axes, (rows, C), and V is merged into C.
     """
 
     def __init__(self, size: int, *, packed: bool) -> None:

@@ -1,7 +1,8 @@
-"""Where elements lie: memory layouts of outputs, and the rows of packed sequences.
+"""Memory layouts of outputs, and functions on the rows of packed sequences.
 
-cpp/torch/arguments.h says the same of the native kernels' outputs.  What is here for packed sequences is
-differentiable, reads no data on the host, and gives shapes that do not depend on the offsets' values.
+cpp/torch/arguments.h has the same rules for the outputs of the native kernels.  The functions on packed
+sequences read no data on the host.  The shapes of their results do not depend on the values of the offsets.
+`previous_rows` is differentiable.
 """
 
 import torch
@@ -11,7 +12,7 @@ from recblr.ops.common.checks import accumulation_dtype
 
 
 def is_dense(x: Tensor) -> bool:
-    """True where a non-empty tensor's elements fill memory without gap or overlap."""
+    """Whether a tensor is not empty, and its elements fill memory without gaps or overlaps."""
     if x.numel() == 0:
         return False
     expected = 1
@@ -23,7 +24,7 @@ def is_dense(x: Tensor) -> bool:
 
 
 def empty_in_layout_of(x: Tensor) -> Tensor:
-    """A new tensor of x's shape and dtype, in x's layout where that is dense, else contiguous."""
+    """A new tensor of x's shape and dtype.  It has x's memory layout if x is dense, else it is contiguous."""
     if is_dense(x):
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -35,20 +36,22 @@ def empty_rows_like(x: Tensor) -> Tensor:
 
 
 def empty_state(x: Tensor, sequences: int) -> Tensor:
-    """A new state of x's channels for each sequence, in the accumulation dtype."""
+    """A new tensor (sequences, C) for states, in the accumulation dtype; C is the number of x's channels."""
     return x.new_empty(sequences, x.shape[-1], dtype=accumulation_dtype(x.dtype))
 
 
 def sequence_of(rows: Tensor, offsets: Tensor) -> Tensor:
-    """The packed sequence that owns each row; sequence s owns rows ``offsets[s]:offsets[s + 1]``.
+    """The number of the packed sequence that each row belongs to.
 
-    rows: ``(N,)`` int64, numbers of rows.  Returns ``(N,)`` int64.
+    Sequence s has the rows ``offsets[s]:offsets[s + 1]``.
+
+    rows: ``(N,)`` int64, row numbers.  Returns ``(N,)`` int64.
     """
     return torch.searchsorted(offsets[1:].long().contiguous(), rows, right=True)
 
 
 def offsets_of(x: Tensor, offsets: Tensor | None) -> Tensor:
-    """`offsets`, or where x is not packed those that it has as packed rows."""
+    """Return `offsets`.  If they are None, return the offsets that x has after it is flattened to rows."""
     if offsets is not None:
         return offsets
     batch, length = (x.shape[0], x.shape[1]) if x.dim() == 3 else (1, x.shape[0])
@@ -56,8 +59,9 @@ def offsets_of(x: Tensor, offsets: Tensor | None) -> Tensor:
 
 
 def previous_rows(values: Tensor, initial: Tensor | None, offsets: Tensor | None, reverse: bool) -> Tensor:
-    """Each row's predecessor in time, and ``initial`` (or zeros) before a sequence's first step."""
-    packed = values if values.dim() == 2 else values.flatten(0, 1)  # the older vmap cannot flatten one axis
+    """For each row, the row before it in time.  For the first row of a sequence, `initial` or zeros."""
+    # torch's older vmap cannot flatten a single axis.
+    packed = values if values.dim() == 2 else values.flatten(0, 1)
     rows, channels = packed.shape
     if rows == 0:
         return values.clone()

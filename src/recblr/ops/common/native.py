@@ -1,4 +1,4 @@
-"""Loads the native operator libraries, and says what serves each device and why."""
+"""Loads the native libraries of operators.  `status` says what each device uses, and why."""
 
 import ctypes
 import os
@@ -10,29 +10,29 @@ import torch
 from recblr.errors import InputError
 from recblr.ops.common.torch_internals import has_kernel
 
-# device -> "native", or "reference (why)"
+# For each device: "native", or "reference (the reason)".
 status: dict[str, str] = {}
 
 REQUIRE = "RECBLR_REQUIRE_NATIVE"
 CPU, CUDA = "librecblr_ops.so", "librecblr_ops_cuda.so"
 
-# The oldest NVIDIA driver that runs what a major version of CUDA has compiled.
+# For each major version of CUDA: the oldest NVIDIA driver that runs code compiled with it.
 _DRIVERS = {12: "525", 13: "580"}
 
 
 def _library(name: str = CPU) -> Path:
-    # Beside the compiled module, not beside this file: an editable install keeps them apart.
+    # The library is beside the compiled module.  In an editable install, this file is in another folder.
     from recblr import _core
 
     return Path(_core.__file__).with_name(name)
 
 
 def _load(name: str, key: str) -> str | None:
-    """Load a library of kernels; returns None, or why the reference serves instead."""
+    """Load a library of kernels.  Return None, or the reason why the reference is used instead."""
     try:
         path = _library(name)
     except ImportError as error:
-        if str(error).startswith("RECBLR_ISA"):  # asked for: no reason to fall back in silence
+        if str(error).startswith("RECBLR_ISA"):  # the user asked for this set: no fallback
             raise InputError(str(error)) from None
         return f"recblr._core cannot be imported: {error}"
     if not path.exists():
@@ -47,9 +47,10 @@ def _load(name: str, key: str) -> str | None:
 
 
 def _driver() -> tuple[int, int] | None:
-    """The newest CUDA that the machine's driver serves; None without a driver.  Starts no CUDA context.
+    """The newest version of CUDA that the machine's driver supports, or None without a driver.
 
-    Asks the driver itself, by its documented function: torch's own is private, and gone from torch 2.11.
+    This function starts no CUDA context.  It calls a documented function of the driver.  torch also
+    has a function for this, but it is private, and torch 2.11 removed it.
     """
     version = ctypes.c_int(0)
     try:
@@ -60,7 +61,10 @@ def _driver() -> tuple[int, int] | None:
 
 
 def _load_cuda() -> tuple[str | None, bool]:
-    """Load the CUDA kernels where there is a driver; returns what `_load` does, and whether there is one."""
+    """Load the CUDA kernels if there is a driver.
+
+    Returns None or the reason as `_load` does, and whether the machine has a driver.
+    """
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA", False
     driver = _driver()
@@ -72,35 +76,36 @@ def _load_cuda() -> tuple[str | None, bool]:
         return f"recblr._core cannot be imported: {error}", True
     built = build_info()["cuda"]
     if not built:
-        return "this build has no CUDA kernels; building with RECBLR_CUDA=ON tells what they lack", True
+        return "this build has no CUDA kernels; a build with RECBLR_CUDA=ON says what is missing", True
     major = int(built.partition(".")[0])
     if driver[0] < major:
         needed = f"an NVIDIA driver {_DRIVERS.get(major, 'of that version')} or later"
-        serves = f"this machine's serves CUDA up to {driver[0]}.{driver[1]}"
-        return f"the kernels are of CUDA {built} and need {needed}; {serves}", True
+        supported = f"this machine's driver supports CUDA up to {driver[0]}.{driver[1]}"
+        return f"the kernels are built with CUDA {built} and need {needed}; {supported}", True
     return _load(CUDA, "CUDA"), True
 
 
 def load() -> None:
-    """Load the libraries that are installed and fit this machine.
+    """Load the libraries that are installed and that this machine can run.
 
-    Raises RuntimeError where RECBLR_REQUIRE_NATIVE=1 and something is missing, InputError where
-    RECBLR_ISA names what this machine cannot run.
+    Raises RuntimeError if a library is missing and RECBLR_REQUIRE_NATIVE=1 requires it.  Raises InputError if
+    RECBLR_ISA names an instruction set that this machine cannot run.
     """
     problem = _load(CPU, "CPU")
     cuda_problem, has_driver = _load_cuda()
     for device, why in (("cpu", problem), ("cuda", cuda_problem)):
         status[device] = "native" if why is None else f"reference ({why})"
     if problem is not None:
-        _miss(problem, "native kernels", "serves")
+        _report_missing(problem, "native kernels", "is used")
     elif cuda_problem is not None and has_driver:
-        _miss(cuda_problem, "CUDA kernels", "serves on GPUs")
+        _report_missing(cuda_problem, "CUDA kernels", "is used on GPUs")
 
 
-def _miss(problem: str, what: str, serves: str) -> None:
+def _report_missing(problem: str, kernels: str, is_used: str) -> None:
+    """Warn that the reference is used.  Raise RuntimeError if the native kernels are required."""
     if os.environ.get(REQUIRE) == "1":
         raise RuntimeError(f"{REQUIRE}=1, but {problem}; reinstall recblr or unset {REQUIRE}")
     warnings.warn(
-        f"recblr's {what} are not available ({problem}); the slower PyTorch reference {serves}.",
+        f"recblr's {kernels} are not available ({problem}); the slower PyTorch reference {is_used}.",
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""All private names of torch that recblr uses, and what serves where a torch lacks one."""
+"""All private names of torch that recblr uses, and what recblr does if a version of torch lacks one."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ def _missing(name: str) -> RuntimeError:
     )
 
 
-# Leaves autograd's part of a call, in Python, out; without it a call only takes longer.
+# Within this context, a call skips autograd's Python code.  Without it, a call only takes longer.
 below_autograd: Callable[[], AbstractContextManager[Any]] = getattr(
     torch._C, "_AutoDispatchBelowAutograd", nullcontext
 )
@@ -30,13 +30,17 @@ except AttributeError:
 
 
 def without_autocast() -> AbstractContextManager[Any]:
-    """Within it, an operator's own call inside its rule for autocast does not meet the rule again."""
+    """A context in which autocast is off.
+
+    An operator's rule for autocast calls the operator itself.  In this context, that call does not call the
+    rule again.
+    """
     guard: AbstractContextManager[Any] = _EXCLUDED(_AUTOCAST)
     return guard
 
 
 def functorch_active() -> bool:
-    """Whether a transformation of torch.func is active."""
+    """Whether a transform of torch.func is active."""
     try:
         return torch._C._are_functorch_transforms_active()
     except AttributeError:
@@ -44,13 +48,13 @@ def functorch_active() -> bool:
 
 
 def dispatch_modes_active() -> bool:
-    """Whether a mode sees every operator's call: fake tensors, say; True where torch does not tell."""
+    """Whether a dispatch mode is active, for example fake tensors.  True if torch cannot tell."""
     count = getattr(torch._C, "_len_torch_dispatch_stack", None)
     return count is None or bool(count())
 
 
 def has_kernel(operator: str, key: str) -> bool:
-    """Whether an operator has a kernel of its own for a dispatch key."""
+    """Whether an operator has a kernel for this dispatch key."""
     try:
         return torch._C._dispatch_has_kernel_for_dispatch_key(operator, key)
     except AttributeError:
@@ -58,7 +62,7 @@ def has_kernel(operator: str, key: str) -> bool:
 
 
 def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], share: float) -> None:
-    """Move each tensor by a share of its way to its end, in place; in few kernels where torch can."""
+    """Compute ``tensor += share * (end - tensor)`` for each pair, in few kernels if torch can do so."""
     together = getattr(torch, "_foreach_lerp_", None)
     if together is not None:
         together(tensors, ends, share)
@@ -68,7 +72,7 @@ def lerp_all_(tensors: Sequence[Tensor], ends: Sequence[Tensor], share: float) -
 
 
 def rebuild_tensor(*arguments: Any) -> Tensor:
-    """A tensor of a storage, as torch.save has it."""
+    """Build a tensor from its storage and the other arguments that torch.save wrote."""
     try:
         tensor: Tensor = torch._utils._rebuild_tensor_v2(*arguments)
     except AttributeError:

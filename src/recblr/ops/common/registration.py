@@ -1,7 +1,13 @@
-"""How operators are made known to torch: schemas, kernels' stand-ins, rules for autocast, and errors.
+"""Registration of operators with torch, in the namespace recblr.
 
-The import of ``recblr.ops`` fails where the native library is required and missing, and may be tried again.
-PyTorch accepts a schema only once, so schemas are defined by modules that stay imported.
+- `define` and `parameters`: the schemas.
+- `register_autocast`, `upcast` and `downcast`: the rules for autocast.
+- `register_fused`: the reference, fake function and derivative of an operator with fused kernels.
+- `raise_value_errors`: one type of error under every version of torch.
+
+PyTorch accepts a schema only once.  The import of ``recblr.ops`` fails if the native library is required but
+missing, and a program may repeat that import.  The modules that define schemas stay imported after such a
+failure, so no schema is defined twice.
 """
 
 import functools
@@ -20,23 +26,24 @@ R = TypeVar("R")
 LIBRARY = torch.library.Library("recblr", "DEF")
 
 SCHEMAS: list[str] = []
-"""Every schema that has been defined."""
+"""All schemas that :func:`define` has defined."""
 
 _HALF = (torch.bfloat16, torch.float16)
 _SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool"}
 
 
 def define(*schemas: str) -> None:
-    """Define schemas in the namespace recblr."""
+    """Define schemas of operators in the namespace recblr."""
     for schema in schemas:
         LIBRARY.define(schema)
         SCHEMAS.append(schema)
 
 
 def parameters(arguments: Any, *, defaults: bool = False) -> str:
-    """The parameters of a schema, made from a NamedTuple of an operator's arguments.
+    """The parameters of an operator's schema, made from the NamedTuple of the operator's arguments.
 
-    defaults: whether they have the NamedTuple's defaults; a schema allows none before other parameters.
+    defaults: write the NamedTuple's default values too.  This is only possible at the end of a schema: a
+        parameter without a default may not follow one with a default.
     """
     values = arguments._field_defaults if defaults else {}
     return ", ".join(
@@ -45,11 +52,12 @@ def parameters(arguments: Any, *, defaults: bool = False) -> str:
     )
 
 
-def value_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, which raises a ValueError for what a native kernel refuses, on every torch.
+def raise_value_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: if a native kernel refuses an argument, raise a ValueError under every version of torch.
 
-    Kernels throw std::invalid_argument.  torch makes a ValueError of it up to 2.14, and from 2.15 on a
-    RuntimeError with the same text.  Other RuntimeErrors stay what they are.
+    A kernel refuses an argument with std::invalid_argument.  Up to version 2.14, torch turns it into a
+    ValueError.  From version 2.15 on, torch turns it into a RuntimeError with the same text.  Other
+    RuntimeErrors do not change.
     """
 
     @functools.wraps(function)
@@ -65,24 +73,24 @@ def value_errors(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def wide(x: Any) -> Any:
-    """16-bit tensors as float32; others as they are."""
+def upcast(x: Any) -> Any:
+    """Convert a 16-bit tensor to float32.  Return all other values unchanged."""
     return x.float() if x is not None and x.dtype in _HALF else x
 
 
-def narrow(x: Any, dtype: torch.dtype) -> Any:
-    """float32 and 16-bit tensors in autocast's dtype; others as they are."""
+def downcast(x: Any, dtype: torch.dtype) -> Any:
+    """Convert a float32 or 16-bit tensor to autocast's dtype.  Return all other values unchanged."""
     return x.to(dtype) if x is not None and x.dtype in (torch.float32, *_HALF) else x
 
 
 def register_autocast(name: str, cast: Callable[..., tuple[Any, ...]]) -> None:
-    """Register what an operator does under autocast, on every device that is served.
+    """Register an operator's rule for autocast, on the CPU and on CUDA.
 
-    Large inputs of bdlru and causal_conv1d are cast to autocast's dtype.  The scan stays in float32, and so
-    do decay, weights, states and sums everywhere: bfloat16 turns a factor of 0.9985 into 1.
+    The large inputs of bdlru and causal_conv1d are converted to autocast's dtype.  The scan runs in float32.
+    Decay, weights, states and sums are always in float32, because bfloat16 rounds a factor of 0.9985 to 1.
 
-    cast: from autocast's dtype and the operator's arguments to those that it is called with.  torch leaves
-        out arguments that have their default.
+    cast: takes autocast's dtype and the operator's arguments, and returns the converted arguments.  torch
+        does not pass arguments that have their default value.
     """
     for device in ("cpu", "cuda"):
 
@@ -106,20 +114,21 @@ def register_fused(
     fake_backward: Callable[..., Any],
     composed_backward: Callable[..., Any],
 ) -> None:
-    """Register an operator `name` that has one kernel forward, `_name`, and one backward, `_name_backward`.
+    """Register the operator `name` with its forward kernel `_name` and its backward kernel `_name_backward`.
 
-    The backward kernel takes the gradients of y and of the final state, the forward kernel's arguments and
-    its further outputs.  It returns a gradient for each tensor among the arguments but offsets, in order.
+    The backward kernel takes the gradients of y and of the final state, then the arguments of the forward
+    kernel, then the forward kernel's outputs after the first two.  It returns one gradient for each tensor
+    argument except offsets, in the order of the arguments.
 
     Args:
-        name: the public operator's.
+        name: the name of the public operator.
         arguments: the NamedTuple of its arguments.
-        call: what the public operator does: it checks, and calls the kernel, or with ``kernel=False`` the
-            composition of PyTorch operations.
+        call: the public operator.  It checks the arguments and calls the kernel.  With ``kernel=False`` it
+            calls the composition of PyTorch operations instead of the kernel.
         cast: see :func:`register_autocast`.
-        reference, reference_backward: what serves where a device has no kernel.
-        fake, fake_backward: outputs without values, for tracing.
-        composed_backward: the backward kernel as differentiable PyTorch operations.
+        reference, reference_backward: used on a device that has no kernel.
+        fake, fake_backward: return outputs without values, for tracing.
+        composed_backward: computes the same as the backward kernel, from differentiable PyTorch operations.
     """
     kernel, backward = f"_{name}", f"_{name}_backward"
     differentiated = [
@@ -143,7 +152,7 @@ def register_fused(
         )
 
     LIBRARY.impl(name, call, "CompositeImplicitAutograd")
-    # Without a rule of its own, vmap loops over the calls.
+    # The rules for vmap.  Without a rule, vmap would loop over the calls.
     LIBRARY.impl(name, functools.partial(call, kernel=False), "FuncTorchBatchedDecomposition")
     LIBRARY.impl(backward, composed_backward, "FuncTorchBatchedDecomposition")
     register_autocast(name, cast)

@@ -1,4 +1,4 @@
-"""The modules that carry a state through time: BDLRU, CausalConv1d and HistoryAverage."""
+"""The stateful units that a layer is built from: BDLRU, CausalConv1d and HistoryAverage."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, check_recurrence
-from recblr.nn.parts import check_count, check_last_axis
+from recblr.nn.common import check_count, check_last_axis
 from recblr.ops import bdlru, causal_conv1d, scan_with_final
 from recblr.ops.bdlru import bdlru_with_epsilon
 from recblr.ops.common.checks import accumulation_dtype
@@ -18,8 +18,8 @@ MIN_ALPHA, MAX_ALPHA = 0.9, 0.999
 INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
 
 
-class _OverTime(nn.Module):
-    """``(x, initial=, offsets=) -> (y, final)``, and the same one event at a time."""
+class _StatefulModule(nn.Module):
+    """A module that computes ``(x, initial=, offsets=) -> (y, final)``, and can also run event by event."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,33 +27,35 @@ class _OverTime(nn.Module):
         self.channels = channels
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One event of each sequence: x_t ``(B, C)``, and the state before it or None.
+        """Run one event of each sequence.
 
-        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        x_t is ``(B, C)``.  state is the state before the event, or None.  Returns the output ``(B, C)`` and
+        the new state.  Raises the errors of :meth:`forward`.
         """
         y, state = self(x_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
 
 
-class BDLRU(_OverTime):
+class BDLRU(_StatefulModule):
     """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
 
     ``r, i = sigmoid(W x + b)``, ``alpha = exp(-softplus(Lambda) * r)``,
     ``beta = sqrt(1 - alpha^2) * i``, ``h[t] = alpha * h[t-1] + beta * x[t]``.
 
-    Lambda stays float32 when the module is cast to bfloat16 or float16, which would turn 0.9985 into 1.
+    Lambda stays float32 if the module is cast to bfloat16 or float16, because bfloat16 rounds 0.9985 to 1.
 
     Args:
         channels: width C of input and state.
-        beta_epsilon: added under beta's square root, ``sqrt(1 - alpha^2 + beta_epsilon)``.  The authors'
-            released code adds 1e-8.  At 0, the paper's value, one operator computes beta from alpha's
-            logarithm, without the rounding of alpha.  Above 0, beta comes from alpha, as in that code.
-        lambda_init: where Lambda starts.  "uniform" draws ``exp(-softplus(Lambda))`` uniformly from
-            [0.9, 0.999], as the paper says.  "linspace", the released code's, spaces Lambda itself evenly
-            between the same ends, so that half of the channels start above 0.989.
+        beta_epsilon: added under the square root, ``beta = sqrt(1 - alpha^2 + beta_epsilon)``.  The paper's
+            value is 0.  Then one operator computes beta from the logarithm of alpha, so the rounding of alpha
+            does not matter.  The authors' released code adds 1e-8.  With a value above 0, beta is computed
+            from alpha, as in that code.
+        lambda_init: the initial values of Lambda.  "uniform" draws ``exp(-softplus(Lambda))`` uniformly from
+            [0.9, 0.999], as the paper says.  "linspace" spaces Lambda itself evenly between the same ends, as
+            the released code does.  Then half of the channels start above 0.989.
 
     Raises:
-        ValueError: beta_epsilon is negative or not finite, or lambda_init is neither.
+        ValueError: beta_epsilon is negative or not finite, or lambda_init is not "uniform" or "linspace".
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class BDLRU(_OverTime):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set Lambda as lambda_init says, and draw the gates as nn.Linear does."""
+        """Set Lambda as lambda_init says.  Draw the weights of the gates as nn.Linear does."""
         self.gates.reset_parameters()
         with torch.no_grad():
             if self.lambda_init == "uniform":
@@ -88,8 +90,8 @@ class BDLRU(_OverTime):
 
         Args:
             x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
-            z: output gate's pre-activation, of x's shape; the output is then ``h * silu(z)``.
-            initial: state before the first step, ``(B, C)`` or ``(S, C)``; zeros where None.
+            z: the pre-activation of the output gate, of x's shape.  With z, the output is ``h * silu(z)``.
+            initial: the state before the first step, ``(B, C)`` or ``(S, C)``; None means zeros.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Returns:
@@ -97,7 +99,7 @@ class BDLRU(_OverTime):
             (float64 for float64).
 
         Raises:
-            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+            ValueError: a shape, dtype or offset does not fit.  One sentence names the argument.
         """
         check_last_axis("x", x, self.channels, "channels")
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
@@ -107,9 +109,10 @@ class BDLRU(_OverTime):
     def step(
         self, x_t: Tensor, state: Tensor | None = None, z_t: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One event of each sequence: x_t and z_t ``(B, C)``, state ``(B, C)`` or None.
+        """Run one event of each sequence.
 
-        Returns the output ``(B, C)`` and the new state; raises as :meth:`forward`.
+        x_t and z_t are ``(B, C)``.  state is ``(B, C)`` or None.  Returns the output ``(B, C)`` and the new
+        state.  Raises the errors of :meth:`forward`.
         """
         y, state = self(x_t.unsqueeze(1), None if z_t is None else z_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
@@ -130,14 +133,14 @@ def _lambda_of(alpha: Tensor) -> Tensor:
     return torch.log(torch.expm1(-torch.log(alpha)))
 
 
-class CausalConv1d(_OverTime):
+class CausalConv1d(_StatefulModule):
     """Depthwise causal convolution with bias, then SiLU (Alg. 1 of arXiv 2406.12580).
 
     Its state is the last K - 1 inputs, ``(B, K-1, C)``.
 
     Args:
         channels: width C.
-        kernel_size: K, how many inputs each output sees: the current one and K - 1 before it.
+        kernel_size: K, the number of inputs that each output depends on: the current one and K - 1 before it.
         silu: apply SiLU to the output.
     """
 
@@ -163,7 +166,7 @@ class CausalConv1d(_OverTime):
         Args:
             x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
             initial: the K - 1 inputs before the first step, oldest first, ``(B, K-1, C)`` or
-                ``(S, K-1, C)``; zeros where None.
+                ``(S, K-1, C)``; None means zeros.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Returns:
@@ -171,7 +174,7 @@ class CausalConv1d(_OverTime):
             (float64 for float64).
 
         Raises:
-            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+            ValueError: a shape, dtype or offset does not fit.  One sentence names the argument.
         """
         check_last_axis("x", x, self.channels, "channels")
         return causal_conv1d(x, self.weight, self.bias, initial, offsets, self.silu)
@@ -180,12 +183,14 @@ class CausalConv1d(_OverTime):
         return f"channels={self.channels}, kernel_size={self.kernel_size}, silu={self.silu}"
 
 
-class HistoryAverage(_OverTime):
-    """``w * m`` with ``m[t] = a * m[t-1] + (1 - a) * x[t]``; each channel learns its own a and w.
+class HistoryAverage(_StatefulModule):
+    """``w * m`` with ``m[t] = a * m[t-1] + (1 - a) * x[t]``.  Each channel learns its own a and w.
 
-    It is a linear way past the gates, and not in the paper.  The paper's layer mixes events only by gates and
-    projections.  These start near zero, and few or short histories teach them slowly.  This way is open from
-    the first step (docs/results.md says what it gives).  Its state is m, ``(B, C)``.
+    It is a linear path around the gates.  The paper does not have it.  The paper's layer mixes events only
+    through gates and projections.  Their weights start near zero, and with few or short histories they learn
+    slowly.  This path works from the first step; docs/results.md shows its effect.
+
+    Its state is m, ``(B, C)``.
 
     Args:
         channels: width C of input, output and state.
@@ -193,7 +198,7 @@ class HistoryAverage(_OverTime):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.decay = nn.Parameter(torch.empty(channels))  # a's logit
+        self.decay = nn.Parameter(torch.empty(channels))  # the logit of a
         self.weight = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
 
@@ -209,7 +214,7 @@ class HistoryAverage(_OverTime):
 
         Args:
             x: ``(B, T, C)``, or packed ``(N, C)`` with ``offsets``.
-            initial: m before the first step, ``(B, C)`` or ``(S, C)``; zeros where None.
+            initial: m before the first step, ``(B, C)`` or ``(S, C)``; None means zeros.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
 
         Returns:
@@ -217,13 +222,13 @@ class HistoryAverage(_OverTime):
             (float64 for float64).
 
         Raises:
-            ValueError: a shape, dtype or offset that does not fit, named in one sentence.
+            ValueError: a shape, dtype or offset does not fit.  One sentence names the argument.
         """
         check_last_axis("x", x, self.channels, "channels")
-        # In 16 bits, a decay near 1 would be 1.
+        # The average does not run in 16 bits, which would round a decay near 1 to 1.
         exact = x.to(accumulation_dtype(x.dtype))
         decay = self.decay.to(exact.dtype)
-        new = torch.sigmoid(-decay)  # 1 - a, without the rounding of an a near 1
+        new = torch.sigmoid(-decay)  # 1 - a, but more exact for an a near 1
         m, final = scan_with_final(torch.sigmoid(decay).expand_as(exact), new * exact, initial, offsets)
         return (self.weight.to(exact.dtype) * m).to(x.dtype), final
 

@@ -1,4 +1,4 @@
-"""The parts that several models are made of: dropout, the feed-forward network, first weights, checks."""
+"""Code that several models share: dropout, the feed-forward network, initial weights and checks."""
 
 from collections.abc import Callable
 
@@ -6,31 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recblr.ops.dropout import seeded_dropout, serves
+from recblr.ops.dropout import has_kernel_for, seeded_dropout
 
 INIT_STD = 0.02
 LAYER_NORM_EPS = 1e-12
 
 
 class Dropout(nn.Dropout):
-    """torch.nn.Dropout, faster where a native kernel serves.
+    """torch.nn.Dropout, but faster if there is a native kernel.
 
-    torch draws its mask one number after another.  Here (seed, place) decides about each element.  So threads
-    share the work, the bits do not depend on their number, and no mask is kept for backward.  The seed comes
-    from torch's generator: ``torch.manual_seed`` makes it repeatable.
+    torch draws its mask one number after another.  The kernel decides about each element from the seed and
+    the element's number alone.  So threads can share the work, and the bits do not depend on the number of
+    threads.  The backward pass needs no stored mask.  The seed comes from torch's generator, so
+    ``torch.manual_seed`` makes it repeatable.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or not 0 < self.p < 1 or self.inplace or not serves(input):
+        if not self.training or not 0 < self.p < 1 or self.inplace or not has_kernel_for(input):
             return F.dropout(input, self.p, self.training, self.inplace)
         seed = int(torch.empty((), dtype=torch.int64, device="cpu").random_())
         return seeded_dropout(input, seed, self.p)
 
 
 class PositionwiseFeedForward(nn.Module):
-    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D (eq. 4 of arXiv 2406.12580, without dropout).
+    """``Dropout(SiLU(x W1 + b1)) W2 + b2``, D -> width -> D: eq. 4 of arXiv 2406.12580, plus dropout.
 
-    activation: takes SiLU's place.
+    activation: replaces SiLU.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class PositionwiseFeedForward(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), biases zero, as RecBLR's paper says; other modules keep their own."""
+    """Initialise a linear layer or an embedding as RecBLR's paper says.  Leave other modules unchanged.
+
+    Weights are drawn from N(0, 0.02), and biases are zero.
+    """
     if isinstance(module, nn.Linear | nn.Embedding):
         torch.nn.init.normal_(module.weight, std=INIT_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
@@ -56,21 +60,21 @@ def initialise(module: nn.Module) -> None:
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuse a size that is no whole number, or less than 1.
+    """Refuse a size that is not a whole number of at least 1.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the size is refused.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, but is {value!r}")
 
 
 def check_last_axis(name: str, x: Tensor, width: int, meaning: str) -> None:
-    """Refuse a tensor of another width.
+    """Refuse a tensor whose last axis is not `width` long.
 
     Raises:
-        ValueError: x's last axis is not `width` long.
-        TypeError: x is no tensor.
+        ValueError: the last axis of x has another length.
+        TypeError: x is not a tensor.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, but is of the type {type(x).__name__}")

@@ -1,12 +1,12 @@
-"""How operators are made known to torch: their public schemas, and errors on every version of torch."""
+"""Registration of the operators: their public schemas, and their errors under every version of torch."""
 
 import pytest
 import torch
 
 import recblr.ops  # noqa: F401  (registers the operators)
-from recblr.ops.common.library import value_errors
+from recblr.ops.common.registration import raise_value_errors
 
-# Programs that were exported hold these, so they do not change.
+# Exported programs contain these schemas, so they must not change.
 PUBLIC = {
     "scan": "(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False) -> Tensor",
     "scan_with_final": "(Tensor a, Tensor b, Tensor? initial=None, Tensor? offsets=None, bool reverse=False)"
@@ -19,7 +19,7 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_schemas_stay(name: str) -> None:
+def test_public_schemas_do_not_change(name: str) -> None:
     assert str(getattr(torch.ops.recblr, name).default._schema) == f"recblr::{name}{PUBLIC[name]}"
 
 
@@ -27,11 +27,11 @@ def _raising(text: str) -> None:
     raise RuntimeError(text)
 
 
-def test_a_refusal_that_arrives_as_a_runtime_error_is_a_value_error() -> None:
+def test_a_refusal_as_runtime_error_becomes_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"^scan: b must be float32$"):
-        value_errors(_raising)("scan: b must be float32")
+        raise_value_errors(_raising)("scan: b must be float32")
 
 
-def test_other_runtime_errors_pass() -> None:
+def test_other_runtime_errors_do_not_change() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
-        value_errors(_raising)("CUDA error: out of memory")
+        raise_value_errors(_raising)("CUDA error: out of memory")
