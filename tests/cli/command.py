@@ -54,7 +54,7 @@ def recblr(*words: str | Path) -> Seen:
 def shell(*words: str | Path, cwd: Path | None = None) -> Seen:
     """Run the command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "recblr.cli", *map(str, words)],
+        [sys.executable, "-m", "recblr", *map(str, words)],
         capture_output=True,
         encoding="utf-8",
         env=ENVIRONMENT,

@@ -68,7 +68,7 @@ def test_off_a_terminal_there_are_no_bars(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "recblr.cli", "synth", str(tmp_path / "d.inter"), "--users", "9"]
+    command = [sys.executable, "-m", "recblr", "synth", str(tmp_path / "d.inter"), "--users", "9"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     assert process.stdout is not None
     assert process.stderr is not None

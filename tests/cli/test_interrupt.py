@@ -29,7 +29,7 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) -> tuple[int, str, str]:
     """Start the command and send it the signal as soon as it is ready; its exit code and streams."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "recblr.cli", *words],
+        [sys.executable, "-m", "recblr", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -137,7 +137,7 @@ AT_WORK = {
     ),
     "download": ("recblr.data.download", "download", ["download", "ml-1m"], "start again with"),
     "synth": ("recblr.data", "generate", ["synth", "new.inter"], "start again with"),
-    "doctor": ("recblr.system.doctor", "findings", ["doctor"], "start again with"),
+    "doctor": ("recblr.system.build", "findings", ["doctor"], "start again with"),
 }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ main()
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 2.0])
 def test_sigterm_at_any_moment_shows_no_traceback(seconds: float, run: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "recblr.cli", "evaluate", str(run)],
+        [sys.executable, "-m", "recblr", "evaluate", str(run)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

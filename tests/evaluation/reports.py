@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from recblr.evaluation.metrics import KS
+from recblr.evaluation.ranking import KS
 from recblr.evaluation.report import build_report
 
 

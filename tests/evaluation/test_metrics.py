@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recblr.errors import InputError
-from recblr.evaluation.metrics import KS, metrics_from_ranks
+from recblr.evaluation.ranking import KS, metrics_from_ranks
 
 
 def test_values_worked_out_by_hand() -> None:

@@ -43,7 +43,7 @@ def room(size: int) -> Iterator[None]:
 def run_in(folder: Path, script: str, **environment: str) -> tuple[int, str, str]:
     """Run a line of shell in which $RECBLR is the command."""
     done = subprocess.run(
-        ["bash", "-c", script.replace("$RECBLR", f"{sys.executable} -m recblr.cli")],
+        ["bash", "-c", script.replace("$RECBLR", f"{sys.executable} -m recblr")],
         cwd=folder,
         env={**ENVIRONMENT, **environment},
         capture_output=True,
@@ -119,7 +119,7 @@ def test_a_narrow_terminal_is_enough(columns: int, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "COLUMNS"}
-    command = [sys.executable, "-m", "recblr.cli", *SYNTH]
+    command = [sys.executable, "-m", "recblr", *SYNTH]
     done = subprocess.run(
         command, stdout=theirs, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, timeout=60, check=False
     )

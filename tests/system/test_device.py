@@ -13,7 +13,7 @@ from recblr.nn import RecBLRConfig
 from recblr.ops.common import native
 from recblr.system import device as module
 from recblr.system.device import device_for, device_name
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import explain_out_of_memory
 from recblr.training import TrainingConfig
 from recblr.training.learner import fits_memory
 

@@ -23,7 +23,7 @@ from recblr.nn.losses import (
 )
 from recblr.serving.scorer import model_scorer
 from recblr.training import Run, TrainingConfig, TrainingStopped, train
-from recblr.training.objective import objective
+from recblr.training.learner import objective
 
 LOSSES: list[dict[str, Any]] = [
     {"loss": "bpr"},

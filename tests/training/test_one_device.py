@@ -20,8 +20,7 @@ from recblr.data.batches import Whole
 from recblr.nn import RecBLR
 from recblr.serving.scorer import model_scorer
 from recblr.training import TrainingConfig, learner
-from recblr.training.learner import Learner
-from recblr.training.objective import objective
+from recblr.training.learner import Learner, objective
 
 META = torch.device("meta")
 HISTORIES = Batch(np.array([1, 2, 3, 5, 7]), np.array([2, 3, 4, 7, 9]), np.array([0, 3, 5]))

@@ -9,8 +9,8 @@ import torch
 from training.tiny_runs import Witness, assert_same_run, at_question, tiny_config, tiny_dataset
 
 from recblr.errors import InputError
-from recblr.training import Run, TrainingStopped, pending_losses, train
-from recblr.training.pending_losses import FinishedStep, PendingLosses
+from recblr.training import Run, Step, TrainingStopped, progress, train
+from recblr.training.progress import PendingLosses
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 CONFIG = tiny_config(epochs=2, ema=0.9)
@@ -22,20 +22,16 @@ def test_on_a_cpu_a_loss_is_due_at_once() -> None:
 
 def test_on_a_gpu_losses_are_due_together_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(pending_losses.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     steps = PendingLosses(GPU)
     for number in range(3):
         steps.add(10 + number, torch.tensor(0.5 * number), 0.1)
         assert not steps.due()
-    now += 1.5 * pending_losses.PAUSE
+    now += 1.5 * progress.PAUSE
     assert steps.due()
-    assert steps.read() == [
-        FinishedStep(10, 0.0, 0.1),
-        FinishedStep(11, 0.5, 0.1),
-        FinishedStep(12, 1.0, 0.1),
-    ]
+    assert steps.read(before=6) == [Step(7, 10, 0.0, 0.1), Step(8, 11, 0.5, 0.1), Step(9, 12, 1.0, 0.1)]
     assert not steps.due()
-    assert steps.read() == []
+    assert steps.read(before=9) == []
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from recblr.nn import RecBLRConfig
 from recblr.serving.scorer import model_scorer
 from recblr.training import EpochRecord, Run, train, trainer
 from recblr.training.learner import Learner, learning_rate
-from recblr.training.listener import SilentListener
+from recblr.training.progress import Listener
 
 
 def of_lengths(*lengths: int) -> Dataset:
@@ -143,7 +143,7 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(
     run = Run(tmp_path / "run")
     after: list[bytes] = []
 
-    class Keep(SilentListener):
+    class Keep(Listener):
         def end_epoch(self, record: EpochRecord) -> None:
             after.append(run.model_file.read_bytes())
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from recblr.data import Dataset, synthesize
 from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, TrainingConfig, train
-from recblr.training.listener import SilentListener, Step
+from recblr.training.progress import Listener, Step
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -60,7 +60,7 @@ class Stopped(Exception):
     """What a listener raises to end a run before its time."""
 
 
-class StopAfter(SilentListener):
+class StopAfter(Listener):
     """Stops the run at the end of an epoch."""
 
     def __init__(self, epoch: int) -> None:
@@ -71,7 +71,7 @@ class StopAfter(SilentListener):
             raise Stopped
 
 
-class Witness(SilentListener):
+class Witness(Listener):
     """Keeps all that it is told."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import warnings
 
 from recblr.cli.signals import exit_code, signals_end_process
 from recblr.errors import InputError, needed
-from recblr.system.threads import share_cores
+from recblr.system.machine import share_cores
 
 __all__ = ["main"]
 

@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recblr.run.log import EpochRecord
-from recblr.training.listener import Step
-from recblr.training.progress import SELECT_BY
+from recblr.training.progress import SELECT_BY, Listener, Step
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:
@@ -25,7 +24,7 @@ def _bars(console: Console, *columns: TextColumn) -> Progress:
     )
 
 
-class TrainingDisplay:
+class TrainingDisplay(Listener):
     """A training listener: one bar for the whole run and one for the epoch, and a line for each epoch.
 
     title: what the run's bar says.

@@ -10,7 +10,7 @@ from recblr.cli.signals import signals_end_process
 def doctor() -> None:
     """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
     with signals_end_process():
-        from recblr.system.doctor import findings
+        from recblr.system.build import findings
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

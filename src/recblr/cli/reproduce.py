@@ -22,7 +22,7 @@ from recblr.cli.train import (
 )
 from recblr.errors import InputError
 from recblr.experiments import Recipe, combined_report, finished_report, recipe
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import keep_freed_memory
 
 if TYPE_CHECKING:  # the help needs no torch
     from recblr.evaluation.report_file import Report

@@ -15,7 +15,7 @@ from recblr.cli.options import OptionValue, configs_from, typed_options, with_fl
 from recblr.cli.signals import StopOnSignal, signals_end_process
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import keep_freed_memory
 
 if TYPE_CHECKING:  # the help needs no torch
     import torch
@@ -155,7 +155,7 @@ def train_and_show(
     from recblr.cli.display import TrainingDisplay
     from recblr.training import TrainingStopped, train
     from recblr.training.curves import Curves, can_draw
-    from recblr.training.listener import ListenerGroup
+    from recblr.training.progress import ListenerGroup
 
     display = TrainingDisplay(console, title)
     asked = StopOnSignal(display.show_saving)

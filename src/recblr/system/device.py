@@ -11,7 +11,7 @@ from recblr.config.run import check_device
 from recblr.errors import InputError
 from recblr.ops.common import native
 from recblr.system.build import build_info, runs_on
-from recblr.system.memory import machine_memory
+from recblr.system.machine import machine_memory
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,7 @@
 from recblr.config import DataConfig, TrainingConfig
 from recblr.run.folder import Run
 from recblr.run.log import EpochRecord
-from recblr.training.listener import Listener, Step
-from recblr.training.progress import Progress, TrainingStopped
+from recblr.training.progress import Listener, Progress, Step, TrainingStopped
 from recblr.training.trainer import train
 
 __all__ = [

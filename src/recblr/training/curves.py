@@ -10,8 +10,7 @@ from recblr.evaluation.picture import MASKINGS
 from recblr.io.atomic import atomic_path
 from recblr.run.folder import Run
 from recblr.run.log import EpochRecord
-from recblr.training.listener import SilentListener
-from recblr.training.progress import SELECT_BY, TrainingStopped
+from recblr.training.progress import SELECT_BY, Listener, TrainingStopped
 
 PAUSE = 10.0  # seconds at least between two drawings, of 0.2 s each
 
@@ -64,7 +63,7 @@ def draw_curves(run: Run) -> None:
         figure.savefig(draft, format="png", dpi=110)
 
 
-class Curves(SilentListener):
+class Curves(Listener):
     """A listener that keeps RUN/curves.png up to date, at no more than a few hundredths of the time."""
 
     def __init__(self, run: Run) -> None:

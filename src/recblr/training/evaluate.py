@@ -14,8 +14,7 @@ from recblr.run.log import EpochRecord
 from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.build import commit
 from recblr.system.device import device_for, device_name
-from recblr.system.machine import describe_machine
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import describe_machine, explain_out_of_memory
 from recblr.training.checkpoint import latest_progress
 
 

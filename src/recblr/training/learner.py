@@ -1,7 +1,9 @@
 """The model with all that a step of training changes, the step, and its learning rate."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -10,15 +12,26 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
-from recblr.data import Batch
+from recblr.data import Batch, Packed
 from recblr.nn.base import NextItemModel
+from recblr.nn.losses import (
+    Proposal,
+    bpr_loss,
+    gbce_beta,
+    gbce_bias,
+    gbce_loss,
+    linear_cross_entropy,
+    sampled_softmax_loss,
+)
 from recblr.nn.model import build_model
 from recblr.nn.repeats import Repeats
 from recblr.ops.common.torch_internals import lerp_all_
 from recblr.system.device import CPU, device_memory, generators, tensors_on
-from recblr.training.objective import Objective
 
 FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine
+
+Objective = Callable[[Tensor, Tensor, Tensor, Repeats | None], Tensor]
+"""hidden (N, D), item embeddings (V, D), targets (N,), a bias of repeats or None -> the mean loss."""
 
 
 class Learner:
@@ -103,6 +116,33 @@ class Learner:
             repeats = Repeats(bias, *others[-3:]) if had else Repeats(bias, items, offsets, rows)
         # In float32 whatever the precision: the loss is a small difference of large sums.
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
+
+
+def objective(config: TrainingConfig, train: Packed, num_items: int, device: torch.device = CPU) -> Objective:
+    """The loss of `config.loss`.  Negatives are drawn from torch's own generator, anew at each call.
+
+    train: the histories that are trained on, whose items make popularity.
+    device: where what it is given will lie.
+    """
+    if config.loss == "cross-entropy":
+        return partial(linear_cross_entropy, label_smoothing=config.label_smoothing)
+    if config.proposal == "uniform":
+        proposal = Proposal.uniform(num_items)
+    else:
+        proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)
+    proposal.to(device)  # made on the CPU, whose sums have the same bits everywhere
+    beta = gbce_beta(config.negatives, num_items, config.gbce_t)
+    bias = gbce_bias(beta, config.negatives)
+
+    def loss(hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None = None) -> Tensor:
+        negatives = proposal.draw(config.negatives)
+        if config.loss == "bpr":
+            return bpr_loss(hidden, weight, targets, negatives, repeats)
+        if config.loss == "gbce":
+            return gbce_loss(hidden, weight, targets, negatives, beta, bias, repeats)
+        return sampled_softmax_loss(hidden, weight, targets, negatives, proposal.log_q, repeats)
+
+    return loss
 
 
 def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = CPU) -> bool:

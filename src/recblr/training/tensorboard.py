@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recblr.errors import InputError
 from recblr.run.log import EpochRecord
-from recblr.training.listener import SilentListener, Step
+from recblr.training.progress import Listener, Step
 
 EVERY = 10  # steps between two points of the training loss
 
@@ -20,7 +20,7 @@ def check_tensorboard() -> None:
         )
 
 
-class TensorBoard(SilentListener):
+class TensorBoard(Listener):
     """A listener that writes scalars.
 
     folder: theirs. steps: of the run so far; what an earlier part of it wrote beyond them is done again,

@@ -20,13 +20,17 @@ from recblr.run.log import EpochRecord, append_to_log, drop_log_after
 from recblr.run.model_file import save_model
 from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.device import device_for, device_name
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import explain_out_of_memory
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.learner import Learner, fits_memory, learning_rate
-from recblr.training.listener import Listener, ListenerGroup, SilentListener, Step
-from recblr.training.objective import objective
-from recblr.training.pending_losses import PendingLosses
-from recblr.training.progress import SELECT_BY, Progress, TrainingStopped
+from recblr.training.learner import Learner, fits_memory, learning_rate, objective
+from recblr.training.progress import (
+    SELECT_BY,
+    Listener,
+    ListenerGroup,
+    PendingLosses,
+    Progress,
+    TrainingStopped,
+)
 from recblr.training.tensorboard import TensorBoard, check_tensorboard
 
 
@@ -124,10 +128,10 @@ def _listeners(
 ) -> Iterator[Listener]:
     """The caller's listener, and TensorBoard's where the options ask for it."""
     if not config.tensorboard:
-        yield listener or SilentListener()
+        yield listener or Listener()
         return
     with closing(TensorBoard(run.tensorboard, done.steps)) as tensorboard:
-        yield ListenerGroup([listener or SilentListener(), tensorboard])
+        yield ListenerGroup([listener or Listener(), tensorboard])
 
 
 class _Loop:
@@ -213,7 +217,7 @@ class _Loop:
 
     def _read(self, pending: PendingLosses, done: Progress, started: float) -> Progress:
         """Count the steps whose losses were still to be read, and tell of them."""
-        for taken in pending.read():
+        for taken in pending.read(done.steps):
             if not math.isfinite(taken.loss):
                 raise _diverged(f"the loss became {taken.loss}", done.epoch + 1)
             done = replace(
@@ -224,7 +228,7 @@ class _Loop:
                 loss=done.loss + taken.loss * taken.targets,
                 step_seconds=time.perf_counter() - started,
             )
-            self._listener.trained(Step(done.steps, taken.targets, taken.loss, taken.learning_rate))
+            self._listener.trained(taken)
         return done
 
     def _validate(self, done: Progress) -> dict[str, dict[str, float]]:
