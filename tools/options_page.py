@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 
-from recblr.cli.commands import app
+from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli.app import app
 from recblr.config import OPTIONS, Option
 from recblr.config.option import TABLES
 
