@@ -60,7 +60,7 @@ DATA: dict[str, Bad] = {
     ),
     "nobody has enough to train on": Bad(
         ["train", "log.csv", "--k-core", "0", *TRAIN],
-        ("no user of log has the 4 events that training takes",),
+        ("no user of log has the 4 events that training needs",),
         log(HEADER + "a,x,1\na,y,2\na,z,3\n"),
     ),
     "nothing left by the filter": Bad(
@@ -379,7 +379,7 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(file: str, run: Path, dat
     cut(f"checkpoints/epoch-0002/{file}", 0.5)(run)
     before = contents(run)
     seen = recblr("train", data, "--out", run, "--resume", "--k-core", "0", "--epochs", "2", *SMALL)
-    assert_one_sentence(seen, (f"epoch-0002/{file} is ", "damaged", "or delete", "--resume starts from"))
+    assert_one_sentence(seen, (f"epoch-0002/{file} is ", "damaged", "or delete", "--resume then starts from"))
     assert contents(run) == before
 
 

@@ -8,7 +8,7 @@ import pytest
 from cli.command import succeeds
 
 import recblr
-from recblr.system import doctor
+from recblr.system import build
 
 
 def test_it_says_which_versions_are_installed() -> None:
@@ -47,7 +47,7 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) 
         return "1.0"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert dict(doctor.findings())["typer"] == "not installed; pip install typer"
+    assert dict(build.findings())["typer"] == "not installed; pip install typer"
 
 
 def test_a_native_module_that_does_not_load_is_a_finding_not_a_failure(

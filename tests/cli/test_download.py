@@ -67,5 +67,5 @@ def test_ctrl_c_says_that_nothing_is_kept(
         seen = recblr("download", "ml-1m", "--from", publisher)
         assert seen.code == 130
         command = shlex.join(["recblr", "download", "ml-1m", "--from", str(publisher)])
-        assert seen.err == f"recblr: stopped, and nothing is kept: start again with {command}\n"
+        assert seen.err == f"recblr: stopped; nothing was saved: start again with {command}\n"
         assert list(tmp_path.iterdir()) == []

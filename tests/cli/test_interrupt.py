@@ -106,7 +106,7 @@ def test_the_second_does_not_wait(
     words = ["train", data, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "2", *SMALL]
     seen = recblr(*words, "--checkpoint-minutes", "1e-9")
     assert seen.code == 130
-    assert seen.err.startswith("recblr: stopped; what was saved before is kept: continue with recblr train ")
+    assert seen.err.startswith("recblr: stopped; earlier checkpoints are kept: continue with recblr train ")
     assert checkpoint_names(tmp_path / "run") == ["epoch-0000-step-000002"]
     succeeds("train", "--out", tmp_path / "run", "--resume")
     assert_same_run(tmp_path / "run", finished)
@@ -206,4 +206,4 @@ def test_an_interrupted_evaluation_says_how_to_go_on(finished: Path, monkeypatch
     monkeypatch.setattr(evaluation, "evaluate_run", press)
     seen = recblr("evaluate", finished)
     assert (seen.code, seen.out) == (130, "")
-    assert seen.err == f"recblr: stopped; the model is kept: evaluate it with recblr evaluate {finished}\n"
+    assert seen.err == f"recblr: stopped; the model is saved: evaluate it with recblr evaluate {finished}\n"

@@ -113,7 +113,7 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert lines[0].startswith("ml-1m: 60 users, ")
     assert lines[1].startswith("read ")
     assert lines[1].endswith(" events, dropped none; each history is ordered by time, ties in file order")
-    assert lines[2].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
+    assert lines[2].endswith(f"the same command continues: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",
         "seed 2 of 2: reproduce-ml-1m/seed-1",
@@ -194,7 +194,7 @@ def test_an_interrupted_evaluation_is_done_again(
         patch.setattr(evaluation, "evaluate_run", press)
         seen = recblr(*COMMAND)
     assert seen.code == 130
-    assert seen.err == f"recblr: stopped; the model is kept: continue with recblr {' '.join(COMMAND)}\n"
+    assert seen.err == f"recblr: stopped; the model is saved: continue with recblr {' '.join(COMMAND)}\n"
     assert steps_of(*COMMAND) == planned(straight, 1)
 
 
@@ -363,7 +363,7 @@ def test_without_data_they_are_downloaded_and_the_next_time_they_are_there(
     words = ["reproduce", "ml-1m", "--seeds", "1", "--epochs", "1", *SMALL]
     with at(tmp_path):
         out = succeeds(*words)
-        assert out.index("Whoever uses it accepts the terms at") < out.index("ml-1m: 9 users, 9 items")
+        assert out.index("If you use it, you accept the terms at") < out.index("ml-1m: 9 users, 9 items")
         assert sorted(os.listdir("ml-1m")) == ["README", "movies.dat", "ratings.dat"]
         monkeypatch.setattr(download, "PUBLISHER", "no/such/folder")
         assert steps_of(*words) == 0

@@ -38,7 +38,7 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
     out = succeeds("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d a user", lines[0])
+    assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d per user", lines[0])
     assert re.fullmatch(
         r"read [\d,]+ events, dropped none; each history is ordered by time, ties in file order", lines[1]
     )
@@ -48,7 +48,7 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
             lines[1 + number],
         )
     assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
-    assert lines[5] == f"drawn epoch by epoch in {tmp_path / 'run' / 'curves.png'}"
+    assert lines[5] == f"learning curves are in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
         assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
@@ -199,7 +199,7 @@ def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> Non
     columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
     for row, expected in (
         ("the best possible predictor", best_possible(dataset, parameters)),
-        ("the best that sees the last item only", last_item_only(dataset, parameters)),
+        ("the best that sees only the last item", last_item_only(dataset, parameters)),
     ):
         line = next(line for line in out.splitlines() if line.startswith(row))
         assert line.removeprefix(row).split() == [f"{expected[column]:.4f}" for column in columns]
@@ -256,7 +256,7 @@ def test_without_tensorboard_nothing_is_read_or_made(
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     seen = recblr("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
     assert (seen.code, seen.out) == (2, "")
-    assert seen.err.startswith("recblr: --tensorboard takes TensorBoard: pip install 'recblr[tensorboard]'")
+    assert seen.err.startswith("recblr: --tensorboard needs TensorBoard: pip install 'recblr[tensorboard]'")
     assert not (tmp_path / "run").exists()
 
 

@@ -50,7 +50,7 @@ def test_several_seeds_show_their_spread_and_a_better_figure_its_sign() -> None:
     (row,) = (line for line in shown if line.strip().startswith("NDCG@10"))
     assert " ".join(row.split()) == "NDCG@10 0.1901 0.2000 ± 0.1000 +0.0099 0.2000 ± 0.1000"
     assert "seeds     0, 1, 2: mean ± sample standard deviation" in shown
-    assert "seconds   101 training, 20 validation, 3 evaluation, a seed" in shown
+    assert "seconds   101 training, 20 validation, 3 evaluation, per seed" in shown
     assert "±" not in "\n".join(lines(beside_paper(0)))
 
 

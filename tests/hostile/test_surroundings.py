@@ -84,7 +84,7 @@ def test_no_room_for_a_report_leaves_the_old_one(run: Path) -> None:
 def test_no_room_for_what_is_printed_is_told(words: str, tmp_path: Path) -> None:
     code, _, err = run_in(tmp_path, f"$RECBLR {words} > /dev/full")
     assert (code, err.count("\n")) == (2, 1)
-    assert "cannot write what it prints: No space left on device; make room" in err
+    assert "cannot write the output: No space left on device; make room" in err
 
 
 STREAMS = {

@@ -61,7 +61,7 @@ def test_auto_and_cuda_are_the_current_gpu_where_the_kernels_serve_it() -> None:
 @pytest.mark.usefixtures("gpus")
 def test_auto_leaves_a_gpu_alone_that_only_the_reference_would_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(native.status, "cuda", NO_LIBRARY)
-    says = r"left alone, .* \(this build has no CUDA kernels\); --device cuda would take it all the same"
+    says = r"not used, .* \(this build has no CUDA kernels\); --device cuda would use it anyway"
     with pytest.warns(UserWarning, match=says):
         assert device_for("auto") == torch.device("cpu")
     assert device_for("cuda") == torch.device("cuda", 1)
@@ -80,9 +80,9 @@ def test_a_gpu_that_no_kernel_was_built_for_is_left_alone_or_refused(monkeypatch
 @pytest.mark.usefixtures("gpus")
 def test_a_gpu_beyond_the_last_is_refused() -> None:
     message = refused("cuda:2")
-    assert message.startswith("--device cuda:2 is not there")
+    assert message.startswith("there is no --device cuda:2: ")
     assert message.endswith("give one up to cuda:1")
-    assert "cuda:99999999999999999999 is not there" in refused("cuda:99999999999999999999")
+    assert "there is no --device cuda:99999999999999999999: " in refused("cuda:99999999999999999999")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -90,7 +90,7 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
     ("build", "lacks", "remedy"),
     [
         (None, "is built without CUDA", "or install a build of torch with CUDA"),
-        ("13.0", "torch finds none", "or look at the driver"),
+        ("13.0", "torch finds none", "or check the driver of the GPU"),
     ],
 )
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(

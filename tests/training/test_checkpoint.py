@@ -61,7 +61,7 @@ def refused(folder: Path) -> str:
     assert not learner.optimizer.state
     message = str(raised.value)
     assert "\n" not in message
-    assert f"delete {folder / 'epoch-0002'}, and --resume starts from the first epoch" in message
+    assert f"delete {folder / 'epoch-0002'}; --resume then starts from the first epoch" in message
     return message
 
 

@@ -147,5 +147,5 @@ def test_no_window_system_is_asked_for(tmp_path: Path) -> None:
 
 def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curves, "can_draw", lambda: False)
-    with pytest.raises(InputError, match=r"curves take matplotlib: pip install 'recblr\[plot\]'"):
+    with pytest.raises(InputError, match=r"curves need matplotlib: pip install 'recblr\[plot\]'"):
         draw_curves(Run(tmp_path))

@@ -223,7 +223,7 @@ def test_a_user_with_three_events_is_evaluated_though_not_trained_on(tmp_path: P
 
 
 def test_data_without_a_single_target_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no user of shop has the 4 events that training takes; give longer"):
+    with pytest.raises(InputError, match="no user of shop has the 4 events that training needs; give longer"):
         train(of_lengths(3, 3), Run(tmp_path / "run"), tiny_config())
     assert list(tmp_path.iterdir()) == []
 

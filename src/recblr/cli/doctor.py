@@ -1,4 +1,4 @@
-"""`recblr doctor`: what is installed, and what runs."""
+"""`recblr doctor`: the installed versions, and which kernels run."""
 
 from rich.table import Table
 
@@ -8,7 +8,7 @@ from recblr.cli.signals import signals_end_process
 
 @app.command(epilog=example("recblr doctor"))
 def doctor() -> None:
-    """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
+    """Show the installed versions, the instruction set, and which operators are native, and if not, why."""
     with signals_end_process():
         from recblr.system.build import findings
 

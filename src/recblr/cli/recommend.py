@@ -1,4 +1,4 @@
-"""`recblr recommend`: what the model recommends after a history."""
+"""`recblr recommend`: print the items that the model recommends after a history."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,20 +19,21 @@ from recblr.errors import InputError
 )
 def recommend(
     folder: RunFolder,
-    user: Annotated[str | None, typer.Option(metavar="U", help="A user of the run's data, by id.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="U", help="Id of a user in the run's data.")] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Item ids, oldest first, of anybody.")
+        str | None, typer.Option(metavar="A,B,C", help="Item ids of any history, oldest first.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 10,
     titles: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Titles: id::title, or tab or comma separated.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File of titles: id::title, or separated by tabs or commas."),
     ] = None,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Items of the history may come again.")
+        bool, typer.Option("--include-seen", help="Also recommend items of the history.")
     ] = False,
     device: Device = "cpu",
 ) -> None:
-    """Print the items that the model recommends after a user's whole history, or after any history."""
+    """Print the items that the model recommends to a user, or after any history."""
     with signals_end_process():
         from recblr.data.titles import read_titles
         from recblr.run.folder import Run
@@ -55,7 +56,7 @@ def recommend(
         if not tokens:
             raise InputError("--history is empty: give item ids separated by commas, oldest first")
         for token in tokens:
-            dataset.item_index(token)  # which refuses an unknown one with the nearest that there is
+            dataset.item_index(token)  # raises for an unknown item, and suggests the most similar id
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Whole-catalogue evaluation: ranks, metrics, baselines and the report that holds them."""
+"""Evaluation over the whole catalogue: ranks, metrics, simple models, and the report of all figures."""
 
 from recblr.evaluation.picture import draw_report
 from recblr.evaluation.ranking import KS, Ranks, Scorer, metrics_from_ranks, rank_targets

@@ -1,4 +1,4 @@
-"""What this installation is: versions, instruction set, and what serves the operators on each device."""
+"""This installation: its versions, its instruction set, and the kernels that run on each device."""
 
 import importlib.metadata
 import platform
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "numpy", "polars", "safetensors", "rich", "typer")
 
 
 def commit() -> str | None:
-    """The commit that the native module was built from; None where it is not known."""
+    """The commit that the native module was built from; None if it is unknown."""
     try:
         from recblr import _core
     except ImportError:
@@ -22,10 +22,10 @@ def commit() -> str | None:
 def build_info() -> dict[str, Any]:
     """Facts about this build, as plain values.
 
-    Keys: ``version``, ``commit``, ``compiler``, ``torch_abi`` (the oldest torch served), ``cuda`` (the
-    version that compiled the CUDA kernels, or empty) and ``cuda_architectures``, ``isa`` and
-    ``isa_available`` (see RECBLR_ISA), and ``ops``: for each device "native" or "reference (why)".
-    ``ops`` is None where torch is not installed.
+    The keys are ``version``, ``commit``, ``compiler``, ``torch_abi`` (the oldest torch that works), ``cuda``
+    (the CUDA version of the kernels, or empty), ``cuda_architectures``, ``isa`` and ``isa_available`` (see
+    RECBLR_ISA), and ``ops``: "native" or "reference (reason)" for each device.  ``ops`` is None if torch is
+    not installed.
     """
     from recblr import _core
 
@@ -42,21 +42,24 @@ def build_info() -> dict[str, Any]:
 
 
 def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
-    """Whether kernels built for these, as CMake names them, run on a GPU of this capability."""
+    """Whether kernels for these CUDA architectures run on a GPU of this compute capability.
+
+    architectures: as CMake writes them, such as "80-real 90".
+    """
     for built in architectures.split():
         digits, _, kind = built.partition("-")
-        if not digits.isdecimal():  # native, all: as CMake found
+        if not digits.isdecimal():  # "native" or "all": the build chose the architectures
             return True
         major, minor = divmod(int(digits), 10)
         if kind != "virtual" and major == capability[0] and minor <= capability[1]:
             return True
-        if kind != "real" and (major, minor) <= capability:  # from PTX
+        if kind != "real" and (major, minor) <= capability:  # the driver compiles the PTX
             return True
     return False
 
 
 def findings() -> list[tuple[str, str]]:
-    """(what, finding) pairs, in the order in which to read them."""
+    """What `recblr doctor` prints: pairs of a name and a finding."""
     rows = [("recblr", __version__), ("Python", f"{platform.python_version()} on {platform.platform()}")]
     for package in _PACKAGES:
         try:
@@ -85,7 +88,7 @@ def _native() -> list[tuple[str, str]]:
 
 def _cuda_kernels(version: str, architectures: str) -> str:
     if not version:
-        return "not built; building with RECBLR_CUDA=ON tells what they lack"
+        return "not built; a build with RECBLR_CUDA=ON says what is missing"
     return f"built by CUDA {version} for architectures {architectures}"
 
 
@@ -96,6 +99,8 @@ def _gpus(architectures: str) -> list[tuple[str, str]]:
     for index in range(torch.cuda.device_count()):
         name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
         misses = architectures and not runs_on(architectures, capability)
-        lacks = "; no kernels are built for it: RECBLR_CUDA_ARCHITECTURES chooses" if misses else ""
+        lacks = (
+            "; no kernels are built for it: set RECBLR_CUDA_ARCHITECTURES and build again" if misses else ""
+        )
         rows.append((f"GPU {index}", f"{name}, architecture {capability[0]}{capability[1]}{lacks}"))
     return rows

@@ -1,4 +1,4 @@
-"""Training with exact resume."""
+"""Training that can be interrupted at any time and resumed to the same bits."""
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.run.folder import Run

@@ -1,4 +1,4 @@
-"""The progress of a run: how far it is, the steps that it takes, and the listeners that are told of them."""
+"""The progress of a run: the epochs and steps that are done, and the listeners that follow them."""
 
 import math
 import time
@@ -11,25 +11,26 @@ from torch import Tensor
 from recblr.run.log import EpochRecord, is_count, is_duration
 
 SELECT_BY = "ndcg@10"
-"""The metric by which the best epoch is chosen, on the validation items over the whole catalogue: the paper's
-protocol."""
+"""The metric that chooses the best epoch, as in the paper: on validation items, over the whole catalogue."""
 
 PAUSE = 0.1
-"""Seconds between two readings of losses on a GPU: about a hundred steps, and still a display that moves."""
+"""Seconds between two readings of the losses on a GPU.  Each reading waits, but the display has to move."""
 
 
 class TrainingStopped(Exception):
-    """Training was asked to stop, and everything that it takes to go on is saved."""
+    """Training was asked to stop, and everything that is needed to continue is saved."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Epochs done, the best of them, and how far the next one is.
+    """The state of a run: its complete epochs, the best of them, and the steps of the next epoch.
 
-    epoch: complete epochs. best_epoch, best: the best validation NDCG@10 and its epoch (0: none).
-    seconds: of the complete epochs. steps: of the optimizer, in all.
-    step, targets, loss, step_seconds: in the next epoch, the steps done, their targets, the sum of these
-    targets' losses, and the seconds.
+    epoch: the number of complete epochs. seconds: the time that they took.
+    best_epoch, best: the epoch with the best validation NDCG@10, and its value. best_epoch is 0 before the
+    first.
+    steps: the number of optimizer steps in the whole run.
+    step, targets, loss, step_seconds: in the next epoch, the number of steps that are done, the number of
+    their targets, the sum of the losses of these targets, and the time.
     """
 
     epoch: int = 0
@@ -43,7 +44,7 @@ class Progress:
     step_seconds: float = 0.0
 
     def is_sound(self) -> bool:
-        """Whether the values can be a run's."""
+        """Whether a run can have these values."""
         whole = (self.epoch, self.best_epoch, self.steps, self.step, self.targets)
         return (
             all(map(is_count, whole))
@@ -58,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step of the optimizer was: its number in the run from 1, and its mean loss over its targets."""
+    """A step of the optimizer: its number in the run, from 1, its targets, and the mean of their losses."""
 
     number: int
     targets: int
@@ -67,7 +68,7 @@ class Step:
 
 
 class Listener:
-    """The training loop calls these methods, which do nothing.  Derive a class, and override what you need.
+    """A base class whose methods do nothing.  Override those that you need; the training loop calls them.
 
     They are called in the thread of the training.  An exception ends the training, and the run can be resumed
     from its last checkpoint.
@@ -110,10 +111,11 @@ class ListenerGroup(Listener):
 
 
 class PendingLosses:
-    """Steps whose loss nobody has read, since to read it is to wait until the device has done the step.
+    """Steps whose losses are still on the device.  Reading a loss waits until the device has done the step.
 
-    On a CPU each is due at once.  On a GPU, which must always have work ahead of it, they are read together
-    every PAUSE seconds, in order, so that sums over them do not depend on when they are read.
+    On a CPU, each loss is read at once.  A GPU must always have more work in its queue, so all losses are
+    read together every PAUSE seconds.  They are read in order, so their sum does not depend on the time of
+    reading.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -123,18 +125,18 @@ class PendingLosses:
         self._read = time.monotonic()
 
     def add(self, targets: int, loss: Tensor, learning_rate: float) -> None:
-        """A step; loss: a scalar on the device."""
+        """Add a step.  loss: a scalar on the device."""
         self._losses.append(loss)
         self._others.append((targets, learning_rate))
 
     def due(self) -> bool:
-        """Whether it is time to read."""
+        """Whether it is time to read the losses."""
         return time.monotonic() - self._read >= self._pause
 
     def read(self, before: int) -> list[Step]:
         """The steps that were added since the last call, in order.  It waits until the device has done them.
 
-        before: the number of steps of the run before these.
+        before: the number of steps that the run has done before these.
         """
         values = torch.stack(self._losses).tolist() if self._losses else []
         steps = [
