@@ -83,15 +83,29 @@ def test_titles_stand_beside_the_ids(finished: Path, tmp_path: Path, name: str, 
     best = items_in(succeeds("recommend", finished, "--user", "u7", "-k", "3"))
     (tmp_path / name).write_bytes(TITLES[name].format(*best).encode(encoding))
     out = succeeds("recommend", finished, "--user", "u7", "-k", "3", "--titles", tmp_path / name)
-    rows = out.splitlines()
-    assert rows[1].split() == ["item", "title", "score"]
-    assert f"{best[0]}  Léon: The [b]Pro[/b] :heart: [/x] (1994) " in rows[2]
-    assert f"{best[1]}  Heat (1995) " in rows[3]
-    assert rows[4].split()[:2] == ["3", best[2]]
-    assert len(rows[4].split()) == 3  # no title, no matter
+    header, *rows = out.splitlines()[-4:]
+    assert header.split() == ["item", "title", "score"]
+    assert f"{best[0]}  Léon: The [b]Pro[/b] :heart: [/x] (1994) " in rows[0]
+    assert f"{best[1]}  Heat (1995) " in rows[1]
+    assert rows[2].split()[:2] == ["3", best[2]]
+    assert len(rows[2].split()) == 3  # an item without a title is shown without one
 
 
-def test_titles_name_the_history_too(finished: Path, tmp_path: Path) -> None:
+def test_with_titles_the_last_events_of_the_user_are_shown_oldest_first(
+    finished: Path, tmp_path: Path
+) -> None:
+    history = history_of(finished, "u7")
+    (tmp_path / "t.csv").write_text(f"{history[-1]},Heat [1995]\x1b\n{history[0]},The first\n")
+    out = succeeds("recommend", finished, "--user", "u7", "-k", "1", "--titles", tmp_path / "t.csv")
+    heading, *events = [line.split(maxsplit=1) for line in out.partition("\n\n")[0].splitlines()]
+    assert " ".join(heading) == f"for user u7 after {len(history)} events, the last of them:"
+    assert len(history) > 10
+    assert [words[0] for words in events] == history[-10:]
+    assert events[-1][1].strip() == r"Heat [1995]\x1b"
+    assert all(len(words) == 1 for words in events[:-1])
+
+
+def test_titles_name_a_typed_history_too(finished: Path, tmp_path: Path) -> None:
     item = history_of(finished, "u7")[0]
     (tmp_path / "t.csv").write_text(f"{item},Heat [1995]\n")
     out = succeeds("recommend", finished, "--history", item, "--titles", tmp_path / "t.csv")
@@ -103,7 +117,7 @@ def test_a_long_title_stays_on_its_line_off_a_terminal(finished: Path, tmp_path:
     title = "very " * 60 + "long"
     (tmp_path / "t.csv").write_text(f"{best},{title}\n")
     out = succeeds("recommend", finished, "--user", "u7", "-k", "1", "--titles", tmp_path / "t.csv")
-    assert title in out.splitlines()[2]
+    assert title in out.splitlines()[-1]
 
 
 def test_a_terminal_without_the_letters_of_a_title_is_no_reason_to_fail(

@@ -10,6 +10,9 @@ from recblr.cli.app import Device, RunFolder, app, example, plain_console, print
 from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError
 
+_LAST_EVENTS = 10
+"""The number of events of a user that are shown with their titles."""
+
 
 @app.command(
     epilog=example(
@@ -33,7 +36,10 @@ def recommend(
     ] = False,
     device: Device = "cpu",
 ) -> None:
-    """Print the items that the model recommends to a user, or after any history."""
+    """Print the items that the model recommends to a user, or after any history.
+
+    With --user and --titles, the last events of the user are printed, too.
+    """
     with signals_end_process():
         from recblr.data.titles import read_titles
         from recblr.run.folder import Run
@@ -50,7 +56,7 @@ def recommend(
     if user is not None:
         items = dataset.histories.history(dataset.user_index(user))
         tokens = [dataset.item_ids[item] for item in items]
-        title = f"for user {user} after {len(tokens)} events"
+        title = f"for user {user} after {len(tokens)} events" + (", the last of them:" if names else "")
     else:
         tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
         if not tokens:
@@ -60,6 +66,12 @@ def recommend(
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
+    if user is not None and names:
+        events = Table(show_header=False, box=None, pad_edge=False)
+        for token in tokens[-_LAST_EVENTS:]:
+            events.add_row("  " + printable(token), printable(names.get(token, "")))
+        console.print(events)
+        console.print()
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("item", style="bold")
