@@ -1,4 +1,4 @@
-"""`recblr doctor` says what is installed, what serves the operators, and why nothing better does."""
+"""`recblr doctor` shows the installed versions, which operators are native, and if not, why."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_it_says_what_serves_the_operators_on_each_device() -> None:
     for device, served in recblr.build_info()["ops"].items():
         line = next(line for line in out.splitlines() if line.startswith(f"operators on {device}"))
         assert line.split(device, 1)[1].strip() == served
-    # Where the reference serves, the reason stands beside it.
+    # If an operator uses the reference, the reason follows in brackets.
     assert all(
         "(" in served for served in recblr.build_info()["ops"].values() if served.startswith("reference")
     )
 
 
-def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_shown_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(package: str) -> str:
         if package == "typer":
             raise importlib.metadata.PackageNotFoundError(package)
@@ -50,7 +50,7 @@ def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) 
     assert dict(build.findings())["typer"] == "not installed; pip install typer"
 
 
-def test_a_native_module_that_does_not_load_is_a_finding_not_a_failure(
+def test_doctor_reports_a_native_module_that_does_not_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken() -> dict[str, object]:

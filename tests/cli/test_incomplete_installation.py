@@ -33,7 +33,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("package", "words"), COMMANDS)
-def test_a_command_names_the_package_that_it_needs(package: str, words: list[str], tmp_path: Path) -> None:
+def test_a_command_names_the_missing_package(package: str, words: list[str], tmp_path: Path) -> None:
     done = python(
         f"import os, sys; os.chdir({str(tmp_path)!r}); sys.modules[{package!r}] = None\n"
         f"from recblr.cli import main; sys.argv = {['recblr', *words]}; main()"
@@ -43,14 +43,14 @@ def test_a_command_names_the_package_that_it_needs(package: str, words: list[str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_help_and_the_doctor_need_neither_torch_nor_the_data_packages() -> None:
+def test_help_and_doctor_work_without_torch_and_the_data_packages() -> None:
     hide = "import sys; sys.modules.update(torch=None, polars=None, safetensors=None)\n"
     for word in ("--help", "doctor"):
         done = python(f"{hide}from recblr.cli import main; sys.argv = ['recblr', {word!r}]; main()")
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_missing_module_of_its_own_is_a_defect_not_a_mistake() -> None:
+def test_a_missing_module_of_recblr_itself_is_shown_as_a_traceback() -> None:
     done = python(
         "import sys; sys.modules['recblr.data.events'] = None\n"
         "from recblr.cli import main; sys.argv = ['recblr', 'synth', 'x.inter']; main()"
@@ -65,7 +65,7 @@ def training(data: Path, run: Path) -> str:
     return f"import sys; from recblr.cli import main; sys.argv = {words}; main()"
 
 
-def test_an_instruction_set_that_is_not_there_stops_it(data: Path, tmp_path: Path) -> None:
+def test_an_unknown_instruction_set_is_refused(data: Path, tmp_path: Path) -> None:
     done = python(training(data, tmp_path / "run"), RECBLR_ISA="nonsense")
     assert done.returncode == 2
     assert done.stderr.startswith("recblr: RECBLR_ISA is 'nonsense', which this machine cannot run; unset it")
@@ -73,8 +73,8 @@ def test_an_instruction_set_that_is_not_there_stops_it(data: Path, tmp_path: Pat
     assert os.listdir(tmp_path) == []
 
 
-def test_without_the_native_module_the_reference_serves_with_one_warning(data: Path, tmp_path: Path) -> None:
-    # What a machine sees for which there is no wheel: recblr._core cannot be imported.
+def test_without_the_native_module_the_reference_runs_with_one_warning(data: Path, tmp_path: Path) -> None:
+    # On a machine without a wheel, recblr._core cannot be imported.
     hide = "import sys; sys.modules['recblr._core'] = None; "
     done = python(hide + training(data, tmp_path / "run"), RECBLR_REQUIRE_NATIVE="0")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The machine: a description of plain values, memory that is kept, and cores that two trainings share."""
+"""The machine: its description, the memory that a process keeps, and the cores that two trainings share."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_the_processor_is_read_from_cpuinfo(tmp_path: Path) -> None:
     assert cpu_model(cpuinfo) == "Abacus 9000: Pro"
 
 
-def test_the_architecture_serves_where_cpuinfo_tells_nothing(tmp_path: Path) -> None:
+def test_without_a_name_in_cpuinfo_the_architecture_is_given(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nCPU part\t: 0xd0c\n")
     expected = platform.processor() or platform.machine()
     assert cpu_model(tmp_path / "cpuinfo") == expected
     assert cpu_model(tmp_path / "missing") == expected
 
 
-def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_usable_cores_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
     assert usable_cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
@@ -79,16 +79,16 @@ print(faults() - before)
 """
 
 
-def test_freed_memory_is_used_again_without_asking_the_system() -> None:
+def test_freed_memory_is_kept_for_the_next_step() -> None:
     done = subprocess.run([sys.executable, "-c", FREED_MEMORY], capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip("the C library is not glibc")
     assert done.returncode == 0, done.stderr
-    # Without it all pages are new in every round; with it a round or two may still be.
+    # Without keep_freed_memory, every round needs new pages.  With it, only the first rounds may need them.
     assert int(done.stdout) < 0.25 * 20 * 4 * 2**22 / 4096
 
 
-# As the command comes to torch, what it finds in the environment; the import is then refused.
+# Prints two variables of the environment when torch is imported, and then refuses the import.
 PROGRAM = """
 import os, sys
 class Finder:
@@ -110,7 +110,7 @@ def seen_by_torch(code: str, **environment: str) -> str:
     return done.stdout.splitlines()[0]
 
 
-def test_the_command_sets_it_before_torch_is_imported() -> None:
+def test_the_command_sets_the_spin_count_before_torch_is_imported() -> None:
     assert seen_by_torch(COMMAND) == f"{SPIN_COUNT} None"
 
 
@@ -118,10 +118,10 @@ def test_the_command_sets_it_before_torch_is_imported() -> None:
     ("name", "value", "seen"),
     [("GOMP_SPINCOUNT", "7", "7 None"), ("OMP_WAIT_POLICY", "active", "None active")],
 )
-def test_what_the_user_has_set_stays(name: str, value: str, seen: str) -> None:
+def test_a_setting_of_the_user_is_not_changed(name: str, value: str, seen: str) -> None:
     assert seen_by_torch(COMMAND, **{name: value}) == seen
 
 
-def test_the_library_changes_no_environment() -> None:
+def test_importing_the_library_does_not_change_the_environment() -> None:
     code = "import recblr, recblr.data, recblr.cli\ntry: import torch\nexcept ModuleNotFoundError: pass"
     assert seen_by_torch(code) == "None None"

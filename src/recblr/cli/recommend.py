@@ -48,11 +48,11 @@ def recommend(
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")
-    where = device_for(device)
+    chosen_device = device_for(device)
     names = read_titles(titles) if titles else {}
     run = Run(folder)
     saved, dataset = run.model_and_dataset()
-    saved.model.to(where)
+    saved.model.to(chosen_device)
     if user is not None:
         items = dataset.histories.history(dataset.user_index(user))
         tokens = [dataset.item_ids[item] for item in items]

@@ -142,7 +142,7 @@ def _leaf(seeds: dict[str, float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "std": std, "seeds": seeds}
 
 
-def _plain(value: object, where: str) -> Any:
+def _plain(value: object, name: str) -> Any:
     """The value as JSON would return it.  So a report is equal to the one that is read from its file."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -150,15 +150,15 @@ def _plain(value: object, where: str) -> Any:
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, which JSON cannot hold; give a finite number or None")
+            raise ValueError(f"{name} is {value}, which JSON cannot hold; give a finite number or None")
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry, f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): _plain(entry, f"{name}.{key}") for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    raise TypeError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
+        return [_plain(entry, f"{name}[{i}]") for i, entry in enumerate(value)]
+    raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold")
 
 
 _TRAINING_OF_A_SEED = ("seed", "epochs_done", "best_epoch", "learned_repeat_bias")

@@ -62,23 +62,23 @@ def _problem(report: Report) -> str | None:
     if not report.get("ours"):
         return '"ours" is missing'
     roots = {"ours": report["ours"], **{f"baselines.{name}": root for name, root in baselines.items()}}
-    for where, root in roots.items():
-        problem = _figures_problem(root, where)
+    for name, root in roots.items():
+        problem = _figures_problem(root, name)
         if problem is not None:
             return problem
     return None
 
 
-def _figures_problem(node: object, where: str, levels: int = 3) -> str | None:
+def _figures_problem(node: object, name: str, levels: int = 3) -> str | None:
     """The problem in `node`, or None.
 
-    where: the name of the node.  levels: the names below it (split, masking, metric) that lead to a figure.
+    name: the name of the node.  levels: the names below it (split, masking, metric) that lead to a figure.
     """
     if levels == 0:
-        return None if _is_leaf(node) else f'"{where}" is not a mean with its spread and seeds'
+        return None if _is_leaf(node) else f'"{name}" is not a mean with its spread and seeds'
     if not isinstance(node, dict) or not node:
-        return f'"{where}" holds no figures'
-    problems = (_figures_problem(child, f"{where}.{key}", levels - 1) for key, child in node.items())
+        return f'"{name}" holds no figures'
+    problems = (_figures_problem(child, f"{name}.{key}", levels - 1) for key, child in node.items())
     return next((problem for problem in problems if problem is not None), None)
 
 

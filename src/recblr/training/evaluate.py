@@ -31,10 +31,10 @@ def evaluate_run(
     Raises InputError if the run has no model, one of its files is damaged, or the device does not exist or
     has too little memory.
     """
-    where = device_for(device)
+    chosen_device = device_for(device)
     saved, dataset = run.model_and_dataset()
     config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
-    model, split = saved.model.to(where), split_for(dataset, config)
+    model, split = saved.model.to(chosen_device), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
     def figures(
@@ -54,7 +54,8 @@ def evaluate_run(
 
     name, started = type(model).__name__, perf_counter()
     too_large = InputError(
-        f"there is not enough memory on {device_name(where)} to rank the catalogue", "give --device cpu"
+        f"there is not enough memory on {device_name(chosen_device)} to rank the catalogue",
+        "give --device cpu",
     )
     with explain_out_of_memory(too_large):
         ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
@@ -85,7 +86,7 @@ def evaluate_run(
         training=training,
         command=facts.get("command", ""),
         commit=commit(),
-        machine=describe_machine() | {"device": device_name(where)},
+        machine=describe_machine() | {"device": device_name(chosen_device)},
         seconds={
             "train": sum(r.train_seconds for r in log),
             "validate": sum(r.valid_seconds for r in log),
