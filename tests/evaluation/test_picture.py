@@ -19,7 +19,7 @@ CURVE = [
 
 
 def lines(made: dict[str, Any]) -> dict[str, list[list[float]]]:
-    """{label: values of its lines} of the picture.  The lines of later seeds have no label, so theirs is ""."""
+    """{label: values of its lines} of the picture.  Lines without a label, of later seeds, are under ""."""
     axes = figure.Figure().subplots()
     plot_learning(axes, made)
     found: dict[str, list[list[float]]] = {}

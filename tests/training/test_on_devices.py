@@ -25,7 +25,7 @@ from training.tiny_runs import (
 from recblr.data import Batch
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
-from recblr.run import tensors
+from recblr.run import model_file
 from recblr.serving.recommend import recommend
 from recblr.serving.scorer import model_scorer
 from recblr.system.device import device_for, device_name
@@ -83,13 +83,13 @@ def test_a_checkpoint_is_of_cpu_tensors_and_comes_back_to_the_device(
     tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[torch.Tensor] = []
-    save = tensors.save_file
+    save = model_file.save_file
 
     def spy(named: dict[str, torch.Tensor], *others: Any, **more: Any) -> None:
         written.extend(named.values())
         save(named, *others, **more)
 
-    monkeypatch.setattr(tensors, "save_file", spy)
+    monkeypatch.setattr(model_file, "save_file", spy)
     learner, other = new_learner(device, **EVERYTHING), new_learner(device, **EVERYTHING, seed=9)
     for number in range(2):
         learner.step(BATCH, 0.01, number)

@@ -1,4 +1,4 @@
-"""The progress of a training or an evaluation: bars in a terminal, and one line for each epoch."""
+"""Shows the progress of a training or an evaluation: bars in a terminal, and one line for each epoch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

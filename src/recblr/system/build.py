@@ -59,7 +59,7 @@ def runs_on(architectures: str, capability: tuple[int, int]) -> bool:
 
 
 def findings() -> list[tuple[str, str]]:
-    """What `recblr doctor` prints: pairs of a name and a finding."""
+    """The rows that `recblr doctor` prints: (name, finding)."""
     rows = [("recblr", __version__), ("Python", f"{platform.python_version()} on {platform.platform()}")]
     for package in _PACKAGES:
         try:
@@ -82,7 +82,7 @@ def _native() -> list[tuple[str, str]]:
     ]
     if info["ops"] is None:
         return [*rows, ("operators", "not registered: torch is not installed")]
-    rows += [(f"operators on {device}", served) for device, served in info["ops"].items()]
+    rows += [(f"operators on {device}", status) for device, status in info["ops"].items()]
     return rows + _gpus(info["cuda_architectures"])
 
 
@@ -98,9 +98,8 @@ def _gpus(architectures: str) -> list[tuple[str, str]]:
     rows = []
     for index in range(torch.cuda.device_count()):
         name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
-        misses = architectures and not runs_on(architectures, capability)
-        lacks = (
-            "; no kernels are built for it: set RECBLR_CUDA_ARCHITECTURES and build again" if misses else ""
-        )
-        rows.append((f"GPU {index}", f"{name}, architecture {capability[0]}{capability[1]}{lacks}"))
+        finding = f"{name}, architecture {capability[0]}{capability[1]}"
+        if architectures and not runs_on(architectures, capability):
+            finding += "; no kernels are built for it: set RECBLR_CUDA_ARCHITECTURES and build again"
+        rows.append((f"GPU {index}", finding))
     return rows

@@ -29,12 +29,12 @@ def device_for(asked: str) -> torch.device:
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
         return CPU
     if not torch.cuda.is_available():
-        without = torch.version.cuda is None
-        reason = f"torch {torch.__version__} is built without CUDA" if without else "torch finds none"
+        no_cuda = torch.version.cuda is None
+        reason = f"torch {torch.__version__} is built without CUDA" if no_cuda else "torch finds none"
         raise InputError(
             f"--device {asked} needs a GPU, and {reason}",
             "give --device cpu, or "
-            + ("install a build of torch with CUDA" if without else "check the driver of the GPU"),
+            + ("install a build of torch with CUDA" if no_cuda else "check the driver of the GPU"),
         )
     number, count = asked.partition(":")[2], torch.cuda.device_count()
     if number and int(number) >= count:
@@ -94,9 +94,8 @@ def generators(device: torch.device) -> list[torch.Generator]:
 def tensors_on(device: torch.device, *arrays: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
     """Each array, ``(n,)`` int64, as a tensor on the device.
 
-    On the CPU, a tensor shares the memory of its array.  For another device, all arrays go in one copy, and
-    the CPU does not wait for it.  A step can take only a millisecond, so one copy for each array would be
-    slow.
+    On the CPU, a tensor shares the memory of its array.  To another device, all arrays go in one copy, and
+    the CPU does not wait for it.  A step can take a millisecond, so one copy for each array would be slow.
     """
     if device.type == "cpu":
         return tuple(torch.from_numpy(array) for array in arrays)

@@ -78,8 +78,8 @@ def keep_freed_memory() -> bool:
     """Let this process keep up to 1 GiB of freed memory.  Returns False if the C library cannot do this.
 
     By default, glibc returns freed blocks of more than 128 KiB to the system.  Each step of training frees
-    all of its tensors.  The system would then zero and map every page again for the next step, which takes a
-    tenth of the step's time.
+    all of its tensors.  The system would zero and map all pages again for the next step, which takes a tenth
+    of its time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -209,8 +209,7 @@ class MovingAverage(AveragedModel):
     def update(self, weights: list[Tensor]) -> None:
         """Update the average after a step.  weights: those of the model, in the order of its parameters.
 
-        `AveragedModel.update_parameters` would copy the number of steps to the device of the weights and
-        wait.
+        `AveragedModel.update_parameters` would copy the step count to the device of the weights, and wait.
         """
         n = int(self.n_averaged)  # always on the CPU
         # The weights after the first step replace those from before the training.

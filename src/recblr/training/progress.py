@@ -26,8 +26,7 @@ class Progress:
     """The state of a run: its complete epochs, the best of them, and the steps of the next epoch.
 
     epoch: the number of complete epochs. seconds: the time that they took.
-    best_epoch, best: the epoch with the best validation NDCG@10, and its value. best_epoch is 0 before the
-    first.
+    best_epoch, best: the epoch with the best validation NDCG@10 (0 before the first), and its value.
     steps: the number of optimizer steps in the whole run.
     step, targets, loss, step_seconds: in the next epoch, the number of steps that are done, the number of
     their targets, the sum of the losses of these targets, and the time.
@@ -68,10 +67,10 @@ class Step:
 
 
 class Listener:
-    """A base class whose methods do nothing.  Override those that you need; the training loop calls them.
+    """Receives the progress of a training.  The methods of this class do nothing; override those you need.
 
-    They are called in the thread of the training.  An exception ends the training, and the run can be resumed
-    from its last checkpoint.
+    The loop calls them in the thread of the training.  An exception ends the training, and the run can be
+    resumed from its last checkpoint.
     """
 
     def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
@@ -114,8 +113,7 @@ class PendingLosses:
     """Steps whose losses are still on the device.  Reading a loss waits until the device has done the step.
 
     On a CPU, each loss is read at once.  A GPU must always have more work in its queue, so all losses are
-    read together every PAUSE seconds.  They are read in order, so their sum does not depend on the time of
-    reading.
+    read together every PAUSE seconds.  The order is kept, so sums do not depend on the time of reading.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -134,7 +132,7 @@ class PendingLosses:
         return time.monotonic() - self._read >= self._pause
 
     def read(self, before: int) -> list[Step]:
-        """The steps that were added since the last call, in order.  It waits until the device has done them.
+        """The steps that were added since the last call, in order.  Waits until the device has done them.
 
         before: the number of steps that the run has done before these.
         """

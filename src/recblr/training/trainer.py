@@ -50,23 +50,20 @@ def train(
     Only one process at a time can train into a folder.  Others may read it.
 
     A run can be stopped at any moment, even by kill -9.  With ``resume=True`` it continues from its last
-    checkpoint, and its result has the same bits as that of a run without a stop.  This needs the same
-    machine,
-    device and number of threads: for example, PyTorch's layer norm sums its gradients in each thread.  A run
-    may also continue on another device, because its files do not depend on the device.
+    checkpoint, and its result has the same bits as without the stop.  This needs the same machine, device and
+    number of threads: for example, PyTorch's layer norm sums its gradients in each thread.  A run may also
+    continue on another device, because its files do not depend on the device.
 
     Args:
         dataset: filtered histories of at least 3 events.
-        run: a new folder.  With ``resume``, it may hold a run that was started with the same data and
-        options.
+        run: a new folder.  With ``resume``, it may hold a run with the same data and options.
         config: the options.
         data: how the dataset was read.  It is saved with the options in the run's config.toml.
         resume: continue the run in the folder, if there is one.
         facts: plain values to save in run.json, such as the command.
         listener: called at every step and epoch.
-        stop: called after every step and every chunk of validation.  If it returns True, a checkpoint is
-        saved
-            and TrainingStopped is raised.
+        stop: called before every step, and after every chunk of validation and every epoch.  If it returns
+            True, a checkpoint is saved and TrainingStopped is raised.
 
     Returns:
         The progress of the run, with the best epoch.  The best model is in ``run.model_file``.
@@ -181,8 +178,7 @@ class _Loop:
         seconds = done.seconds + done.step_seconds + valid_seconds
         done = Progress(number, best_epoch=best[1], best=best[0], seconds=seconds, steps=done.steps)
         if done.best_epoch == number:
-            # Before the checkpoint.  If a kill comes between them, the epoch is repeated with the same
-            # result.
+            # Before the checkpoint: after a kill between them, the epoch is repeated with the same result.
             save_model(
                 self._learner.kept,
                 self._run.model_file,
