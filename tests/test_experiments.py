@@ -1,4 +1,4 @@
-"""The recipes: their options exist, their figures have the names of a report, and their data fit."""
+"""The recipes: their options exist, their figures are those of a report, and they fit their data."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ of_every_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
 @of_every_recipe
-def test_a_recipe_has_valid_options_that_are_not_the_defaults(name: str) -> None:
+def test_the_options_exist_and_differ_from_the_defaults(name: str) -> None:
     options = recipe(name).options
     for key, value in options.items():
         assert value != OPTIONS[key].default, key
@@ -22,14 +22,14 @@ def test_a_recipe_has_valid_options_that_are_not_the_defaults(name: str) -> None
 
 
 @of_every_recipe
-def test_the_figures_of_the_paper_are_shares_that_grow_with_k(name: str) -> None:
+def test_the_papers_figures_are_shares_that_grow_with_k(name: str) -> None:
     figures = recipe(name).figures
     assert list(figures) == [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
     for metric in ("hr", "ndcg", "mrr"):
         assert 0 < figures[f"{metric}@10"] < figures[f"{metric}@20"] < 1
 
 
-def test_another_dataset_is_refused_with_both_counts() -> None:
+def test_the_error_for_another_dataset_names_both_counts() -> None:
     films = recipe("ml-1m")
     films.check_counts(6040, 3416, 999_611, source="films", k_core=5)
     for counts in ((6041, 3416, 999_611), (6040, 3706, 999_611), (6040, 3416, 1_000_209)):
@@ -37,7 +37,7 @@ def test_another_dataset_is_refused_with_both_counts() -> None:
             films.check_counts(*counts, source="films", k_core=0)
 
 
-def test_the_published_files_are_the_datasets_of_the_paper() -> None:
+def test_the_published_files_have_the_counts_of_the_paper() -> None:
     folder = os.environ.get("RECBLR_TEST_DATA")
     if not folder:
         pytest.skip("RECBLR_TEST_DATA names no folder with published data")
