@@ -51,6 +51,7 @@ demo: $(VENV)/.installed
 	$(BIN)/recblr synth demo/data.inter --titles demo/titles.tsv
 	$(BIN)/recblr train demo/data.inter --out demo/run $(DEMO_OPTIONS)
 	$(BIN)/recblr recommend demo/run --user u7 -k 10 --titles demo/titles.tsv
+	@echo "An item is right if its title names an item of the user's history: it is the next one of its series."
 
 # The built-in data follow series in an exact order, and want less dropout than real ones of their size.
 DEMO_OPTIONS := --epochs 8 --dropout 0.1

@@ -23,8 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from recblr.config import RecBLRConfig, SASRecConfig
 from recblr.nn import RecBLRLayer
 from recblr.nn.baselines import SASRecEncoder
-from recblr.system.machine import usable_cores
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import keep_freed_memory, usable_cores
 
 CONFIG = RecBLRConfig()
 WIDTH, DEPTH = CONFIG.d_model, CONFIG.num_layers

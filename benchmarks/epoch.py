@@ -20,10 +20,8 @@ from recblr.config import TrainingConfig
 from recblr.data import packed_batches, read_dataset
 from recblr.data.packed import repeat_log_odds
 from recblr.run.folder import split_for
-from recblr.system.machine import describe_machine
-from recblr.system.memory import keep_freed_memory
-from recblr.training.learner import Learner
-from recblr.training.objective import objective
+from recblr.system.machine import describe_machine, keep_freed_memory
+from recblr.training.learner import Learner, objective
 
 WARM_UP = 5
 ROUNDS = 5  # each round runs the steps, then their matrix products

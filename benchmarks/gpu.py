@@ -202,7 +202,7 @@ class Plan:
         return sys.executable, HERE / "gpu_shapes.py", *files, "--seconds", seconds, *self.quick
 
     def train(self, _):
-        command = sys.executable, "-m", "recblr.cli", "train", self.options.data, "--device", "cuda"
+        command = sys.executable, "-m", "recblr", "train", self.options.data, "--device", "cuda"
         return *command, "--out", self.work / "run", *("--epochs", "1") * self.options.quick
 
     def encoder(self, _):

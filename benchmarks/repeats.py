@@ -25,8 +25,7 @@ from recblr.config import TrainingConfig
 from recblr.data import Dataset, read_dataset
 from recblr.data.packed import repeat_log_odds
 from recblr.errors import InputError
-from recblr.system.machine import describe_machine
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import describe_machine, keep_freed_memory
 from recblr.training import Run, train
 from recblr.training.evaluate import evaluate_run
 

@@ -31,11 +31,9 @@ from recblr.data import read_dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.run.folder import split_for
-from recblr.system.machine import describe_machine
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import describe_machine, keep_freed_memory
 from recblr.training import Run, train
-from recblr.training.listener import ListenerGroup, SilentListener
-from recblr.training.progress import SELECT_BY
+from recblr.training.progress import SELECT_BY, Listener, ListenerGroup
 
 # Option -> lowest value, highest value, and the step between values or "log" for a logarithmic scale.
 RANGES = {
@@ -54,7 +52,7 @@ METRICS = "hr@10", "ndcg@10", "mrr@10"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class Pruning(SilentListener):
+class Pruning(Listener):
     """Ends a trial that is worse than the others at the same epoch."""
 
     def __init__(self, trial):

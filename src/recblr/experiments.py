@@ -1,7 +1,7 @@
-"""The paper's experiments: recipes, and what `recblr reproduce` makes of their runs.
+"""The paper's experiments as recipes, and the report that `recblr reproduce` makes from their runs.
 
-A recipe is a dataset, the paper's settings where they are not the defaults, and its figures. It is all that
-`recblr reproduce` knows of a dataset, and the one place where the paper's figures stand.
+A recipe holds a dataset, the settings of the paper that are not the defaults, and the paper's figures.  The
+paper's figures are written nowhere else.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SOURCE = "arXiv 2406.12580v2"
 class Recipe:
     """One dataset of the paper.
 
-    title: the dataset's name in words.
-    users, items, interactions: what the paper counts once users and items with fewer than 5 are dropped.
-    files: what its file is called in a folder; the first that is there is read.
-    figures: the paper's, of RecBLR, by metric: each user's last item, ranked among all items.
-    options: {key: value} of what training does otherwise than by default.
+    title: the name of the dataset in words.
+    users, items, interactions: the counts in the paper, without users and items of fewer than 5 interactions.
+    files: names that the file of the dataset may have in a folder.  The first one that exists is read.
+    figures: {metric: value} of RecBLR in the paper.  The last item of each user is ranked among all items.
+    options: {key: value} of the training options that are not the defaults.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def check_counts(self, users: int, items: int, interactions: int, *, source: str, k_core: int) -> None:
-        """InputError, with both sides' counts, where the data are not the paper's."""
+        """Raise InputError, with the counts of both, if the data are not those of the paper."""
         if (users, items, interactions) != (self.users, self.items, self.interactions):
             raise InputError(
                 f"{source} holds {users:,} users, {items:,} items and {interactions:,} interactions after "
@@ -53,7 +53,7 @@ class Recipe:
             )
 
     def file_in(self, folder: Path) -> Path:
-        """The dataset's file in a folder; InputError where it has none."""
+        """The file of the dataset in a folder.  Raises InputError if the folder does not have it."""
         for file in self.files:
             if (folder / file).exists():
                 return folder / file
@@ -63,7 +63,7 @@ class Recipe:
         )
 
     def paper(self) -> dict[str, Any]:
-        """The paper's figures as a root of a report, with its leaves; they come without seeds or a spread."""
+        """The paper's figures in the form of a report, without seeds: the paper gives none."""
         leaves = {metric: {"mean": value, "std": 0.0, "seeds": {}} for metric, value in self.figures.items()}
         return {"source": SOURCE, "test": {"unmasked": leaves}}
 
@@ -105,14 +105,14 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name; InputError where there is none."""
+    """The recipe with this name.  Raises InputError if there is none."""
     if name not in RECIPES:
         raise InputError(f"there is no recipe {name!r} to reproduce: choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def finished_report(run: Run, epochs: int) -> Report | None:
-    """The report that a run has; None where it is missing, damaged or of another number of epochs."""
+    """The report of a run.  None if it is missing, damaged or about another number of epochs."""
     from recblr.evaluation import read_report
 
     report: Report = {}
@@ -131,9 +131,11 @@ def combined_report(
     events: int,
     command: str,
 ) -> Report:
-    """One report of all seeds of the recipe `name`, beside the paper's figures and with what differs from it.
+    """One report of all seeds, with the paper's figures and the options that differ from the recipe `name`.
 
-    config, reading: what the runs were asked to do. events: how many train. command: what makes all of them.
+    config, reading: the options of the runs.
+    events: the number of training events.
+    command: the command that makes all of the runs.
     """
     from recblr.evaluation import combine
 
@@ -147,16 +149,16 @@ def combined_report(
 def differing_options(
     chosen: Recipe, config: TrainingConfig, reading: DataConfig, events: int
 ) -> Mapping[str, dict[str, Any]]:
-    """{key: {"recipe": …, "here": …}} of the options that could change the figures; seeds are told apart.
+    """{key: {"recipe": …, "here": …}} of the options, except the seed, that differ and affect the figures.
 
-    events: how many train, by which the recipe settles what it leaves to the data.
+    events: the number of training events, on which some defaults depend.
     """
     here = config.as_options() | reading.as_options()
     of_recipe = (
         TrainingConfig.from_options(dict(chosen.options)).settled(events).as_options()
         | DataConfig.from_options(dict(chosen.options)).as_options()
     )
-    for key in here.keys() - of_recipe.keys():  # another model's own
+    for key in here.keys() - of_recipe.keys():  # options of another model
         of_recipe[key] = OPTIONS[key].default
     return {
         key: {"recipe": of_recipe[key], "here": value}

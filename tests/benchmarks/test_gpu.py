@@ -171,7 +171,7 @@ def test_each_stage_has_its_command_and_environment(tmp_path: Path) -> None:
         assert commands[name][:5] == ["compute-sanitizer", "--tool", name, "--kernel-name", "kns=recblr"]
     uncached = "PYTORCH_NO_CUDA_MEMORY_CACHING"
     assert [name for name in NAMES if uncached in environments[name]] == ["memcheck"]
-    expected = ["-m", "recblr.cli", "train", str(data), "--device", "cuda", "--out", str(tmp_path / "run")]
+    expected = ["-m", "recblr", "train", str(data), "--device", "cuda", "--out", str(tmp_path / "run")]
     assert commands["train"][1:] == expected
     for environment in environments.values():
         assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "site")

@@ -1,4 +1,4 @@
-"""The command as a user meets it: what they type, what they see on either stream, and the exit code."""
+"""Runs the command as a user does: the words that are typed, both output streams, and the exit code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
 for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "RECBLR_ISA"):
     ENVIRONMENT.pop(_name, None)
 
-# Options that make a model small enough to train in a blink.
+# Options for a model that is small enough to train in a moment.
 SMALL = ["--d-model", "16", "--num-layers", "1", "--batch-tokens", "256", "--learning-rate", "0.01"]
 SMALL += ["--device", "cpu"]
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a user sees of a command."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -34,7 +34,7 @@ class Seen:
 
 
 def recblr(*words: str | Path) -> Seen:
-    """Run the command in this process; an exception that a user would see as a traceback is raised."""
+    """Run the command in this process.  An exception that a user would see as a traceback is raised here."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
     code: object = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(streams[0]), redirect_stderr(streams[1]):
@@ -52,9 +52,9 @@ def recblr(*words: str | Path) -> Seen:
 
 
 def shell(*words: str | Path, cwd: Path | None = None) -> Seen:
-    """Run the command in a process of its own."""
+    """Run the command in a separate process."""
     done = subprocess.run(
-        [sys.executable, "-m", "recblr.cli", *map(str, words)],
+        [sys.executable, "-m", "recblr", *map(str, words)],
         capture_output=True,
         encoding="utf-8",
         env=ENVIRONMENT,
@@ -66,7 +66,7 @@ def shell(*words: str | Path, cwd: Path | None = None) -> Seen:
 
 
 def succeeds(*words: str | Path) -> str:
-    """What the command prints, which must end well and complain of nothing."""
+    """The output of a command that must succeed and print nothing on standard error."""
     seen = recblr(*words)
     assert (seen.code, seen.err) == (0, "")
     return seen.out
@@ -74,14 +74,14 @@ def succeeds(*words: str | Path) -> str:
 
 @contextmanager
 def at(folder: Path) -> Iterator[None]:
-    """Work in a folder, as examples do."""
+    """Inside the `with` block, this is the current folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield
 
 
 def items_in(out: str) -> list[str]:
-    """The item ids of what `recblr recommend` printed, best first."""
+    """The item ids in the output of `recblr recommend` without titles, best first."""
     rows = [line.split() for line in out.splitlines()[2:]]
     assert [row[0] for row in rows] == [str(rank) for rank in range(1, len(rows) + 1)]
     return [row[1] for row in rows]

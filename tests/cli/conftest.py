@@ -1,4 +1,4 @@
-"""A small data file and a finished run on it, made once."""
+"""A small data file and a finished run on it, which all tests share."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody may change."""
+    """A finished run that no test may change."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    with one_thread():  # made before any module's own fixtures
+    with one_thread():  # this fixture runs before those of a module
         succeeds("train", data, "--out", folder, "--k-core", "0", "--epochs", "2", *SMALL)
     return folder
 
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A finished run of one's own."""
+    """A copy of the finished run, which the test may change."""
     return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -1,4 +1,4 @@
-"""Whatever is wrong, the user sees one sentence that names it and the remedy, and no file has changed."""
+"""For each mistake, the user sees one sentence with the problem and the remedy, and no file is changed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DATA: dict[str, Bad] = {
     ),
     "nobody has enough to train on": Bad(
         ["train", "log.csv", "--k-core", "0", *TRAIN],
-        ("no user of log has the 4 events that training takes",),
+        ("no user of log has the 4 events that training needs",),
         log(HEADER + "a,x,1\na,y,2\na,z,3\n"),
     ),
     "nothing left by the filter": Bad(
@@ -319,7 +319,7 @@ def test_bad_input_is_one_sentence_and_changes_nothing(name: str, tmp_path: Path
     ],
     ids=["config lost", "config with a wrong value", "dataset without a file", "dataset cut short"],
 )
-def test_a_path_of_any_punctuation_is_told_whole(
+def test_a_path_with_punctuation_is_shown_whole(
     damage: Callable[[Path], object], problem: str, remedy: str, tmp_path: Path, finished: Path
 ) -> None:
     damage(Path(shutil.copytree(finished, tmp_path / "mine; not yours: old")))
@@ -340,7 +340,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("name", USAGE)
-def test_a_wrong_word_is_told_with_the_usage_and_changes_nothing(name: str, tmp_path: Path) -> None:
+def test_a_wrong_word_shows_the_usage_and_changes_nothing(name: str, tmp_path: Path) -> None:
     log(HEADER + ROWS)(tmp_path)
     before = contents(tmp_path)
     with at(tmp_path):
@@ -358,7 +358,7 @@ def test_a_wrong_word_is_told_with_the_usage_and_changes_nothing(name: str, tmp_
         (["--epochs", "2", "--k-core", "5"], ("--k-core 0, not 5", "resume with the same options")),
     ],
 )
-def test_resuming_differently_is_refused(
+def test_resuming_with_other_options_is_refused(
     words: list[str], says: tuple[str, ...], run: Path, data: Path
 ) -> None:
     before = contents(run)
@@ -379,7 +379,7 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(file: str, run: Path, dat
     cut(f"checkpoints/epoch-0002/{file}", 0.5)(run)
     before = contents(run)
     seen = recblr("train", data, "--out", run, "--resume", "--k-core", "0", "--epochs", "2", *SMALL)
-    assert_one_sentence(seen, (f"epoch-0002/{file} is ", "damaged", "or delete", "--resume starts from"))
+    assert_one_sentence(seen, (f"epoch-0002/{file} is ", "damaged", "or delete", "--resume then starts from"))
     assert contents(run) == before
 
 
@@ -390,14 +390,14 @@ def test_the_remedy_for_a_damaged_checkpoint_works(run: Path, data: Path, finish
     assert (run / "model.safetensors").read_bytes() == (finished / "model.safetensors").read_bytes()
 
 
-def test_divergence_is_told_with_its_remedy(tmp_path: Path, data: Path) -> None:
+def test_divergence_is_reported_with_its_remedy(tmp_path: Path, data: Path) -> None:
     words = ["--epochs", "1", "--d-model", "16", "--learning-rate", "1e30", "--batch-tokens", "256"]
     seen = recblr("train", data, "--out", tmp_path / "run", "--k-core", "0", *words)
     assert_one_sentence(seen, ("training has diverged", "another --out", "lower --learning-rate"))
 
 
 @pytest.mark.parametrize("name", ["no such file", "evaluate nothing", "no epochs"])
-def test_a_process_of_its_own_shows_the_same(name: str, tmp_path: Path) -> None:
+def test_a_separate_process_prints_the_same(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     case.prepare(tmp_path)
     seen = shell(*(case.words.split() if isinstance(case.words, str) else case.words), cwd=tmp_path)

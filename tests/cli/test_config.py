@@ -1,4 +1,4 @@
-"""`recblr train --config`: a file speaks for flags that were not typed, a run's own repeats the run."""
+"""`recblr train --config`: a file gives the options that are not typed; a run's own file repeats the run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ device = "cpu"
 """
 
 
-def test_a_config_file_trains_what_its_flags_would(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_config_file_has_the_same_effect_as_flags(data: Path, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(SMALL_TOML)
     succeeds("train", data, "--config", tmp_path / "c.toml", "--out", tmp_path / "run")
     assert_same_run(tmp_path / "run", finished)
@@ -41,7 +41,7 @@ def test_a_runs_own_config_file_repeats_the_run(finished: Path, tmp_path: Path) 
     assert (tmp_path / "other" / "config.toml").read_bytes() == (finished / "config.toml").read_bytes()
 
 
-def test_a_flag_goes_before_the_file(finished: Path, tmp_path: Path) -> None:
+def test_a_flag_overrides_the_file(finished: Path, tmp_path: Path) -> None:
     words = [
         "--config",
         finished / "config.toml",
@@ -58,27 +58,27 @@ def test_a_flag_goes_before_the_file(finished: Path, tmp_path: Path) -> None:
     assert config.model == before.model
 
 
-def test_data_on_the_command_line_go_before_the_files(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_data_on_the_command_line_override_those_of_the_file(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
     other = Path(shutil.copy(data, tmp_path / "other.inter"))
     out = succeeds("train", other, "--config", finished / "config.toml", "--out", tmp_path / "run")
     assert out.startswith("other: 60 users")
     assert read_config(tmp_path / "run" / "config.toml")["paths"] == (str(other),)
 
 
-def test_every_option_is_written_with_the_path_in_full(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_every_option_is_saved_and_paths_are_absolute(data: Path, finished: Path, tmp_path: Path) -> None:
     written = read_config(finished / "config.toml")
     given = {key for key, option in OPTIONS.items() if option.default is not None}
-    settled = {"batch-tokens", "dropout"}  # by the data
-    assert written.keys() == (given | settled) - {"num-heads"}  # another model's
+    settled = {"batch-tokens", "dropout"}  # their defaults depend on the data
+    assert written.keys() == (given | settled) - {"num-heads"}  # an option of another model
     with at(data.parent):
         succeeds("train", data.name, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "1", *SMALL)
     assert read_config(tmp_path / "run" / "config.toml")["paths"] == (str(data),)
 
 
 @pytest.mark.parametrize("text", [SMALL_TOML.replace("epochs", "epoch"), "[model]\ndropout = 2"])
-def test_a_mistake_in_the_file_is_one_sentence_and_nothing_is_made(
-    data: Path, tmp_path: Path, text: str
-) -> None:
+def test_a_mistake_in_the_file_gives_one_sentence_and_no_run(data: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "c.toml").write_text(text)
     seen = recblr("train", data, "--config", tmp_path / "c.toml", "--out", tmp_path / "run")
     assert (seen.code, seen.out, seen.err.count("\n")) == (2, "", 1)
@@ -86,7 +86,7 @@ def test_a_mistake_in_the_file_is_one_sentence_and_nothing_is_made(
     assert not (tmp_path / "run").exists()
 
 
-def test_without_data_anywhere_they_are_asked_for(tmp_path: Path) -> None:
+def test_missing_data_are_reported(tmp_path: Path) -> None:
     seen = recblr("train", "--out", tmp_path / "run")
     assert seen.code == 2
     assert seen.err == (
@@ -104,7 +104,7 @@ def test_a_run_resumes_without_its_options_or_data(data: Path, finished: Path, t
     assert_same_run(run, finished)
 
 
-def test_resuming_with_the_data_elsewhere_remembers_where(run: Path, data: Path, tmp_path: Path) -> None:
+def test_resuming_with_moved_data_saves_the_new_path(run: Path, data: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copy(data, tmp_path / "moved.inter"))
     succeeds("train", moved, "--out", run, "--resume")
     assert Run(run).options()["paths"] == (str(moved),)

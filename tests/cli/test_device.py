@@ -1,4 +1,4 @@
-"""--device on the command line: refused before any work, kept with the run, changed when it goes on."""
+"""--device on the command line: refused before any work, saved with the run, and changed on --resume."""
 
 from __future__ import annotations
 
@@ -27,10 +27,8 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gpu", "recblr: --device must be auto, cpu, cuda or cuda:N, but is 'gpu'"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_before_any_work(
-    run: Path, command: str, word: str, says: str
-) -> None:
-    # The data need not be there: nobody should wait for a large file to be read first.
+def test_a_missing_device_is_refused_before_any_work(run: Path, command: str, word: str, says: str) -> None:
+    # The data file does not exist: the option is checked before a large file is read.
     words = {
         "train": ["none.inter", "--out", run.parent / "new"],
         "evaluate": [run],
@@ -44,14 +42,14 @@ def test_a_device_that_is_not_there_is_refused_before_any_work(
     assert contents(run.parent) == before
 
 
-def test_the_run_keeps_the_word_and_the_report_the_device(finished: Path) -> None:
+def test_the_run_saves_the_option_and_the_report_names_the_device(finished: Path) -> None:
     assert read_config(finished / "config.toml")["device"] == "cpu"
     report = read_report(finished / "report.json")
     assert report["training"]["device"] == report["machine"]["device"] == "cpu"
 
 
 @pytest.mark.usefixtures("no_gpu")
-def test_a_run_that_began_on_a_gpu_goes_on_without_one(data: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_started_on_a_gpu_continues_on_a_cpu(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     succeeds("train", data, "--out", run, "--k-core", "0", "--epochs", "1", *SMALL)
     file = run / "config.toml"

@@ -1,4 +1,4 @@
-"""In a terminal there are bars with speed and time left; the lines of the epochs stay."""
+"""In a terminal, bars show the speed and the time left.  The line of each epoch stays on the screen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_bars_show_speed_and_time_left(tmp_path: Path) -> None:
         display.validated(20)
         display._bars.refresh()
     text = shown(console.file.getvalue())  # type: ignore[attr-defined]
-    assert re.search(r"training .* 1500/4000 .*left", text)  # the first epoch is done already
+    assert re.search(r"training .* 1500/4000 .*left", text)  # includes the targets of the first epoch
     assert re.search(r"epoch 2/4 .* 500/1000 loss 3\.500  [\d,]+ tokens/s left", text)
     assert re.search(r"validation .* 20/50 ", text)
 
@@ -50,14 +50,14 @@ def test_an_epochs_line_stays_in_the_terminal(tmp_path: Path) -> None:
     assert "epoch   2" in text
 
 
-def test_ranking_shows_for_whom() -> None:
+def test_ranking_shows_the_name_of_the_model() -> None:
     console = terminal()
     with ranking_display(console) as progress:
         progress("popular", 3, 60)
     assert "ranking for popular" in shown(console.file.getvalue())  # type: ignore[attr-defined]
 
 
-def test_off_a_terminal_there_are_no_bars(tmp_path: Path) -> None:
+def test_without_a_terminal_there_are_no_bars(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), force_terminal=False, width=120)
     with TrainingDisplay(console) as display:
         train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(epochs=2), listener=display)
@@ -67,8 +67,8 @@ def test_off_a_terminal_there_are_no_bars(tmp_path: Path) -> None:
     assert [line.split()[1] for line in lines] == ["1", "2"]
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "recblr.cli", "synth", str(tmp_path / "d.inter"), "--users", "9"]
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "recblr", "synth", str(tmp_path / "d.inter"), "--users", "9"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
     assert process.stdout is not None
     assert process.stderr is not None

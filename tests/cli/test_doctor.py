@@ -1,4 +1,4 @@
-"""`recblr doctor` says what is installed, what serves the operators, and why nothing better does."""
+"""`recblr doctor` shows the installed versions, which operators are native, and if not, why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from cli.command import succeeds
 
 import recblr
-from recblr.system import doctor
+from recblr.system import build
 
 
 def test_it_says_which_versions_are_installed() -> None:
@@ -34,23 +34,23 @@ def test_it_says_what_serves_the_operators_on_each_device() -> None:
     for device, served in recblr.build_info()["ops"].items():
         line = next(line for line in out.splitlines() if line.startswith(f"operators on {device}"))
         assert line.split(device, 1)[1].strip() == served
-    # Where the reference serves, the reason stands beside it.
+    # If an operator uses the reference, the reason follows in brackets.
     assert all(
         "(" in served for served in recblr.build_info()["ops"].values() if served.startswith("reference")
     )
 
 
-def test_what_is_missing_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_shown_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(package: str) -> str:
         if package == "typer":
             raise importlib.metadata.PackageNotFoundError(package)
         return "1.0"
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert dict(doctor.findings())["typer"] == "not installed; pip install typer"
+    assert dict(build.findings())["typer"] == "not installed; pip install typer"
 
 
-def test_a_native_module_that_does_not_load_is_a_finding_not_a_failure(
+def test_doctor_reports_a_native_module_that_does_not_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken() -> dict[str, object]:

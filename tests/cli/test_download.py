@@ -1,4 +1,4 @@
-"""`recblr download`: terms, the files, and the line to go on with; or one sentence and nothing."""
+"""`recblr download` prints the terms and the next commands.  An error gives one sentence and no file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return publish(tmp_path_factory.mktemp("publisher"), monkeypatch)
 
 
-def test_the_terms_come_first_and_the_next_lines_work(tmp_path: Path, publisher: Path) -> None:
+def test_the_terms_are_printed_first_and_the_printed_commands_work(tmp_path: Path, publisher: Path) -> None:
     with at(tmp_path):
         out = succeeds("download", "ml-1m", "--from", publisher)
         assert out.index("research") < out.index("ml-1m-README.txt") < out.index("ml-1m is complete")
@@ -27,7 +27,7 @@ def test_the_terms_come_first_and_the_next_lines_work(tmp_path: Path, publisher:
         assert "Amélie" in succeeds(*recommend[1:], "--include-seen")
 
 
-def test_another_folder_can_be_named(tmp_path: Path, publisher: Path) -> None:
+def test_another_folder_can_be_given(tmp_path: Path, publisher: Path) -> None:
     with at(tmp_path):
         out = succeeds("download", "ml-100k", "--from", publisher.as_uri(), "--to", "my films")
         assert "recblr train 'my films/u.data' --out run" in out
@@ -43,9 +43,7 @@ def test_another_folder_can_be_named(tmp_path: Path, publisher: Path) -> None:
         (["ml-1m", "--to", "none/films"], "cannot write none/films: No such file"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(
-    tmp_path: Path, publisher: Path, words: list[str], says: str
-) -> None:
+def test_an_error_is_one_sentence(tmp_path: Path, publisher: Path, words: list[str], says: str) -> None:
     with at(tmp_path):
         Path("taken").mkdir()
         source = [] if "--from" in words else ["--from", str(publisher)]
@@ -56,7 +54,7 @@ def test_what_goes_wrong_is_one_sentence(
         assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_ctrl_c_says_that_nothing_is_kept(
+def test_ctrl_c_says_that_nothing_was_saved(
     tmp_path: Path, publisher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def press(*_: object) -> None:
@@ -67,5 +65,5 @@ def test_ctrl_c_says_that_nothing_is_kept(
         seen = recblr("download", "ml-1m", "--from", publisher)
         assert seen.code == 130
         command = shlex.join(["recblr", "download", "ml-1m", "--from", str(publisher)])
-        assert seen.err == f"recblr: stopped, and nothing is kept: start again with {command}\n"
+        assert seen.err == f"recblr: stopped; nothing was saved: start again with {command}\n"
         assert list(tmp_path.iterdir()) == []

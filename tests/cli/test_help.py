@@ -1,4 +1,4 @@
-"""Help: every command has a worked example, which fits on a line and works."""
+"""Help: every command has a worked example that fits on a line and works."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def examples(command: str) -> list[str]:
     return re.findall(r"\[bold\](.*?)\[/bold\]", COMMANDS[command].epilog or "")
 
 
-def test_the_commands_are_those_that_are_documented() -> None:
+def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {"train", "evaluate", "recommend", "reproduce", "download", "synth", "doctor"}
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_the_version_of_the_package() -> None:
     seen = recblr("--version")
     assert (seen.code, seen.out) == (0, f"recblr {__version__}\n")
 
@@ -79,7 +79,7 @@ def test_without_a_command_there_is_help() -> None:
 @pytest.mark.parametrize(
     "words", [["trian"], ["train", "--colour", "red"], ["train"], ["recommend", "run", "-k", "many"]]
 )
-def test_a_slip_of_the_keyboard_is_exit_code_2_with_nothing_on_standard_output(words: list[str]) -> None:
+def test_a_typing_mistake_gives_exit_code_2_and_no_output(words: list[str]) -> None:
     seen = recblr(*words)
     assert (seen.code, seen.out) == (2, "")
     assert "Usage: recblr" in seen.err
@@ -92,7 +92,7 @@ def run_example(line: str, *more: str) -> Seen:
 
 def test_the_examples_work(tmp_path: Path) -> None:
     with at(tmp_path):
-        # Films and users as the examples name them; everybody watches a few of them in turn.
+        # Films and users with the ids of the examples.  Each user watches a few films in the same order.
         films = ["1270", "1721", "1022", *map(str, range(9))]
         rows = [f"{user},{film},{at}" for user in range(30, 60) for at, film in enumerate(films[user % 3 :])]
         Path("ratings.csv").write_text("\n".join(["user_id,movie,timestamp", *rows]) + "\n")
@@ -126,7 +126,7 @@ def test_the_examples_work(tmp_path: Path) -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    # It must come at once; a broken torch must not stand in its way either.
+    # The help must appear at once, and also if torch is broken.
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['recblr', 'train', '--help']\n"
         "from recblr.cli import main; main()"
@@ -136,7 +136,7 @@ def test_help_needs_no_torch() -> None:
     assert "Usage: recblr train" in done.stdout
 
 
-def test_help_off_a_terminal_is_plain() -> None:
+def test_help_without_a_terminal_is_plain_text() -> None:
     seen = shell("train", "--help")
     assert seen.code == 0
     assert "\x1b" not in seen.out

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal of clusters: the run is saved, and goes on with the command that was printed."""
+"""Ctrl-C and SIGTERM: the run is saved, and the printed command continues it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) -> tuple[int, str, str]:
-    """Start the command and send it the signal as soon as it is ready; its exit code and streams."""
+    """Start the command and send it the signal when it is ready.  Returns exit code, output and errors."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "recblr.cli", *words],
+        [sys.executable, "-m", "recblr", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,7 +47,7 @@ def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) 
 
 
 @pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
-def test_training_says_how_to_go_on_and_does(tmp_path: Path, how: signal.Signals) -> None:
+def test_a_stopped_training_prints_the_command_that_continues_it(tmp_path: Path, how: signal.Signals) -> None:
     write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
     run = tmp_path / "my run"
     code, out, err = stop_when(WORDS, tmp_path, (run / "checkpoints" / "epoch-0001").exists, how)
@@ -67,7 +67,7 @@ def test_training_says_how_to_go_on_and_does(tmp_path: Path, how: signal.Signals
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Signals that the process gets during the third step, in order; to be filled."""
+    """The signals that this process gets during the third step, in order.  The test fills the list."""
     numbers: list[int] = []
     steps, step = 0, Learner.step
 
@@ -84,7 +84,7 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
-def test_the_step_is_finished_and_the_epoch_saved_in_its_middle(
+def test_the_current_step_is_finished_and_the_unfinished_epoch_is_saved(
     how: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
 ) -> None:
     signals.append(how)
@@ -99,21 +99,21 @@ def test_the_step_is_finished_and_the_epoch_saved_in_its_middle(
 
 
 @pytest.mark.parametrize("second", CODES, ids=["Ctrl-C", "SIGTERM"])
-def test_the_second_does_not_wait(
+def test_a_second_signal_stops_at_once(
     second: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
 ) -> None:
     signals.extend([signal.SIGINT, second])
     words = ["train", data, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "2", *SMALL]
     seen = recblr(*words, "--checkpoint-minutes", "1e-9")
     assert seen.code == 130
-    assert seen.err.startswith("recblr: stopped; what was saved before is kept: continue with recblr train ")
+    assert seen.err.startswith("recblr: stopped; earlier checkpoints are kept: continue with recblr train ")
     assert checkpoint_names(tmp_path / "run") == ["epoch-0000-step-000002"]
     succeeds("train", "--out", tmp_path / "run", "--resume")
     assert_same_run(tmp_path / "run", finished)
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs in its background
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for background processes
     try:
         with StopOnSignal(lambda: None) as asked:
             os.kill(os.getpid(), signal.SIGINT)
@@ -125,7 +125,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-# Where each command is held up, so that the signal meets it at work; and what it says then.
+# The function in which each command waits for the signal, and the words that it prints then.
 AT_WORK = {
     "train": ("recblr.data", "read_dataset", ["train", "shop.inter", "--out", "new"], "start again with"),
     "evaluate": ("recblr.training.evaluate", "evaluate_run", ["evaluate", "run"], "evaluate it with"),
@@ -137,7 +137,7 @@ AT_WORK = {
     ),
     "download": ("recblr.data.download", "download", ["download", "ml-1m"], "start again with"),
     "synth": ("recblr.data", "generate", ["synth", "new.inter"], "start again with"),
-    "doctor": ("recblr.system.doctor", "findings", ["doctor"], "start again with"),
+    "doctor": ("recblr.system.build", "findings", ["doctor"], "start again with"),
 }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ main()
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 2.0])
 def test_sigterm_at_any_moment_shows_no_traceback(seconds: float, run: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "recblr.cli", "evaluate", str(run)],
+        [sys.executable, "-m", "recblr", "evaluate", str(run)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -188,22 +188,24 @@ def test_sigterm_at_any_moment_shows_no_traceback(seconds: float, run: Path) -> 
     _, err = process.communicate(timeout=60)
     if process.returncode == 143:
         assert re.fullmatch("recblr: stopped.*\n", err)
-    else:  # it was done already, or Python had not come to the first line of ours
+    else:  # it was already done, or Python had not yet run our first line
         assert (process.returncode, err) in [(0, ""), (-signal.SIGTERM, "")]
 
 
-def test_a_signal_while_the_program_loads_ends_it_with_a_sentence() -> None:
+def test_a_signal_during_the_imports_ends_the_program_with_a_sentence() -> None:
     code = "import os, signal; from recblr.cli.signals import signals_end_process\n"
     code += "with signals_end_process(): os.kill(os.getpid(), signal.SIGTERM); print('never')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "recblr: stopped\n")
 
 
-def test_an_interrupted_evaluation_says_how_to_go_on(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_prints_the_command_that_repeats_it(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def press(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluation, "evaluate_run", press)
     seen = recblr("evaluate", finished)
     assert (seen.code, seen.out) == (130, "")
-    assert seen.err == f"recblr: stopped; the model is kept: evaluate it with recblr evaluate {finished}\n"
+    assert seen.err == f"recblr: stopped; the model is saved: evaluate it with recblr evaluate {finished}\n"

@@ -1,4 +1,4 @@
-"""`recblr train --model`: a baseline is trained, evaluated and asked as RecBLR is, under its own name."""
+"""`recblr train --model`: the commands work for a baseline as for RecBLR, and show its own name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPTIONS = ["--k-core", "0", "--epochs", "1", *SMALL]
 
 
 @pytest.mark.parametrize(("model", "shown"), [("sasrec", "SASRec"), ("gru4rec", "GRU4Rec")])
-def test_a_baseline_goes_the_whole_way_under_its_own_name(
+def test_every_command_shows_a_baseline_under_its_own_name(
     model: str, shown: str, data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -26,7 +26,7 @@ def test_a_baseline_goes_the_whole_way_under_its_own_name(
     assert len(items_in(succeeds("recommend", run, "--user", "u1", "-k", "3"))) == 3
 
 
-def test_a_config_file_chooses_the_model_too(finished: Path, tmp_path: Path) -> None:
+def test_a_config_file_can_choose_the_model(finished: Path, tmp_path: Path) -> None:
     words = ("train", "--config", finished / "config.toml", "--epochs", "1")
     succeeds(*words, "--model", "sasrec", "--num-heads", "4", "--out", tmp_path / "one")
     assert "SASRec" in succeeds(
@@ -46,7 +46,7 @@ def test_a_config_file_chooses_the_model_too(finished: Path, tmp_path: Path) -> 
         (["--model", "sasrec", "--num-heads", "3"], "--num-heads must divide d_model (16), but is 3"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_nothing_is_made(
+def test_a_mistake_gives_one_sentence_and_no_run(
     words: list[str], says: str, data: Path, tmp_path: Path
 ) -> None:
     seen = recblr("train", data, "--out", tmp_path / "run", *OPTIONS, *words)

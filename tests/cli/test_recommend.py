@@ -1,4 +1,4 @@
-"""`recblr recommend`: the model's best items, for a user of the data or after any history."""
+"""`recblr recommend`: the best items of the model, for a user of the data or after any history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_prints_ten_items_best_first(finished: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_its_items_are_those_of_the_models_highest_scores(finished: Path) -> None:
+def test_the_items_have_the_highest_scores_of_the_model(finished: Path) -> None:
     run = Run(finished)
     dataset, model = run.dataset(), run.model()
     history = torch.from_numpy(dataset.histories.history(dataset.user_index("u7")).copy())
@@ -42,7 +42,7 @@ def test_its_items_are_those_of_the_models_highest_scores(finished: Path) -> Non
     )
 
 
-def test_seen_items_come_only_when_asked_for(finished: Path) -> None:
+def test_seen_items_are_recommended_only_with_the_option(finished: Path) -> None:
     seen = set(history_of(finished, "u3"))
     everything: list[str | Path] = ["recommend", finished, "--user", "u3", "-k", "1000"]
     assert not seen & set(items_in(succeeds(*everything)))
@@ -51,7 +51,7 @@ def test_seen_items_come_only_when_asked_for(finished: Path) -> None:
     assert len(items_in(succeeds(*everything, "--include-seen"))) == 129
 
 
-def test_a_users_own_history_given_in_words_gives_the_same(finished: Path) -> None:
+def test_a_typed_history_gives_the_same_items_as_its_user(finished: Path) -> None:
     history = history_of(finished, "u7")
     by_user = succeeds("recommend", finished, "--user", "u7")
     by_history = succeeds("recommend", finished, "--history", ",".join(history))
@@ -59,14 +59,14 @@ def test_a_users_own_history_given_in_words_gives_the_same(finished: Path) -> No
     assert by_history.startswith(f"after {', '.join(history[-3:])}\n")
 
 
-def test_spaces_around_ids_do_no_harm(finished: Path) -> None:
+def test_spaces_around_ids_are_ignored(finished: Path) -> None:
     first, second = history_of(finished, "u7")[:2]
     tidy = succeeds("recommend", finished, "--history", f"{first},{second}")
     assert succeeds("recommend", finished, "--history", f" {first} , {second},") == tidy
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_k_says_how_many(finished: Path, k: int) -> None:
+def test_k_is_the_number_of_items(finished: Path, k: int) -> None:
     assert len(items_in(succeeds("recommend", finished, "--user", "u1", "-k", str(k)))) == k
 
 
@@ -83,30 +83,44 @@ def test_titles_stand_beside_the_ids(finished: Path, tmp_path: Path, name: str, 
     best = items_in(succeeds("recommend", finished, "--user", "u7", "-k", "3"))
     (tmp_path / name).write_bytes(TITLES[name].format(*best).encode(encoding))
     out = succeeds("recommend", finished, "--user", "u7", "-k", "3", "--titles", tmp_path / name)
-    rows = out.splitlines()
-    assert rows[1].split() == ["item", "title", "score"]
-    assert f"{best[0]}  Léon: The [b]Pro[/b] :heart: [/x] (1994) " in rows[2]
-    assert f"{best[1]}  Heat (1995) " in rows[3]
-    assert rows[4].split()[:2] == ["3", best[2]]
-    assert len(rows[4].split()) == 3  # no title, no matter
+    header, *rows = out.splitlines()[-4:]
+    assert header.split() == ["item", "title", "score"]
+    assert f"{best[0]}  Léon: The [b]Pro[/b] :heart: [/x] (1994) " in rows[0]
+    assert f"{best[1]}  Heat (1995) " in rows[1]
+    assert rows[2].split()[:2] == ["3", best[2]]
+    assert len(rows[2].split()) == 3  # an item without a title is shown without one
 
 
-def test_titles_name_the_history_too(finished: Path, tmp_path: Path) -> None:
+def test_with_titles_the_last_events_of_the_user_are_shown_oldest_first(
+    finished: Path, tmp_path: Path
+) -> None:
+    history = history_of(finished, "u7")
+    (tmp_path / "t.csv").write_text(f"{history[-1]},Heat [1995]\x1b\n{history[0]},The first\n")
+    out = succeeds("recommend", finished, "--user", "u7", "-k", "1", "--titles", tmp_path / "t.csv")
+    heading, *events = [line.split(maxsplit=1) for line in out.partition("\n\n")[0].splitlines()]
+    assert " ".join(heading) == f"for user u7 after {len(history)} events, the last of them:"
+    assert len(history) > 10
+    assert [words[0] for words in events] == history[-10:]
+    assert events[-1][1].strip() == r"Heat [1995]\x1b"
+    assert all(len(words) == 1 for words in events[:-1])
+
+
+def test_titles_name_a_typed_history_too(finished: Path, tmp_path: Path) -> None:
     item = history_of(finished, "u7")[0]
     (tmp_path / "t.csv").write_text(f"{item},Heat [1995]\n")
     out = succeeds("recommend", finished, "--history", item, "--titles", tmp_path / "t.csv")
     assert out.startswith("after Heat [1995]\n")
 
 
-def test_a_long_title_stays_on_its_line_off_a_terminal(finished: Path, tmp_path: Path) -> None:
+def test_a_long_title_is_not_wrapped_without_a_terminal(finished: Path, tmp_path: Path) -> None:
     best = items_in(succeeds("recommend", finished, "--user", "u7", "-k", "1"))[0]
     title = "very " * 60 + "long"
     (tmp_path / "t.csv").write_text(f"{best},{title}\n")
     out = succeeds("recommend", finished, "--user", "u7", "-k", "1", "--titles", tmp_path / "t.csv")
-    assert title in out.splitlines()[2]
+    assert title in out.splitlines()[-1]
 
 
-def test_a_terminal_without_the_letters_of_a_title_is_no_reason_to_fail(
+def test_letters_that_the_terminal_cannot_show_are_escaped(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = items_in(succeeds("recommend", finished, "--user", "u7", "-k", "1"))[0]
@@ -117,14 +131,14 @@ def test_a_terminal_without_the_letters_of_a_title_is_no_reason_to_fail(
     assert r"Am\xe9lie" in seen.out
 
 
-def test_the_same_question_gets_the_same_answer_and_changes_nothing(finished: Path) -> None:
+def test_the_same_command_prints_the_same_and_changes_no_file(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     answers = {succeeds("recommend", finished, "--user", "u5") for _ in range(2)}
     assert len(answers) == 1
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_unknown_ids_come_with_a_hint(finished: Path) -> None:
+def test_an_unknown_id_gives_a_suggestion(finished: Path) -> None:
     seen = recblr("recommend", finished, "--user", "U7")
     assert seen.code == 2
     assert "did you mean 'u7'" in seen.err
@@ -134,8 +148,6 @@ def test_unknown_ids_come_with_a_hint(finished: Path) -> None:
     ("history", "k", "says"),
     [([], 3, "history is empty"), ([1, 129], 3, r"history\[1\] is item 129"), ([1], 0, "k is the number")],
 )
-def test_the_library_refuses_what_it_cannot_answer(
-    finished: Path, history: list[int], k: int, says: str
-) -> None:
+def test_the_library_refuses_wrong_arguments(finished: Path, history: list[int], k: int, says: str) -> None:
     with pytest.raises(InputError, match=says):
         recommend(Run(finished).model(), history, k)

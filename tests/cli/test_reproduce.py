@@ -1,4 +1,4 @@
-"""`recblr reproduce`: seeds that go on after any interruption, and a report that says what was done."""
+"""`recblr reproduce`: seeds continue after any interruption, and the report says how they were trained."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMAND = ["reproduce", "ml-1m", "--data", "shop.inter", "--seeds", "2", *OPTION
 
 @pytest.fixture(autouse=True)
 def paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the tiny dataset for the paper's."""
+    """Let the recipes expect the counts of the tiny dataset."""
     tiny = tiny_dataset()
     counts = {"users": 60, "items": tiny.num_items, "interactions": tiny.num_interactions}
     for name in RECIPES:
@@ -40,7 +40,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shop(data: Path, tmp_path: Path) -> Iterator[Path]:
-    """A folder with the data, in which the command is typed."""
+    """A folder with the data, and the current folder of the command."""
     shutil.copy(data, tmp_path / "shop.inter")
     with at(tmp_path):
         yield tmp_path
@@ -59,7 +59,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def signal_at_step(number: int, *signals: int) -> Iterator[list[int]]:
-    """Send this process the signals in that step of the optimizer; yields the number of steps."""
+    """Send this process the signals in step `number` of the optimizer.  Yields [count of steps]."""
     steps, step = [0], Learner.step
 
     def spy(self: Learner, *arguments: Any) -> float:
@@ -75,18 +75,18 @@ def signal_at_step(number: int, *signals: int) -> Iterator[list[int]]:
 
 
 def steps_of(*words: str) -> int:
-    """How many steps a command takes, which must end well."""
+    """The number of optimizer steps of a command that must succeed."""
     with signal_at_step(0) as steps:
         succeeds(*words)
     return steps[0]
 
 
 def planned(straight: Path, seed: int, epochs: int = 2) -> int:
-    """How many steps a seed takes, or its first epoch does."""
+    """The number of steps that a seed takes for its first epochs."""
     return Run(straight / f"seed-{seed}").log()[epochs - 1].steps
 
 
-def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straight: Path) -> None:
+def test_each_seed_is_a_run_of_train_and_the_report_holds_all_seeds(shop: Path, straight: Path) -> None:
     out = succeeds(*COMMAND)
     folder = shop / "reproduce-ml-1m"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -113,7 +113,7 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert lines[0].startswith("ml-1m: 60 users, ")
     assert lines[1].startswith("read ")
     assert lines[1].endswith(" events, dropped none; each history is ordered by time, ties in file order")
-    assert lines[2].endswith(f"the same command goes on: recblr {' '.join(COMMAND)}")
+    assert lines[2].endswith(f"the same command continues: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",
         "seed 2 of 2: reproduce-ml-1m/seed-1",
@@ -123,7 +123,7 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all(shop: Path, straig
     assert lines[-1] == "written to reproduce-ml-1m/report.json"
 
 
-def test_typed_again_it_trains_nothing_and_changes_nothing(shop: Path) -> None:
+def test_a_finished_command_typed_again_changes_nothing(shop: Path) -> None:
     first = succeeds(*COMMAND)
     before = contents(shop)
     with signal_at_step(0) as steps:
@@ -135,7 +135,7 @@ def test_typed_again_it_trains_nothing_and_changes_nothing(shop: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_seed_that_was_begun_goes_on_and_one_that_is_done_stays(
+def test_an_unfinished_seed_continues_and_a_finished_seed_stays(
     shop: Path, straight: Path, how: int, seed: int
 ) -> None:
     first, both = planned(straight, 0), planned(straight, 0) + planned(straight, 1)
@@ -152,7 +152,7 @@ def test_a_seed_that_was_begun_goes_on_and_one_that_is_done_stays(
 
 
 def killed(step: int, cwd: Path) -> None:
-    """Type the command in a process of its own, which is killed in that step."""
+    """Run the command in a separate process and kill it in step `step`."""
     counts = {name: getattr(RECIPES["ml-1m"], name) for name in ("users", "items", "interactions")}
     code = f"""
 import os, signal, sys
@@ -176,7 +176,7 @@ main()
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def test_kill_9_in_the_middle_of_a_seed_costs_no_more_than_its_epoch(shop: Path, straight: Path) -> None:
+def test_kill_9_in_the_middle_of_a_seed_loses_at_most_one_epoch(shop: Path, straight: Path) -> None:
     epoch, both = planned(straight, 1, epochs=1), planned(straight, 1)
     killed(planned(straight, 0) + epoch + 2, shop)  # in the second seed's second epoch
     assert steps_of(*COMMAND) == both - epoch
@@ -184,7 +184,7 @@ def test_kill_9_in_the_middle_of_a_seed_costs_no_more_than_its_epoch(shop: Path,
         assert_same_run(shop / "reproduce-ml-1m" / name, straight / name)
 
 
-def test_an_interrupted_evaluation_is_done_again(
+def test_an_interrupted_evaluation_is_repeated(
     shop: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def press(*_: object, **__: object) -> None:
@@ -194,11 +194,11 @@ def test_an_interrupted_evaluation_is_done_again(
         patch.setattr(evaluation, "evaluate_run", press)
         seen = recblr(*COMMAND)
     assert seen.code == 130
-    assert seen.err == f"recblr: stopped; the model is kept: continue with recblr {' '.join(COMMAND)}\n"
+    assert seen.err == f"recblr: stopped; the model is saved: continue with recblr {' '.join(COMMAND)}\n"
     assert steps_of(*COMMAND) == planned(straight, 1)
 
 
-def test_more_seeds_can_follow(shop: Path, straight: Path) -> None:
+def test_more_seeds_can_be_added_later(shop: Path, straight: Path) -> None:
     assert steps_of(*COMMAND, "--seeds", "1") == planned(straight, 0)
     assert steps_of(*COMMAND) == planned(straight, 1)
     assert list(read_report("reproduce-ml-1m/report.json")["runs"]) == ["0", "1"]
@@ -206,7 +206,7 @@ def test_more_seeds_can_follow(shop: Path, straight: Path) -> None:
     assert list(read_report("reproduce-ml-1m/report.json")["runs"]) == ["1"]
 
 
-def test_a_report_of_a_seed_from_before_its_end_is_not_taken(shop: Path) -> None:
+def test_a_report_of_an_unfinished_seed_is_not_used(shop: Path) -> None:
     succeeds(*COMMAND)
     file = Path("reproduce-ml-1m/seed-1/report.json")
     whole = read_report(file)
@@ -219,7 +219,7 @@ def test_a_report_of_a_seed_from_before_its_end_is_not_taken(shop: Path) -> None
 
 
 @pytest.mark.parametrize("deleted", [1, 2])
-def test_a_log_with_a_line_deleted_costs_one_evaluation_at_most(
+def test_a_deleted_line_of_the_log_costs_at_most_one_evaluation(
     shop: Path, deleted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_seed = [*COMMAND, "--seeds", "1"]
@@ -240,7 +240,7 @@ def test_a_log_with_a_line_deleted_costs_one_evaluation_at_most(
     succeeds(*one_seed)
 
 
-def test_a_seed_that_another_process_trains_is_told_at_once(shop: Path) -> None:
+def test_a_seed_that_another_process_trains_is_refused_at_once(shop: Path) -> None:
     succeeds(*COMMAND)
     run = Run(Path("reproduce-ml-1m/seed-1"))
     before = contents(run.folder)
@@ -252,7 +252,7 @@ def test_a_seed_that_another_process_trains_is_told_at_once(shop: Path) -> None:
     assert contents(run.folder) == before
 
 
-def test_a_baseline_takes_the_recipe_too(shop: Path) -> None:
+def test_a_baseline_can_use_the_recipe(shop: Path) -> None:
     options = ["--model", "sasrec", "--num-heads", "4", "--epochs", "1", "--k-core", "0", "--seeds", "1"]
     succeeds("reproduce", "ml-1m", "--data", "shop.inter", *options, "--out", "out")
     report = read_report("out/report.json")
@@ -262,7 +262,7 @@ def test_a_baseline_takes_the_recipe_too(shop: Path) -> None:
     }  # fmt: skip
 
 
-def test_what_differs_from_the_recipe_is_listed(shop: Path) -> None:
+def test_options_that_differ_from_the_recipe_are_listed(shop: Path) -> None:
     options = ["--k-core", "0", "--seeds", "1", "--seed", "4", "--checkpoint-minutes", "0"]
     out = succeeds("reproduce", "beauty", "--data", "shop.inter", "--epochs", "1", *options, "--out", "out")
     differs = read_report("out/report.json")["recipe"]["differs"]
@@ -302,7 +302,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_is_refused_in_one_sentence(name: str, shop: Path, run: Path) -> None:
+def test_wrong_arguments_are_refused_in_one_sentence(name: str, shop: Path, run: Path) -> None:
     words, says = REFUSED[name]
     (shop / "empty").mkdir()
     rows = [f"{user}\t{item}\t{item}" for user in range(9) for item in range(9)]
@@ -319,7 +319,7 @@ def assert_refused(seen: Seen, says: list[str], folder: Path) -> None:
     assert not (folder / "reproduce-ml-1m" / "seed-0").exists()
 
 
-def test_other_options_and_other_data_than_before_are_refused_by_name(shop: Path) -> None:
+def test_other_options_and_other_data_are_refused_by_name(shop: Path) -> None:
     with signal_at_step(1, signal.SIGINT):
         assert recblr(*COMMAND).code == 130
     before = contents(shop / "reproduce-ml-1m")
@@ -344,16 +344,16 @@ def test_a_later_seed_with_other_options_is_refused_before_the_first_is_trained(
     assert not Path("reproduce-ml-1m/seed-0").exists()
 
 
-def test_a_folder_gives_the_file_that_it_has(shop: Path) -> None:
+def test_the_data_file_is_found_in_a_folder(shop: Path) -> None:
     Path("films").mkdir()
     Path("shop.inter").rename("films/ml-1m.inter")
     once = ["reproduce", "ml-1m", *OPTIONS, "--seeds", "1", "--epochs", "1"]
     succeeds(*once, "--data", "films")
-    Path("films").rename("ml-1m")  # where it would be without being named
+    Path("films").rename("ml-1m")  # the default folder
     assert steps_of(*once) == 0
 
 
-def test_without_data_they_are_downloaded_and_the_next_time_they_are_there(
+def test_missing_data_are_downloaded_only_once(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = publish(tmp_path_factory.mktemp("publisher"), monkeypatch)
@@ -363,7 +363,7 @@ def test_without_data_they_are_downloaded_and_the_next_time_they_are_there(
     words = ["reproduce", "ml-1m", "--seeds", "1", "--epochs", "1", *SMALL]
     with at(tmp_path):
         out = succeeds(*words)
-        assert out.index("Whoever uses it accepts the terms at") < out.index("ml-1m: 9 users, 9 items")
+        assert out.index("If you use it, you accept the terms at") < out.index("ml-1m: 9 users, 9 items")
         assert sorted(os.listdir("ml-1m")) == ["README", "movies.dat", "ratings.dat"]
         monkeypatch.setattr(download, "PUBLISHER", "no/such/folder")
         assert steps_of(*words) == 0

@@ -1,4 +1,4 @@
-"""`recblr train` and `recblr evaluate`: what they print, what they leave behind, and that they agree."""
+"""`recblr train` and `recblr evaluate`: their output, their files, and that their figures agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recblr.training import curves, tensorboard
 OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
 
 
-def test_it_leaves_the_documented_files(finished: Path) -> None:
+def test_a_run_has_the_documented_files(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == [
         "checkpoints",
         "config.toml",
@@ -34,11 +34,11 @@ def test_it_leaves_the_documented_files(finished: Path) -> None:
     ]
 
 
-def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: Path) -> None:
+def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_path: Path) -> None:
     out = succeeds("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d a user", lines[0])
+    assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d per user", lines[0])
     assert re.fullmatch(
         r"read [\d,]+ events, dropped none; each history is ordered by time, ties in file order", lines[1]
     )
@@ -48,7 +48,7 @@ def test_it_prints_the_data_an_epoch_a_line_and_the_table(data: Path, tmp_path: 
             lines[1 + number],
         )
     assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
-    assert lines[5] == f"drawn epoch by epoch in {tmp_path / 'run' / 'curves.png'}"
+    assert lines[5] == f"learning curves are in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
         assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
@@ -64,10 +64,10 @@ def test_it_says_how_many_events_were_dropped_and_why(data: Path, tmp_path: Path
         "1 of users or items with fewer than 3 events); each history is in file order, as there are no times"
     )
     again = succeeds("train", "--out", tmp_path / "run", "--resume")
-    assert "read 83 events" not in again  # from the run's own folder, where nothing is left to drop
+    assert "read 83 events" not in again  # the data are read from the run's folder, without dropped events
 
 
-def test_the_report_keeps_to_the_schema(finished: Path) -> None:
+def test_the_report_follows_the_schema(finished: Path) -> None:
     report = read_report(finished / "report.json")
     metrics = {f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")}
     for root in (report["ours"], report["baselines"]["popular"], report["baselines"]["successor"]):
@@ -91,7 +91,7 @@ def test_the_table_shows_the_reports_figures(finished: Path) -> None:
             assert figures == [f"{root['test'][masking][name]['mean']:.4f}" for name in names]
 
 
-def test_evaluate_gives_the_figures_of_trainings_last_act(run: Path) -> None:
+def test_evaluate_gives_the_same_figures_as_train(run: Path) -> None:
     before = read_report(run / "report.json")
     (run / "report.json").unlink()
     untouched = contents(run)
@@ -145,19 +145,21 @@ def test_every_form_of_the_same_data_trains_the_same_model(
         assert_same_run(tmp_path / f"{name}.run", finished)
 
 
-def test_resume_goes_on_to_the_same_bits(data: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_bits(data: Path, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # there is nothing yet: it starts
+    succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # there is no run yet, so it starts one
     assert_same_run(run, finished)
     before = contents(run)
-    out = succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # it is done: only the report is new
+    out = succeeds(
+        "train", data, "--out", run, *OPTIONS, "--resume"
+    )  # the run is done, so only the report is new
     assert "epoch  " not in out
     after = contents(run)
     del before["report.json"], after["report.json"]
     assert after == before
 
 
-def test_off_a_terminal_everything_is_plain_and_lines_stay_whole(data: Path, tmp_path: Path) -> None:
+def test_without_a_terminal_the_output_is_plain_and_not_wrapped(data: Path, tmp_path: Path) -> None:
     run = tmp_path / ("a-long-name-" * 12)
     seen = shell("train", data, "--out", run, *OPTIONS)
     assert (seen.code, seen.err) == (0, "")
@@ -166,14 +168,14 @@ def test_off_a_terminal_everything_is_plain_and_lines_stay_whole(data: Path, tmp
     assert f"written to {run / 'report.json'}\n" in seen.out
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(data: Path, tmp_path: Path) -> None:
+def test_names_that_look_like_markup_are_shown_unchanged(data: Path, tmp_path: Path) -> None:
     own = Path(shutil.copy(data, tmp_path / "[b]shop[red] :heart:.inter"))
     out = succeeds("train", own, "--out", tmp_path / "[red]run", *OPTIONS)
     assert out.startswith("[b]shop[red] :heart:: 60 users")
     assert f"written to {tmp_path / '[red]run' / 'report.json'}" in out
 
 
-def test_a_column_that_is_not_named_so_is_asked_for_and_then_read(tmp_path: Path) -> None:
+def test_a_column_with_another_name_can_be_given(tmp_path: Path) -> None:
     rows = [f"{user},{item},{item}" for user in range(9) for item in range(user % 3, 9)]
     (tmp_path / "log.csv").write_text("\n".join(["uid,item_id,timestamp", *rows]))
     seen = recblr("train", tmp_path / "log.csv", "--out", tmp_path / "run", *OPTIONS)
@@ -181,7 +183,7 @@ def test_a_column_that_is_not_named_so_is_asked_for_and_then_read(tmp_path: Path
     succeeds("train", tmp_path / "log.csv", "--out", tmp_path / "run", *OPTIONS, "--user-column", "uid")
 
 
-def test_the_built_in_data_is_written_alike_every_time(tmp_path: Path) -> None:
+def test_the_built_in_data_are_the_same_every_time(tmp_path: Path) -> None:
     for name in ("one.inter", "two.inter", "one.inter.gz", "two.inter.gz"):
         succeeds("synth", tmp_path / name, "--users", "50")
     succeeds("synth", tmp_path / "other.inter", "--users", "50", "--seed", "1")
@@ -192,20 +194,20 @@ def test_the_built_in_data_is_written_alike_every_time(tmp_path: Path) -> None:
     assert (tmp_path / "other.inter").read_bytes() != one
 
 
-def test_the_built_in_data_comes_with_what_can_be_reached(tmp_path: Path) -> None:
+def test_synth_prints_the_best_possible_scores(tmp_path: Path) -> None:
     out = succeeds("synth", tmp_path / "d.inter", "--users", "50", "--seed", "3")
     dataset, parameters = read_dataset(tmp_path / "d.inter", k_core=0), SyntheticParameters(users=50, seed=3)
     assert out.startswith(f"{tmp_path / 'd.inter'}: 50 users, {dataset.num_items} items, ")
     columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
     for row, expected in (
         ("the best possible predictor", best_possible(dataset, parameters)),
-        ("the best that sees the last item only", last_item_only(dataset, parameters)),
+        ("the best that sees only the last item", last_item_only(dataset, parameters)),
     ):
         line = next(line for line in out.splitlines() if line.startswith(row))
         assert line.removeprefix(row).split() == [f"{expected[column]:.4f}" for column in columns]
 
 
-def test_titles_of_the_built_in_data_say_which_series_an_item_goes_on_with(tmp_path: Path) -> None:
+def test_titles_of_the_built_in_data_name_the_item_that_comes_before(tmp_path: Path) -> None:
     file, titles = tmp_path / "d.inter", tmp_path / "titles.tsv"
     succeeds("synth", file, "--users", "200", "--titles", titles)
     dataset, says = read_dataset(file, k_core=0), read_titles(titles)
@@ -220,7 +222,7 @@ def test_titles_of_the_built_in_data_say_which_series_an_item_goes_on_with(tmp_p
             series, before = re.fullmatch(r"next in series (\d+) after (s\d+e\d+)", says[item]).groups()  # type: ignore[union-attr]
             assert item.startswith(f"s{int(series):02d}e")
             earlier = [one for one in history[:place] if one.startswith(item[:4])]
-            if earlier:  # else the series begins here for this user
+            if earlier:  # else this is the user's first item of the series
                 assert before == earlier[-1]
                 followed += 1
     assert followed > 1000
@@ -233,11 +235,11 @@ def test_the_command_in_the_report_can_be_typed_again(data: Path, tmp_path: Path
     assert words == ["recblr", "train", str(data), "--out", str(out), *OPTIONS]
 
 
-def test_the_data_under_test_is_what_these_tests_take_it_for(data: Path) -> None:
+def test_the_data_file_of_these_tests_holds_the_tiny_dataset(data: Path) -> None:
     assert read_dataset(data, k_core=0).fingerprint == tiny_dataset().fingerprint
 
 
-def test_without_matplotlib_a_line_says_how_to_get_curves_and_the_run_goes_on(
+def test_without_matplotlib_a_line_says_how_to_get_curves_and_training_continues(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curves, "find_spec", lambda name: None)
@@ -250,18 +252,18 @@ def test_without_matplotlib_a_line_says_how_to_get_curves_and_the_run_goes_on(
     assert not (tmp_path / "run" / "curves.png").exists()
 
 
-def test_without_tensorboard_nothing_is_read_or_made(
+def test_without_tensorboard_the_option_is_refused_before_any_work(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     seen = recblr("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
     assert (seen.code, seen.out) == (2, "")
-    assert seen.err.startswith("recblr: --tensorboard takes TensorBoard: pip install 'recblr[tensorboard]'")
+    assert seen.err.startswith("recblr: --tensorboard needs TensorBoard: pip install 'recblr[tensorboard]'")
     assert not (tmp_path / "run").exists()
 
 
-def test_scalars_for_tensorboard_are_written_where_they_are_asked_for(data: Path, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+def test_scalars_for_tensorboard_are_written_with_the_option(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="scalars need tensorboard, the extra of that name")
     succeeds("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert events.name.startswith("events.out.tfevents.")

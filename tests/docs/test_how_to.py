@@ -20,7 +20,7 @@ from recblr.data import download, write_inter
 from recblr.evaluation import read_report
 from recblr.experiments import RECIPES
 from recblr.training import EpochRecord, Run, train
-from recblr.training.listener import SilentListener
+from recblr.training.progress import Listener
 
 # With the defaults, a test would take too long.
 SMALLER = {"train": ["--epochs", "2", *SMALL]}
@@ -165,7 +165,7 @@ def test_resuming(shop: Path) -> None:
     assert len(Run(shop / "run").log()) == tiny_config().epochs
 
 
-class _StopAfterOneEpoch(SilentListener):
+class _StopAfterOneEpoch(Listener):
     def end_epoch(self, record: EpochRecord) -> None:
         raise KeyboardInterrupt
 

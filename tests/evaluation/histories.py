@@ -1,4 +1,4 @@
-"""Histories for tests, written as lists or drawn by Hypothesis."""
+"""Histories for tests, from lists or from Hypothesis."""
 
 from collections.abc import Sequence
 

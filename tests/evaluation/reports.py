@@ -1,9 +1,9 @@
-"""Reports for tests: every metric of a part has the same value, so that each can be recognised."""
+"""Reports for tests.  All metrics of a part have the same value, so a test can recognise the part."""
 
 from types import SimpleNamespace
 from typing import Any
 
-from recblr.evaluation.metrics import KS
+from recblr.evaluation.ranking import KS
 from recblr.evaluation.report import build_report
 
 

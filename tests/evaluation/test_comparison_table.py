@@ -1,4 +1,4 @@
-"""The table beside the paper: both sides' figures, their difference, and where ours come from."""
+"""The table beside the paper: the paper's figures, ours, their difference, and the source of ours."""
 
 import io
 from typing import Any
@@ -31,7 +31,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-def test_a_row_a_metric_has_the_papers_figure_ours_and_the_difference() -> None:
+def test_each_metric_has_a_row_with_both_figures_and_their_difference() -> None:
     rows = [line.split() for line in lines(beside_paper(0)) if "@" in line]
     assert [row[0] for row in rows] == ["HR@10", "NDCG@10", "MRR@10", "HR@20", "NDCG@20", "MRR@20"]
     assert rows[0] == ["HR@10", "0.3285", "0.1000", "-0.2285", "0.1000"]
@@ -45,16 +45,16 @@ def test_unseen_items_have_a_column_of_their_own() -> None:
     assert row == ["HR@10", "0.3285", "0.1000", "-0.2285", "0.5000"]
 
 
-def test_several_seeds_show_their_spread_and_a_better_figure_its_sign() -> None:
+def test_several_seeds_show_their_deviation_and_a_difference_shows_its_sign() -> None:
     shown = lines(beside_paper(0, 1, 2))
     (row,) = (line for line in shown if line.strip().startswith("NDCG@10"))
     assert " ".join(row.split()) == "NDCG@10 0.1901 0.2000 ± 0.1000 +0.0099 0.2000 ± 0.1000"
     assert "seeds     0, 1, 2: mean ± sample standard deviation" in shown
-    assert "seconds   101 training, 20 validation, 3 evaluation, a seed" in shown
+    assert "seconds   101 training, 20 validation, 3 evaluation, per seed" in shown
     assert "±" not in "\n".join(lines(beside_paper(0)))
 
 
-def test_it_says_where_the_figures_come_from() -> None:
+def test_the_source_of_the_figures_is_printed() -> None:
     shown = "\n".join(lines(beside_paper(0)))
     assert "arXiv 2406.12580v2" in shown
     assert "machine   Abacus 9, cores 4, torch threads 2, recblr 0.1.0, torch 2.10.0\n" in shown
@@ -63,14 +63,14 @@ def test_it_says_where_the_figures_come_from() -> None:
     assert "recipe    ml-1m" in shown.splitlines()
 
 
-def test_seeds_of_two_machines_name_both() -> None:
+def test_both_machines_of_two_seeds_are_named() -> None:
     report = beside_paper(0, 1)
     report["runs"]["1"]["machine"] = {**MACHINE, "device": "Loom 3"}
     machines = [line for line in lines(report) if line.startswith("machine")]
     assert [", Loom 3, " in line for line in machines] == [False, True]
 
 
-def test_what_differs_from_the_recipe_is_said() -> None:
+def test_options_that_differ_from_the_recipe_are_printed() -> None:
     differs = {"epochs": {"recipe": 36, "here": 2}, "loss": {"recipe": "cross-entropy", "here": "bpr"}}
     said = "recipe    ml-1m, but --epochs 2 in place of 36; --loss bpr in place of cross-entropy"
     assert said in lines(beside_paper(0, differs=differs))

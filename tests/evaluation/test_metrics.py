@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and against their definitions."""
+"""Metrics compared with values computed by hand and with their definitions."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recblr.errors import InputError
-from recblr.evaluation.metrics import KS, metrics_from_ranks
+from recblr.evaluation.ranking import KS, metrics_from_ranks
 
 
 def test_values_worked_out_by_hand() -> None:
@@ -24,7 +24,7 @@ def test_values_worked_out_by_hand() -> None:
     assert metrics["hr@20"] == metrics["hr@50"] == 1.0
 
 
-def test_a_rank_of_k_counts_and_of_k_plus_one_does_not() -> None:
+def test_a_rank_of_k_counts_and_a_rank_of_k_plus_one_does_not() -> None:
     for k in KS:
         assert metrics_from_ranks(np.array([k]))[f"hr@{k}"] == 1.0
         assert metrics_from_ranks(np.array([k + 1]))[f"hr@{k}"] == 0.0
@@ -61,6 +61,6 @@ def test_no_ranks_is_an_input_error() -> None:
         (np.array([1]), (0,), "at least 1"),
     ],
 )
-def test_what_cannot_be_ranks_is_refused(ranks: np.ndarray, ks: tuple[int, ...], message: str) -> None:
+def test_wrong_ranks_are_refused(ranks: np.ndarray, ks: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metrics_from_ranks(ranks, ks)

@@ -1,4 +1,4 @@
-"""A report's picture: a curve for each seed and masking, and a line for the paper's figure."""
+"""The picture of a report: a curve for each seed and masking, and a line for the paper's figure."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from evaluation.test_comparison_table import beside_paper
 from recblr.evaluation import draw_report
 from recblr.evaluation.picture import plot_learning
 
-figure = pytest.importorskip("matplotlib.figure", reason="pictures take matplotlib, the extra `plot`")
+figure = pytest.importorskip("matplotlib.figure", reason="pictures need matplotlib, the extra `plot`")
 
 CURVE = [
     {"epoch": epoch, "unmasked": {"ndcg@10": epoch / 10}, "masked": {"ndcg@10": epoch / 5}}
@@ -19,7 +19,7 @@ CURVE = [
 
 
 def lines(made: dict[str, Any]) -> dict[str, list[list[float]]]:
-    """The values of the lines that are drawn, by their labels; of other seeds under the name of none."""
+    """{label: values of its lines} of the picture.  Lines without a label, of later seeds, are under ""."""
     axes = figure.Figure().subplots()
     plot_learning(axes, made)
     found: dict[str, list[list[float]]] = {}
@@ -29,7 +29,7 @@ def lines(made: dict[str, Any]) -> dict[str, list[list[float]]]:
     return found
 
 
-def test_every_seed_is_drawn_and_named_once() -> None:
+def test_every_seed_is_drawn_and_every_label_appears_once() -> None:
     made = beside_paper(0, 1)
     for run in made["runs"].values():
         run["curve"] = CURVE

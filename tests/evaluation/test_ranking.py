@@ -1,4 +1,4 @@
-"""Ranks against a loop over users and items that is obviously right, and the promises about chunks."""
+"""Ranks compared with a simple loop over users and items, and the limits of the chunks."""
 
 import math
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ def test_ranks_equal_a_loop_over_users_and_items(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf, -math.inf])
-def test_a_model_that_says_nothing_gets_the_worst_rank(value: float) -> None:
+def test_a_model_with_constant_scores_gets_the_worst_rank(value: float) -> None:
     ranks = rank_targets(constant(value, 9), holdout([[1, 2, 2]], [4]), 9)
     assert ranks.unmasked.tolist() == [9]
     assert ranks.masked.tolist() == [7]
@@ -97,7 +97,7 @@ def test_a_scorer_may_return_any_real_dtype(dtype: torch.dtype) -> None:
     assert ranks.unmasked.tolist() == [2]
 
 
-def test_chunks_keep_to_their_bounds() -> None:
+def test_chunks_are_within_their_limits() -> None:
     users = [[1] * length for length in (0, 5, 1, 3, 2, 2, 0, 1, 4, 30)]
     seen: list[Packed] = []
 
@@ -144,14 +144,14 @@ def test_the_scorer_runs_without_autograd() -> None:
     assert enabled == [False]
 
 
-def test_no_users_give_no_ranks_and_their_metrics_an_input_error() -> None:
+def test_without_users_there_are_no_ranks_and_metrics_are_refused() -> None:
     ranks = rank_targets(constant(0.0, 2), holdout([], []), 2)
     assert len(ranks.unmasked) == len(ranks.masked) == 0
     with pytest.raises(InputError, match="no users"):
         ranks.metrics()
 
 
-def test_metrics_come_for_both_maskings() -> None:
+def test_both_maskings_have_metrics() -> None:
     scores = {(0,): [2.0, 1.0]}
     metrics = rank_targets(scorer_from(scores, 2), holdout([[0]], [1]), 2).metrics(ks=(1,))
     assert metrics["unmasked"]["hr@1"] == 0.0
@@ -175,7 +175,7 @@ def test_a_catalogue_without_items_is_refused() -> None:
         rank_targets(constant(0.0, 0), holdout([], []), 0)
 
 
-def test_a_target_must_stand_beside_each_history() -> None:
+def test_each_history_needs_a_target() -> None:
     with pytest.raises(ValueError, match="one target per history"):
         rank_targets(constant(0.0, 3), holdout([[0], [1]], [2]), 3)
 
@@ -196,7 +196,7 @@ def test_bounds_must_be_positive(bounds: dict[str, Any]) -> None:
         (np.zeros((2, 3)), TypeError, "returned ndarray"),
     ],
 )
-def test_a_scorer_that_returns_something_else_is_told(
+def test_a_scorer_that_does_not_return_scores_is_refused(
     returned: torch.Tensor, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

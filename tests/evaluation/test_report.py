@@ -1,4 +1,4 @@
-"""The report: its leaves, its round trip through a file, and what a reader refuses."""
+"""The report: its figures, writing and reading it, and the files that the reader refuses."""
 
 import json
 import math
@@ -19,11 +19,11 @@ from recblr.evaluation.report import build_report, summarise
 from recblr.evaluation.report_file import read_report, write_report
 
 
-def test_one_seed_has_no_spread() -> None:
+def test_one_seed_has_no_deviation() -> None:
     assert summarise({7: {"hr@10": 0.25}}) == {"hr@10": {"mean": 0.25, "std": 0.0, "seeds": {"7": 0.25}}}
 
 
-def test_spread_is_the_sample_standard_deviation() -> None:
+def test_std_is_the_sample_standard_deviation() -> None:
     leaf = summarise({0: {"hr@10": 0.1}, 1: {"hr@10": 0.2}, 2: {"hr@10": 0.6}})["hr@10"]
     assert leaf["mean"] == pytest.approx(0.3)
     assert leaf["std"] == pytest.approx(math.sqrt((0.04 + 0.01 + 0.09) / 2))
@@ -54,7 +54,7 @@ def test_seeds_with_different_splits_are_not_averaged() -> None:
         report(ours={0: figures(), 1: {"test": figures()["test"]}})
 
 
-def test_the_schema_has_the_documented_places() -> None:
+def test_the_report_has_the_documented_entries() -> None:
     built = report(ours={0: figures(0.3), 1: figures(0.5)}, protocol={"k_core": 5})
     assert built["schema"] == 1
     leaf = built["ours"]["test"]["unmasked"]["hr@10"]
@@ -78,7 +78,7 @@ def test_the_schema_has_the_documented_places() -> None:
     assert {"model", "training", "command", "commit", "seconds", "date"} <= built.keys()
 
 
-def test_a_report_equals_what_is_read_back(tmp_path: Path) -> None:
+def test_a_report_is_the_same_when_read_from_its_file(tmp_path: Path) -> None:
     built = report(
         training={"lr": np.float32(0.5), "betas": (0.9, 0.999), "out": tmp_path, "note": "é ☃"},
         model={"width": np.int64(64), "schedule": {1: "x"}},
@@ -189,7 +189,7 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
         ),
     ],
 )
-def test_an_incomplete_report_is_told_what_is_missing(
+def test_the_missing_part_of_a_report_is_named(
     tmp_path: Path, damage: Callable[[dict[str, Any]], None], message: str
 ) -> None:
     value = report()
@@ -210,7 +210,7 @@ def test_any_prefix_of_a_report_is_refused(tmp_path: Path) -> None:
             read_report(path)
 
 
-def test_a_dataset_object_describes_itself() -> None:
+def test_any_object_with_the_facts_can_be_the_dataset() -> None:
     @dataclass(frozen=True)
     class Shop:
         name: str = "shop"

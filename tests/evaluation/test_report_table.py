@@ -1,4 +1,4 @@
-"""The table that people see: its rows, its figures, and that it fits."""
+"""The printed table: its rows, its figures, and its width."""
 
 import io
 
@@ -22,13 +22,13 @@ def test_each_masking_has_ours_first_then_the_baselines() -> None:
     assert rows[:8] == ["all", "RecBLR", "successor", "popular", "unseen", "RecBLR", "successor", "popular"]
 
 
-def test_our_row_bears_the_models_name() -> None:
+def test_our_row_has_the_name_of_the_model() -> None:
     shown = "\n".join(lines(report(model={"name": "SASRec"})))
     assert shown.count("SASRec") == 2
     assert "RecBLR" not in shown
 
 
-def test_figures_have_four_decimals_and_stand_below_their_names() -> None:
+def test_figures_have_four_decimals_and_are_below_their_names() -> None:
     metrics = figures()
     metrics["test"]["unmasked"]["ndcg@20"] = 0.123456
     shown = lines(report(ours={0: metrics}))
@@ -56,7 +56,7 @@ def test_the_caption_names_dataset_sizes_and_protocol() -> None:
     assert "leave-one-out, whole catalogue, pessimistic ties" in text
 
 
-def test_the_caption_of_a_split_by_time_says_how_many_users_were_asked_about() -> None:
+def test_the_caption_of_a_split_by_time_has_the_number_of_users() -> None:
     text = "\n".join(lines(report(protocol={"split": "time", "test_users": 1180})))
     assert "split by time (1,180 users), whole catalogue, pessimistic ties" in text
 
@@ -65,12 +65,12 @@ def test_the_caption_of_a_split_by_time_says_how_many_users_were_asked_about() -
     ("asked", "words"),
     [(604, "leave-one-out (validated on 604 of 6,040 users), "), (6040, "leave-one-out, ")],
 )
-def test_the_caption_says_where_only_a_share_of_the_users_validated(asked: int, words: str) -> None:
+def test_the_caption_says_if_validation_used_a_share_of_the_users(asked: int, words: str) -> None:
     protocol = {"split": "leave-one-out", "valid_users": asked, "test_users": 6040}
     assert f"{words}whole catalogue, pessimistic ties" in " ".join(lines(report(protocol=protocol)))
 
 
-def test_several_seeds_show_their_spread() -> None:
+def test_several_seeds_show_their_deviation() -> None:
     text = "\n".join(lines(report(ours={0: figures(0.2), 1: figures(0.3), 2: figures(0.4)})))
     assert "0.3000 ±.1000" in text
     assert "standard deviation of 3 seeds" in text
@@ -89,22 +89,22 @@ def test_nothing_is_cut_off_within_the_width(seeds: int, width: int) -> None:
     assert all(line.count("0.0100") == 6 for line in shown if line.strip().startswith("popular"))
 
 
-def test_a_name_with_markup_is_printed_as_it_is() -> None:
+def test_a_name_with_markup_is_printed_unchanged() -> None:
     assert any("[bold]x[/bold]" in line for line in lines(report(name="[bold]x[/bold]")))
 
 
-def test_what_a_baseline_lacks_is_a_dash() -> None:
+def test_a_missing_figure_of_a_baseline_is_a_dash() -> None:
     shown = lines(report(baselines={"popular": {"valid": figures(0.01)["valid"]}}))
     assert next(line for line in shown if "popular" in line).split() == ["popular", *"––––––"]
 
 
-def test_validation_serves_where_there_is_no_test() -> None:
+def test_without_test_figures_validation_is_shown() -> None:
     shown = lines(report(ours={0: {"valid": figures(0.5)["valid"]}}))
     assert "validation item" in shown[0]
     assert any("0.5000" in line for line in shown)
 
 
-def test_other_metrics_serve_where_the_usual_are_missing() -> None:
+def test_without_the_usual_metrics_others_are_shown() -> None:
     ours = {0: {"test": {"unmasked": {"hr@1": 0.5, "hr@2": 0.75}}}}
     shown = lines(report(ours=ours, baselines={}))
     assert any(line.split() == ["HR@1", "HR@2"] for line in shown)

@@ -1,4 +1,4 @@
-"""Seeds' reports become one: every figure of every seed is in it, and what is a seed's own stays apart."""
+"""Combining the reports of seeds: it keeps every figure of every seed, and what only one seed has."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ DATASET = SimpleNamespace(
     fingerprint="ab12",
 )
 
-OWN = {"learned_repeat_bias": -11.0}  # a seed's, even where it is by chance that of the others
+OWN = {"learned_repeat_bias": -11.0}  # belongs to a seed, even if all seeds have the same value by chance
 
 
 def of_seed(seed: int, **changes: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def test_every_leaf_holds_every_seed() -> None:
             assert all(leaf == values for leaf in made["ours"][split][masking].values())
 
 
-def test_what_the_seeds_share_is_said_once_and_the_rest_by_seed() -> None:
+def test_shared_entries_are_written_once_and_others_for_each_seed() -> None:
     made = combined(*map(of_seed, range(2)))
     assert made["training"] == {"epochs": 36}
     assert made["seconds"] == {"train": 100.5, "validate": 20.0, "evaluate": 3.0}
@@ -66,17 +66,17 @@ def test_what_the_seeds_share_is_said_once_and_the_rest_by_seed() -> None:
     assert {"commit", "machine", "date"} <= second.keys()
 
 
-def test_one_seed_has_the_same_places() -> None:
+def test_one_seed_has_the_same_entries() -> None:
     made = combined(of_seed(0))
     assert made["training"] == {"epochs": 36}
     assert made["runs"]["0"]["training"] == OWN | {"seed": 0, "epochs_done": 30, "best_epoch": 20}
     assert made["ours"]["test"]["masked"]["hr@10"] == {"mean": 0.1, "std": 0.0, "seeds": {"0": 0.1}}
 
 
-def test_equal_reports_make_equal_ones() -> None:
+def test_combining_is_deterministic() -> None:
     assert combined(of_seed(0), of_seed(1)) == combined(of_seed(0), of_seed(1))
 
 
-def test_without_a_seed_there_is_nothing_to_combine() -> None:
+def test_combining_no_seeds_is_refused() -> None:
     with pytest.raises(InputError, match="no seeds to combine"):
         combined()

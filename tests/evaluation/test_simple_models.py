@@ -1,4 +1,4 @@
-"""Baselines against counters in plain Python."""
+"""The simple models compared with counters in plain Python."""
 
 from collections import Counter
 from itertools import chain, pairwise
@@ -52,13 +52,13 @@ def test_the_end_of_one_history_is_not_followed_by_the_start_of_the_next() -> No
     assert scores[1].argmax() == 0
 
 
-def test_large_counts_do_not_swallow_the_tie_break() -> None:
+def test_large_counts_keep_the_tie_break() -> None:
     train = pack([[0, 1, 0, 2] * 50_000, [2]])
     scores = successor(train, 3)(pack([[0]]))
     assert 50_000 < scores[0, 1] < scores[0, 2] < 50_001
 
 
-def test_scores_of_one_chunk_leave_the_next_untouched() -> None:
+def test_scores_of_one_chunk_do_not_affect_the_next() -> None:
     score = successor(pack([[0, 1, 0, 1]]), 2)
     first = score(pack([[0]])).clone()
     score(pack([[0], [1]]))

@@ -96,7 +96,7 @@ def test_a_run_of_a_billion_epochs_can_be_started_and_stopped(data: Path, tmp_pa
         "9999",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "recblr.cli", *map(str, words)],
+        [sys.executable, "-m", "recblr", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

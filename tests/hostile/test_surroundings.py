@@ -43,7 +43,7 @@ def disk_space(size: int) -> Iterator[None]:
 def run_in(folder: Path, script: str, **environment: str) -> tuple[int, str, str]:
     """Run a line of shell, in which $RECBLR stands for the command."""
     done = subprocess.run(
-        ["bash", "-c", script.replace("$RECBLR", f"{sys.executable} -m recblr.cli")],
+        ["bash", "-c", script.replace("$RECBLR", f"{sys.executable} -m recblr")],
         cwd=folder,
         env={**ENVIRONMENT, **environment},
         capture_output=True,
@@ -84,7 +84,7 @@ def test_a_full_disk_leaves_the_old_report(run: Path) -> None:
 def test_a_full_output_gives_one_sentence(words: str, tmp_path: Path) -> None:
     code, _, err = run_in(tmp_path, f"$RECBLR {words} > /dev/full")
     assert (code, err.count("\n")) == (2, 1)
-    assert "cannot write what it prints: No space left on device; make room" in err
+    assert "cannot write the output: No space left on device; make room" in err
 
 
 STREAMS = {
@@ -119,7 +119,7 @@ def test_the_command_works_in_a_narrow_terminal(columns: int, tmp_path: Path) ->
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "COLUMNS"}
-    command = [sys.executable, "-m", "recblr.cli", *SYNTH]
+    command = [sys.executable, "-m", "recblr", *SYNTH]
     done = subprocess.run(
         command, stdout=theirs, stderr=subprocess.PIPE, cwd=tmp_path, env=environment, timeout=60, check=False
     )

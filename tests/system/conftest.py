@@ -1,4 +1,4 @@
-"""One thread for every test here, and every device for those that ask for it."""
+"""Every test here uses one thread.  Tests with the fixture `device` run on every device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--device: what auto, cpu and cuda stand for with and without a GPU, and what is refused in one sentence."""
+"""--device: the meaning of auto, cpu and cuda with and without a GPU, and the errors for wrong words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recblr.nn import RecBLRConfig
 from recblr.ops.common import native
 from recblr.system import device as module
 from recblr.system.device import device_for, device_name
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import explain_out_of_memory
 from recblr.training import TrainingConfig
 from recblr.training.learner import fits_memory
 
@@ -22,7 +22,7 @@ NO_LIBRARY = "reference (this build has no CUDA kernels)"
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs of architecture 90, the second of which is current, as far as anybody asks torch."""
+    """Let torch report two GPUs of architecture 90, of which the second is current."""
     machine: dict[str, Any] = {
         "is_available": lambda: True,
         "device_count": lambda: 2,
@@ -50,7 +50,7 @@ def refused(asked: str) -> str:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_auto_and_cuda_are_the_current_gpu_where_the_kernels_serve_it() -> None:
+def test_auto_and_cuda_are_the_current_gpu_if_it_has_kernels() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert device_for("auto") == device_for("cuda") == device_for("cuda:1") == torch.device("cuda", 1)
@@ -59,16 +59,16 @@ def test_auto_and_cuda_are_the_current_gpu_where_the_kernels_serve_it() -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_auto_leaves_a_gpu_alone_that_only_the_reference_would_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_does_not_use_a_gpu_without_kernels_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(native.status, "cuda", NO_LIBRARY)
-    says = r"left alone, .* \(this build has no CUDA kernels\); --device cuda would take it all the same"
+    says = r"not used, .* \(this build has no CUDA kernels\); --device cuda would use it anyway"
     with pytest.warns(UserWarning, match=says):
         assert device_for("auto") == torch.device("cpu")
     assert device_for("cuda") == torch.device("cuda", 1)
 
 
 @pytest.mark.usefixtures("gpus")
-def test_a_gpu_that_no_kernel_was_built_for_is_left_alone_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_of_another_architecture_is_not_used_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     with pytest.warns(UserWarning, match="built for 80-real 90, and NVIDIA Abacus is of architecture 75"):
         assert device_for("auto") == torch.device("cpu")
@@ -78,11 +78,11 @@ def test_a_gpu_that_no_kernel_was_built_for_is_left_alone_or_refused(monkeypatch
 
 
 @pytest.mark.usefixtures("gpus")
-def test_a_gpu_beyond_the_last_is_refused() -> None:
+def test_a_gpu_that_does_not_exist_is_refused() -> None:
     message = refused("cuda:2")
-    assert message.startswith("--device cuda:2 is not there")
+    assert message.startswith("there is no --device cuda:2: ")
     assert message.endswith("give one up to cuda:1")
-    assert "cuda:99999999999999999999 is not there" in refused("cuda:99999999999999999999")
+    assert "there is no --device cuda:99999999999999999999: " in refused("cuda:99999999999999999999")
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -90,7 +90,7 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
     ("build", "lacks", "remedy"),
     [
         (None, "is built without CUDA", "or install a build of torch with CUDA"),
-        ("13.0", "torch finds none", "or look at the driver"),
+        ("13.0", "torch finds none", "or check the driver of the GPU"),
     ],
 )
 def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(
@@ -107,7 +107,7 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(
 @pytest.mark.parametrize(
     "word", ["gpu", "CUDA", "cuda:", "cuda:-1", "cuda:1.5", "cuda:١", "cpu:0", "", "cpu\n"]
 )
-def test_what_is_no_device_is_refused_wherever_it_is_said(word: str) -> None:
+def test_a_word_that_is_no_device_is_refused(word: str) -> None:
     says = f"--device must be auto, cpu, cuda or cuda:N, but is {word!r}"
     assert refused(word) == says
     with pytest.raises(InputError) as raised:
@@ -116,7 +116,7 @@ def test_what_is_no_device_is_refused_wherever_it_is_said(word: str) -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_a_gpu_goes_by_its_name_and_its_own_memory() -> None:
+def test_a_gpu_has_its_name_and_its_own_memory() -> None:
     gpu = torch.device("cuda", 0)
     assert device_name(gpu) == "NVIDIA Abacus"
     assert device_name(torch.device("cpu")) == "cpu"
@@ -134,13 +134,13 @@ def test_a_gpu_goes_by_its_name_and_its_own_memory() -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
-def test_running_out_of_memory_is_told_as_the_caller_says(error: RuntimeError) -> None:
+def test_out_of_memory_raises_the_given_explanation(error: RuntimeError) -> None:
     told = InputError("it is too large", "make it smaller")
     with pytest.raises(InputError) as raised, explain_out_of_memory(told):
         raise error
     assert raised.value is told
 
 
-def test_other_errors_pass() -> None:
+def test_other_errors_are_not_changed() -> None:
     with pytest.raises(RuntimeError, match="misaligned"), explain_out_of_memory(InputError("large")):
         raise RuntimeError("misaligned address")

@@ -1,4 +1,4 @@
-"""Arrays on a device: the CPU's share memory, another's come in one copy."""
+"""Arrays on a device: on the CPU they share memory, and to another device they go in one copy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recblr.system.device import tensors_on
 ARRAYS = [np.array([3, 1, 4]), np.array([], dtype=np.int64), np.array([1, 5])]
 
 
-def test_they_arrive_as_they_are(device: str) -> None:
+def test_the_values_are_unchanged(device: str) -> None:
     for tensor, array in zip(tensors_on(torch.device(device), *ARRAYS), ARRAYS, strict=True):
         assert tensor.device == torch.device(device)
         assert tensor.dtype == torch.int64
@@ -23,7 +23,7 @@ def test_on_the_cpu_nothing_is_copied() -> None:
         assert np.shares_memory(tensor.numpy(), array) == bool(array.size)
 
 
-def test_elsewhere_all_come_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_device_all_arrays_come_in_one_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     copies = []
     copy = torch.Tensor.to
     monkeypatch.setattr(

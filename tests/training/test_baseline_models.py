@@ -1,4 +1,4 @@
-"""The baselines in the trainer: it learns, resumes to the same bits, and evaluates them as it does RecBLR."""
+"""The baselines in the trainer: they are trained, resumed to the same bits, and evaluated like RecBLR."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ of_every_baseline = pytest.mark.parametrize("name", CONFIGS)
 
 
 def config(name: str) -> TrainingConfig:
-    """With all that adds to the state: the average, decayed and other parameters."""
+    """Options with the largest state: with an average, and with and without weight decay."""
     return tiny_config(epochs=2, ema=0.9, weight_decay=0.01, model=CONFIGS[name])
 
 
 @of_every_baseline
-def test_it_learns_resumes_to_the_same_bits_and_is_evaluated(name: str, tmp_path: Path) -> None:
+def test_a_baseline_learns_resumes_exactly_and_is_evaluated(name: str, tmp_path: Path) -> None:
     straight, witness = Run(tmp_path / "straight"), Witness()
     train(tiny_dataset(), straight, config(name), listener=witness)
     assert witness.records[1].loss < witness.records[0].loss
@@ -45,7 +45,7 @@ def test_it_learns_resumes_to_the_same_bits_and_is_evaluated(name: str, tmp_path
     run = Run(tmp_path / "run")
     with pytest.raises(TrainingStopped):
         train(tiny_dataset(), run, config(name), stop=at_question(3))  # in the first epoch
-    torch.manual_seed(99)  # whatever happens to the process's own random numbers in between
+    torch.manual_seed(99)  # the random state of the process does not matter
     train(tiny_dataset(), run, config(name), resume=True)
     assert_same_run(run.folder, straight.folder)
 
@@ -74,7 +74,7 @@ def test_a_run_of_another_model_is_not_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [*CONFIGS.values()], ids=CONFIGS)
-def test_a_model_as_large_as_memory_is_told_by_its_size_alone(
+def test_a_model_fits_if_its_weights_and_moments_fit_the_memory(
     model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recblr.training import learner

@@ -1,4 +1,4 @@
-"""Checkpoints: restored bit for bit, one at a time, whole or not there, and never another run's."""
+"""Checkpoints: restored bit for bit, one at a time, complete or missing, and never those of another run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def saved(folder: Path, seed: int = 0, fingerprint: str = "ab") -> Learner:
 
 
 def refused(folder: Path) -> str:
-    """The sentence with which the checkpoint is refused; the learner must be as it was."""
+    """The error when the checkpoint is loaded.  The learner must be unchanged."""
     learner = new_learner(seed=5)
     before = {name: tensor.clone() for name, tensor in state(learner).items()}
     with pytest.raises(InputError) as raised:
@@ -61,12 +61,12 @@ def refused(folder: Path) -> str:
     assert not learner.optimizer.state
     message = str(raised.value)
     assert "\n" not in message
-    assert f"delete {folder / 'epoch-0002'}, and --resume starts from the first epoch" in message
+    assert f"delete {folder / 'epoch-0002'}; --resume then starts from the first epoch" in message
     return message
 
 
 def state(learner: Learner) -> dict[str, torch.Tensor]:
-    """Every tensor of model and average."""
+    """All tensors of the model and of the average."""
     assert learner.average is not None
     return learner.model.state_dict() | learner.average.state_dict()
 
@@ -93,7 +93,7 @@ def test_the_next_step_after_loading_is_the_same_bit_for_bit(tmp_path: Path) -> 
             assert torch.equal(after[index][name], value), (index, name)
 
 
-def test_progress_survives(tmp_path: Path) -> None:
+def test_progress_is_read_back(tmp_path: Path) -> None:
     saved(tmp_path)
     assert latest_progress(tmp_path) == PROGRESS
 
@@ -108,7 +108,7 @@ def test_only_the_one_just_written_is_kept(tmp_path: Path) -> None:
     for epoch in (3, 4, 10_000):
         save_checkpoint(tmp_path, learner, Progress(epoch=epoch), "ab")
         assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{epoch:04d}"]
-    # Not the one with the highest number: what another run left must not outlive this one's.
+    # The newest is kept and not the one with the highest number, which another run may have left.
     save_checkpoint(tmp_path, learner, Progress(epoch=1), "ab")
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-0001"]
 
@@ -157,7 +157,7 @@ def test_the_old_checkpoint_stays_until_the_new_one_is_whole(
     load_checkpoint(tmp_path, new_learner(seed=1), "ab")
 
 
-def test_other_things_in_the_folder_do_no_harm(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     learner = saved(tmp_path)
     (tmp_path / "epoch-best").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
@@ -200,7 +200,7 @@ def test_another_programs_file_is_refused(tmp_path: Path, file: str) -> None:
     assert "was not written by recblr" in refused(tmp_path)
 
 
-def test_model_and_optimizer_cannot_stand_in_for_each_other(tmp_path: Path) -> None:
+def test_an_optimizer_file_in_place_of_the_model_is_refused(tmp_path: Path) -> None:
     saved(tmp_path)
     folder = tmp_path / "epoch-0002"
     shutil.copy(folder / "optimizer.safetensors", folder / "model.safetensors")
@@ -313,6 +313,6 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints").read_text() == "mine"
 
 
-def test_names_are_what_the_documentation_says(tmp_path: Path) -> None:
+def test_names_are_the_documented_ones(tmp_path: Path) -> None:
     saved(tmp_path / "checkpoints")
     assert checkpoint_names(tmp_path) == ["epoch-0002"]

@@ -1,4 +1,4 @@
-"""curves.png: the log as a picture, kept up to date at little cost, and never in the way of a training."""
+"""curves.png: the picture of the log is kept up to date at little cost, and never stops a training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recblr.errors import InputError
 from recblr.training import Run, TrainingStopped, curves, train
 from recblr.training.curves import Curves, draw_curves
 
-pytest.importorskip("matplotlib", reason="curves take matplotlib, the extra `plot`")
+pytest.importorskip("matplotlib", reason="curves need matplotlib, the extra `plot`")
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many epochs the log had at each drawing."""
+    """The number of epochs in the log at each drawing."""
     counts: list[int] = []
 
     def spy(run: Run) -> None:
@@ -32,7 +32,7 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_the_log_is_drawn_as_it_stands(tmp_path: Path, epochs: int) -> None:
+def test_the_picture_shows_the_whole_log(tmp_path: Path, epochs: int) -> None:
     run = Run(tmp_path / "run")
     train(tiny_dataset(), run, tiny_config(epochs=epochs))
     draw_curves(run)
@@ -73,7 +73,7 @@ def test_a_log_with_a_line_deleted_is_drawn_by_its_own_epochs(
     assert marks == [(record.epoch, record.valid["unmasked"]["ndcg@10"]) for record in best]
 
 
-def test_it_is_drawn_at_the_end_and_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_drawn_at_the_end_and_after_each_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = drawings(monkeypatch)
     with Curves(Run(tmp_path / "one")) as listener:
         train(tiny_dataset(), Run(tmp_path / "one"), tiny_config(), listener=listener)
@@ -84,7 +84,7 @@ def test_it_is_drawn_at_the_end_and_now_and_then(tmp_path: Path, monkeypatch: py
     assert counts == [4, 1, 2, 3, 4]
 
 
-def test_a_run_that_stops_is_drawn_but_one_that_fails_is_not(
+def test_a_stopped_run_is_drawn_but_a_failed_run_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ends_with(error: type[BaseException]) -> None:
@@ -100,7 +100,7 @@ def test_a_run_that_stops_is_drawn_but_one_that_fails_is_not(
     assert counts == [1]
 
 
-def test_a_run_killed_before_its_last_drawing_is_drawn_when_it_is_resumed_and_only_then(
+def test_a_run_that_was_killed_before_its_last_drawing_is_drawn_once_when_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path / "run")
@@ -112,7 +112,7 @@ def test_a_run_killed_before_its_last_drawing_is_drawn_when_it_is_resumed_and_on
     assert counts == [4]
 
 
-def test_what_is_wrong_with_the_folder_does_not_end_the_training(tmp_path: Path) -> None:
+def test_a_damaged_log_does_not_end_the_training(tmp_path: Path) -> None:
     run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config())
     run.log_file.write_text("damaged\n")
     with Curves(run) as listener:
@@ -130,7 +130,7 @@ def test_without_an_epoch_there_is_nothing_to_draw(tmp_path: Path) -> None:
     assert contents(run.folder) == before
 
 
-def test_no_window_system_is_asked_for(tmp_path: Path) -> None:
+def test_no_window_system_is_used(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     train(tiny_dataset(), run, tiny_config(epochs=1))
     code = (
@@ -145,7 +145,9 @@ def test_no_window_system_is_asked_for(tmp_path: Path) -> None:
     assert done.stdout == "False ['matplotlib.backends.backend_agg']\n"
 
 
-def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(curves, "can_draw", lambda: False)
-    with pytest.raises(InputError, match=r"curves take matplotlib: pip install 'recblr\[plot\]'"):
+    with pytest.raises(InputError, match=r"curves need matplotlib: pip install 'recblr\[plot\]'"):
         draw_curves(Run(tmp_path))

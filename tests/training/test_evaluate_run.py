@@ -1,4 +1,4 @@
-"""The evaluation of a run: its figures are those of its model, whenever and however often it is asked."""
+"""The evaluation of a run: its figures are those of the model, and the same at each evaluation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(run: Run) -> Report:
 
 
 @pytest.mark.parametrize("masking", ["unmasked", "masked"])
-def test_every_metric_is_there_with_mean_spread_and_seeds(report: Report, masking: str) -> None:
+def test_every_metric_has_mean_deviation_and_seeds(report: Report, masking: str) -> None:
     for split in ("test", "valid"):
         leaves = report["ours"][split][masking]
         assert leaves.keys() == {f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")}
@@ -42,7 +42,7 @@ def test_every_metric_is_there_with_mean_spread_and_seeds(report: Report, maskin
         assert report["baselines"][baseline]["test"][masking].keys() == leaves.keys()
 
 
-def test_figures_are_those_of_the_model_and_the_baselines(run: Run, report: Report) -> None:
+def test_figures_equal_the_ranking_of_the_model_and_the_simple_models(run: Run, report: Report) -> None:
     dataset, split = tiny_dataset(), leave_one_out(tiny_dataset())
     items = dataset.num_items
     for scorer, found in (
@@ -56,7 +56,7 @@ def test_figures_are_those_of_the_model_and_the_baselines(run: Run, report: Repo
             assert means == pytest.approx(metrics)
 
 
-def test_the_report_says_where_it_comes_from(run: Run, report: Report) -> None:
+def test_the_report_names_its_command_data_and_options(run: Run, report: Report) -> None:
     assert report["command"] == FACTS["command"]
     assert report["protocol"]["k_core"] == 5
     assert report["dataset"]["fingerprint"] == tiny_dataset().fingerprint
@@ -69,14 +69,14 @@ def test_the_report_says_where_it_comes_from(run: Run, report: Report) -> None:
     assert all(seconds > 0 for seconds in report["seconds"].values())
 
 
-def test_the_curve_has_a_point_an_epoch(run: Run, report: Report) -> None:
+def test_the_curve_has_a_point_for_each_epoch(run: Run, report: Report) -> None:
     log = run.log()
     assert [point["epoch"] for point in report["curve"]] == [1, 2]
     assert [point["loss"] for point in report["curve"]] == [record.loss for record in log]
     assert [point["masked"] for point in report["curve"]] == [record.valid["masked"] for record in log]
 
 
-def test_it_keeps_to_the_schema_through_its_file(report: Report, tmp_path: Path) -> None:
+def test_the_report_is_the_same_when_read_from_its_file(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path / "report.json")
     assert read_report(tmp_path / "report.json") == report
 
@@ -104,7 +104,7 @@ def test_a_stopped_run_can_be_evaluated(tmp_path: Path) -> None:
     assert report["training"]["epochs_done"] == 1
 
 
-def test_a_run_on_a_dataset_in_memory_claims_no_filter(tmp_path: Path) -> None:
+def test_a_dataset_in_memory_has_no_k_core_in_the_report(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     train(tiny_dataset(), run, tiny_config(epochs=1), facts={"data": "a shop's log"})
     assert json.loads(run.facts_file.read_text())["data"] == "a shop's log"

@@ -1,6 +1,6 @@
-"""Kill -9 through the command line: a resumed run ends with the bits of one that was never killed.
+"""`kill -9` of the command: the resumed run ends with the same bits as a run that was not killed.
 
-`make kills` kills more often (RECBLR_KILLS) than `make test` has the time for.
+`make kills` sets RECBLR_KILLS to kill more often than `make test` does.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ KILLS = int(os.environ.get("RECBLR_KILLS", "1"))
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "shop.inter"
-    # An epoch must last long enough to be hit in its middle: several tenths of a second.
+    # An epoch takes several tenths of a second, so a kill can come in its middle.
     write_inter(tiny_dataset(users=1200), path)
     return path
 
 
 def start(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    """`recblr train`, in a process of its own."""
+    """Start `recblr train` in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "recblr", "train", str(data), "--out", str(out), *OPTIONS, *more],
         stdout=subprocess.PIPE,
@@ -46,7 +46,7 @@ def start(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def finish(data: Path, out: Path, *more: str) -> str:
-    """`recblr train`, to its end; returns what it printed."""
+    """Run `recblr train` to its end.  Returns its output."""
     process = start(data, out, *more)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, output
@@ -54,19 +54,19 @@ def finish(data: Path, out: Path, *more: str) -> str:
 
 
 def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> bool:
-    """Kill -9 the process as soon as it is ready; False if it ended first."""
+    """Kill the process as soon as it is ready.  Returns False if it ended first."""
     deadline = time.monotonic() + DEADLINE
     while process.poll() is None and not ready():
         assert time.monotonic() < deadline, "the moment to kill never came"
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)  # does nothing where it has ended
+    process.send_signal(signal.SIGKILL)  # does nothing if the process has ended
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode in (0, -signal.SIGKILL), output
     return process.returncode == -signal.SIGKILL
 
 
 def figures(run: Path) -> dict[str, object]:
-    """What a report says of the model and the baselines, without the date and the seconds."""
+    """The parts of a report about the model and the simple models, without the date and the seconds."""
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     curve = [{k: v for k, v in point.items() if k != "seconds"} for point in report["curve"]]
     return {name: report[name] for name in ("ours", "baselines", "dataset", "training")} | {"curve": curve}
@@ -74,7 +74,7 @@ def figures(run: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def straight(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing ever stopped."""
+    """A run that was not stopped."""
     out = tmp_path_factory.mktemp("straight") / "run"
     finish(data, out)
     return out
@@ -86,7 +86,7 @@ def assert_equal_runs(run: Path, straight: Path) -> None:
     assert contents(run).keys() == contents(straight).keys()
 
 
-def test_killed_after_epoch_2_and_resumed_equals_straight_through(
+def test_a_run_killed_after_epoch_2_equals_one_that_was_not_killed(
     data: Path, straight: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -99,7 +99,7 @@ def test_killed_after_epoch_2_and_resumed_equals_straight_through(
     assert_equal_runs(run, straight)
 
 
-def test_killed_in_the_first_epoch_and_resumed_equals_straight_through(
+def test_a_run_killed_in_the_first_epoch_equals_one_that_was_not_killed(
     data: Path, straight: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -109,11 +109,13 @@ def test_killed_in_the_first_epoch_and_resumed_equals_straight_through(
     assert_equal_runs(run, straight)
 
 
-def test_killed_at_random_moments_equals_straight_through(data: Path, straight: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_moments_equals_one_that_was_not_killed(
+    data: Path, straight: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     moments = random.Random()
     waits = [round(moments.uniform(0.0, 0.8), 3) for _ in range(KILLS)]
-    print(f"seconds from the first sign of life to the kill: {waits}")  # shown where the test fails
+    print(f"seconds from the first written file to the kill: {waits}")  # shown if the test fails
     for wait in waits:
         before = contents(run) if run.exists() else {}
         alive: list[float] = []
@@ -123,13 +125,13 @@ def test_killed_at_random_moments_equals_straight_through(data: Path, straight: 
                 alive.append(time.monotonic())
             return bool(alive) and time.monotonic() - alive[0] >= wait
 
-        # Saved within epochs too, so that kills meet half-written checkpoints and runs go on from whole ones.
+        # Checkpoints within epochs let some kills come while a checkpoint is being written.
         kill_when(start(data, run, "--resume", "--checkpoint-minutes", "0.001"), due)
     finish(data, run, "--resume", "--checkpoint-minutes", "10")
     assert_equal_runs(run, straight)
 
 
-def test_a_second_process_may_read_the_run_but_not_train_into_it_until_the_first_is_gone(
+def test_a_second_process_may_read_the_run_but_not_train_into_it(
     data: Path, straight: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -167,5 +169,5 @@ def test_a_second_process_may_read_the_run_but_not_train_into_it_until_the_first
 def contents_changed(run: Path, before: dict[str, bytes]) -> bool:
     try:
         return contents(run) != before
-    except FileNotFoundError:  # replaced while it was read
+    except FileNotFoundError:  # the file was replaced while it was read
         return True

@@ -1,4 +1,4 @@
-"""A step of training: Adam, decay where it belongs, clipping, the moving average, and lower precision."""
+"""A step of training: Adam, weight decay, clipping, the moving average, and lower precision."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_matrices_decay_but_embeddings_norms_biases_and_lambda_do_not() -> None:
     steps(plain, 1)
     after = weights(plain.model)
     for name, weight in weights(decayed.model).items():
-        # Decoupled from the gradient: the decay alone makes the difference of a first step.
+        # The decay does not depend on the gradient, so it is the only difference after the first step.
         shrunk = name in {
             "layers.0.recurrent.input.weight",
             "layers.0.recurrent.conv1d.weight",
@@ -87,7 +87,7 @@ def test_the_average_follows_its_formula() -> None:
     expected = {name: weight.double() for name, weight in weights(learner.model).items()}
     for n in range(6):
         steps(learner, 1)
-        decay = min(0.3, (1 + n) / (10 + n)) if n else 0.0  # the first weights replace those before training
+        decay = min(0.3, (1 + n) / (10 + n)) if n else 0.0  # the first step replaces the average
         for name, weight in weights(learner.model).items():
             expected[name] = decay * expected[name] + (1 - decay) * weight.double()
     for name, weight in weights(learner.kept).items():
@@ -95,11 +95,11 @@ def test_the_average_follows_its_formula() -> None:
     assert not torch.equal(learner.kept.item_embedding.weight, learner.model.item_embedding.weight)
 
 
-def test_the_average_does_not_touch_the_training() -> None:
+def test_the_average_does_not_affect_the_training() -> None:
     assert steps(new_learner(ema=0.9)) == steps(new_learner())
 
 
-def test_without_an_average_the_trained_model_is_kept() -> None:
+def test_without_an_average_the_trained_model_is_saved() -> None:
     learner = new_learner()
     assert learner.kept is learner.model
 
@@ -127,7 +127,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_with_weights_in_float32() -> None
 
 
 def test_bfloat16_leaves_states_and_decay_in_float32() -> None:
-    # A decay factor of 0.9995 is 1 in bfloat16: a state would never fade.
+    # A decay factor of 0.9995 is 1 in bfloat16, so a state would never decrease.
     model = new_learner(precision="bfloat16").model.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model.layers[0].recurrent.bdlru.Lambda.fill_(math.log(math.expm1(-math.log(0.9995))))

@@ -1,4 +1,4 @@
-"""The learning rate: up in the warm-up, then level or down a cosine, and never above the rate asked for."""
+"""The learning rate rises in the warm-up, then is constant or falls, and is never above the given rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recblr.training.learner import FINAL_LEARNING_RATE, learning_rate
 SHARES = st.floats(0.0, 1.0)
 
 
-def test_it_rises_in_a_line_from_nothing() -> None:
+def test_it_rises_linearly_from_zero() -> None:
     config = tiny_config(learning_rate=0.01, warmup=0.25)
     rates = [learning_rate(config, step / 100, (step + 1) / 100) for step in range(24)]
     assert rates == pytest.approx([0.01 * (step + 1) / 25 for step in range(24)])
@@ -25,7 +25,7 @@ def test_after_the_warm_up_a_constant_rate_stays(warmup: float) -> None:
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
-def test_the_cosine_spans_what_the_warm_up_leaves(warmup: float) -> None:
+def test_the_cosine_starts_after_the_warm_up(warmup: float) -> None:
     config = tiny_config(learning_rate=0.01, warmup=warmup)
     middle = (1 + warmup) / 2
     assert learning_rate(config, warmup, warmup + 0.01) == pytest.approx(0.01)
@@ -39,7 +39,7 @@ def test_the_cosine_spans_what_the_warm_up_leaves(warmup: float) -> None:
     warmup=st.floats(0.0, 1.0, exclude_max=True),
     schedule=st.sampled_from(["cosine", "constant"]),
 )
-def test_it_is_positive_and_never_above_the_rate_asked_for(
+def test_it_is_positive_and_never_above_the_given_rate(
     before: float, after: float, warmup: float, schedule: str
 ) -> None:
     before, after = sorted((before, after))

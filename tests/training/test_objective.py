@@ -1,4 +1,4 @@
-"""Each loss by its name: it trains, its negatives come from the seed, and a stopped run goes on the same."""
+"""Each loss: it trains a model, and a resumed run draws the same negatives as one without a stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recblr.nn.losses import (
 )
 from recblr.serving.scorer import model_scorer
 from recblr.training import Run, TrainingConfig, TrainingStopped, train
-from recblr.training.objective import objective
+from recblr.training.learner import objective
 
 LOSSES: list[dict[str, Any]] = [
     {"loss": "bpr"},
@@ -57,7 +57,7 @@ def test_a_stopped_run_draws_the_same_negatives(tmp_path: Path, changes: dict[st
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
-def test_each_name_stands_for_its_loss() -> None:
+def test_each_name_gives_its_loss() -> None:
     histories, items = leave_one_out(tiny_dataset()).train, tiny_dataset().num_items
     generator = torch.Generator().manual_seed(1)
     hidden, weight = torch.randn(9, 4, generator=generator), torch.randn(items, 4, generator=generator)
@@ -86,7 +86,7 @@ def test_each_name_stands_for_its_loss() -> None:
         assert torch.equal(found, linear_cross_entropy(hidden, weight, targets, label_smoothing=smoothing))
 
 
-def test_the_sampled_softmax_draws_by_popularity_where_nobody_says_how() -> None:
+def test_the_sampled_softmax_draws_by_popularity_by_default() -> None:
     assert TrainingConfig(loss="sampled-softmax").proposal == "popularity"
     assert TrainingConfig(loss="sampled-softmax", negatives_from="uniform").proposal == "uniform"
     assert TrainingConfig(loss="gbce").proposal == TrainingConfig(loss="bpr").proposal == "uniform"
@@ -106,6 +106,6 @@ def test_the_sampled_softmax_draws_by_popularity_where_nobody_says_how() -> None
         ({"loss": "gbce", "negatives_from": "popularity"}, "gbce is calibrated for uniform negatives"),
     ],
 )
-def test_what_makes_no_loss_is_refused(changes: dict[str, Any], says: str) -> None:
+def test_wrong_loss_options_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         TrainingConfig(**changes)

@@ -1,4 +1,4 @@
-"""A run on every device that there is: it learns, stops, goes on, there or elsewhere, and says where."""
+"""Training on every device of this machine: it learns, stops, and continues on the same or another device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.tiny_runs import (
 from recblr.data import Batch
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
-from recblr.run import tensors
+from recblr.run import model_file
 from recblr.serving.recommend import recommend
 from recblr.serving.scorer import model_scorer
 from recblr.system.device import device_for, device_name
@@ -44,7 +44,7 @@ def new_learner(device: str, **changes: Any) -> Learner:
 
 
 def held(learner: Learner) -> list[torch.Tensor]:
-    """Every tensor that a step depends on, but the average's count of steps, which is the host's."""
+    """All tensors that a step depends on, except the step count of the average, which is on the CPU."""
     assert learner.average is not None
     weights, state = list(learner.model.parameters()), learner.optimizer.state
     moments = [state[weight][name] for weight in weights for name in ("step", "exp_avg", "exp_avg_sq")]
@@ -57,7 +57,7 @@ def test_the_first_weights_are_the_same_everywhere(device: str) -> None:
         assert torch.equal(ours[name].cpu(), tensor), name
 
 
-def test_the_first_loss_is_the_same_to_rounding(device: str) -> None:
+def test_the_first_loss_is_the_same_up_to_rounding(device: str) -> None:
     model = RecBLRConfig(d_model=16, num_layers=1, dropout=0.0)
     ours, expected = (
         new_learner(where, model=model).step(BATCH, 0.01, 0).item() for where in (device, "cpu")
@@ -83,13 +83,13 @@ def test_a_checkpoint_is_of_cpu_tensors_and_comes_back_to_the_device(
     tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[torch.Tensor] = []
-    save = tensors.save_file
+    save = model_file.save_file
 
     def spy(named: dict[str, torch.Tensor], *others: Any, **more: Any) -> None:
         written.extend(named.values())
         save(named, *others, **more)
 
-    monkeypatch.setattr(tensors, "save_file", spy)
+    monkeypatch.setattr(model_file, "save_file", spy)
     learner, other = new_learner(device, **EVERYTHING), new_learner(device, **EVERYTHING, seed=9)
     for number in range(2):
         learner.step(BATCH, 0.01, number)
@@ -102,7 +102,7 @@ def test_a_checkpoint_is_of_cpu_tensors_and_comes_back_to_the_device(
         assert torch.equal(ours, theirs)
 
 
-def test_to_count_steps_the_average_asks_no_device(device: str) -> None:
+def test_the_average_counts_its_steps_on_the_cpu(device: str) -> None:
     learner = new_learner(device, ema=0.9)
     learner.step(BATCH, 0.01, 0)
     assert learner.average is not None
@@ -129,7 +129,7 @@ def test_it_learns(tmp_path: Path, device: str, changes: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("changes", [EVERYTHING, {"loss": "sampled-softmax", "negatives": 16}], ids=str)
-def test_stopped_within_an_epoch_it_ends_like_one_that_was_not(
+def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(
     tmp_path: Path, device: str, changes: dict[str, Any]
 ) -> None:
     config = tiny_config(epochs=2, device=device, **changes)
@@ -140,7 +140,7 @@ def test_stopped_within_an_epoch_it_ends_like_one_that_was_not(
     assert_same_run(tmp_path / "run", tmp_path / "straight")
 
 
-def test_the_users_random_numbers_are_left_alone(tmp_path: Path, device: str) -> None:
+def test_the_random_state_of_the_user_is_not_changed(tmp_path: Path, device: str) -> None:
     torch.manual_seed(5)
     expected = [torch.rand(3).tolist(), torch.rand(3, device=device).tolist()]
     torch.manual_seed(5)
@@ -148,7 +148,7 @@ def test_the_users_random_numbers_are_left_alone(tmp_path: Path, device: str) ->
     assert [torch.rand(3).tolist(), torch.rand(3, device=device).tolist()] == expected
 
 
-def test_a_run_may_go_on_elsewhere(tmp_path: Path, device: str) -> None:
+def test_a_run_may_continue_on_another_device(tmp_path: Path, device: str) -> None:
     run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config(device=device))
     before = checkpoint_tensors(run.folder)
     assert {x.device.type for x in before.values()} == {"cpu"}
@@ -170,7 +170,7 @@ def test_the_report_names_the_device(tmp_path: Path, device: str) -> None:
     assert report["training"]["device"] == report["machine"]["device"] == name
 
 
-def test_a_log_from_before_there_was_a_choice_was_of_the_cpu(tmp_path: Path) -> None:
+def test_an_old_log_without_a_device_was_written_on_the_cpu(tmp_path: Path) -> None:
     run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config())
     line = json.loads(run.log_file.read_text(encoding="utf-8"))
     del line["device"]
@@ -178,7 +178,7 @@ def test_a_log_from_before_there_was_a_choice_was_of_the_cpu(tmp_path: Path) -> 
     assert run.log()[0].device == "cpu"
 
 
-def test_scores_are_the_cpus_to_rounding(tmp_path: Path, device: str) -> None:
+def test_scores_equal_those_of_the_cpu_up_to_rounding(tmp_path: Path, device: str) -> None:
     run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config())
     histories = pack([[1, 2, 3], [], [5]])
     ours = model_scorer(run.model().to(device))(histories)

@@ -1,4 +1,4 @@
-"""On a GPU nothing of a step stays behind on the CPU.  Shown without a GPU, on torch's meta device."""
+"""On a GPU, all tensors of a step are on the GPU.  These tests need no GPU: they use torch's meta device."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from recblr.data.batches import Whole
 from recblr.nn import RecBLR
 from recblr.serving.scorer import model_scorer
 from recblr.training import TrainingConfig, learner
-from recblr.training.learner import Learner
-from recblr.training.objective import objective
+from recblr.training.learner import Learner, objective
 
 META = torch.device("meta")
 HISTORIES = Batch(np.array([1, 2, 3, 5, 7]), np.array([2, 3, 4, 7, 9]), np.array([0, 3, 5]))
@@ -31,7 +30,7 @@ COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 
 
 class OneDevice(TorchDispatchMode):
-    """Refuses operations on tensors of several devices, which torch lets pass now and then on meta."""
+    """Refuses operations on tensors of several devices.  With meta tensors, torch allows some of them."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -59,11 +58,11 @@ def test_the_guard_refuses_a_mixture() -> None:
 )
 @pytest.mark.parametrize("batch", [HISTORIES, PREFIXES, CUT], ids=["histories", "prefixes", "cut"])
 @pytest.mark.parametrize("bias", [None, -1.0], ids=["plain", "with a bias"])
-def test_a_loss_and_its_gradients(
+def test_a_loss_and_its_gradients_stay_on_one_device(
     monkeypatch: pytest.MonkeyPatch, config: TrainingConfig, batch: Batch, bias: float | None
 ) -> None:
     monkeypatch.setattr(learner, "generators", lambda _: [torch.default_generator])
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # of which meta has none
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # meta has no autocast
     dataset = tiny_dataset()
     items = dataset.num_items
     ours = Learner(items, config, objective(config, leave_one_out(dataset).train, items, META), META, bias)
@@ -74,7 +73,7 @@ def test_a_loss_and_its_gradients(
         assert parameter.grad.device == META
 
 
-def test_a_scorer() -> None:
+def test_a_scorer_stays_on_one_device() -> None:
     model = RecBLR(9, tiny_config().model).to(META).eval()
     with OneDevice():
         scores = model_scorer(model)(pack([[1, 2], [], [3]]))

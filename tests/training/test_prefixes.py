@@ -1,4 +1,4 @@
-"""Training on prefixes, as the released code does: one target each, at its end, and exact to resume."""
+"""Training on prefixes, as in the authors' code.  Each prefix has one target, and resuming is exact."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_prefixes_and_positions_have_the_same_targets_and_without_dropout_the_same_loss() -> None:
-    # A causal model has seen the same events either way; only the order and the batches differ.
+    # A causal model sees the same events before a target in both cases.  Only the batches differ.
     learner = Learner(9, tiny_config(), linear_cross_entropy)
     learner.model.eval()
     items = np.random.default_rng(0).integers(9, size=20)
@@ -60,7 +60,7 @@ def test_prefixes_and_positions_have_the_same_targets_and_without_dropout_the_sa
 
 
 @pytest.mark.parametrize("samples", ["positions", "prefixes"])
-def test_a_maximal_length_holds_in_training_and_in_validation(
+def test_max_length_applies_in_training_and_in_validation(
     tmp_path: Path, samples: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     longest: list[int] = []

@@ -1,4 +1,4 @@
-"""A short training on published data, where somebody has them at hand: it must beat popularity for real."""
+"""A short training on published data, if they are on this machine: it must be better than popularity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_three_epochs_on_movielens_beat_popularity(tmp_path: Path) -> None:
     report = read_report(run.report_file)
     ours, popular = report["ours"]["test"], report["baselines"]["popular"]["test"]
     for masking in ("masked", "unmasked"):
-        # Found: .069 against .043 with seen items masked, .040 against .022 unmasked.
+        # Measured: 0.069 against 0.043 with seen items masked, and 0.040 against 0.022 unmasked.
         assert ours[masking]["ndcg@10"]["mean"] > 1.25 * popular[masking]["ndcg@10"]["mean"]
         assert ours[masking]["hr@10"]["seeds"].keys() == {"0"}
     assert report["dataset"]["users"] == 943

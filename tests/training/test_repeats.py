@@ -1,4 +1,4 @@
-"""What a user already has is the same in the loss as in the scores, however little the model sees."""
+"""Loss and scores use the same earlier items of a user, even if the model sees only the newest events."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from recblr.training.learner import Learner
 
 ITEMS = 7
 Histories = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=12), min_size=1, max_size=5)
-Had = Counter[tuple[int, frozenset[int]]]  # a target, and the items that its user had by then
+TargetsWithRepeats = Counter[tuple[int, frozenset[int]]]
+"""A count for each target together with the earlier items of its user."""
 
 
-def had(targets: list[int], added: Tensor) -> Had:
-    """What got a bias beside each target; added is (targets, ITEMS)."""
+def with_repeats(targets: list[int], added: Tensor) -> TargetsWithRepeats:
+    """Each target with the items that got a bias.  added: the bias of each item, (targets, ITEMS)."""
     assert added.shape == (len(targets), ITEMS)
     held = [frozenset(row.nonzero().flatten().tolist()) for row in added]
     return Counter(zip(targets, held, strict=True))
 
 
 class Loss:
-    """An objective that notes what it is told of repeats."""
+    """An objective that records the repeats that it gets."""
 
     def __init__(self) -> None:
-        self.had: Had = Counter()
+        self.seen: TargetsWithRepeats = Counter()
 
     def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None) -> Tensor:
         assert repeats is not None
-        self.had += had(targets.tolist(), repeats.of(torch.arange(ITEMS)))
+        self.seen += with_repeats(targets.tolist(), repeats.of(torch.arange(ITEMS)))
         return hidden.sum()
 
 
 @pytest.mark.parametrize("samples", ["positions", "prefixes"])
 @given(histories=Histories, max_length=st.integers(1, 13), size=st.integers(1, 20))
-def test_the_loss_counts_what_the_scorer_counts(
+def test_loss_and_scorer_use_the_same_repeats(
     samples: str, histories: list[list[int]], max_length: int, size: int
 ) -> None:
     model = RecBLRConfig(d_model=4, num_layers=1, max_length=max_length)
@@ -64,6 +65,6 @@ def test_the_loss_counts_what_the_scorer_counts(
         for end in range(max(first, 1), len(history))
     ]
     served = learner.model.eval()
-    torch.nn.init.zeros_(served.item_embedding.weight)  # so that a score is the bias, or nothing
+    torch.nn.init.zeros_(served.item_embedding.weight)  # then a score is the bias or zero
     scores = model_scorer(served)(pack([history for history, _ in ends]))
-    assert loss.had == had([target for _, target in ends], scores)
+    assert loss.seen == with_repeats([target for _, target in ends], scores)

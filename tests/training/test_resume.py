@@ -1,4 +1,4 @@
-"""A run that was stopped, wherever, ends with the bits of one that never was."""
+"""A run that was stopped at any point ends with the same bits as a run without a stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recblr.training.evaluate import evaluate_run
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four epochs that nothing ever stopped."""
+    """A run of four epochs without a stop."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     train(tiny_dataset(), Run(folder), tiny_config())
     return folder
@@ -41,12 +41,12 @@ def resume(folder: Path, dataset: Dataset | None = None, **changes: Any) -> None
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_stopped_after_an_epoch_and_resumed_equals_straight_through(
+def test_a_run_resumed_after_an_epoch_equals_one_without_a_stop(
     tmp_path: Path, straight: Path, epoch: int
 ) -> None:
     run = trained_to(tmp_path / "run", epoch, tiny_dataset(), tiny_config())
     assert len(run.log()) == epoch
-    torch.manual_seed(epoch)  # whatever happens to the process's own random numbers in between
+    torch.manual_seed(epoch)  # the random state of the process does not matter
     resume(run.folder)
     assert_same_run(run.folder, straight)
     ours, expected = (evaluate_run(Run(folder)) for folder in (run.folder, straight))
@@ -54,7 +54,7 @@ def test_stopped_after_an_epoch_and_resumed_equals_straight_through(
     assert ours["baselines"] == expected["baselines"]
 
 
-def test_stopped_after_every_epoch_equals_straight_through(tmp_path: Path, straight: Path) -> None:
+def test_a_run_stopped_after_every_epoch_equals_one_without_a_stop(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 1, tiny_dataset(), tiny_config())
     for epoch in (2, 3, 4):
         with pytest.raises(Stopped):
@@ -63,7 +63,7 @@ def test_stopped_after_every_epoch_equals_straight_through(tmp_path: Path, strai
     assert_same_run(run.folder, straight)
 
 
-# Where an epoch's end goes through, and so where a crash may come, right before or right after.
+# Functions that are called at the end of an epoch.  A crash may come just before or just after each of them.
 STEPS: dict[str, tuple[Any, str]] = {
     "the model": (trainer, "save_model"),
     "the checkpoint": (trainer, "save_checkpoint"),
@@ -77,7 +77,7 @@ STEPS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("call", [1, 3])
-def test_a_crash_anywhere_at_an_epochs_end_does_no_harm(
+def test_a_crash_at_the_end_of_an_epoch_loses_nothing(
     tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, step: str, call: int, when: str
 ) -> None:
     crash(monkeypatch, *STEPS[step], call, when)
@@ -107,7 +107,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, whe
     monkeypatch.setattr(owner, name, instead)
 
 
-def test_resuming_where_there_is_no_run_yet_starts_one(tmp_path: Path, straight: Path) -> None:
+def test_resuming_without_a_run_starts_one(tmp_path: Path, straight: Path) -> None:
     resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", straight)
 
@@ -125,7 +125,7 @@ def test_deleting_the_checkpoint_starts_over(tmp_path: Path, straight: Path) -> 
     assert_same_run(run.folder, straight)
 
 
-def test_half_a_line_in_the_log_is_forgotten(tmp_path: Path, straight: Path) -> None:
+def test_an_incomplete_line_of_the_log_is_dropped(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     with run.log_file.open("ab") as log:
         log.write(b'{"epoch": 3, "loss": 4.\xff')
@@ -135,10 +135,10 @@ def test_half_a_line_in_the_log_is_forgotten(tmp_path: Path, straight: Path) -> 
 
 @pytest.mark.parametrize("end", ["\n", ""], ids=["with an end", "without an end"])
 @pytest.mark.parametrize("deleted", [1, 2])
-def test_a_resumed_log_with_a_line_deleted_has_every_other_epoch_once(
+def test_after_deleting_a_line_a_resumed_log_has_every_other_epoch_once(
     tmp_path: Path, straight: Path, deleted: int, end: str
 ) -> None:
-    # Killed between the log's third line and the checkpoint, so that the third epoch is done again.
+    # As after a kill between the third line of the log and its checkpoint: the third epoch is repeated.
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     lines = (straight / "log.jsonl").read_text().splitlines()[:3]
     run.log_file.write_text("\n".join(lines[: deleted - 1] + lines[deleted:]) + end)
@@ -146,14 +146,14 @@ def test_a_resumed_log_with_a_line_deleted_has_every_other_epoch_once(
     assert [record.epoch for record in run.log()] == [epoch for epoch in (1, 2, 3, 4) if epoch != deleted]
 
 
-def test_a_last_line_without_an_end_is_not_glued_to_the_next(tmp_path: Path, straight: Path) -> None:
+def test_a_last_line_without_a_line_break_is_not_joined_with_the_next(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     run.log_file.write_text(run.log_file.read_text().rstrip())  # as an editor may leave it
     resume(run.folder)
     assert_same_run(run.folder, straight)
 
 
-def test_what_a_kill_left_half_written_is_swept_up(tmp_path: Path, straight: Path) -> None:
+def test_incomplete_files_of_a_killed_process_are_removed(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     (run.checkpoints / ".epoch-0003").mkdir()
     (run.checkpoints / ".epoch-0003" / "model.safetensors").write_bytes(b"half")
@@ -201,7 +201,7 @@ def test_resuming_on_other_data_is_refused(straight: Path) -> None:
     assert contents(straight) == before
 
 
-def test_the_same_data_under_another_name_are_the_same_data(tmp_path: Path, straight: Path) -> None:
+def test_the_name_of_the_dataset_does_not_matter(tmp_path: Path, straight: Path) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     data = tiny_dataset()
     resume(run.folder, dataset=Dataset("renamed", data.histories, data.user_ids, data.item_ids))
@@ -209,7 +209,7 @@ def test_the_same_data_under_another_name_are_the_same_data(tmp_path: Path, stra
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "progress.json"])
-def test_a_damaged_checkpoint_is_refused_and_the_run_left_as_it_is(tmp_path: Path, file: str) -> None:
+def test_a_damaged_checkpoint_is_refused_and_the_run_is_not_changed(tmp_path: Path, file: str) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     path = run.checkpoints / "epoch-0002" / file
     path.write_bytes(path.read_bytes()[:-10])
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_left_as_it_is(tmp_path: Pat
 
 
 @pytest.mark.parametrize("lost", ["missing", "truncated"])
-def test_a_lost_model_is_told_before_hours_of_training(tmp_path: Path, lost: str) -> None:
+def test_a_lost_model_is_reported_before_the_training_continues(tmp_path: Path, lost: str) -> None:
     run = trained_to(tmp_path / "run", 2, tiny_dataset(), tiny_config())
     if lost == "missing":
         run.model_file.unlink()

@@ -1,4 +1,4 @@
-"""A run that is asked to stop saves within the epoch, and goes on from there to the same bits."""
+"""A run that is asked to stop is saved within the epoch, continues there, and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.tiny_runs import (
 from recblr.errors import InputError
 from recblr.training import Run, TrainingConfig, TrainingStopped, train
 
-# All that adds to the state: the average, decayed and other parameters, a rate that rises and falls.
+# Options with the largest state: an average, weight decay, and a learning rate that rises and falls.
 CONFIG = tiny_config(epochs=2, ema=0.9, weight_decay=0.1, clip_norm=0.5, warmup=0.3)
 
 
@@ -31,7 +31,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stopped(run: Run, question: int, config: TrainingConfig = CONFIG) -> bool:
-    """Go on with the run until it asks for that time; whether it came to that."""
+    """Continue the run and stop it when it asks for the `question`-th time.  False if it ended before."""
     try:
         train(tiny_dataset(), run, config, resume=True, stop=at_question(question))
     except TrainingStopped:
@@ -39,9 +39,9 @@ def stopped(run: Run, question: int, config: TrainingConfig = CONFIG) -> bool:
     return False
 
 
-# Before the first step, within the epoch, in its validation, after it, and so on to the end of the run.
+# The run asks before the first step, within the epoch, in its validation, after it, and so on to its end.
 @pytest.mark.parametrize("question", range(1, 12))
-def test_wherever_it_is_stopped_it_ends_like_one_that_was_not(
+def test_a_run_stopped_anywhere_ends_with_the_same_bits(
     tmp_path: Path, straight: Path, question: int
 ) -> None:
     run = Run(tmp_path / "run")
@@ -52,7 +52,7 @@ def test_wherever_it_is_stopped_it_ends_like_one_that_was_not(
     assert contents(run.folder).keys() == contents(straight).keys()
 
 
-def test_stopped_at_every_step_it_ends_like_one_that_was_not(tmp_path: Path, straight: Path) -> None:
+def test_a_run_stopped_at_every_step_ends_with_the_same_bits(tmp_path: Path, straight: Path) -> None:
     run, times = Run(tmp_path / "run"), 0
     while stopped(run, 2):
         times += 1
@@ -90,7 +90,7 @@ def test_zero_minutes_never_save_within_an_epoch(tmp_path: Path) -> None:
     assert names == {"epoch-0001", "epoch-0002"}
 
 
-def test_the_first_epoch_can_be_left_halfway(tmp_path: Path) -> None:
+def test_the_first_epoch_can_be_stopped_in_its_middle(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     assert stopped(run, 3)
     assert checkpoint_names(run.folder) == ["epoch-0000-step-000002"]
@@ -105,7 +105,7 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path: Path) -> None:
     assert not run.checkpoints.exists()
 
 
-def test_the_listener_is_told_what_was_done_before(tmp_path: Path) -> None:
+def test_the_listener_gets_the_steps_before_and_after_a_stop(tmp_path: Path) -> None:
     class Starts(Witness):
         def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
             super().start_epoch(epoch, epochs, targets, users, done)
@@ -122,7 +122,7 @@ def test_the_listener_is_told_what_was_done_before(tmp_path: Path) -> None:
     assert record.loss == pytest.approx(sum(t * loss for t, loss in trained) / record.targets)
 
 
-def test_how_often_to_save_may_change_between_parts_of_a_run(tmp_path: Path, straight: Path) -> None:
+def test_checkpoint_minutes_may_change_when_a_run_is_resumed(tmp_path: Path, straight: Path) -> None:
     run = Run(tmp_path / "run")
     assert stopped(run, 3)
     again = tiny_config(
@@ -133,7 +133,7 @@ def test_how_often_to_save_may_change_between_parts_of_a_run(tmp_path: Path, str
     assert_same_run(run.folder, straight)
 
 
-def test_the_averaged_weights_are_what_is_validated_and_kept(tmp_path: Path, straight: Path) -> None:
+def test_the_average_is_validated_and_saved(tmp_path: Path, straight: Path) -> None:
     plain = Run(tmp_path / "plain")
     train(tiny_dataset(), plain, tiny_config(epochs=2, weight_decay=0.1, clip_norm=0.5, warmup=0.3))
     ours, theirs = Run(straight).log(), plain.log()

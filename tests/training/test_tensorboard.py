@@ -1,4 +1,4 @@
-"""TensorBoard's scalars: the log's figures over steps, each once, however often the run was stopped."""
+"""The scalars for TensorBoard are the figures of the log, each once, even if the run was stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorBoard numbers the files of one process and second, and reads them as words: 10 before 9."""
+    """TensorBoard numbers the files of a process and sorts the numbers as text: it would read 10 before 9."""
     try:
         from tensorboard.summary.writer import event_file_writer
     except ModuleNotFoundError:
@@ -33,7 +33,7 @@ def scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
     """{tag: [(step, value), ...]} as TensorBoard shows them."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
-        reason="scalars take tensorboard, the extra of that name",
+        reason="scalars need tensorboard, the extra of that name",
     )
     events = accumulator.EventAccumulator(str(run.tensorboard), size_guidance={accumulator.SCALARS: 0})
     events.Reload()
@@ -41,13 +41,13 @@ def scalars(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def straight(folder: Path, **options: Any) -> Run:
-    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+    pytest.importorskip("tensorboard", reason="scalars need tensorboard, the extra of that name")
     run = Run(folder)
     train(tiny_dataset(), run, CONFIG, **options)
     return run
 
 
-def test_the_logs_figures_are_there_over_steps(tmp_path: Path) -> None:
+def test_the_scalars_are_those_of_the_log(tmp_path: Path) -> None:
     witness = Witness()
     run = straight(tmp_path / "run", listener=witness)
     found, log = scalars(run), run.log()
@@ -62,7 +62,7 @@ def test_the_logs_figures_are_there_over_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("question", [4, 6, 7, 9])
-def test_a_stopped_run_goes_on_without_a_step_twice(tmp_path: Path, question: int) -> None:
+def test_a_resumed_run_has_each_step_once(tmp_path: Path, question: int) -> None:
     run, expected = Run(tmp_path / "run"), straight(tmp_path / "straight")
     with pytest.raises(TrainingStopped):
         train(tiny_dataset(), run, CONFIG, stop=at_question(question))
@@ -70,7 +70,7 @@ def test_a_stopped_run_goes_on_without_a_step_twice(tmp_path: Path, question: in
     assert without_seconds(scalars(run)) == without_seconds(scalars(expected))
 
 
-def test_what_was_written_beyond_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+def test_scalars_written_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     run = straight(tmp_path / "run")
     before = without_seconds(scalars(run))
     for checkpoint in run.checkpoints.iterdir():
@@ -81,7 +81,7 @@ def test_what_was_written_beyond_the_checkpoint_is_forgotten(tmp_path: Path) -> 
     assert without_seconds(scalars(run)) == before
 
 
-def test_it_changes_nothing_about_the_training(tmp_path: Path) -> None:
+def test_tensorboard_does_not_affect_the_training(tmp_path: Path) -> None:
     run = straight(tmp_path / "run")
     plain = Run(tmp_path / "plain")
     train(tiny_dataset(), plain, tiny_config(epochs=2))
@@ -89,8 +89,8 @@ def test_it_changes_nothing_about_the_training(tmp_path: Path) -> None:
     assert not plain.tensorboard.exists()
 
 
-def test_it_can_begin_with_the_second_part_of_a_run(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+def test_tensorboard_can_start_when_a_run_is_resumed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="scalars need tensorboard, the extra of that name")
     run, asked = Run(tmp_path / "run"), iter([False, False, True])
     with pytest.raises(TrainingStopped):
         train(tiny_dataset(), run, tiny_config(epochs=2), stop=lambda: next(asked))
@@ -99,18 +99,18 @@ def test_it_can_begin_with_the_second_part_of_a_run(tmp_path: Path) -> None:
     assert scalars(run)["train/loss"][0][0] > 2
 
 
-def test_without_the_package_it_is_told_before_any_work(
+def test_without_the_package_the_option_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
-    says = r"--tensorboard takes TensorBoard: pip install 'recblr\[tensorboard\]', or leave the option out"
+    says = r"--tensorboard needs TensorBoard: pip install 'recblr\[tensorboard\]', or leave the option out"
     with pytest.raises(InputError, match=says):
         train(tiny_dataset(), Run(tmp_path / "run"), CONFIG)
     assert contents(tmp_path) == {}
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="scalars take tensorboard, the extra of that name")
+    pytest.importorskip("tensorboard", reason="scalars need tensorboard, the extra of that name")
     run = Run(tmp_path / "run")
     run.create(tiny_dataset(), CONFIG)
     run.tensorboard.write_text("mine")

@@ -1,4 +1,4 @@
-"""Training: it learns, it stops when told, it logs, and the seed alone decides every bit."""
+"""Training: it learns, stops early and writes a log, and the seed alone determines every bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from recblr.nn import RecBLRConfig
 from recblr.serving.scorer import model_scorer
 from recblr.training import EpochRecord, Run, train, trainer
 from recblr.training.learner import Learner, learning_rate
-from recblr.training.listener import SilentListener
+from recblr.training.progress import Listener
 
 
 def of_lengths(*lengths: int) -> Dataset:
@@ -38,12 +38,12 @@ def of_lengths(*lengths: int) -> Dataset:
     return Dataset("shop", histories, [f"u{s}" for s in range(len(lengths))], [f"i{v}" for v in range(7)])
 
 
-def test_it_learns_what_popularity_cannot_know(tmp_path: Path) -> None:
+def test_it_learns_more_than_popularity_knows(tmp_path: Path) -> None:
     dataset = tiny_dataset(users=150)
     run = Run(tmp_path / "run")
     train(dataset, run, tiny_config(epochs=10))
     losses = [record.loss for record in run.log()]
-    # It starts at the loss of knowing nothing, and ends well below it.
+    # It starts at the loss of a uniform prediction, and ends well below it.
     assert 0.95 < losses[0] / math.log(dataset.num_items) < 1.03
     assert losses[-1] < losses[0] - 0.8
     assert all(after < before for before, after in pairwise(losses[:7]))
@@ -55,7 +55,7 @@ def test_it_learns_what_popularity_cannot_know(tmp_path: Path) -> None:
         assert ours[masking]["ndcg@10"] > 3 * base[masking]["ndcg@10"]
 
 
-def test_the_log_has_a_line_an_epoch(tmp_path: Path) -> None:
+def test_the_log_has_a_line_for_each_epoch(tmp_path: Path) -> None:
     run, witness = Run(tmp_path / "run"), Witness()
     train(tiny_dataset(), run, tiny_config(), listener=witness)
     lines = [json.loads(line) for line in run.log_file.read_text().splitlines()]
@@ -98,7 +98,7 @@ def test_the_held_out_items_are_never_trained_on(tmp_path: Path, monkeypatch: py
     assert sorted(pairs) == sorted(expected)
 
 
-def test_the_logged_validation_is_that_of_the_saved_model(tmp_path: Path) -> None:
+def test_the_logged_validation_belongs_to_the_saved_model(tmp_path: Path) -> None:
     dataset, run = tiny_dataset(), Run(tmp_path / "run")
     done = train(dataset, run, tiny_config())
     best = run.log()[done.best_epoch - 1]
@@ -121,7 +121,7 @@ def test_it_stops_when_validation_has_not_improved_for_patience_epochs(
     monkeypatch.setattr(trainer, "rank_targets", lambda *_, **__: Ranks())
     run = Run(tmp_path / "run")
     done = train(tiny_dataset(), run, tiny_config(epochs=9, patience=3))
-    # An equal score is no better one.
+    # An equal score is no improvement.
     assert (done.epoch, done.best_epoch, done.best) == (5, 2, 0.3)
     assert [record.best_epoch for record in run.log()] == [1, 2, 2, 2, 2]
     before = contents(run.folder)
@@ -129,7 +129,7 @@ def test_it_stops_when_validation_has_not_improved_for_patience_epochs(
     assert contents(run.folder) == before
 
 
-def test_the_model_that_is_kept_is_the_best_not_the_last(
+def test_the_saved_model_is_the_best_and_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.3, 0.1])
@@ -143,7 +143,7 @@ def test_the_model_that_is_kept_is_the_best_not_the_last(
     run = Run(tmp_path / "run")
     after: list[bytes] = []
 
-    class Keep(SilentListener):
+    class Keep(Listener):
         def end_epoch(self, record: EpochRecord) -> None:
             after.append(run.model_file.read_bytes())
 
@@ -167,7 +167,7 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path) -> None:
     assert steps == sum(len(batches) for batches in witness.batches)
     assert rates[0] == 0.01
     assert rates == sorted(rates, reverse=True)
-    # Each epoch begins where the whole schedule says, a step being the same share of its own epoch.
+    # Each epoch starts at its place in the schedule.  All steps of an epoch are equal shares of it.
     for epoch in range(4):
         begin = sum(len(batches) for batches in witness.batches[:epoch])
         falling = (1 + math.cos(math.pi * epoch / 4)) / 2
@@ -177,7 +177,7 @@ def test_the_learning_rate_falls_along_half_a_cosine(tmp_path: Path) -> None:
     assert witness.records[-1].learning_rate == rates[-1]
 
 
-def test_the_users_random_numbers_are_left_alone(tmp_path: Path) -> None:
+def test_the_random_state_of_the_user_is_not_changed(tmp_path: Path) -> None:
     torch.manual_seed(123)
     np.random.seed(123)  # noqa: NPY002
     before, numbers = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
@@ -202,7 +202,7 @@ def test_another_seed_gives_another_model(tmp_path: Path) -> None:
 
 
 def test_dropout_differs_from_epoch_to_epoch_and_is_off_in_validation(tmp_path: Path) -> None:
-    # At a vanishing learning rate only the dropout can change the loss between epochs.
+    # With a learning rate near zero, only the dropout can change the loss between epochs.
     run = Run(tmp_path / "run")
     model = RecBLRConfig(d_model=16, num_layers=1, dropout=0.5)
     train(tiny_dataset(), run, tiny_config(epochs=3, learning_rate=1e-30, model=model))
@@ -216,19 +216,19 @@ def test_one_checkpoint_is_left(tmp_path: Path) -> None:
     assert checkpoint_names(tmp_path / "run") == ["epoch-0004"]
 
 
-def test_a_user_with_three_events_is_evaluated_though_not_trained_on(tmp_path: Path) -> None:
+def test_a_user_with_three_events_is_evaluated_but_not_trained_on(tmp_path: Path) -> None:
     run, witness = Run(tmp_path / "run"), Witness()
     train(of_lengths(3, 4, 6), run, tiny_config(epochs=1), listener=witness)
     assert witness.promised == [1 + 3]
 
 
 def test_data_without_a_single_target_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no user of shop has the 4 events that training takes; give longer"):
+    with pytest.raises(InputError, match="no user of shop has the 4 events that training needs; give longer"):
         train(of_lengths(3, 3), Run(tmp_path / "run"), tiny_config())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_user_with_too_few_events_is_named_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_user_with_too_few_events_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"user 'u1' of shop has 1 event\(s\).*--k-core 3"):
         train(of_lengths(5, 1), Run(tmp_path / "run"), tiny_config())
     assert list(tmp_path.iterdir()) == []
@@ -243,6 +243,6 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_before_anything_is_wri
     assert list(tmp_path.iterdir()) == []
 
 
-def test_divergence_is_told_with_its_remedy(tmp_path: Path) -> None:
+def test_divergence_is_reported_with_its_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss became (nan|inf) in epoch 1.*lower --learning-rate"):
         train(tiny_dataset(), Run(tmp_path / "run"), tiny_config(learning_rate=1e30))

@@ -1,4 +1,4 @@
-"""Runs small enough to train in a blink, and what of a run must not depend on how it came about."""
+"""Runs that are small enough to train in a moment, and a comparison of two runs that must be equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from recblr.data import Dataset, synthesize
 from recblr.nn import RecBLRConfig
 from recblr.training import EpochRecord, Run, TrainingConfig, train
-from recblr.training.listener import SilentListener, Step
+from recblr.training.progress import Listener, Step
 
 CONFIG = TrainingConfig(
     epochs=4,
@@ -45,7 +45,7 @@ def tiny_config(**changes: Any) -> TrainingConfig:
 
 
 def at_question(number: int) -> Callable[[], bool]:
-    """What says stop when it is asked for that time, from 1."""
+    """A `stop` function that returns True from its `number`-th call on."""
     asked = 0
 
     def stop() -> bool:
@@ -57,10 +57,10 @@ def at_question(number: int) -> Callable[[], bool]:
 
 
 class Stopped(Exception):
-    """What a listener raises to end a run before its time."""
+    """A listener raises this to end a run early."""
 
 
-class StopAfter(SilentListener):
+class StopAfter(Listener):
     """Stops the run at the end of an epoch."""
 
     def __init__(self, epoch: int) -> None:
@@ -71,11 +71,11 @@ class StopAfter(SilentListener):
             raise Stopped
 
 
-class Witness(SilentListener):
-    """Keeps all that it is told."""
+class Witness(Listener):
+    """Records all calls."""
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, float]]] = []  # an epoch: (targets, loss) of each batch
+        self.batches: list[list[tuple[int, float]]] = []  # for each epoch, (targets, loss) of each batch
         self.promised: list[int] = []
         self.records: list[EpochRecord] = []
 
@@ -92,7 +92,7 @@ class Witness(SilentListener):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Threads only wait for each other on work this small, most of all on a busy machine."""
+    """Use one thread.  For such small work, several threads would mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,7 +110,7 @@ def log_without_seconds(folder: Path) -> list[dict[str, Any]]:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of every checkpoint, by the checkpoint's name, the file's and its own."""
+    """{"checkpoint/file/name": tensor} of all tensors of all checkpoints."""
     return {
         f"{file.parent.name}/{file.name}/{name}": tensor
         for file in sorted((folder / "checkpoints").rglob("*.safetensors"))
@@ -123,7 +123,7 @@ def checkpoint_names(folder: Path) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too; a folder without files counts by its name."""
+    """{path: bytes} of all files and folders in a folder, including hidden ones.  A folder has no bytes."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
         for path in sorted(folder.rglob("*"))
@@ -131,7 +131,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def assert_same_run(ours: Path, straight: Path) -> None:
-    """Both runs have the same model, byte for byte, the same checkpoint, bit for bit, and the same log."""
+    """Both runs must have the same model file, the same tensors in their checkpoints, and the same log."""
     assert (ours / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
     assert checkpoint_names(ours) == checkpoint_names(straight)
     found, expected = checkpoint_tensors(ours), checkpoint_tensors(straight)

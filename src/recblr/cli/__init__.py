@@ -1,5 +1,6 @@
-"""The `recblr` command.  Each command is a thin door to the library, in a module of its own; its help shows a
-worked example.
+"""The `recblr` command.
+
+Each command has its own module.  It only calls the library, and its help shows a worked example.
 """
 
 import errno
@@ -11,15 +12,15 @@ import warnings
 
 from recblr.cli.signals import exit_code, signals_end_process
 from recblr.errors import InputError, needed
-from recblr.system.threads import share_cores
+from recblr.system.machine import share_cores
 
 __all__ = ["main"]
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of `recblr … > file` on a full disk
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # `recblr … > file` on a full disk
 
 
 def _plain_warnings() -> None:
-    """Our warnings as a sentence, without the line of code that gave them."""
+    """Show our warnings as one sentence, without the line of code that caused them."""
 
     def show(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
@@ -27,19 +28,19 @@ def _plain_warnings() -> None:
         return f"recblr: {message}\n" if "recblr" in filename else f"{category.__name__}: {message}\n"
 
     warnings.formatwarning = show
-    # Where it can keep no cache it says so on several lines; the curves are drawn all the same.
+    # If matplotlib cannot keep a cache, it says so on several lines.  The curves are drawn anyway.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    # The command imports the operators itself, and then meets the error that this one announces.
+    # The command imports the operators itself.  It then shows the error that this warning announces.
     warnings.filterwarnings("ignore", message=r"torch\.ops\.recblr\.\* could not be registered")
 
 
 def main() -> None:
-    """The command's entry point: a mistake that a person can mend is one sentence and exit code 2."""
+    """The entry point of the command.  A mistake of the user gives one sentence and exit code 2."""
     share_cores(os.environ)
     try:
-        with signals_end_process():  # until a command begins
+        with signals_end_process():  # until a command starts
             _command()
-    except KeyboardInterrupt as interrupt:  # that came just as a command began or ended
+    except KeyboardInterrupt as interrupt:  # the signal came just when a command started or ended
         sys.exit(exit_code(interrupt))
 
 
@@ -48,7 +49,7 @@ def _command() -> None:
         # Importing a command's module registers it.
         from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
         from recblr.cli.app import app, tell
-    except ModuleNotFoundError as error:  # not even what the help takes
+    except ModuleNotFoundError as error:  # not even the packages that the help needs
         sentence = needed("this command", error)
         if sentence is error:
             raise
@@ -56,30 +57,31 @@ def _command() -> None:
         sys.exit(2)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # titles in letters that the terminal lacks
+        # The terminal may not be able to show every letter of a title.
+        sys.stdout.reconfigure(errors="backslashreplace")
     _plain_warnings()
     try:
         app(prog_name="recblr")
     except InputError as error:
         tell(str(error))
         sys.exit(2)
-    except ModuleNotFoundError as error:  # installed without its dependencies
+    except ModuleNotFoundError as error:  # recblr is installed without its dependencies
         sentence = needed("this command", error)
         if sentence is error:
             raise
         tell(str(sentence))
         sys.exit(2)
     except BrokenPipeError:  # `recblr … | head`
-        _print_no_more()
+        _discard_output()
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None or error.errno not in _NO_ROOM:
+        if error.filename is not None or error.errno not in _CANNOT_WRITE:
             raise
-        _print_no_more()
-        tell(f"cannot write what it prints: {error.strerror}; make room where the output goes")
+        _discard_output()
+        tell(f"cannot write the output: {error.strerror}; make room where the output is written")
         sys.exit(2)
 
 
-def _print_no_more() -> None:
-    """What is still to be flushed would fail again, at exit."""
+def _discard_output() -> None:
+    """Discard the rest of the output.  Python writes it at exit, which would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What the commands share: the application, its streams, and how mistakes are told."""
+"""The parts that all commands share: the application, its output, and its error messages."""
 
 import shlex
 import sys
@@ -22,13 +22,15 @@ ORDER = (
     "download",
     "synth",
     "doctor",
-)  # of the commands, in the help
+)
+"""The order of the commands in the help."""
 
-_LONGEST = 1500  # characters of a sentence
+_LONGEST = 1500
+"""The most characters of an error message."""
 
 
 class _Commands(TyperGroup):
-    """The commands in the order of the help.  A signal that none of them handles ends it with a sentence."""
+    """Lists the commands in ORDER.  Handles the signals that a command does not handle itself."""
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
         try:
@@ -66,7 +68,7 @@ Version = Annotated[
 
 @app.callback()
 def _before_any_command(version: Version = False) -> None:
-    """Options that are no command's."""
+    """Options of `recblr` itself."""
 
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `recblr train` wrote.")]
@@ -74,35 +76,36 @@ Device = Annotated[str, typer.Option(metavar="WORD", help=DEVICE_WORDS)]
 
 
 def example(*lines: str) -> str:
-    """The end of a command's help: lines to copy."""
+    """The end of the help of a command: lines to copy."""
     return "Example:\n\n" + "\n\n".join(f"  [bold]{line}[/bold]" for line in lines)
 
 
 def plain_console() -> Console:
-    """Standard output, where ids, titles and paths are shown as they are and never taken for markup."""
+    """Standard output.  Ids, titles and paths are shown as they are, and are never read as markup."""
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console.width = 10_000  # a line stays a line, for whoever greps or cuts it
+        console.width = 10_000  # do not wrap lines, so that grep and cut find whole lines
     return console
 
 
 def tell(sentence: str) -> None:
-    """Say something beside the results, on standard error: one line, whatever names and ids hold."""
+    """Print a sentence on standard error.  It is always one line, even if a name holds a line break."""
     if len(sentence) > _LONGEST:
         half = _LONGEST // 2
-        sentence = f"{sentence[:half]}…{sentence[-half:]}"  # the thing comes first, the remedy last
+        # Cut the middle: the problem comes first and the remedy last.
+        sentence = f"{sentence[:half]}…{sentence[-half:]}"
     if sys.stderr is not None:
-        with suppress(OSError):  # nobody can be told, and the exit code still says it
+        with suppress(OSError):  # the message cannot be shown, but the exit code reports the failure
             print(f"recblr: {printable(sentence)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """The text with line breaks and the terminal's control codes as escapes: a file may hold any."""
+    """The text with escaped line breaks and control codes: text of a file must not control the terminal."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
 
 
 def typed_command() -> str:
-    """The command as it was typed, fit to be copied."""
+    """The command as the user typed it, quoted for a shell."""
     return shlex.join(["recblr", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What people see while a run works: bars in a terminal, a line an epoch everywhere."""
+"""Shows the progress of a training or an evaluation: bars in a terminal, and one line for each epoch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recblr.run.log import EpochRecord
-from recblr.training.listener import Step
-from recblr.training.progress import SELECT_BY
+from recblr.training.progress import SELECT_BY, Listener, Step
 
 
 def _bars(console: Console, *columns: TextColumn) -> Progress:
@@ -25,10 +24,10 @@ def _bars(console: Console, *columns: TextColumn) -> Progress:
     )
 
 
-class TrainingDisplay:
-    """A training listener: one bar for the whole run and one for the epoch, and a line for each epoch.
+class TrainingDisplay(Listener):
+    """Shows a training: one bar for the whole run, one bar for the epoch, and one line for each epoch.
 
-    title: what the run's bar says.
+    title: the text beside the bar of the run.
     """
 
     def __init__(self, console: Console, title: str = "training") -> None:
@@ -46,7 +45,7 @@ class TrainingDisplay:
         self._bars.stop()
 
     def show_saving(self) -> None:
-        """Show that the run will stop as soon as it is saved."""
+        """Show that the run is being saved and will then stop."""
         self._bars.update(self._run, description="saving")
 
     def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
@@ -87,7 +86,7 @@ class TrainingDisplay:
 
 @contextmanager
 def ranking_display(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for evaluation; yields the callback that `evaluate_run` takes."""
+    """Show a bar for the evaluation.  Yields a callback for the `progress` of `evaluate_run`."""
     with _bars(console) as bars:
         task = bars.add_task("ranking", total=None)
 

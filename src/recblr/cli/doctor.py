@@ -1,4 +1,4 @@
-"""`recblr doctor`: what is installed, and what runs."""
+"""`recblr doctor`: the installed versions, and which kernels run."""
 
 from rich.table import Table
 
@@ -8,13 +8,13 @@ from recblr.cli.signals import signals_end_process
 
 @app.command(epilog=example("recblr doctor"))
 def doctor() -> None:
-    """Say what is installed, which instruction set runs, which operator libraries loaded, and why not."""
+    """Show the installed versions, the instruction set, and which operators are native, or why not."""
     with signals_end_process():
-        from recblr.system.doctor import findings
+        from recblr.system.build import findings
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for what, finding in findings():
-        table.add_row(what, finding)
+    for name, finding in findings():
+        table.add_row(name, finding)
     plain_console().print(table)

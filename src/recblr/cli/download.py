@@ -1,4 +1,4 @@
-"""`recblr download`: MovieLens from its publisher, ready to train on."""
+"""`recblr download`: download MovieLens from its publisher, ready for training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the help needs no package of the data
 def download(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ml-1m or ml-100k.")],
     to: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A new folder for it; by default NAME.")
+        Path | None, typer.Option(metavar="FOLDER", help="The new folder to write; by default NAME.")
     ] = None,
     source: Annotated[
         str | None,
@@ -30,33 +30,33 @@ def download(
         ),
     ] = None,
 ) -> None:
-    """Fetch MovieLens from GroupLens, compare its checksum, and print how to train on it.
+    """Download MovieLens from GroupLens, check its checksum, and print how to train on it.
 
-    The data are for research: see the terms, which are printed and come along as README.
+    The data are for research. The terms are printed, and are in the README of the folder.
     """
     console, folder = plain_console(), to or Path(name)
     files = fetch(name, folder, source, console)
     ratings, titles = shlex.quote(str(files.ratings)), shlex.quote(str(files.titles))
-    console.print(f"{folder} is complete. Go on with", soft_wrap=True)
+    console.print(f"{folder} is complete. Continue with", soft_wrap=True)
     console.print(f"  recblr train {ratings} --out run", soft_wrap=True)
     console.print(f"  recblr recommend run --user 1 --titles {titles}", soft_wrap=True)
 
 
 def fetch(name: str, folder: Path, source: str | None, console: Console) -> Downloaded:
-    """Show the terms, then fetch the dataset into the folder with progress; Ctrl-C ends the command."""
+    """Show the terms, then download the dataset into the folder and show the progress."""
     from recblr.data import download as data
 
     terms = data.archive(name).terms
     console.print(
-        "MovieLens is by GroupLens, University of Minnesota, for research: no commercial use and no passing\n"
-        "on without their permission; cite it in publications, and claim no endorsement by them.\n"
-        f"Whoever uses it accepts the terms at {terms}",
+        "MovieLens is by GroupLens, University of Minnesota, for research. Commercial use and\n"
+        "redistribution need their permission. Cite it in publications, and do not claim their\n"
+        f"endorsement. If you use it, you accept the terms at {terms}",
         soft_wrap=True,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-            task = bars.add_task(f"fetching {name}", total=None)
+            task = bars.add_task(f"downloading {name}", total=None)
             return data.download(
                 name,
                 folder,
@@ -64,5 +64,5 @@ def fetch(name: str, folder: Path, source: str | None, console: Console) -> Down
                 progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except KeyboardInterrupt as interrupt:
-        tell(f"stopped, and nothing is kept: start again with {typed_command()}")
+        tell(f"stopped; nothing was saved: start again with {typed_command()}")
         raise typer.Exit(exit_code(interrupt)) from None

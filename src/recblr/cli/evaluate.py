@@ -1,4 +1,4 @@
-"""`recblr evaluate`: a run's test items ranked, written down and shown."""
+"""`recblr evaluate`: rank the test items of a run, write the report and print it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def evaluate_and_print(run: Run, console: Console, device: str) -> None:
         report = evaluate_and_write(run, console, device)
     except KeyboardInterrupt as interrupt:
         again = shlex.join(["recblr", "evaluate", str(run.folder)])
-        tell(f"stopped; the model is kept: evaluate it with {again}")
+        tell(f"stopped; the model is saved: evaluate it with {again}")
         raise typer.Exit(exit_code(interrupt)) from None
     print_report(report, console)
     console.print(f"written to {run.report_file}", soft_wrap=True)
 
 
 def evaluate_and_write(run: Run, console: Console, device: str) -> Report:
-    """Evaluate with progress, and write the report into the run's folder."""
+    """Evaluate the run, show the progress, and write the report into the folder of the run."""
     from recblr.cli.display import ranking_display
     from recblr.evaluation import write_report
     from recblr.training.evaluate import evaluate_run

@@ -1,4 +1,4 @@
-"""The flags of a run, made from its options: one panel of the help for each table of a config file."""
+"""The flags of a run, made from its options.  The help has one panel for each table of a config file."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ from rich.markup import escape
 from recblr.config import OPTIONS, DataConfig, Option, TrainingConfig
 
 OptionValue: TypeAlias = bool | int | float | str | tuple[str, ...] | None
-"""What an option of a run can be; None where it is left open."""
+"""The value of an option of a run; None if it is not given."""
 
 _METAVARS = {int: "N", float: "X", str: "WORD"}
 _PANELS = {"data": "Data", "model": "Model", "optimisation": "Optimisation", "loss": "Loss", "run": "Run"}
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, whose last parameter is ``**typed``, a flag for every option of a run.
+    """Add a flag for every option of a run to a command.  The last parameter of the command is ``**typed``.
 
-    A flag that was not typed arrives as None, so that a config file can speak for it.  Lists come as
-    arguments rather than flags, and are the command's own affair.
+    The value of a flag that was not typed is None; a config file can then give the value.  Options that are
+    lists get no flag: the command takes them as arguments.
     """
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -30,15 +30,12 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed_options(typed: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
-    """{key: value} of the flags that were typed, from the command's ``**typed``."""
+    """{key: value} of the flags that were typed.  typed: the ``**typed`` of the command."""
     return {key: value for key in OPTIONS if (value := typed.get(_name(key))) is not None}
 
 
 def configs_from(*sources: Mapping[str, OptionValue]) -> tuple[TrainingConfig, DataConfig]:
-    """The typed options of {key: value} from several places, of which a later one counts more.
-
-    From here on nobody asks for an option by its key.
-    """
+    """The options of several sources, each {key: value}.  A later source overrides an earlier one."""
     values = {key: value for source in sources for key, value in source.items()}
     return TrainingConfig.from_options(values), DataConfig.from_options(values)
 

@@ -1,4 +1,4 @@
-"""`recblr recommend`: what the model recommends after a history."""
+"""`recblr recommend`: print the items that the model recommends after a history."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,9 @@ from recblr.cli.app import Device, RunFolder, app, example, plain_console, print
 from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError
 
+_LAST_EVENTS = 10
+"""The number of events of a user that are shown with their titles."""
+
 
 @app.command(
     epilog=example(
@@ -19,20 +22,24 @@ from recblr.errors import InputError
 )
 def recommend(
     folder: RunFolder,
-    user: Annotated[str | None, typer.Option(metavar="U", help="A user of the run's data, by id.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="U", help="Id of a user in the run's data.")] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Item ids, oldest first, of anybody.")
+        str | None, typer.Option(metavar="A,B,C", help="Item ids of any history, oldest first.")
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 10,
     titles: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Titles: id::title, or tab or comma separated.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File of titles: id::title, or separated by tabs or commas."),
     ] = None,
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Items of the history may come again.")
+        bool, typer.Option("--include-seen", help="Also recommend items of the history.")
     ] = False,
     device: Device = "cpu",
 ) -> None:
-    """Print the items that the model recommends after a user's whole history, or after any history."""
+    """Print the items that the model recommends to a user, or after any history.
+
+    With --user and --titles, the last events of the user are printed, too.
+    """
     with signals_end_process():
         from recblr.data.titles import read_titles
         from recblr.run.folder import Run
@@ -41,24 +48,30 @@ def recommend(
 
     if (user is None) == (history is None):
         raise InputError("give either --user, for a user of the data, or --history, for any items")
-    where = device_for(device)
+    chosen_device = device_for(device)
     names = read_titles(titles) if titles else {}
     run = Run(folder)
     saved, dataset = run.model_and_dataset()
-    saved.model.to(where)
+    saved.model.to(chosen_device)
     if user is not None:
         items = dataset.histories.history(dataset.user_index(user))
         tokens = [dataset.item_ids[item] for item in items]
-        title = f"for user {user} after {len(tokens)} events"
+        title = f"for user {user} after {len(tokens)} events" + (", the last of them:" if names else "")
     else:
         tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
         if not tokens:
             raise InputError("--history is empty: give item ids separated by commas, oldest first")
         for token in tokens:
-            dataset.item_index(token)  # which refuses an unknown one with the nearest that there is
+            dataset.item_index(token)  # raises for an unknown item, and suggests the most similar id
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
+    if user is not None and names:
+        events = Table(show_header=False, box=None, pad_edge=False)
+        for token in tokens[-_LAST_EVENTS:]:
+            events.add_row("  " + printable(token), printable(names.get(token, "")))
+        console.print(events)
+        console.print()
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("item", style="bold")

@@ -1,4 +1,4 @@
-"""`recblr reproduce`: an experiment of the paper over several seeds, and both sides' figures."""
+"""`recblr reproduce`: an experiment of the paper with several seeds, and the paper's figures beside ours."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from recblr.cli.train import (
 )
 from recblr.errors import InputError
 from recblr.experiments import Recipe, combined_report, finished_report, recipe
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import keep_freed_memory
 
 if TYPE_CHECKING:  # the help needs no torch
     from recblr.evaluation.report_file import Report
@@ -40,22 +40,22 @@ def reproduce(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The dataset's file, or a folder with it; ml-1m is downloaded into ml-1m without it.",
+            help="The file of the dataset, or its folder. ml-1m is downloaded if this is not given.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="How many seeds, from --seed on.")] = 3,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Number of seeds; the first is --seed.")] = 3,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for runs and report; by default reproduce-NAME."),
+        typer.Option(metavar="DIR", help="Folder for the runs and the report; by default reproduce-NAME."),
     ] = None,
     **typed: OptionValue,
 ) -> None:
     """Train and evaluate on a dataset of the paper, and print the paper's figures beside ours.
 
     Each seed is a run like those of `recblr train`, in DIR/seed-0, DIR/seed-1
-    and so on; the means go into DIR/report.json and DIR/report.png. Options that
-    are not given are the recipe's, whatever their default. However it is
-    interrupted, the same command goes on from where it was.
+    and so on. The means are written to DIR/report.json and DIR/report.png. An
+    option that is not given has the value of the paper's recipe, not the default.
+    After any interruption, the same command continues.
     """
     with signals_end_process():
         from recblr.evaluation import draw_report, print_comparison, write_report
@@ -71,11 +71,11 @@ def reproduce(
     runs = {seed: Run(folder / f"seed-{seed}") for seed in range(config.seed, config.seed + seeds)}
     device = device_for(config.device)
     if Run(folder).exists():
-        raise InputError(f"{folder} holds a run, whose report this one would replace", "choose another --out")
+        raise InputError(f"{folder} holds a run, and its report would be replaced", "choose another --out")
 
     path = _data_file(name, chosen, data, console)
     reading = replace(reading, paths=(str(path),))
-    dataset = replace(read_data(reading, console), name=name)  # however the file is called
+    dataset = replace(read_data(reading, console), name=name)  # not the name of the file
     reading = with_real_paths(reading)
     counts = dataset.num_users, dataset.num_items, dataset.num_interactions
     chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
@@ -83,7 +83,7 @@ def reproduce(
     config = config.settled(events)
     configs = {seed: replace(config, seed=seed) for seed in runs}
     for seed, run in runs.items():
-        if run.exists():  # better refused now than when its turn comes
+        if run.exists():  # refuse wrong options now, not after hours of training other seeds
             with run.lock():
                 run.resume(dataset, configs[seed], reading)
 
@@ -91,18 +91,18 @@ def reproduce(
     print_device(device, console)
     warn_without_matplotlib("curves.png and report.png")
     again = typed_command()
-    console.print(f"interrupt it at any time; the same command goes on: {again}", soft_wrap=True)
+    console.print(f"interrupt it at any time; the same command continues: {again}", soft_wrap=True)
     reports = {}
     for number, (seed, run) in enumerate(runs.items(), 1):
         title = f"seed {number} of {seeds}"
         console.print(f"{title}: {run.folder}", soft_wrap=True)
         done = train_and_show(
-            dataset, run, configs[seed], reading, console, resume=True, going_on=again, title=title
+            dataset, run, configs[seed], reading, console, resume=True, command_to_resume=again, title=title
         )
         try:
             reports[seed] = _report_of(run, done.epoch, console, config.device)
         except KeyboardInterrupt as interrupt:
-            tell(f"stopped; the model is kept: continue with {again}")
+            tell(f"stopped; the model is saved: continue with {again}")
             raise typer.Exit(exit_code(interrupt)) from None
 
     report = combined_report(name, reports, dataset, config, reading, events=events, command=again)
@@ -114,14 +114,14 @@ def reproduce(
 
 
 def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) -> Path:
-    """The file that was given, or that is in the folder; else what can be downloaded."""
+    """The given file, or the file in the given folder.  Without --data, it is downloaded once."""
     from recblr.data.download import ARCHIVES
 
     path = given or Path(name)
     if given is None and name not in ARCHIVES:
         raise InputError(
-            f"there is no download for {name}: give its file with --data, {chosen.title}'s 5-core with a "
-            "user a line (user item item …, oldest first)"
+            f"there is no download for {name}: give its file with --data, the 5-core of {chosen.title} with "
+            "one user in each line (user item item …, oldest first)"
         )
     if given is None and not path.exists():
         return fetch(name, path, None, console).ratings
@@ -129,7 +129,7 @@ def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) 
 
 
 def _report_of(run: "Run", epochs: int, console: Console, device: str) -> "Report":
-    """The seed's report: what its folder has, unless that is missing, damaged or of fewer epochs."""
+    """The report in the folder of the seed.  If it is missing, damaged or too old, evaluate the run again."""
     report = finished_report(run, epochs) or evaluate_and_write(run, console, device)
     unmasked, masked = (report["ours"]["test"][how]["ndcg@10"]["mean"] for how in ("unmasked", "masked"))
     console.print(f"test NDCG@10 {unmasked:.4f}  unseen {masked:.4f}")

@@ -1,7 +1,7 @@
-"""Ctrl-C, and SIGTERM, with which clusters end a job: whichever comes, a command ends with a sentence.
+"""Ctrl-C and SIGTERM.  After either signal, a command ends with one sentence.  Clusters send SIGTERM to jobs.
 
-A training saves the run first, unless a second signal comes.  Every other command stops where it is.  Nothing
-here takes long to import, because signals count from the start of the program.
+A training saves the run first, unless a second signal comes.  Every other command stops at once.  This module
+imports quickly, because signals must be handled from the start of the program.
 """
 
 import os
@@ -11,23 +11,23 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Self, TypeAlias
 
-_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None  # as signal.getsignal has it
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None  # the type of signal.getsignal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: whatever handles Ctrl-C handles this too."""
+    """SIGTERM came.  Code that handles Ctrl-C handles this too."""
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """What a shell reports for a process that the signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit code that a shell reports after the signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Within it, Ctrl-C raises KeyboardInterrupt, and SIGTERM raises Terminated."""
+    """Inside the `with` block, Ctrl-C raises KeyboardInterrupt and SIGTERM raises Terminated."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -37,15 +37,17 @@ def signals_interrupt() -> Iterator[None]:
 
 
 class StopOnSignal:
-    """Within it, the first SIGINT or SIGTERM makes a call of it true, the second raises KeyboardInterrupt.
+    """Whether a training should stop, as the `stop` of `recblr.training.train`.
 
-    A signal that the process ignores, as in the background of a shell, stays ignored.
+    Inside the `with` block, the object returns True when called after the first SIGINT or SIGTERM.  A second
+    signal raises KeyboardInterrupt.  A signal that the process ignores stays ignored; a shell makes its
+    background processes ignore SIGINT.
 
-    told: called at the first, in whatever the main thread is doing just then.
+    on_signal: called at the first signal, in the main thread, between any two instructions.
     """
 
-    def __init__(self, told: Callable[[], None]) -> None:
-        self._told = told
+    def __init__(self, on_signal: Callable[[], None]) -> None:
+        self._on_signal = on_signal
         self._signal: int | None = None
         self._handling = ExitStack()
 
@@ -54,7 +56,7 @@ class StopOnSignal:
 
     @property
     def exit_code(self) -> int:
-        """What a shell says of a process that the signal ended."""
+        """The exit code that a shell reports for a process that the signal ended."""
         return 128 + (self._signal or signal.SIGINT)
 
     def __enter__(self) -> Self:
@@ -68,12 +70,15 @@ class StopOnSignal:
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = number
-        self._told()
+        self._on_signal()
 
 
 @contextmanager
 def signals_end_process() -> Iterator[None]:
-    """Let a signal end the process at once: halfway through `import torch` an exception would abort it."""
+    """Inside the `with` block, a signal ends the process at once.
+
+    An exception in the middle of `import torch` would abort the process instead.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         os.write(2, b"recblr: stopped\n")
@@ -85,7 +90,7 @@ def signals_end_process() -> Iterator[None]:
 
 @contextmanager
 def _handlers(handlers: Mapping[int, _Handler]) -> Iterator[None]:
-    """Handle signals so, but for those that the process ignores, as in the background of a shell."""
+    """Inside the `with` block, use these handlers, except for signals that the process ignores."""
     before = {}
     for number, handler in handlers.items():
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""`recblr synth`: the built-in dataset, and what can be reached on it."""
+"""`recblr synth`: write the built-in dataset, and print the best possible scores on it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,18 +12,20 @@ from recblr.errors import InputError, naming_flag
 
 @app.command(epilog=example("recblr synth demo.inter", "recblr train demo.inter --out run"))
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it: .inter or .inter.gz.")],
-    users: Annotated[int, typer.Option(help="How many users.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: .inter or .inter.gz.")],
+    users: Annotated[int, typer.Option(help="Number of users.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     titles: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write what each item follows, for recommend --titles."),
+        typer.Option(
+            metavar="FILE", help="Also write titles, for recommend --titles: what each item follows."
+        ),
     ] = None,
 ) -> None:
-    """Write the built-in dataset, and print what the best possible predictor scores on it.
+    """Write the built-in dataset, and print the scores of the best possible predictor on it.
 
-    Each user follows three series of items at once, in turns that nothing foretells, with noise in
-    between: who remembers the last item only knows where one of the three will go on.
+    Each user follows three series of items at once, and switches between them at random. Some noise
+    items lie in between. So the last item alone shows only how one of the three series continues.
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
     from recblr.data.synthetic import item_titles
@@ -43,13 +45,13 @@ def synth(
         f"{dataset.num_interactions:,} interactions",
     )
     columns = ("hr@1", "hr@5", "hr@10", "ndcg@10", "mrr@10")
-    table = Table(title="what can be reached, on average", title_justify="left", box=None, pad_edge=False)
+    table = Table(title="best possible scores, on average", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     for column in columns:
         table.add_column(column.upper(), justify="right")
     rows: dict[str, dict[str, float]] = {
         "the best possible predictor": best_possible(dataset, parameters),
-        "the best that sees the last item only": last_item_only(dataset, parameters),
+        "the best that sees only the last item": last_item_only(dataset, parameters),
     }
     for name, figures in rows.items():
         table.add_row(name, *(f"{figures[column]:.4f}" for column in columns))

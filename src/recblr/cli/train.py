@@ -1,4 +1,4 @@
-"""`recblr train`: a file of interactions becomes a run; and what it shares with other commands that train."""
+"""`recblr train`: train on a log of interactions.  `recblr reproduce` uses the functions here, too."""
 
 import os
 from dataclasses import replace
@@ -15,7 +15,7 @@ from recblr.cli.options import OptionValue, configs_from, typed_options, with_fl
 from recblr.cli.signals import StopOnSignal, signals_end_process
 from recblr.config import DataConfig, TrainingConfig
 from recblr.errors import InputError
-from recblr.system.memory import keep_freed_memory
+from recblr.system.machine import keep_freed_memory
 
 if TYPE_CHECKING:  # the help needs no torch
     import torch
@@ -39,25 +39,29 @@ def train(
         typer.Argument(
             metavar="DATA",
             help="Interactions: .inter, .csv, .tsv, .dat, .parquet or SASRec .txt, also gzipped."
-            " Several files are read as one.",
+            " Several files are read as one log.",
         ),
     ] = None,
     *,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the model, the log and the report.")],
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Options as TOML, such as RUN/config.toml; flags go before it."),
+        typer.Option(metavar="FILE", help="Options as TOML, such as RUN/config.toml; flags override it."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out, bit for bit; it knows its options.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run in --out, with its own options and to the same bits."
+        ),
     ] = False,
     **typed: OptionValue,
 ) -> None:
-    """Train on a log of interactions, then evaluate: one pass over whole histories an epoch.
+    """Train a model on a log of interactions, then evaluate it.
 
-    Users' histories are ordered by time, ties in file order. The last item of
-    each is for the test, the one before it for validation, unless --split
-    says otherwise.
+    The history of each user is ordered by time, and events at the same time in
+    file order. Its last item is for the test, and the item before it for
+    validation, unless --split says otherwise. An epoch is one pass over all
+    histories.
     """
     with signals_end_process():
         from recblr.config.file import read_config
@@ -85,7 +89,9 @@ def train(
     print_dataset(dataset, console)
     print_device(device, console)
     warn_without_matplotlib("curves.png")
-    train_and_show(dataset, run, training, reading, console, resume=resume, going_on=run.resume_command)
+    train_and_show(
+        dataset, run, training, reading, console, resume=resume, command_to_resume=run.resume_command
+    )
     evaluate_and_print(run, console, training.device)
 
 
@@ -109,21 +115,21 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
 
 
 def with_real_paths(config: DataConfig) -> DataConfig:
-    """The same options with paths that hold from any folder, to be kept with the run."""
+    """The same options with absolute paths, to be saved in the run: they are valid from any folder."""
     return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
 
 
 def print_dataset(dataset: "Dataset", console: Console) -> None:
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
-        f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} a user",
+        f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} per user",
     )
     if dataset.reading is not None:
         console.print(str(dataset.reading), soft_wrap=True)
 
 
 def print_device(device: "torch.device", console: Console) -> None:
-    """Say which GPU it is; of the CPU nothing needs to be said."""
+    """Print the name of a GPU.  A CPU is the usual case, so it is not printed."""
     from recblr.system.device import device_name
 
     if device.type != "cpu":
@@ -145,22 +151,23 @@ def train_and_show(
     console: Console,
     *,
     resume: bool,
-    going_on: str,
+    command_to_resume: str,
     title: str = "training",
 ) -> "Progress":
-    """Train with progress; how far the run has come.  A signal saves the run, says how to go on, and exits.
+    """Train and show the progress.  A signal saves the run, prints how to continue it, and exits.
 
-    going_on: the command that goes on with the run. title: what the run's bar says.
+    command_to_resume: the command that continues the run.
+    title: the text beside the progress bar of the run.
     """
     from recblr.cli.display import TrainingDisplay
     from recblr.training import TrainingStopped, train
     from recblr.training.curves import Curves, can_draw
-    from recblr.training.listener import ListenerGroup
+    from recblr.training.progress import ListenerGroup
 
     display = TrainingDisplay(console, title)
-    asked = StopOnSignal(display.show_saving)
+    stop = StopOnSignal(display.show_saving)
     try:
-        with asked, display, Curves(run) as curves:
+        with stop, display, Curves(run) as curves:
             done = train(
                 dataset,
                 run,
@@ -169,13 +176,13 @@ def train_and_show(
                 resume=resume,
                 facts={"command": typed_command()},
                 listener=ListenerGroup([display, curves]) if can_draw() else display,
-                stop=asked,
+                stop=stop,
             )
     except (TrainingStopped, KeyboardInterrupt) as how:
-        kept = "the run is saved" if isinstance(how, TrainingStopped) else "what was saved before is kept"
-        tell(f"stopped; {kept}: continue with {going_on}")
-        raise typer.Exit(asked.exit_code) from None
+        saved = "the run is saved" if isinstance(how, TrainingStopped) else "earlier checkpoints are kept"
+        tell(f"stopped; {saved}: continue with {command_to_resume}")
+        raise typer.Exit(stop.exit_code) from None
     console.print(f"best validation NDCG@10 {done.best:.4f} in epoch {done.best_epoch}")
     if run.curves_file.exists():
-        console.print(f"drawn epoch by epoch in {run.curves_file}", soft_wrap=True)
+        console.print(f"learning curves are in {run.curves_file}", soft_wrap=True)
     return done

@@ -1,8 +1,7 @@
-"""Whole-catalogue evaluation: ranks, metrics, baselines and the report that holds them."""
+"""Evaluation over the whole catalogue: ranks, metrics, simple models, and the report of all figures."""
 
-from recblr.evaluation.metrics import KS, metrics_from_ranks
 from recblr.evaluation.picture import draw_report
-from recblr.evaluation.ranking import Ranks, Scorer, rank_targets
+from recblr.evaluation.ranking import KS, Ranks, Scorer, metrics_from_ranks, rank_targets
 from recblr.evaluation.report import build_report, combine, summarise
 from recblr.evaluation.report_file import read_report, write_report
 from recblr.evaluation.report_table import print_comparison, print_report, render_report

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one schema for every result that recblr writes or compares."""
+"""The report of an evaluation.  Every result that recblr writes or compares has the same schema."""
 
 import math
 import os
@@ -24,7 +24,7 @@ PROTOCOL: Mapping[str, object] = {
 
 
 class DatasetFacts(Protocol):
-    """What a report says about a dataset; `recblr.data.dataset.Dataset` says it all."""
+    """The facts about a dataset that a report holds.  `recblr.data.dataset.Dataset` has all of them."""
 
     @property
     def name(self) -> str: ...
@@ -43,8 +43,9 @@ class DatasetFacts(Protocol):
 def summarise(per_seed: Mapping[int, Mapping[str, float]]) -> dict[str, dict[str, Any]]:
     """{metric: {"mean", "std", "seeds": {"<seed>": value}}} from {seed: {metric: value}}.
 
-    std is the sample standard deviation, 0.0 for a single seed. Raises InputError without any seed,
-    ValueError if the seeds do not have the same metrics.
+    std is the sample standard deviation, and 0.0 for a single seed.
+
+    Raises InputError if there is no seed, and ValueError if the seeds do not have the same metrics.
     """
     if not per_seed:
         raise InputError("there are no results to summarise", "evaluate at least one seed")
@@ -71,15 +72,15 @@ def build_report(
     machine: Mapping[str, object] | None = None,
     date: str | None = None,
 ) -> Report:
-    """The report of one model, over all its seeds, beside the baselines, as plain JSON values.
+    """The report of one model with all its seeds, and of the simple models, as plain JSON values.
 
-    `ours` is {seed: figures} and `baselines` {name: figures}, where figures are
-    {split: {"unmasked": metrics, "masked": metrics}}. A baseline has no seed: its leaves have
-    std 0.0 and no seeds. `protocol` is added to PROTOCOL; `machine` defaults to this one, `date` to
-    now (UTC, ISO 8601).
+    ours: {seed: figures}, where figures are {split: {"unmasked": metrics, "masked": metrics}}.
+    baselines: {name: figures} of the simple models.  They have no seeds, so their std is 0.0.
+    protocol: entries to add to PROTOCOL.  machine: by default, this machine.
+    date: by default, now (UTC, ISO 8601).
 
-    Raises InputError without any seed, ValueError if seeds do not have the same figures or a value is
-    NaN or infinite, TypeError for a value that JSON cannot hold.
+    Raises InputError if there is no seed, ValueError if the seeds do not have the same figures or a value is
+    NaN or infinite, and TypeError for a value that JSON cannot hold.
     """
     if not ours:
         raise InputError("there are no results to report", "evaluate at least one seed")
@@ -141,39 +142,40 @@ def _leaf(seeds: dict[str, float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "std": std, "seeds": seeds}
 
 
-def _plain(value: object, where: str) -> Any:
-    """The value as JSON would return it, so that a report equals what is read back from its file."""
+def _plain(value: object, name: str) -> Any:
+    """The value as JSON would return it.  So a report is equal to the one that is read from its file."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, which JSON cannot hold; give a finite number or None")
+            raise ValueError(f"{name} is {value}, which JSON cannot hold; give a finite number or None")
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry, f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): _plain(entry, f"{name}.{key}") for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    raise TypeError(f"{where} is a {type(value).__name__}, which JSON cannot hold")
+        return [_plain(entry, f"{name}[{i}]") for i, entry in enumerate(value)]
+    raise TypeError(f"{name} is a {type(value).__name__}, which JSON cannot hold")
 
 
-_OF_A_SEED = ("seed", "epochs_done", "best_epoch", "learned_repeat_bias")  # of a report's training
-_OF_A_RUN = ("seconds", "commit", "machine", "date", "curve")
+_TRAINING_OF_A_SEED = ("seed", "epochs_done", "best_epoch", "learned_repeat_bias")
+_PARTS_OF_A_SEED = ("seconds", "commit", "machine", "date", "curve")
 
 
 def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: str) -> Report:
-    """One report of {seed: the seed's own}, in which every leaf holds all seeds.
+    """One report from the reports of several seeds, {seed: report}.  Each figure has the values of all seeds.
 
-    All are runs on `dataset` with the same options, so that baselines, model and protocol are the first's.
-    `seconds` are means, a seed; `commit` and `machine` are the first's, `date` is the last one. `training` is
-    what the seeds share; `runs` holds by seed what is its own: the rest of `training`, the `curve`, and its
-    seconds, commit, machine and date.
+    The seeds must be runs on `dataset` with the same options.  `baselines`, `model`, `protocol`, `commit` and
+    `machine` are those of the first seed.  `seconds` are means over the seeds, and `date` is the latest date.
+    `training` holds the entries that all seeds share.  `runs` holds the rest for each seed: its other entries
+    of `training`, its `curve`, and its seconds, commit, machine and date.
 
-    command: what makes all of them. Raises InputError without any seed, ValueError where seeds do not have
-    the same figures.
+    command: the command that makes all of them.
+
+    Raises InputError if there is no seed, and ValueError if the seeds do not have the same figures.
     """
     if not reports:
         raise InputError("there are no seeds to combine", "evaluate at least one")
@@ -181,7 +183,7 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
     shared = {
         key: value
         for key, value in first["training"].items()
-        if key not in _OF_A_SEED and all(other["training"].get(key) == value for other in others)
+        if key not in _TRAINING_OF_A_SEED and all(other["training"].get(key) == value for other in others)
     }
     combined = build_report(
         ours={seed: _means(report["ours"]) for seed, report in reports.items()},
@@ -202,7 +204,7 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
     combined["runs"] = {
         str(seed): {
             "training": {key: value for key, value in report["training"].items() if key not in shared},
-            **{part: report[part] for part in _OF_A_RUN},
+            **{part: report[part] for part in _PARTS_OF_A_SEED},
         }
         for seed, report in reports.items()
     }

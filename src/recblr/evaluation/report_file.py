@@ -1,6 +1,6 @@
-"""Reports on disk: their schema, a reader that trusts nothing and a writer that leaves nothing half-written.
+"""Reports as files: their schema, a reader that checks everything, and a writer that writes all or nothing.
 
-A report that passes `check_report` can be rendered without a further question.
+A report that passes `check_report` can be printed without further checks.
 """
 
 import json
@@ -16,10 +16,10 @@ from recblr.io.atomic import atomic_path
 SCHEMA = 1
 
 Report = dict[str, Any]
-"""A report as plain JSON values, as `build_report` makes and `read_report` reads it."""
+"""A report as plain JSON values, from `build_report` or `read_report`."""
 
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""figures[split][masking][metric], for example figures["test"]["masked"]["ndcg@10"], of one run."""
+"""The figures of one run: figures[split][masking][metric], such as figures["test"]["masked"]["ndcg@10"]."""
 
 _DATASET: Mapping[str, type | tuple[type, ...]] = {
     "name": str,
@@ -32,7 +32,7 @@ _DATASET: Mapping[str, type | tuple[type, ...]] = {
 
 
 def check_report(report: object, source: str) -> Report:
-    """The report, if it keeps to the schema; otherwise InputError naming `source` and what is wrong."""
+    """The report, if it follows the schema.  Otherwise, raises InputError with `source` and the problem."""
     remedy = "evaluate the run again to write a new one"
     if not isinstance(report, dict) or "schema" not in report:
         raise InputError(f'{source} is not a recblr report: it has no "schema" entry', remedy)
@@ -53,7 +53,7 @@ def _problem(report: Report) -> str | None:
         return '"dataset" is missing'
     for key, kind in _DATASET.items():
         if not isinstance(dataset.get(key), kind):
-            return f'"dataset.{key}" is missing or of the wrong kind'
+            return f'"dataset.{key}" is missing or has the wrong type'
     if not isinstance(report.get("protocol"), dict):
         return '"protocol" is missing'
     baselines = report.get("baselines")
@@ -62,20 +62,23 @@ def _problem(report: Report) -> str | None:
     if not report.get("ours"):
         return '"ours" is missing'
     roots = {"ours": report["ours"], **{f"baselines.{name}": root for name, root in baselines.items()}}
-    for where, root in roots.items():
-        problem = _figures_problem(root, where)
+    for name, root in roots.items():
+        problem = _figures_problem(root, name)
         if problem is not None:
             return problem
     return None
 
 
-def _figures_problem(node: object, where: str, levels: int = 3) -> str | None:
-    """What is wrong below `where`, which has `levels` of names (split, masking, metric) above its leaves."""
+def _figures_problem(node: object, name: str, levels: int = 3) -> str | None:
+    """The problem in `node`, or None.
+
+    name: the name of the node.  levels: the names below it (split, masking, metric) that lead to a figure.
+    """
     if levels == 0:
-        return None if _is_leaf(node) else f'"{where}" is not a mean with its spread and seeds'
+        return None if _is_leaf(node) else f'"{name}" is not a mean with its spread and seeds'
     if not isinstance(node, dict) or not node:
-        return f'"{where}" holds no figures'
-    problems = (_figures_problem(child, f"{where}.{key}", levels - 1) for key, child in node.items())
+        return f'"{name}" holds no figures'
+    problems = (_figures_problem(child, f"{name}.{key}", levels - 1) for key, child in node.items())
     return next((problem for problem in problems if problem is not None), None)
 
 
@@ -93,10 +96,10 @@ def _is_number(value: object) -> bool:
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> None:
-    """Write the report as UTF-8 JSON, atomically: `path` holds the old file or the new one, never a part.
+    """Write the report as UTF-8 JSON, atomically: `path` always holds the whole old or the whole new file.
 
-    Raises InputError if the folder cannot be written to, ValueError or TypeError (before anything is
-    written) if the report is not plain, finite JSON.
+    Raises InputError if the file cannot be written.  Raises ValueError or TypeError, before it writes
+    anything, if the report is not plain JSON with finite numbers.
     """
     path = Path(path)
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -105,7 +108,7 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:
-    """The report in `path`. Raises InputError if it is missing, unreadable, damaged or not a report."""
+    """The report in `path`.  Raises InputError if the file is missing, unreadable, damaged or no report."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")

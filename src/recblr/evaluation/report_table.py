@@ -1,4 +1,4 @@
-"""A report as a table for people: ours first, then the simple models; or beside the paper's figures."""
+"""A report as a table in the terminal, alone or beside the paper's figures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +16,9 @@ _COLUMNS = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr"
 
 
 def render_report(report: Report) -> Table:
-    """The table of the test figures (of another split, if there are none), at most 100 columns wide.
+    """The table of the test figures, at most 100 columns wide.  Without test figures, another split is shown.
 
-    `report` is one that `build_report` made or `read_report` read.
+    report: from `build_report` or `read_report`.
     """
     split = "test" if "test" in report["ours"] else next(iter(report["ours"]))
     ours = report["ours"][split]
@@ -36,13 +36,13 @@ def render_report(report: Report) -> Table:
         caption=_caption(report, list(ours), seeds),
         caption_justify="left",
         box=SIMPLE_HEAD,
-        # The spread of several seeds needs the room that otherwise sets the columns apart.
+        # With several seeds, the standard deviations need the space between the columns.
         padding=(0, 0 if spread else 1),
         pad_edge=False,
     )
     table.add_column("")
     for column in columns:
-        # Left where only our rows carry a spread, so that the means still stand below each other.
+        # Only our rows have standard deviations.  Aligned on the left, all means are below each other.
         table.add_column(column.upper(), justify="left" if spread else "right", no_wrap=True)
     for masking, figures in ours.items():
         table.add_row(Text(_SECTIONS.get(masking, masking), style="dim italic"))
@@ -54,12 +54,12 @@ def render_report(report: Report) -> Table:
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the report's table, to standard output unless a console is given."""
+    """Print the table of the report.  The default console is standard output."""
     (console or Console()).print(render_report(report))
 
 
 def _model_name(report: Report) -> str:
-    """The model's; a report from before there were others does not say it."""
+    """The name of the model.  An old report has no name: RecBLR was the only model then."""
     model = report.get("model")
     return str(model.get("name", "RecBLR")) if isinstance(model, Mapping) else "RecBLR"
 
@@ -69,7 +69,7 @@ def _cells(figures: Mapping[str, Any], columns: list[str]) -> list[Text]:
 
 
 def with_spread(leaf: Mapping[str, Any]) -> str:
-    """A leaf's mean, and with several seeds their sample standard deviation."""
+    """The mean of a figure as text.  With several seeds, also their sample standard deviation."""
     return f"{leaf['mean']:.4f}" + (f" ± {leaf['std']:.4f}" if len(leaf["seeds"]) > 1 else "")
 
 
@@ -95,7 +95,7 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
 
 
 def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
-    """What the figures depend on, in a few words each."""
+    """The conditions that the figures depend on, each in a few words."""
     split = protocol.get("split")
     words = [{"time": "split by time"}.get(split, str(split))] if split else []
     if split == "time" and "test_users" in protocol:
@@ -108,7 +108,10 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
 
 
 def print_comparison(report: Report, console: Console | None = None) -> None:
-    """Print a report of `combine` that has the roots `paper` and `recipe`, to standard output by default."""
+    """Print a report beside the paper's figures.  The default console is standard output.
+
+    report: from `combined_report`, with the entries `paper` and `recipe`.
+    """
     console = console or Console()
     console.print(_comparison(report))
     for line in _comparison_lines(report):
@@ -144,7 +147,7 @@ def _comparison_lines(report: Report) -> list[str]:
     return [
         f"seeds     {', '.join(runs)}" + (": mean ± sample standard deviation" if len(runs) > 1 else ""),
         f"seconds   {seconds['train']:,.0f} training, {seconds['validate']:,.0f} validation, "
-        f"{seconds['evaluate']:,.0f} evaluation" + (", a seed" if len(runs) > 1 else ""),
+        f"{seconds['evaluate']:,.0f} evaluation" + (", per seed" if len(runs) > 1 else ""),
         *(f"machine   {words}" for words in dict.fromkeys(_machine(run["machine"]) for run in runs.values())),
         f"dataset   {dataset['users']:,} users, {dataset['items']:,} items, "
         f"{dataset['interactions']:,} interactions, fingerprint {dataset['fingerprint'][:16]}",
@@ -159,6 +162,6 @@ def _comparison_lines(report: Report) -> list[str]:
 def _machine(machine: Mapping[str, Any]) -> str:
     versions = machine["versions"]
     words = [f"{machine['cpu']}, cores {machine['cores']}, torch threads {machine['torch_threads']}"]
-    device = machine.get("device", "cpu")  # a report from before there was a choice does not say
+    device = machine.get("device", "cpu")  # an old report has no device: it was always the CPU
     words += [device] if device != "cpu" else []
     return ", ".join([*words, *(f"{package} {versions[package]}" for package in ("recblr", "torch"))])

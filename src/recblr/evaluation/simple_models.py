@@ -1,6 +1,6 @@
-"""Two simple models that need no training and that a model must beat to be worth its training.
+"""Two simple models without training.  A trained model is useful only if it is better than both.
 
-Popularity ignores the history; the successor counts know its last item and nothing else.
+`popular` ignores the history, and `successor` uses only its last item.
 """
 
 import numpy as np
@@ -12,9 +12,10 @@ from recblr.evaluation.ranking import Scorer, check_catalogue, check_items
 
 
 def popular(train: Packed, num_items: int) -> Scorer:
-    """Score every item by how often it occurs in `train`, whatever the history.
+    """Score every item by how often it occurs in `train`, for any history.
 
-    The scorer returns (S, num_items) float64: a read-only view that repeats one row.
+    The scorer returns (S, num_items) float64, a read-only view that repeats one row.
+
     Raises InputError if `train` holds items outside [0, num_items).
     """
     row = torch.from_numpy(_popularity(train, num_items))
@@ -26,14 +27,15 @@ def popular(train: Packed, num_items: int) -> Scorer:
 
 
 def successor(train: Packed, num_items: int) -> Scorer:
-    """Score every item by how often it directly followed the history's last item in `train`.
+    """Score every item by how often it directly follows the last item of the history in `train`.
 
-    Popularity, scaled below 1, breaks ties, and ranks the items that never followed; it alone scores
-    an empty history. The scorer returns (S, num_items) float64 and raises InputError for a last item
-    outside the catalogue, as `successor` does for `train`.
+    Popularity, scaled below 1, is added.  It breaks ties, orders the items that never follow, and alone
+    scores an empty history.  The scorer returns (S, num_items) float64.
+
+    Raises InputError if `train` holds items outside [0, num_items).  The scorer raises it for the last items.
     """
     popularity = _popularity(train, num_items)
-    # float64, because float32 would round the tie-break away beside counts of a few thousand.
+    # float64, because float32 would lose the popularity next to counts of a few thousand.
     base = popularity / (popularity.max() + 1.0)
     starts, followers, counts = _count_successors(train, num_items)
 
@@ -59,7 +61,10 @@ def _popularity(train: Packed, num_items: int) -> npt.NDArray[np.float64]:
 def _count_successors(
     train: Packed, num_items: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Compressed rows: item v's followers are followers[starts[v]:starts[v+1]], each once, with its count."""
+    """starts, followers, counts, as compressed sparse rows.
+
+    followers[starts[v]:starts[v+1]] are the distinct items that directly follow item v.
+    """
     lengths = train.lengths
     inner = np.maximum(lengths - 1, 0)
     first = _ranges(train.offsets[:-1], inner)
@@ -70,7 +75,7 @@ def _count_successors(
 
 
 def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """starts[0], starts[0]+1, … (lengths[0] of them), then those of starts[1], and so on."""
+    """The lengths[0] numbers from starts[0] on, then the lengths[1] numbers from starts[1] on, and so on."""
     ends = np.cumsum(lengths)
     shift = np.repeat(starts - (ends - lengths), lengths)
     indices: npt.NDArray[np.int64] = np.arange(len(shift)) + shift

@@ -1,10 +1,9 @@
-"""Training with exact resume."""
+"""Training that can be interrupted at any time and resumed to the same bits."""
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.run.folder import Run
 from recblr.run.log import EpochRecord
-from recblr.training.listener import Listener, Step
-from recblr.training.progress import Progress, TrainingStopped
+from recblr.training.progress import Listener, Progress, Step, TrainingStopped
 from recblr.training.trainer import train
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""Checkpoints: everything that the next step depends on, in folders that are whole or not there.
+"""Checkpoints: everything that the next step depends on.  The folder of a checkpoint is complete or missing.
 
-Random numbers need no place in them: each step derives its own from the seed.
+Checkpoints hold no random state, because each step derives its random numbers from the seed.
 """
 
 import json
@@ -25,9 +25,9 @@ _PROGRESS = "progress.json"
 
 
 def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerprint: str) -> None:
-    """Write the checkpoint at `progress`, then remove all others.
+    """Write a checkpoint of the state at `progress`, then remove all others.
 
-    fingerprint: of the dataset, which `load_checkpoint` asks for again.
+    fingerprint: that of the dataset.  `load_checkpoint` checks it.
     """
     name = checkpoint_name(progress.epoch, progress.step)
     draft = folder / f".{name}"
@@ -56,9 +56,9 @@ def save_checkpoint(folder: Path, learner: Learner, progress: Progress, fingerpr
 
 
 def latest_progress(folder: Path) -> Progress | None:
-    """How far the newest checkpoint in `folder` is, or None where there is none.
+    """The progress of the newest checkpoint in `folder`, or None if there is no checkpoint.
 
-    Raises InputError where it is damaged.
+    Raises InputError if it is damaged.
     """
     found = checkpoints_in(folder)
     if not found:
@@ -77,8 +77,8 @@ def latest_progress(folder: Path) -> Progress | None:
 def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
     """Restore the learner from the newest checkpoint.
 
-    Raises InputError where a file is missing or damaged, or belongs to other data, another model or
-    another moment; the learner is then as it was.
+    Raises InputError if a file is missing or damaged, or was written for other data, another model or another
+    epoch or step.  The learner is then unchanged.
     """
     newest = checkpoints_in(folder)[-1]
     remedy = _remedy(newest)
@@ -100,9 +100,9 @@ def load_checkpoint(folder: Path, learner: Learner, fingerprint: str) -> None:
 
 
 def _parts(learner: Learner, *, after_a_step: bool = False) -> list[tuple[str, str, dict[str, Tensor]]]:
-    """File, kind and tensors of each part of a checkpoint.
+    """The file name, the kind and the tensors of each part of a checkpoint.
 
-    after_a_step: the optimizer's as they will be when it has taken one, in names, shapes and dtypes.
+    after_a_step: for the optimizer, give tensors of the names, shapes and dtypes that it has after a step.
     """
     optimizer = (_adam_state if after_a_step else _flatten)(learner.optimizer)
     parts = [
@@ -115,11 +115,11 @@ def _parts(learner: Learner, *, after_a_step: bool = False) -> list[tuple[str, s
 
 
 def _remedy(checkpoint: Path) -> str:
-    return f"restore it from a copy, or delete {checkpoint}, and --resume starts from the first epoch"
+    return f"restore it from a copy, or delete {checkpoint}; --resume then starts from the first epoch"
 
 
 def _adam_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Tensors of the names, shapes and dtypes that the state has after a step."""
+    """Tensors of the names, shapes and dtypes that the optimizer's state has after a step."""
     expected: dict[str, Tensor] = {}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):

@@ -1,4 +1,4 @@
-"""The evaluation of a finished run: ours and the baselines on the test items, as one report."""
+"""The evaluation of a run: the model and the simple models on the test items, as one report."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,26 +14,27 @@ from recblr.run.log import EpochRecord
 from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.build import commit
 from recblr.system.device import device_for, device_name
-from recblr.system.machine import describe_machine
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import describe_machine, explain_out_of_memory
 from recblr.training.checkpoint import latest_progress
 
 
 def evaluate_run(
     run: Run, progress: Callable[[str, int, int], object] | None = None, device: str = "auto"
 ) -> Report:
-    """Rank the test items (and ours the validation items too) and build the report; writes nothing.
+    """Rank the test items with the model and the simple models, and build the report.  Writes nothing.
 
-    progress: called with what is being ranked, the users done and the users in all.
-    device: where the model ranks: auto, cpu, cuda or cuda:N.
+    The model ranks the validation items, too.
 
-    Raises InputError where the run has no model, a file of it is damaged, or the device is not there or has
-    too little memory.
+    progress: called with the name of the model, the users that are done, and the number of all users.
+    device: the device of the model: auto, cpu, cuda or cuda:N.
+
+    Raises InputError if the run has no model, one of its files is damaged, or the device does not exist or
+    has too little memory.
     """
-    where = device_for(device)
+    chosen_device = device_for(device)
     saved, dataset = run.model_and_dataset()
     config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
-    model, split = saved.model.to(where), split_for(dataset, config)
+    model, split = saved.model.to(chosen_device), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
     def figures(
@@ -53,7 +54,8 @@ def evaluate_run(
 
     name, started = type(model).__name__, perf_counter()
     too_large = InputError(
-        f"there is not enough memory on {device_name(where)} to rank the catalogue", "give --device cpu"
+        f"there is not enough memory on {device_name(chosen_device)} to rank the catalogue",
+        "give --device cpu",
     )
     with explain_out_of_memory(too_large):
         ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
@@ -84,7 +86,7 @@ def evaluate_run(
         training=training,
         command=facts.get("command", ""),
         commit=commit(),
-        machine=describe_machine() | {"device": device_name(where)},
+        machine=describe_machine() | {"device": device_name(chosen_device)},
         seconds={
             "train": sum(r.train_seconds for r in log),
             "validate": sum(r.valid_seconds for r in log),
@@ -96,12 +98,12 @@ def evaluate_run(
 
 
 def _epochs(run: Run, log: list[EpochRecord]) -> tuple[int, int | None]:
-    """How many epochs are done, and the best of them, if any.
+    """The number of epochs that are done, and the best of them, if there is one.
 
-    Lines of the log may be deleted, and checkpoints too, so that the one that knows more counts.
+    The user may have deleted lines of the log or the checkpoints, so both are read.
     """
     known = [(record.epoch, record.best_epoch) for record in log]
-    with suppress(InputError):  # a damaged checkpoint is told to who resumes
+    with suppress(InputError):  # a damaged checkpoint matters only for --resume, which reports it
         progress = latest_progress(run.checkpoints)
         if progress is not None:
             known.append((progress.epoch, progress.best_epoch))

@@ -1,7 +1,9 @@
-"""The model with all that a step of training changes, the step, and its learning rate."""
+"""A model in training with its optimizer, the step of training, its loss, and its learning rate."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -10,23 +12,36 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
-from recblr.data import Batch
+from recblr.data import Batch, Packed
 from recblr.nn.base import NextItemModel
+from recblr.nn.losses import (
+    Proposal,
+    bpr_loss,
+    gbce_beta,
+    gbce_bias,
+    gbce_loss,
+    linear_cross_entropy,
+    sampled_softmax_loss,
+)
 from recblr.nn.model import build_model
 from recblr.nn.repeats import Repeats
 from recblr.ops.common.torch_internals import lerp_all_
 from recblr.system.device import CPU, device_memory, generators, tensors_on
-from recblr.training.objective import Objective
 
-FINAL_LEARNING_RATE = 0.01  # of the highest, at the end of the cosine
+FINAL_LEARNING_RATE = 0.01
+"""The learning rate at the end of the cosine, as a share of the highest."""
+
+Objective = Callable[[Tensor, Tensor, Tensor, Repeats | None], Tensor]
+"""hidden (N, D), item embeddings (V, D), targets (N,), repeats with their bias or None -> the mean loss."""
 
 
 class Learner:
-    """A model in training.  What is in `model`, `optimizer` and `average` is all that a step depends on.
+    """A model in training.  A step depends only on `model`, `optimizer` and `average`.
 
-    model: the weights that gradients move. average: their moving average, or None.
-    objective: the loss. device: where all of it is, and what the objective is given.
-    repeat_bias: the model learns one, from this value on; None for none.
+    model: the trained weights. average: their moving average, or None.
+    objective: the loss.
+    device: the device of the weights and of the arguments of the loss.
+    repeat_bias: the first value of a repeat bias, which the model then learns. None: without such a bias.
     """
 
     def __init__(
@@ -39,8 +54,8 @@ class Learner:
     ) -> None:
         self._config, self._objective, self.device = config, objective, device
         self._generators = generators(device)
-        # The first weights are the same on every device: all are drawn on the CPU.  Not torch.manual_seed,
-        # here and in a step: it seeds every kind of device, and takes a hundred times as long.
+        # All weights are drawn on the CPU, so the first weights are the same on every device.  Here and in
+        # `step`, torch.manual_seed would seed every kind of device and take a hundred times as long.
         torch.default_generator.manual_seed(config.seed)
         self.model = build_model(num_items, config.model).to(device)
         if repeat_bias is not None:
@@ -53,7 +68,7 @@ class Learner:
 
     @property
     def kept(self) -> NextItemModel:
-        """The model that is validated and kept: the average, where there is one."""
+        """The model that is validated and saved: the average, if there is one."""
         return self.model if self.average is None else cast(NextItemModel, self.average.module)
 
     def is_finite(self) -> bool:
@@ -61,37 +76,38 @@ class Learner:
         return all(bool(torch.isfinite(weights).all()) for weights in self.model.parameters())
 
     def step(self, batch: Batch, learning_rate: float, *seed: int) -> Tensor:
-        """One step of the optimizer; its random numbers depend on the run's seed and on `seed` alone.
+        """Do one step of the optimizer.  Its random numbers depend only on the seed of the run and on `seed`.
 
-        Returns the batch's mean loss, a scalar on the device, which may still be at work on it.
+        Returns the mean loss of the batch, a scalar on the device.  A GPU may still be computing it.
         """
         number = int(np.random.SeedSequence([self._config.seed, *seed]).generate_state(1)[0])
         for generator in self._generators:
             generator.manual_seed(number)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        if not self.model.training:  # a call a module else, and as many assignments
+        if not self.model.training:  # train() visits every module, which takes time in each step
             self.model.train()
         loss = self._loss(batch)
-        for weights in self._weights:  # as optimizer.zero_grad, which takes 0.2 ms a step
+        for weights in self._weights:  # the same as optimizer.zero_grad, which takes 0.2 ms
             weights.grad = None
         loss.backward()
         if self._config.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip_norm)
         self.optimizer.step()
         if self.average is not None:
-            self.average.take_in(self._weights)
+            self.average.update(self._weights)
         return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
         bias, whole = self.model.repeat_bias, batch.whole
         named = [] if batch.rows is None else [batch.rows]
-        # What a user has does not depend on how much of it the model sees, here as in serving/scorer.py.
-        had = []
+        # The model may see only the end of a history, but the repeats are those of the whole history, here
+        # and in serving/scorer.py.
+        history = []
         if bias is not None and whole is not None:
-            had = [whole.histories.items, whole.histories.offsets, whole.rows]
+            history = [whole.histories.items, whole.histories.offsets, whole.rows]
         items, offsets, targets, *others = tensors_on(
-            self.device, batch.inputs, batch.offsets, batch.targets, *named, *had
+            self.device, batch.inputs, batch.offsets, batch.targets, *named, *history
         )
         rows = others[0] if named else None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
@@ -100,15 +116,43 @@ class Learner:
             hidden = hidden[rows]
         repeats = None
         if bias is not None:
-            repeats = Repeats(bias, *others[-3:]) if had else Repeats(bias, items, offsets, rows)
-        # In float32 whatever the precision: the loss is a small difference of large sums.
+            repeats = Repeats(bias, *others[-3:]) if history else Repeats(bias, items, offsets, rows)
+        # The loss is a small difference of large sums, so it is computed in float32 for every precision.
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
 
 
-def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = CPU) -> bool:
-    """Whether the device has the memory for the weights and what is kept of each, if nothing else.
+def objective(config: TrainingConfig, train: Packed, num_items: int, device: torch.device = CPU) -> Objective:
+    """The loss that `config.loss` names.  Each call draws new negatives from torch's default generator.
 
-    To be asked first, since a system may promise what it does not have, and kill who takes it.
+    train: the histories that are trained on.  The popularity of items is counted in them.
+    device: the device of the arguments of the loss.
+    """
+    if config.loss == "cross-entropy":
+        return partial(linear_cross_entropy, label_smoothing=config.label_smoothing)
+    if config.proposal == "uniform":
+        proposal = Proposal.uniform(num_items)
+    else:
+        proposal = Proposal.popularity(torch.from_numpy(train.items), num_items)
+    proposal.to(device)  # it was computed on the CPU, to have the same bits for every device
+    beta = gbce_beta(config.negatives, num_items, config.gbce_t)
+    bias = gbce_bias(beta, config.negatives)
+
+    def loss(hidden: Tensor, weight: Tensor, targets: Tensor, repeats: Repeats | None = None) -> Tensor:
+        negatives = proposal.draw(config.negatives)
+        if config.loss == "bpr":
+            return bpr_loss(hidden, weight, targets, negatives, repeats)
+        if config.loss == "gbce":
+            return gbce_loss(hidden, weight, targets, negatives, beta, bias, repeats)
+        return sampled_softmax_loss(hidden, weight, targets, negatives, proposal.log_q, repeats)
+
+    return loss
+
+
+def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = CPU) -> bool:
+    """Whether the device has enough memory for the weights, their gradients, and the state of the optimizer.
+
+    Call this before the model is made.  A system may promise memory that it does not have, and kill the
+    process that uses it.
     """
     try:
         with torch.device("meta"):
@@ -122,10 +166,12 @@ def fits_memory(num_items: int, config: TrainingConfig, device: torch.device = C
 
 
 def learning_rate(config: TrainingConfig, before: float, after: float) -> float:
-    """The rate of a step, given the shares of the whole run (0 to 1) that are done before and after it.
+    """The learning rate of a step.
 
-    It rises linearly over the first ``config.warmup`` of the run, to ``config.learning_rate``; from there it
-    stays, or falls along half a cosine to FINAL_LEARNING_RATE of it at the end.
+    before, after: the share of the whole run, from 0 to 1, that is done before and after the step.
+
+    The rate rises linearly to ``config.learning_rate`` during the first share ``config.warmup`` of the run.
+    Then it is constant, or falls along half a cosine to FINAL_LEARNING_RATE times the highest rate.
     """
     if after < config.warmup:
         return config.learning_rate * after / config.warmup
@@ -137,10 +183,10 @@ def learning_rate(config: TrainingConfig, before: float, after: float) -> float:
 
 
 def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups of parameters: matrices but embeddings, which decay, and the rest, which does not.
+    """Two groups of parameters: with weight decay and without.  Only matrices decay, except embeddings.
 
-    An item that is seldom seen must not fade between its gradients, and norms, biases and Lambda are no
-    matrices that could grow without end.
+    With decay, the embedding of a rare item would shrink between two of its gradients.  Norms, biases and
+    Lambda are not matrices and do not grow without limit, so they need no decay.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     decayed = [p for p in model.parameters() if p.dim() >= 2 and id(p) not in embeddings]
@@ -149,9 +195,9 @@ def decayed_and_other(model: nn.Module, weight_decay: float) -> list[dict[str, o
 
 
 class MovingAverage(AveragedModel):
-    """A moving average of the model's weights, ``average += (1 - d) * (weights - average)`` after each step.
+    """A moving average of the model's weights: ``average += (1 - d) * (weights - average)`` after each step.
 
-    d is min(decay, (1 + n) / (10 + n)) after n steps, so that the first weights are soon forgotten.
+    After n steps, d is min(decay, (1 + n) / (10 + n)).  So the first weights soon have little effect.
     """
 
     def __init__(self, model: NextItemModel, decay: float) -> None:
@@ -160,13 +206,13 @@ class MovingAverage(AveragedModel):
         self._averages: list[Tensor] = list(self.module.parameters())
 
     @torch.no_grad()
-    def take_in(self, weights: list[Tensor]) -> None:
-        """Take in the model's weights, in the order of its parameters, after a step.
+    def update(self, weights: list[Tensor]) -> None:
+        """Update the average after a step.  weights: those of the model, in the order of its parameters.
 
-        AveragedModel's own way copies the number of steps to the weights' device, and waits for it.
+        `AveragedModel.update_parameters` would copy the step count to the device of the weights, and wait.
         """
-        n = int(self.n_averaged)  # on the CPU, wherever the weights are
-        # The first weights replace those from before training.
+        n = int(self.n_averaged)  # always on the CPU
+        # The weights after the first step replace those from before the training.
         share = 1 - min(self._decay, (1 + n) / (10 + n)) if n else 1.0
         lerp_all_(self._averages, weights, share)
         self.n_averaged += 1

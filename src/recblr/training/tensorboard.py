@@ -1,4 +1,4 @@
-"""RUN/tensorboard: a run's scalars for TensorBoard, over the number of optimizer steps."""
+"""RUN/tensorboard: the scalars of a run for TensorBoard, over the number of optimizer steps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,26 +7,28 @@ from pathlib import Path
 
 from recblr.errors import InputError
 from recblr.run.log import EpochRecord
-from recblr.training.listener import SilentListener, Step
+from recblr.training.progress import Listener, Step
 
-EVERY = 10  # steps between two points of the training loss
+EVERY = 10
+"""Steps between two points of the training loss."""
 
 
 def check_tensorboard() -> None:
-    """InputError unless TensorBoard is installed."""
+    """Raise InputError if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         raise InputError(
-            "--tensorboard takes TensorBoard: pip install 'recblr[tensorboard]', or leave the option out"
+            "--tensorboard needs TensorBoard: pip install 'recblr[tensorboard]', or leave the option out"
         )
 
 
-class TensorBoard(SilentListener):
+class TensorBoard(Listener):
     """A listener that writes scalars.
 
-    folder: theirs. steps: of the run so far; what an earlier part of it wrote beyond them is done again,
-    and TensorBoard is told to forget it.
+    folder: the folder of the scalars.
+    steps: the number of steps that the run has done.  An earlier process may have written scalars of later
+    steps.  These steps are done again, so TensorBoard is told to drop their scalars.
 
-    Raises InputError where TensorBoard is missing or the folder cannot be written to.
+    Raises InputError if TensorBoard is missing or the folder cannot be written to.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
@@ -58,7 +60,7 @@ class TensorBoard(SilentListener):
             self._writer.flush()
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write the scalars that are still in memory."""
         with self._writing():
             self._writer.close()
 
@@ -69,5 +71,5 @@ class TensorBoard(SilentListener):
         except OSError as error:
             raise InputError(
                 f"cannot write into {self._folder}: {error.strerror}",
-                "make room there, or go on with --resume --no-tensorboard",
+                "make room there, or continue with --resume --no-tensorboard",
             ) from None

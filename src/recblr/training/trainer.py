@@ -1,4 +1,4 @@
-"""The training loop: one pass over every user's whole history an epoch, a target at every position."""
+"""The training loop.  An epoch is one pass over all histories, with a target at each position."""
 
 import math
 import time
@@ -20,13 +20,17 @@ from recblr.run.log import EpochRecord, append_to_log, drop_log_after
 from recblr.run.model_file import save_model
 from recblr.serving.scorer import model_scorer, ranking_tokens
 from recblr.system.device import device_for, device_name
-from recblr.system.memory import explain_out_of_memory
+from recblr.system.machine import explain_out_of_memory
 from recblr.training.checkpoint import latest_progress, load_checkpoint, save_checkpoint
-from recblr.training.learner import Learner, fits_memory, learning_rate
-from recblr.training.listener import Listener, ListenerGroup, SilentListener, Step
-from recblr.training.objective import objective
-from recblr.training.pending_losses import PendingLosses
-from recblr.training.progress import SELECT_BY, Progress, TrainingStopped
+from recblr.training.learner import Learner, fits_memory, learning_rate, objective
+from recblr.training.progress import (
+    SELECT_BY,
+    Listener,
+    ListenerGroup,
+    PendingLosses,
+    Progress,
+    TrainingStopped,
+)
 from recblr.training.tensorboard import TensorBoard, check_tensorboard
 
 
@@ -43,60 +47,60 @@ def train(
 ) -> Progress:
     """Train until the last epoch, or until validation has not improved for config.patience epochs.
 
-    One process trains into a folder at a time; others may read it.
+    Only one process at a time can train into a folder.  Others may read it.
 
-    A run that is stopped at any moment, even by kill -9, continues with ``resume=True`` from its last
-    checkpoint, and ends with the same bits as one that was never stopped (on the same machine, device and
-    number of threads: PyTorch's layer norm, for one, sums its gradients thread by thread).  It may go on
-    elsewhere: files hold no device.
+    A run can be stopped at any moment, even by kill -9.  With ``resume=True`` it continues from its last
+    checkpoint, and its result has the same bits as without the stop.  This needs the same machine, device and
+    number of threads: for example, PyTorch's layer norm sums its gradients in each thread.  A run may also
+    continue on another device, because its files do not depend on the device.
 
     Args:
-        dataset: filtered histories; each needs 3 events or more.
-        run: the folder; new, or with ``resume`` one that was started with the same data and options.
-        config: options.
-        data: how the dataset was read, to keep in the run's config.toml beside the options.
+        dataset: filtered histories of at least 3 events.
+        run: a new folder.  With ``resume``, it may hold a run with the same data and options.
+        config: the options.
+        data: how the dataset was read.  It is saved with the options in the run's config.toml.
         resume: continue the run in the folder, if there is one.
-        facts: plain values to keep in run.json (the command).
-        listener: told of progress.
-        stop: asked after every step and every chunk of validation; where it says True, a checkpoint is
-            saved and TrainingStopped raised.
+        facts: plain values to save in run.json, such as the command.
+        listener: called at every step and epoch.
+        stop: called before every step, and after every chunk of validation and every epoch.  If it returns
+            True, a checkpoint is saved and TrainingStopped is raised.
 
     Returns:
-        How far the run has come, with the best epoch.  The best model is in ``run.model_file``.
+        The progress of the run, with the best epoch.  The best model is in ``run.model_file``.
 
     Raises:
-        InputError: the folder holds a run already (without ``resume``), or one that does not fit; another
-            process is training into it; or config.device is not there.
-        TrainingStopped: ``stop`` said so.
+        InputError: the folder already holds a run (without ``resume``) or a run that does not fit, another
+            process is training into it, or config.device does not exist.
+        TrainingStopped: ``stop`` returned True.
     """
     if config.tensorboard:
         check_tensorboard()
     device, split = device_for(config.device), split_for(dataset, config)
     config = config.settled(split.train.items.size)
     if not _batches(split.train, config, epoch=0).num_targets:
-        takes = "2 events before the validation period" if config.split == "time" else "4 events"
+        needed = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
-            f"no user of {dataset.name} has the {takes} that training takes", "give longer histories"
+            f"no user of {dataset.name} has the {needed} that training needs", "give longer histories"
         )
     done, new = Progress(), not (resume and run.exists())
-    with ExitStack() as held:  # the run's lock, from before anything of it is read or written
+    with ExitStack() as contexts:
         if not new:
-            held.enter_context(run.lock())
+            contexts.enter_context(run.lock())  # before the run is read or written
             run.resume(dataset, config, data)
             done = latest_progress(run.checkpoints) or done
             if done.epoch:
-                run.model()  # better told now that it is lost than after the last epoch
+                run.model()  # if the model is lost or damaged, say so now and not after the last epoch
 
-        held.enter_context(torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]))
+        contexts.enter_context(torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]))
         learner = _learner(dataset, split, config, device)
         if new:
-            held.enter_context(run.created(dataset, config, data, facts))
+            contexts.enter_context(run.created(dataset, config, data, facts))
         if done.steps:
             load_checkpoint(run.checkpoints, learner, dataset.fingerprint)
         run.tidy()
         drop_log_after(run.log_file, done.epoch)
-        with _listeners(run, config, done, listener) as told:
-            loop = _Loop(learner, split, run, config, dataset, told, stop)
+        with _with_tensorboard(run, config, done, listener or Listener()) as listeners:
+            loop = _Loop(learner, split, run, config, dataset, listeners, stop)
             while done.epoch < config.epochs and done.epoch - done.best_epoch < config.patience:
                 done = loop.epoch(done)
     return done
@@ -119,19 +123,19 @@ def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: tor
 
 
 @contextmanager
-def _listeners(
-    run: Run, config: TrainingConfig, done: Progress, listener: Listener | None
+def _with_tensorboard(
+    run: Run, config: TrainingConfig, done: Progress, listener: Listener
 ) -> Iterator[Listener]:
-    """The caller's listener, and TensorBoard's where the options ask for it."""
+    """The given listener, together with a TensorBoard if the options ask for one."""
     if not config.tensorboard:
-        yield listener or SilentListener()
+        yield listener
         return
     with closing(TensorBoard(run.tensorboard, done.steps)) as tensorboard:
-        yield ListenerGroup([listener or SilentListener(), tensorboard])
+        yield ListenerGroup([listener, tensorboard])
 
 
 class _Loop:
-    """One epoch after another, each from wherever the progress says."""
+    """Trains one epoch after another.  An epoch that was stopped in its middle continues there."""
 
     def __init__(
         self,
@@ -148,7 +152,7 @@ class _Loop:
         self._saved = time.monotonic()
 
     def epoch(self, done: Progress) -> Progress:
-        """Finish the epoch under way: train, validate, write it all down."""
+        """Finish the next epoch: train, validate, and save the results."""
         number = done.epoch + 1
         batches = _batches(self._split.train, self._config, number)
         with explain_out_of_memory(_too_large_a_batch(self._config, self._learner.device)):
@@ -174,7 +178,7 @@ class _Loop:
         seconds = done.seconds + done.step_seconds + valid_seconds
         done = Progress(number, best_epoch=best[1], best=best[0], seconds=seconds, steps=done.steps)
         if done.best_epoch == number:
-            # Before the checkpoint: killed in between, the epoch is done again with the same result.
+            # Before the checkpoint: after a kill between them, the epoch is repeated with the same result.
             save_model(
                 self._learner.kept,
                 self._run.model_file,
@@ -191,7 +195,7 @@ class _Loop:
         return done
 
     def _train(self, done: Progress, batches: PackedBatches | PrefixBatches) -> Progress:
-        """Do the epoch's steps but those that are done already."""
+        """Do the steps of the epoch that are not done yet."""
         number, users = done.epoch + 1, len(self._split.valid.targets)
         self._listener.start_epoch(number, self._config.epochs, batches.num_targets, users, done.targets)
         started = time.perf_counter() - done.step_seconds
@@ -207,24 +211,24 @@ class _Loop:
             if to_save:
                 self._save(done)
         done = self._read(pending, done, started)
-        if not self._learner.is_finite():  # by the last step, which no loss has told of
+        if not self._learner.is_finite():  # no loss was computed after the last step
             raise _diverged("weights became infinite", number)
         return done
 
     def _read(self, pending: PendingLosses, done: Progress, started: float) -> Progress:
-        """Count the steps whose losses were still to be read, and tell of them."""
-        for taken in pending.read():
-            if not math.isfinite(taken.loss):
-                raise _diverged(f"the loss became {taken.loss}", done.epoch + 1)
+        """Read the pending losses, add their steps to the progress, and call the listener for each step."""
+        for step in pending.read(done.steps):
+            if not math.isfinite(step.loss):
+                raise _diverged(f"the loss became {step.loss}", done.epoch + 1)
             done = replace(
                 done,
                 steps=done.steps + 1,
                 step=done.step + 1,
-                targets=done.targets + taken.targets,
-                loss=done.loss + taken.loss * taken.targets,
+                targets=done.targets + step.targets,
+                loss=done.loss + step.loss * step.targets,
                 step_seconds=time.perf_counter() - started,
             )
-            self._listener.trained(Step(done.steps, taken.targets, taken.loss, taken.learning_rate))
+            self._listener.trained(step)
         return done
 
     def _validate(self, done: Progress) -> dict[str, dict[str, float]]:
@@ -255,8 +259,8 @@ class _Loop:
         return self._stop is not None and self._stop()
 
     def _stopped(self, done: Progress) -> TrainingStopped:
-        """What to raise, once everything is saved."""
-        if done.step:  # else there is a checkpoint of this moment, or nothing to lose
+        """Save a checkpoint if it is needed, and return the exception to raise."""
+        if done.step:  # else this state is already saved, or nothing is done yet
             self._save(done)
         return TrainingStopped()
 
@@ -270,15 +274,15 @@ def _too_large_a_batch(config: TrainingConfig, device: torch.device) -> InputErr
     where = f" on {device_name(device)}" if on_gpu else ""
     return InputError(
         f"there is not enough memory{where} for batches of {flag} {size}",
-        "start anew in another --out with fewer, or with a --max-length"
-        + (", or go on with --resume --device cpu" if on_gpu else ""),
+        f"start a new run in another --out with a lower {flag} or with a --max-length"
+        + (", or continue with --resume --device cpu" if on_gpu else ""),
     )
 
 
 def _diverged(what: str, epoch: int) -> InputError:
     return InputError(
         f"{what} in epoch {epoch}: training has diverged",
-        "start anew in another --out with a lower --learning-rate",
+        "start a new run in another --out with a lower --learning-rate",
     )
 
 

@@ -1,4 +1,4 @@
-"""Titles: the first two fields of each line, in whatever of three forms, and whatever the titles hold."""
+"""Titles: the first two fields of each line, in several formats and with any characters."""
 
 from __future__ import annotations
 
