@@ -19,7 +19,7 @@ from ops.cases import OPERATORS_REFUSE, SCANNED, accumulation, array, assert_clo
 from ops.reference import recurrence
 from torch import Tensor
 
-from recblr.ops.common import library
+from recblr.ops.common import registration
 
 Shape = tuple[int, ...]
 
@@ -207,7 +207,7 @@ def test_legal_arguments_give_the_recurrence_and_others_an_error(arguments: Call
     assert_close(h, expected, magnitude, h.dtype, b.shape[-2])
 
 
-OPERATORS = [schema.partition("(")[0] for schema in library.SCHEMAS]
+OPERATORS = [schema.partition("(")[0] for schema in registration.SCHEMAS]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
