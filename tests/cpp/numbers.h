@@ -1,13 +1,20 @@
-// Numbers of every element type, in double precision and back: what the kernels' tests share.
+// What the tests of the kernels share: numbers of every element type, in double precision and back.
 #pragma once
 #include <cmath>
 #include <complex>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "core/elements.h"
 
 namespace recblr_test {
+
+// Whether a test tries every case, as in `make sanitize` and `make mutants`, or a part of them, as in `make test`.
+inline bool thorough() {
+  static const bool all = std::getenv("RECBLR_THOROUGH") != nullptr;
+  return all;
+}
 
 using Exact = std::complex<double>;
 

@@ -33,15 +33,10 @@ using recblr::View;
 
 inline int failures = 0;
 
-// Whether every case is to be tried, as `make sanitize` and `make mutants` do, or a part of them, as `make test` does.
-inline bool thorough() {
-  static const bool all = std::getenv("RECBLR_THOROUGH") != nullptr;
-  return all;
-}
-
 using recblr_test::exact;
 using recblr_test::Exact;
 using recblr_test::Near;
+using recblr_test::thorough;
 
 // Where sequences begin and end; now and then offsets that must be repaired.  rows: of the array.
 inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random,
