@@ -100,7 +100,7 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
     from recblr.data import read_dataset
 
     if not config.paths:
-        raise InputError("there are no data to train on: give DATA, or paths under [data] in --config FILE")
+        raise InputError("there are no data to train on", "give DATA, or paths under [data] in --config FILE")
     with console.status(Text(f"reading {', '.join(config.paths)}")):
         return read_dataset(
             config.paths,

@@ -54,7 +54,9 @@ def read_config(path: Path) -> dict[str, Any]:
         if table not in TABLES:
             raise _unknown_table(path, table)
         if not isinstance(entries, dict):
-            raise InputError(f"{path}: {table} is a table: write [{table}], and its keys on the lines below")
+            raise InputError(
+                f"{path}: {table} is a table", f"write [{table}], and its keys on the lines below"
+            )
         for key, value in with_todays_names(entries).items():
             option = OPTIONS.get(key)
             if option is None or option.table != table:

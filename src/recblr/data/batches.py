@@ -147,7 +147,7 @@ def prefix_batches(
     """
     if sequences < 1:
         raise InputError(
-            f"a batch must have at least 1 sequence, and the number is {sequences}: give a larger one"
+            f"a batch must have at least 1 sequence, and the number is {sequences}", "give a larger one"
         )
     _check_order(seed, epoch)
     if max_length is not None:
@@ -195,10 +195,12 @@ def _check_order(seed: int, epoch: int) -> None:
 def _check_length(max_length: int) -> None:
     if max_length < 1:
         raise InputError(
-            f"max_length must be at least 1, and it is {max_length}: give a larger one, or leave it out"
+            f"max_length must be at least 1, and it is {max_length}", "give a larger one, or leave it out"
         )
 
 
 def _check_budget(tokens: int) -> None:
     if tokens < 1:
-        raise InputError(f"a batch must have at least 1 token, and the number is {tokens}: give a larger one")
+        raise InputError(
+            f"a batch must have at least 1 token, and the number is {tokens}", "give a larger one"
+        )

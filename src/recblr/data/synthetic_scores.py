@@ -112,8 +112,8 @@ def _is_noise(dataset: Dataset, parameters: SyntheticParameters) -> npt.NDArray[
         match = _TOKEN.fullmatch(token)
         if match is None or not _is_generated(parameters, match):
             raise InputError(
-                f"{dataset.name} has the item {token!r}, which these parameters do not generate: "
-                "give the parameters that generated the data"
+                f"{dataset.name} has the item {token!r}, which these parameters do not generate",
+                "give the parameters that generated the data",
             )
         noise[index] = match[3] is not None
     return noise

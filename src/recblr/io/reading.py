@@ -49,11 +49,12 @@ def read_text(path: Path) -> bytes:
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
     if not data[:1024].strip() and not data.strip():
-        raise InputError(f"{path} is empty: give a file with one interaction or one user per line")
+        raise InputError(f"{path} is empty", "give a file with one interaction or one user per line")
     zero = data.find(b"\0")
     if zero >= 0:
         raise InputError(
-            f"{path} is not text (line {_line(data, zero)} holds a zero byte): export the data as UTF-8 text"
+            f"{path} is not text (line {_line(data, zero)} holds a zero byte)",
+            "export the data as UTF-8 text",
         )
     if not data.isascii():
         try:
@@ -61,7 +62,8 @@ def read_text(path: Path) -> bytes:
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path} is not UTF-8 (line {_line(data, error.start)} holds the byte "
-                f"0x{data[error.start]:02x}): convert it, for example with iconv -f LATIN1 -t UTF-8"
+                f"0x{data[error.start]:02x})",
+                "convert it, for example with iconv -f LATIN1 -t UTF-8",
             ) from None
     return data
 
@@ -85,15 +87,15 @@ def _errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}: check the path") from None
+        raise InputError(f"there is no file {path}", "check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file inside it, or several files") from None
+        raise InputError(f"{path} is a folder", "give the data file inside it, or several files") from None
     except Endless:
-        raise InputError(f"{path} is a pipe or a device: save the data into a file and give that") from None
+        raise InputError(f"{path} is a pipe or a device", "save the data into a file and give that") from None
     except PermissionError:
-        raise InputError(f"{path} cannot be read: check its permissions") from None
+        raise InputError(f"{path} cannot be read", "check its permissions") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+        raise InputError(f"{path} cannot be read ({error.strerror})", "check the path") from None
 
 
 def _decompressed(path: Path, data: bytes) -> bytes:
@@ -104,14 +106,14 @@ def _decompressed(path: Path, data: bytes) -> bytes:
                 decompressed = file.read(most + 1)
             if len(decompressed) > most:
                 raise InputError(
-                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does: "
-                    "decompress it yourself if you trust it"
+                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does",
+                    "decompress it yourself if you trust it",
                 )
             return decompressed
         except (EOFError, OSError, zlib.error):
-            raise InputError(f"{path} is a damaged gzip file: fetch or compress it again") from None
+            raise InputError(f"{path} is a damaged gzip file", "fetch or compress it again") from None
     if data and path.suffix.lower() == ".gz":
-        raise InputError(f"{path} is named .gz but is not gzip: rename it without .gz, or compress it")
+        raise InputError(f"{path} is named .gz but is not gzip", "rename it without .gz, or compress it")
     return data
 
 
