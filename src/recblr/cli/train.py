@@ -51,7 +51,7 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue the run in --out, with its own options and to the same bits."
+            "--resume", help="Continue the run in --out with its own options; the result has the same bits."
         ),
     ] = False,
     **typed: OptionValue,

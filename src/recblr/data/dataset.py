@@ -19,7 +19,7 @@ from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
 
-# difflib compares each pair, which is slow. So of a catalogue of millions, only so many ids are compared.
+# difflib compares ids one by one, which is slow. So only this many ids of a large catalogue are compared.
 _MOST_CANDIDATES = 5_000
 
 

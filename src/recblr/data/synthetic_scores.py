@@ -90,7 +90,7 @@ def _shared(probability: float, items: int) -> tuple[float, int]:
 
 
 def _expected(groups: _Groups) -> dict[str, float]:
-    """The expected metrics of a ranking by probability: the target has rank r with the r-th largest one."""
+    """The expected metrics of a ranking by probability: the target has rank r with the r-th probability."""
     ranked = np.zeros(max(KS))
     each = np.repeat([probability for probability, _ in groups], [count for _, count in groups])
     top = np.sort(each)[::-1][: max(KS)]

@@ -17,8 +17,8 @@ from recblr.errors import InputError
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# A gzip file may decompress to this many bytes, or to this many times its own size.  Logs compress to about
-# a tenth.  A file that compresses to a thousandth would fill the memory.
+# A gzip file may always decompress to the first number of bytes, and else to the second number times its own
+# size.  Logs compress to about a tenth.  A file that compresses to a thousandth would fill the memory.
 _ALWAYS_ALLOWED, _MOST_TIMES = 256 << 20, 100
 
 
@@ -32,7 +32,7 @@ class Endless(OSError):
 def check_ends(path: str | Path) -> None:
     """Raise Endless for a pipe or a device, because opening one may wait for ever.
 
-    Raises OSError where the path does not exist.
+    Raises OSError if the path does not exist.
     """
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -42,7 +42,7 @@ def check_ends(path: str | Path) -> None:
 def read_text(path: Path) -> bytes:
     """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
 
-    Raises InputError where the file does not exist, is a folder, a pipe or a device, cannot be read, is a
+    Raises InputError if the file does not exist, is a folder, a pipe or a device, cannot be read, is a
     damaged gzip file, decompresses to far too much, is binary, is not UTF-8, or is empty.
     """
     data = _decompressed(path, _read(path))
@@ -69,7 +69,7 @@ def read_text(path: Path) -> bytes:
 
 
 def check_readable(path: Path) -> None:
-    """Raise InputError where the file does not exist, is a folder, a pipe or a device, or cannot be read."""
+    """Raise InputError if the file does not exist, is a folder, a pipe or a device, or cannot be read."""
     with _errors_explained(path):
         check_ends(path)
         with path.open("rb"):

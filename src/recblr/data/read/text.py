@@ -192,7 +192,7 @@ class _Table:
             )
         if beyond:
             raise InputError(
-                f"{self.path}, line {line} has {len(fields)} fields and the header has {columns}",
+                f"{self.path}, line {line} has {len(fields)} fields, but the header has {columns}",
                 "quote values that contain the separator, or name every column",
             )
 
