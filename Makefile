@@ -1,28 +1,28 @@
 # make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
 # make test      everything that CI runs: build, ruff, clang-format, mypy, C++ tests, pytest
 # make format    lay out Python, C++ and CUDA as `make lint` wants them
-# make cuda-check  compile the CUDA kernels for one architecture, without a GPU; refuse those that spill registers
-# make wheel     build a manylinux wheel, check what is inside, try it in empty environments; it lands in dist/
-# make matrix    test that wheel under several versions of torch (not part of CI: fetches a gigabyte and more)
-# make sanitize  the C++ tests, the operators' tests, hostile input and threads under sanitizers
-# make mutants   the C++ tests in all cases, and the CUDA kernels broken in every way that the tests must notice
-# make kills     a training run killed 20 times at random moments ends as one that was never killed
-# make coverage  the Python tests, and which lines of the package they run; pages to look at in build/coverage
-# make bench-cycles  how many cycles an element the fused kernels take
-# make recbole   install RecBole into an environment of its own (Python 3.11) and test the plug-in there (not part of CI)
-# make bench     every benchmark; tables, and JSON and pictures in docs/benchmarks (15 minutes; DATA=FILE adds an epoch)
-# make clean     remove what these made
+# make cuda-check  compile the CUDA kernels for one architecture, without a GPU; fail if a kernel spills registers
+# make wheel     build a manylinux wheel in dist/, check its content, and try it in empty environments
+# make matrix    test that wheel under several versions of torch (not part of CI: downloads over a gigabyte)
+# make sanitize  run the C++ tests, the operators' tests, hostile input and threads under sanitizers
+# make mutants   run the C++ tests in all cases, and test that they notice broken CUDA kernels
+# make kills     kill a training 20 times at random moments, and test that it ends like one that was never killed
+# make coverage  run the Python tests, and show which lines of the package they run; as pages in build/coverage
+# make bench-cycles  measure how many cycles the fused kernels take for an element
+# make recbole   install RecBole into a separate environment (Python 3.11), and test the plug-in (not part of CI)
+# make bench     run every benchmark (15 minutes; DATA=FILE adds an epoch): tables, and files in docs/benchmarks
+# make clean     remove what the other targets made
 
-# Where there is nvcc, CUDA kernels are built for one architecture; wheels get them for all that are served.
+# If there is nvcc, CUDA kernels are built for one architecture.  Wheels have kernels for all that we support.
 CUDA_ARCHITECTURES ?= 90
 ALL_ARCHITECTURES := -C cmake.define.RECBLR_CUDA_ARCHITECTURES=
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Without --no-compile, pip would compile all of torch's Python, half a minute; each file is compiled when it is imported.
+# With --no-compile, pip does not compile all of torch's Python files, which takes half a minute.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile -c constraints.txt
 DEV_BUILD := build/check
-# What everything but the demo is built with, so that one build serves all.
+# Every target except the demo uses these options, so one build serves all of them.
 DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C build-dir=$(DEV_BUILD) -C cmake.define.RECBLR_TESTS=ON
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
@@ -34,14 +34,14 @@ $(BIN)/python:
 	  { echo "recblr needs Python 3.11 or later, and $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# The package with the kernels of this processor alone, and without those for CUDA: to compile them all takes minutes.
-# Built again when a source changes.
+# The package with the kernels of this processor only, and without CUDA kernels, because compiling all takes minutes.
+# It is built again when a source changes.
 $(VENV)/.installed: $(BIN)/python $(SOURCES)
 	@echo "installing recblr and its dependencies into $(VENV) …"
 	$(PIP) -C cmake.define.RECBLR_CUDA=OFF -C cmake.define.RECBLR_THIS_MACHINE_ONLY=ON '.[plot]'
 	@touch $@
 
-# At once with what development needs, and with the C++ tests: compiling it a second time would take as long as the first.
+# The package with the tools of development and the C++ tests.  One build makes all, because a second takes as long.
 $(VENV)/.dev: $(BIN)/python $(SOURCES) $(CPP_TESTS)
 	@echo "installing recblr and its dependencies into $(VENV), and compiling the C++ tests …"
 	$(PIP) $(DEV_OPTIONS) '.[dev]'
@@ -54,12 +54,12 @@ demo: $(VENV)/.installed
 	$(BIN)/recblr recommend demo/run --user u7 -k 10 --titles demo/titles.tsv
 	@echo "An item is right if its title names an item of the user's history: it is the next one of its series."
 
-# The built-in data follow series in an exact order, and want less dropout than real ones of their size.
+# The built-in data follow series in an exact order, so they need less dropout than real data of their size.
 DEMO_OPTIONS := --epochs 8 --dropout 0.1
 
 test: lint types cpp-test cuda-check py-test isa-test
 
-# Without git, so that it works in an unpacked archive too.
+# This list does not come from git, so it is also right in an unpacked archive.
 CLANG_FORMATTED = $(shell find cpp cuda tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 lint: $(VENV)/.dev
@@ -81,13 +81,13 @@ cpp-test: $(VENV)/.dev
 cuda-check: $(VENV)/.dev
 	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES) --built $(DEV_BUILD)/ptxas
 
-# A process a core. Threads that wait sleep: spinning, they would take the core from another process's tests.
+# One process for each core.  Waiting threads sleep.  If they spun, they would slow the tests of other processes.
 PYTEST := OMP_WAIT_POLICY=passive RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 py-test: $(VENV)/.dev
 	$(PYTEST)
 
-# What the kernels compute, under every instruction set that this machine has but the best, which py-test runs.
+# The tests of the kernels, under every instruction set of this machine except the best one, which py-test uses.
 ISA_TESTS := $(addprefix tests/,ops/test_scan.py ops/test_time_split.py ops/test_storage.py ops/test_bdlru.py \
   ops/test_causal_conv1d.py ops/test_fused.py nn/losses nn/test_dropout.py)
 
@@ -103,7 +103,7 @@ mutants: $(VENV)/.dev
 kills: $(VENV)/.dev
 	RECBLR_KILLS=20 RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest tests/training/test_kill.py
 
-# Tests start many processes of their own; they count too.
+# The processes that tests start count too.
 coverage: $(VENV)/.dev
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
@@ -114,26 +114,27 @@ bench-cycles: $(VENV)/.dev
 	@$(BIN)/cmake --build build/cycles --target cycles
 	@for isa in x86-64-v4 x86-64-v3 baseline; do RECBLR_ISA=$$isa build/cycles/tests/cpp/cycles; done
 
-# RecBole's dependencies contradict ours in nothing, but hold NumPy and pandas back, and Python at 3.11.
+# RecBole works with our other dependencies, but it needs old versions of NumPy and pandas, and Python 3.11.
 RECBOLE_VENV := .venv-recbole
 RECBOLE_PYTHON ?= python3.11
 
 recbole:
 	@command -v $(RECBOLE_PYTHON) > /dev/null || \
-	  { echo "RecBole 1.2.1 runs on Python 3.11, which is not here: make recbole RECBOLE_PYTHON=/path/to/python3.11"; exit 1; }
+	  { echo "RecBole 1.2.1 needs Python 3.11, and $(RECBOLE_PYTHON) is not found: make recbole RECBOLE_PYTHON=/path/to/python3.11"; exit 1; }
 	$(RECBOLE_PYTHON) -m venv $(RECBOLE_VENV)
 	$(RECBOLE_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -C cmake.define.RECBLR_CUDA=OFF '.[recbole]' pytest hypothesis
-	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # or else the tests would only be skipped
+	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # if this fails, the tests would be skipped
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
 
-# The Python to build a wheel for, and whether it is tried with torch: auto where there is one for that Python, no.
+# The Python to build a wheel for, and whether to try the wheel with torch: required, auto (if there is a torch for
+# this Python) or no.
 WHEEL_PYTHON := $(BIN)/python
 WHEEL_TORCH := required
 
-# The commit's time for every file's, so that the same commit gives the same bytes.
+# Every file gets the time of the commit, so that the same commit gives the same bytes.
 EPOCH = SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2> /dev/null),315532800)
 
-# torch's libraries are not put inside: whoever imports torch has them.
+# The wheel does not contain torch's libraries, because torch itself is a dependency.
 build/wheel/.built: $(VENV)/.dev $(SOURCES)
 	@rm -rf build/wheel
 	$(EPOCH) $(WHEEL_PYTHON) -m pip --disable-pip-version-check wheel -q $(ALL_ARCHITECTURES) --no-deps -w build/wheel .
@@ -146,7 +147,7 @@ wheel: build/wheel/.built
 	@mkdir -p dist && cp build/wheel/repaired/*.whl dist/
 	@echo "in dist/: $$(basename build/wheel/repaired/*.whl)"
 
-# The oldest torch served, the one that CUDA 13 came with, CI's, and the newest.
+# The oldest torch that we support, the one that brought CUDA 13, the one of CI, and the newest.
 MATRIX_TORCH := 2.10.0 2.11.0 2.13.0 2.15.0
 
 matrix: build/wheel/.built
@@ -155,7 +156,7 @@ matrix: build/wheel/.built
 sanitize: $(VENV)/.dev
 	$(BIN)/python tools/sanitize.py
 
-# The peers, which nothing else needs.
+# The other libraries that the benchmarks measure.  Nothing else needs them.
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) $(DEV_OPTIONS) '.[bench]'
 	@touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,6 +18,10 @@ from recblr.config.file import read_config
 from recblr.errors import InputError, naming_flag
 
 SOURCES = Path(recblr.__file__).parent
+# How a remedy begins if it stands in the problem: after a semicolon, or as an order after a colon.
+REMEDY = re.compile(
+    "; |: (add|check|choose|convert|correct|drop|fetch|give|lower|name|read|rename|try|write) "
+)
 TWO_PARTS = InputError("a; b.csv: c is damaged", "fetch it again; or leave it out")
 
 
@@ -43,12 +48,13 @@ def _with_a_remedy_in_the_problem(source: str) -> list[int]:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "InputError"
         for text in ast.walk(node.args[0])
-        if isinstance(text, ast.Constant) and isinstance(text.value, str) and "; " in text.value
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and REMEDY.search(text.value)
     ]
 
 
 def test_every_remedy_is_a_field_of_its_own() -> None:
-    assert _with_a_remedy_in_the_problem('raise InputError(f"{a}; do b")') == [1]
+    for sentence in ("{a}; do b", "{a}: give b"):
+        assert _with_a_remedy_in_the_problem(f'raise InputError(f"{sentence}")') == [1]
     found = {
         file.name: lines
         for file in SOURCES.rglob("*.py")

@@ -107,7 +107,7 @@ RECIPES: Mapping[str, Recipe] = {
 def recipe(name: str) -> Recipe:
     """The recipe with this name.  Raises InputError if there is none."""
     if name not in RECIPES:
-        raise InputError(f"there is no recipe {name!r} to reproduce: choose one of {', '.join(RECIPES)}")
+        raise InputError(f"there is no recipe {name!r} to reproduce", f"choose one of {', '.join(RECIPES)}")
     return RECIPES[name]
 
 

@@ -90,7 +90,7 @@ def test_missing_data_are_reported(tmp_path: Path) -> None:
     seen = recblr("train", "--out", tmp_path / "run")
     assert seen.code == 2
     assert seen.err == (
-        "recblr: there are no data to train on: give DATA, or paths under [data] in --config FILE\n"
+        "recblr: there are no data to train on; give DATA, or paths under [data] in --config FILE\n"
     )
 
 

@@ -37,7 +37,7 @@ def test_another_folder_can_be_given(tmp_path: Path, publisher: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["ml-2m"], "there is no dataset 'ml-2m' to download: choose one of ml-1m, ml-100k"),
+        (["ml-2m"], "there is no dataset 'ml-2m' to download; choose one of ml-1m, ml-100k"),
         (["ml-1m", "--from", "no/such/folder"], "cannot fetch file:///"),
         (["ml-1m", "--to", "taken"], "taken is there already"),
         (["ml-1m", "--to", "none/films"], "cannot write none/films: No such file"),

@@ -146,7 +146,7 @@ def test_an_unknown_id_gives_a_suggestion(finished: Path) -> None:
 
 @pytest.mark.parametrize(
     ("history", "k", "says"),
-    [([], 3, "history is empty"), ([1, 129], 3, r"history\[1\] is item 129"), ([1], 0, "k is the number")],
+    [([], 3, "history is empty"), ([1, 129], 3, r"history\[1\] is item 129"), ([1], 0, "k, the number")],
 )
 def test_the_library_refuses_wrong_arguments(finished: Path, history: list[int], k: int, says: str) -> None:
     with pytest.raises(InputError, match=says):

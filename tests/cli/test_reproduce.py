@@ -287,10 +287,10 @@ REFUSED = {
             "after --k-core 5; give that dataset with --data",
         ],
     ),
-    "no data to download": (["reproduce", "beauty"], ["no download for beauty: give its file with --data"]),
+    "no data to download": (["reproduce", "beauty"], ["no download for beauty; give its file with --data"]),
     "no such file": (
         ["reproduce", "ml-1m", "--data", "none.inter"],
-        ["there is no file none.inter: check the path"],
+        ["there is no file none.inter; check the path"],
     ),
     "a folder without it": (
         ["reproduce", "ml-1m", "--data", "empty"],

@@ -258,7 +258,9 @@ def test_without_tensorboard_the_option_is_refused_before_any_work(
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     seen = recblr("train", data, "--out", tmp_path / "run", "--tensorboard", *OPTIONS)
     assert (seen.code, seen.out) == (2, "")
-    assert seen.err.startswith("recblr: --tensorboard needs TensorBoard: pip install 'recblr[tensorboard]'")
+    assert seen.err.startswith(
+        "recblr: --tensorboard needs TensorBoard; install it with pip install 'recblr[tensorboard]'"
+    )
     assert not (tmp_path / "run").exists()
 
 

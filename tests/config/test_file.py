@@ -121,7 +121,7 @@ SENTENCES: dict[str, tuple[str | bytes, str]] = {
         "no table [zzz]; the tables are data, model, optimisation, loss, run",
     ),
     "outside its table": ("epochs = 3", "epochs is outside its table; put it under [optimisation]"),
-    "a table as a value": ("model = 3", "model is a table: write [model]"),
+    "a table as a value": ("model = 3", "model is a table; write [model]"),
     "text for a whole number": (
         '[optimisation]\nepochs = "many"',
         'epochs in [optimisation] must be a whole number, but is "many"',

@@ -297,12 +297,12 @@ def test_a_bad_file_gives_one_clear_sentence(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("name", ["none.csv", "none.dat", "none.log", "none.parquet", "none.txt.gz"])
 def test_the_error_for_a_missing_file_names_it(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"there is no file .*{name}: check the path"):
+    with pytest.raises(InputError, match=f"there is no file .*{name}; check the path"):
         read_dataset(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["folder.inter", "folder.parquet", "folder"])
 def test_a_folder_instead_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="is a folder: give the data file inside it"):
+    with pytest.raises(InputError, match="is a folder; give the data file inside it"):
         read_dataset(tmp_path / name)

@@ -161,11 +161,11 @@ def test_the_order_of_prefixes_depends_on_seed_and_epoch_too() -> None:
 
 
 def test_batches_of_prefixes_refuse_invalid_numbers() -> None:
-    with pytest.raises(InputError, match="at least 1 sequence, and the number is 0"):
+    with pytest.raises(InputError, match="sequences, the number in a batch, must be at least 1, but is 0"):
         prefix_batches(numbered([3]), sequences=0, seed=0, epoch=0)
-    with pytest.raises(InputError, match="max_length must be at least 1, and it is 0"):
+    with pytest.raises(InputError, match="max_length must be at least 1, but is 0"):
         prefix_batches(numbered([3]), sequences=1, seed=0, epoch=0, max_length=0)
-    with pytest.raises(InputError, match="max_length must be at least 1, and it is -1"):
+    with pytest.raises(InputError, match="max_length must be at least 1, but is -1"):
         packed_batches(numbered([3]), tokens=1, seed=0, epoch=0, max_length=-1)
     with pytest.raises(InputError, match="must not be negative"):
         prefix_batches(numbered([3]), sequences=1, seed=-1, epoch=0)
@@ -178,9 +178,9 @@ def test_negative_seeds_and_epochs_are_refused(seed: int, epoch: int) -> None:
 
 
 def test_a_budget_of_zero_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 1 token, and the number is 0"):
+    with pytest.raises(InputError, match="tokens, the number in a batch, must be at least 1, but is 0"):
         packed_batches(numbered([3]), tokens=0, seed=0, epoch=0)
-    with pytest.raises(InputError, match="at least 1 token, and the number is 0"):
+    with pytest.raises(InputError, match="tokens, the number in a batch, must be at least 1, but is 0"):
         next(in_chunks(numbered([3]), 0))
 
 

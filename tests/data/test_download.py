@@ -127,7 +127,7 @@ def test_the_error_has_the_answer_of_the_server(tmp_path: Path) -> None:
     ],
 )
 def test_a_source_out_of_reach_is_named(tmp_path: Path, source: str) -> None:
-    assert_refused(tmp_path / "f", source, r"cannot fetch .*ml-1m\.zip \(.+\): check the connection.*--from")
+    assert_refused(tmp_path / "f", source, r"cannot fetch .*ml-1m\.zip \(.+\); check the connection.*--from")
 
 
 def test_a_server_that_sends_nothing_gives_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_server_that_sends_nothing_gives_an_error(tmp_path: Path, monkeypatch:
 
 def test_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
     assert_refused(
-        tmp_path / "f", ".", "no dataset 'ml-2m' to download: choose one of ml-1m, ml-100k", "ml-2m"
+        tmp_path / "f", ".", "no dataset 'ml-2m' to download; choose one of ml-1m, ml-100k", "ml-2m"
     )
 
 
@@ -156,7 +156,7 @@ def test_an_existing_target_is_refused_and_stays_unchanged(
         target.mkdir()
         if kind == "a folder":
             (target / "ratings.dat").write_text("mine")
-    assert_refused(target, str(publisher), "films is there already: .*--to")
+    assert_refused(target, str(publisher), "films is there already; .*--to")
     if kind == "a folder":
         assert (target / "ratings.dat").read_text() == "mine"
 

@@ -156,7 +156,7 @@ def test_a_larger_share_leaves_less_to_train_on() -> None:
 @pytest.mark.parametrize(
     ("shares", "says"),
     [
-        ({"test_share": 0}, r"--test-share .* is 0: give a number between 0 and 1"),
+        ({"test_share": 0}, r"--test-share .* is 0; give a number between 0 and 1"),
         ({"valid_share": 1}, "--valid-share"),
         ({"valid_share": float("nan")}, "is nan"),
         ({"valid_share": 0.5, "test_share": 0.5}, "0.5 and 0.5, leave nothing to train on"),
@@ -172,7 +172,7 @@ def test_invalid_shares_of_the_events_are_refused(shares: dict[str, float], says
     [
         (
             dataset([[1, 2, 3]], items=DIGITS),
-            r"shop has no times to split by: .*--time-column.*leave-one-out",
+            r"shop has no times to split by; .*--time-column.*leave-one-out",
         ),
         (timed([[(1, 1), (2, 2)]]), r"has 2 event\(s\)"),
         (timed([[(1, 5), (2, 5), (3, 5), (4, 5)]]), r"no user .* in the validation period.*--valid-share"),
@@ -198,7 +198,7 @@ def test_split_dataset_chooses_the_split_by_name() -> None:
 
 
 def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(InputError, match="no split 'random': choose one of leave-one-out, time"):
+    with pytest.raises(InputError, match="no split 'random'; choose one of leave-one-out, time"):
         split_dataset(timed(TIMED), "random")
 
 

@@ -43,7 +43,7 @@ def test_ids_and_titles_are_found(tmp_path: Path, content: bytes, expected: dict
     [
         (b"", "no line with an id and a title"),
         (b"1\n2\n", "no line with an id and a title"),
-        (b'1,"' + b"x" * 200_000, "cannot be read .*: check its quotes"),
+        (b'1,"' + b"x" * 200_000, "cannot be read .*; check its quotes"),
     ],
 )
 def test_a_file_without_titles_is_refused(tmp_path: Path, content: bytes, says: str) -> None:

@@ -66,7 +66,7 @@ CASES: dict[str, Bad] = {
     "a date": config("[model]\nd-model = 1979-05-27T07:32:00Z", "must be a whole number, but is 1979"),
     "an impossible date": config("[model]\nd-model = 1979-13-99", "c.toml is not TOML"),
     "a nested table": config("[model.zzz.deeper]\nd-model = 16", "there is no zzz in [model]"),
-    "a list of tables": config("[[model]]\nd-model = 16", "model is a table: write [model]"),
+    "a list of tables": config("[[model]]\nd-model = 16", "model is a table; write [model]"),
     "a table twice": config("[model]\nd-model = 16\n[model]\nd-conv = 4", "is not TOML", "twice"),
     "a table within a list": config("[data]\npaths = [{a = 1}]", "paths in [data] must be a list of texts"),
     "lists within a list": config('[data]\npaths = [["log.csv"]]', "paths in [data] must be a list of texts"),

@@ -102,5 +102,5 @@ def test_a_panic_in_polars_gives_one_sentence(tmp_path: Path, monkeypatch: pytes
     file.write_bytes(as_parquet(LOG))
     monkeypatch.setattr(pl, "read_parquet", panic)
     assert (
-        sentence(lambda: read_dataset(file)) == f"{file} is a damaged Parquet file: fetch or write it again"
+        sentence(lambda: read_dataset(file)) == f"{file} is a damaged Parquet file; fetch or write it again"
     )

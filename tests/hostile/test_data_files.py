@@ -37,7 +37,7 @@ def parquet_log(*says: str, **columns: Any) -> Bad:
     return log(parquet(**columns), *says, name="log.parquet")
 
 
-NO_FILE = "is a pipe or a device: save the data into a file and give that"
+NO_FILE = "is a pipe or a device; save the data into a file and give that"
 
 PATHS: dict[str, Bad] = {
     "pipe": train("log.csv", says=(f"log.csv {NO_FILE}",), prepare=fifo),

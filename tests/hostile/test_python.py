@@ -184,10 +184,10 @@ LAYERS: dict[str, Wrong] = {
         lambda: LAYER(STEPS, lengths=2), "lengths must be a tensor of integers"
     ),
     "lengths that are booleans": value_error(
-        lambda: LAYER(STEPS, lengths=torch.tensor([True])), "integers, a length"
+        lambda: LAYER(STEPS, lengths=torch.tensor([True])), "integers, one length"
     ),
     "lengths that are complex": value_error(
-        lambda: LAYER(STEPS, lengths=torch.tensor([1j])), "integers, a length"
+        lambda: LAYER(STEPS, lengths=torch.tensor([1j])), "integers, one length"
     ),
     "lengths that are nan": value_error(lambda: LAYER(STEPS, lengths=torch.tensor([torch.nan])), "integers"),
     "lengths with the largest int64": value_error(

@@ -344,7 +344,7 @@ WEIGHTS: dict[str, Bad] = {
     "item ids of no bytes": on(
         RECOMMEND,
         tensors(lambda found: found.update(item_ids=found["item_ids"][:0])),
-        "the item ids in run/model.safetensors are not one different text for each item",
+        "the item ids in run/model.safetensors are not texts that differ, one for each item",
         COPY,
     ),
     "item ids in another order": on(
@@ -434,19 +434,19 @@ WEIGHTS: dict[str, Bad] = {
     ),
     "a kind that is a list": on(EVALUATE, header_values(kind=["model"]), "not a model", COPY),
     "a catalogue in words": on(
-        EVALUATE, header_values(num_items="many"), "are not one different text for each item", COPY
+        EVALUATE, header_values(num_items="many"), "are not texts that differ, one for each item", COPY
     ),
     "a catalogue of a boolean size": on(
-        EVALUATE, header_values(num_items=True), "are not one different text for each item", COPY
+        EVALUATE, header_values(num_items=True), "are not texts that differ, one for each item", COPY
     ),
     "a catalogue of a size below 0": on(
-        EVALUATE, header_values(num_items=-1), "are not one different text for each item", COPY
+        EVALUATE, header_values(num_items=-1), "are not texts that differ, one for each item", COPY
     ),
     "a catalogue of 10^30": on(
-        EVALUATE, header_values(num_items=10**30), "are not one different text for each item", COPY
+        EVALUATE, header_values(num_items=10**30), "are not texts that differ, one for each item", COPY
     ),
     "a catalogue of 2^62": on(
-        EVALUATE, header_values(num_items=2**62), "are not one different text for each item", COPY
+        EVALUATE, header_values(num_items=2**62), "are not texts that differ, one for each item", COPY
     ),
     "a config that is a list": on(
         EVALUATE, header_values(config=[1]), "does not describe a model of recblr", COPY

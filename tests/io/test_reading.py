@@ -53,7 +53,7 @@ def test_a_bad_file_gives_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as raised:
         read_text(file)
     message = str(raised.value)
-    assert message.startswith(f"{file} ") or message == f"there is no file {file}: check the path"
+    assert message.startswith(f"{file} ") or message == f"there is no file {file}; check the path"
     assert says in message
     assert "\n" not in message
 

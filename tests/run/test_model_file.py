@@ -308,7 +308,7 @@ def as_ids(text: bytes) -> torch.Tensor:
 )
 def test_wrong_item_ids_are_refused(path: Path, ids: torch.Tensor) -> None:
     sealed.rewrite(path, lambda tensors, _: tensors.update({ITEM_IDS: ids}))
-    assert "are not one different text for each item" in one_sentence(path)
+    assert "are not texts that differ, one for each item" in one_sentence(path)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -149,5 +149,7 @@ def test_without_matplotlib_the_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(curves, "can_draw", lambda: False)
-    with pytest.raises(InputError, match=r"curves need matplotlib: pip install 'recblr\[plot\]'"):
+    with pytest.raises(
+        InputError, match=r"curves need matplotlib; install it with pip install 'recblr\[plot\]'"
+    ):
         draw_curves(Run(tmp_path))

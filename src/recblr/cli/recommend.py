@@ -60,7 +60,7 @@ def recommend(
     else:
         tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
         if not tokens:
-            raise InputError("--history is empty: give item ids separated by commas, oldest first")
+            raise InputError("--history is empty", "give item ids separated by commas, oldest first")
         for token in tokens:
             dataset.item_index(token)  # raises for an unknown item, and suggests the most similar id
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"

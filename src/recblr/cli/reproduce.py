@@ -120,8 +120,9 @@ def _data_file(name: str, chosen: Recipe, given: Path | None, console: Console) 
     path = given or Path(name)
     if given is None and name not in ARCHIVES:
         raise InputError(
-            f"there is no download for {name}: give its file with --data, the 5-core of {chosen.title} with "
-            "one user in each line (user item item …, oldest first)"
+            f"there is no download for {name}",
+            f"give its file with --data, the 5-core of {chosen.title} with "
+            "one user in each line (user item item …, oldest first)",
         )
     if given is None and not path.exists():
         return fetch(name, path, None, console).ratings

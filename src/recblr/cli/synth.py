@@ -18,7 +18,7 @@ def synth(
     titles: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Also write titles, for recommend --titles: what each item follows."
+            metavar="FILE", help="Also write titles for recommend --titles; a title names the item before."
         ),
     ] = None,
 ) -> None:

@@ -51,7 +51,7 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue the run in --out, with its own options and to the same bits."
+            "--resume", help="Continue the run in --out with its own options; the result has the same bits."
         ),
     ] = False,
     **typed: OptionValue,
@@ -100,7 +100,7 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
     from recblr.data import read_dataset
 
     if not config.paths:
-        raise InputError("there are no data to train on: give DATA, or paths under [data] in --config FILE")
+        raise InputError("there are no data to train on", "give DATA, or paths under [data] in --config FILE")
     with console.status(Text(f"reading {', '.join(config.paths)}")):
         return read_dataset(
             config.paths,

@@ -29,9 +29,9 @@ _TYPE_NAMES = {
 def read_config(path: Path) -> dict[str, Any]:
     """The content of a config file as {key: value}; each value has the type of its option.
 
-    Raises InputError, in one sentence, where the file cannot be read or is not TOML, a table or key is
-    unknown (the sentence names the nearest known one), a key is in the wrong table, or a value has the
-    wrong type or is out of range.
+    Raises InputError, in one sentence, if the file cannot be read or is not TOML, a table or key is unknown
+    (the sentence names the nearest known one), a key is in the wrong table, or a value has the wrong type or
+    is out of range.
     """
     try:
         check_ends(path)
@@ -54,7 +54,9 @@ def read_config(path: Path) -> dict[str, Any]:
         if table not in TABLES:
             raise _unknown_table(path, table)
         if not isinstance(entries, dict):
-            raise InputError(f"{path}: {table} is a table: write [{table}], and its keys on the lines below")
+            raise InputError(
+                f"{path}: {table} is a table", f"write [{table}], and its keys on the lines below"
+            )
         for key, value in with_todays_names(entries).items():
             option = OPTIONS.get(key)
             if option is None or option.table != table:
@@ -69,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_config(path: Path, values: dict[str, Any]) -> None:
-    """Write {key: value} as a config file, atomically; None is left out, since a missing key means None."""
+    """Write {key: value} as a config file, atomically.  None is left out: a missing key means None."""
     lines = [_HEAD]
     for table in TABLES:
         entries = [

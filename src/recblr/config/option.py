@@ -33,7 +33,7 @@ def option(table: str, default: Any, help: str, *, fixed: bool = True) -> Any:
     Its annotation is bool, int, float, str, a Literal of words, or tuple[str, ...].  It may also allow None.
 
     table: one of TABLES.
-    default: the value of an option that is not given; None only where the annotation allows it.
+    default: the value of an option that is not given; None only if the annotation allows it.
     help: one line, shown in the help and beside the value in RUN/config.toml.
     fixed: whether a resumed run must have the same value.
     """
@@ -55,7 +55,7 @@ class Option:
     name: the name of the dataclass field.
     key: the flag without its dashes, and the key in TOML.
     type: bool, int, float, str, or tuple for a list of texts.
-    choices: the allowed words of a text; empty where any text is allowed.
+    choices: the allowed words of a text.  Empty if any text is allowed.
     optional: whether None is allowed.
     """
 

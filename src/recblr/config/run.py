@@ -49,7 +49,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def check_device(asked: str) -> None:
-    """Raise InputError where `asked` does not name a device; whether the device exists is not checked."""
+    """Raise InputError if `asked` does not name a device.  Whether the device exists is not checked."""
     if not _DEVICE.fullmatch(asked):
         raise InputError(f"--device must be auto, cpu, cuda or cuda:N, but is {asked!r}")
 
@@ -135,12 +135,11 @@ class TrainingConfig:
             )
 
     def settled(self, events: int) -> Self:
-        """The same options, with numbers in place of None where the number of training events decides.
+        """The same options, but with numbers in place of None.  The number of training events decides them.
 
-        Few events in large batches make few steps.  The model then learns little in any number of epochs that
-        a user would wait for.  Many events in small batches only take longer.  The batch size is a power of
-        two, so that one event more or less rarely changes it.  With few events, more dropout ranks better
-        (docs/experiments.md).
+        Few events in large batches make few steps, in which a model learns little.  Many events in small
+        batches only take longer.  The batch size is a power of two, so that one event more or less rarely
+        changes it.  With few events, more dropout ranks better (docs/experiments.md).
         """
         tokens, dropout = self.batch_tokens, self.model.dropout
         if tokens is None:

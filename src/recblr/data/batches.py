@@ -147,7 +147,7 @@ def prefix_batches(
     """
     if sequences < 1:
         raise InputError(
-            f"a batch must have at least 1 sequence, and the number is {sequences}: give a larger one"
+            f"sequences, the number in a batch, must be at least 1, but is {sequences}", "give a larger one"
         )
     _check_order(seed, epoch)
     if max_length is not None:
@@ -189,16 +189,18 @@ def _cuts(sizes: Int64Array, budget: int) -> Int64Array:
 
 def _check_order(seed: int, epoch: int) -> None:
     if seed < 0 or epoch < 0:
-        raise InputError(f"seed and epoch must not be negative, and they are {seed} and {epoch}")
+        raise InputError(f"seed and epoch must not be negative, but are {seed} and {epoch}")
 
 
 def _check_length(max_length: int) -> None:
     if max_length < 1:
         raise InputError(
-            f"max_length must be at least 1, and it is {max_length}: give a larger one, or leave it out"
+            f"max_length must be at least 1, but is {max_length}", "give a larger one, or leave it out"
         )
 
 
 def _check_budget(tokens: int) -> None:
     if tokens < 1:
-        raise InputError(f"a batch must have at least 1 token, and the number is {tokens}: give a larger one")
+        raise InputError(
+            f"tokens, the number in a batch, must be at least 1, but is {tokens}", "give a larger one"
+        )

@@ -19,7 +19,7 @@ from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
 
-# difflib compares each pair, which is slow. So of a catalogue of millions, only so many ids are compared.
+# difflib compares ids one by one, which is slow. So only this many ids of a large catalogue are compared.
 _MOST_CANDIDATES = 5_000
 
 
@@ -157,14 +157,14 @@ class Dataset:
         """The index of a user's history; InputError for an unknown user."""
         index = self._user_positions.get(token)
         if index is None:
-            raise InputError(_unknown_id("user", token, self.user_ids, self.name))
+            raise _unknown_id("user", token, self.user_ids, self.name)
         return index
 
     def item_index(self, token: str) -> int:
         """The index of an item in the catalogue; InputError for an unknown item."""
         index = self._item_positions.get(token)
         if index is None:
-            raise InputError(_unknown_id("item", token, self.item_ids, self.name))
+            raise _unknown_id("item", token, self.item_ids, self.name)
         return index
 
     def save(self, directory: str | Path) -> None:
@@ -212,21 +212,22 @@ def _check_times(times: Numbers, histories: Packed) -> None:
         raise ValueError("times must not decrease within a history: sort each history by time")
 
 
-def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> str:
-    """A sentence for an id that is not among the known ids of its kind ("user" or "item").
+def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> InputError:
+    """The error for an id that is not among the known ids of its kind ("user" or "item").
 
-    It names similar ids if there are any. Otherwise it names a few ids that exist.
+    Its remedy names similar ids if there are any. Otherwise it names a few ids that exist.
     """
     near = _close_matches(token, known)
     if near:
-        hint = f"did you mean {_listed(near, 'or')}?"
+        remedy = f"did you mean {_listed(near, 'or')}?"
     elif known:
-        hint = f"give one of the ids in the data, such as {_listed(known[:3], 'or')}"
+        remedy = f"give one of the ids in the data, such as {_listed(known[:3], 'or')}"
     else:
-        hint = f"it has no {kind}s at all"
-    return (
+        remedy = f"there are no {kind}s at all"
+    return InputError(
         f"{data} has no {kind} {token!r} among its {len(known)} {kind}s "
-        f"(those with few interactions are filtered out): {hint}"
+        "(those with few interactions are filtered out)",
+        remedy,
     )
 
 

@@ -74,7 +74,7 @@ class Downloaded:
 def archive(name: str) -> Archive:
     """The archive of the dataset with this name. InputError if there is none."""
     if name not in ARCHIVES:
-        raise InputError(f"there is no dataset {name!r} to download: choose one of {', '.join(ARCHIVES)}")
+        raise InputError(f"there is no dataset {name!r} to download", f"choose one of {', '.join(ARCHIVES)}")
     return ARCHIVES[name]
 
 
@@ -93,7 +93,7 @@ def download(
     wanted, folder = archive(name), Path(folder)
     if folder.exists() or folder.is_symlink():
         raise InputError(
-            f"{folder} is there already: use its content, delete it, or choose another folder with --to"
+            f"{folder} is there already", "use its content, delete it, or choose another folder with --to"
         )
     with atomic_folder(folder) as draft:
         packed = draft / wanted.file
@@ -125,12 +125,12 @@ def _fetch(address: str, path: Path, wanted: Archive, progress: Progress) -> Non
             done += len(chunk)
             progress(done, total)
     if total is not None and done < total:
-        raise InputError(f"the connection broke after {done:,} of {total:,} bytes of {address}: try again")
+        raise InputError(f"the connection broke after {done:,} of {total:,} bytes of {address}", "try again")
     if digest.hexdigest() != wanted.md5:
         raise InputError(
             f"{address} is not the file that the publisher lists (its MD5 is {digest.hexdigest()}, not "
-            f"{wanted.md5}), so it was deleted: try again, or choose another source with "
-            "recblr download --from (source= in Python)"
+            f"{wanted.md5}), so it was deleted",
+            "try again, or choose another source with recblr download --from (source= in Python)",
         )
 
 
@@ -151,6 +151,7 @@ def _chunks(address: str) -> Iterator[tuple[bytes, int | None]]:
 
 def _unreachable(address: str, reason: str) -> InputError:
     return InputError(
-        f"cannot fetch {address} ({reason}): check the connection, or fetch the file in another way and name "
-        "its folder with recblr download --from (source= in Python)"
+        f"cannot fetch {address} ({reason})",
+        "check the connection, or fetch the file in another way and name "
+        "its folder with recblr download --from (source= in Python)",
     )

@@ -83,7 +83,8 @@ def concatenate(parts: Sequence[Events]) -> Events:
         untimed = next(part for part in parts if part.times is None)
         raise InputError(
             f"{timed[0].source} has times and {untimed.source} has none, so the order of their events is "
-            "unknown: give a time column in all files, or in none"
+            "unknown",
+            "give a time column in all files, or in none",
         )
     return Events(
         f"{parts[0].source} and {len(parts) - 1} more",
@@ -108,7 +109,8 @@ def indexed(
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         raise InputError(
             "--k-core (k_core= in Python) is the smallest number of interactions of a user or item, and it "
-            f"is {k!r}: give a whole number, or 0 to keep everything"
+            f"is {k!r}",
+            "give a whole number, or 0 to keep everything",
         )
     read = len(events)
     if min_rating is not None:

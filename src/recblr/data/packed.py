@@ -132,11 +132,11 @@ def _offsets(lengths: npt.NDArray[np.integer]) -> Int64Array:
 
 
 def repeat_log_odds(histories: Packed, num_items: int) -> float:
-    """The log-odds that an event repeats an item of its user, minus the same for items drawn at random.
+    """How much likelier events are to repeat an item of their user than random items are, in log-odds.
 
-    Only events with a past count. The first chance is the share of these events whose item came before in
-    the same history. One event of each kind is added, so the log-odds stay finite. The second chance is the
-    average share of the catalogue that the user already had.
+    Only events with a past count. The log-odds of the events come from the share of them whose item came
+    before in the same history. One event of each kind is added, so they stay finite. The log-odds of random
+    items come from the average share of the catalogue that the user already had.
 
     num_items: size of the catalogue.
 

@@ -59,11 +59,12 @@ def split_dataset(
     if how == "time":
         return split_by_time(dataset, **given)
     if how != "leave-one-out":
-        raise InputError(f"there is no split {how!r}: choose one of {', '.join(SPLITS)}")
+        raise InputError(f"there is no split {how!r}", f"choose one of {', '.join(SPLITS)}")
     if test_share is not None:
         raise InputError(
             "--test-share (test_share= in Python) goes with a split by time only, and this split is "
-            "leave-one-out: leave it out, or choose --split time"
+            "leave-one-out",
+            "leave it out, or choose --split time",
         )
     return leave_one_out(dataset, **given)
 
@@ -80,8 +81,8 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
     """
     if not 0 < valid_share <= 1:
         raise InputError(
-            f"--valid-share (valid_share= in Python) is a share of the users, and it is {valid_share:g}: "
-            "give a number above 0 and up to 1, such as 0.1"
+            f"--valid-share (valid_share= in Python) is a share of the users, and it is {valid_share:g}",
+            "give a number above 0 and up to 1, such as 0.1",
         )
     histories = dataset.histories
     lengths = histories.lengths
@@ -89,8 +90,8 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
         short = int(np.argmax(lengths < 3))
         raise InputError(
             f"user {dataset.user_ids[short]!r} of {dataset.name} has {lengths[short]} event(s), but "
-            "training, validation and test need 3: drop such users with --k-core 3 or more (k_core= in "
-            "Python)"
+            "training, validation and test need 3",
+            "drop such users with --k-core 3 or more (k_core= in Python)",
         )
     ends = histories.offsets[1:]
     users = len(histories)
@@ -129,24 +130,26 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
     """
     if dataset.times is None:
         raise InputError(
-            f"{dataset.name} has no times to split by: read it with a time column (--time-column, time= in "
-            "Python), or choose the split leave-one-out"
+            f"{dataset.name} has no times to split by",
+            "read it with a time column (--time-column, time= in Python), or choose the split leave-one-out",
         )
     for name, share in (("valid_share", valid_share), ("test_share", test_share)):
         if not 0 < share < 1:
             raise InputError(
                 f"--{name.replace('_', '-')} ({name}= in Python) is a share of the events, and it is "
-                f"{share:g}: give a number between 0 and 1, such as 0.1"
+                f"{share:g}",
+                "give a number between 0 and 1, such as 0.1",
             )
     if valid_share + test_share >= 1:
         raise InputError(
-            f"the validation and test shares, {valid_share:g} and {test_share:g}, leave nothing to train on: "
-            "lower --valid-share or --test-share (valid_share=, test_share= in Python)"
+            f"the validation and test shares, {valid_share:g} and {test_share:g}, leave nothing to train on",
+            "lower --valid-share or --test-share (valid_share=, test_share= in Python)",
         )
     if dataset.num_interactions < 3:
         raise InputError(
             f"{dataset.name} has {dataset.num_interactions} event(s), but training, validation and test "
-            "need 3: give a longer log"
+            "need 3",
+            "give a longer log",
         )
     moments = np.sort(dataset.times)
     before_valid = dataset.histories.count(dataset.times < _start(moments, valid_share + test_share))
@@ -175,8 +178,8 @@ def _first_after(before: Int64Array, until: Int64Array, dataset: Dataset, period
     if not users.size:
         flag = "valid" if period == "validation" else period
         raise InputError(
-            f"no user of {dataset.name} has events both before and in the {period} period: choose a larger "
-            f"--{flag}-share ({flag}_share= in Python), or the split leave-one-out"
+            f"no user of {dataset.name} has events both before and in the {period} period",
+            f"choose a larger --{flag}-share ({flag}_share= in Python), or the split leave-one-out",
         )
     targets = histories.items[histories.offsets[users] + before[users]]
     return Holdout(histories.heads(before).select(users), targets, users)

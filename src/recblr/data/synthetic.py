@@ -55,7 +55,7 @@ class SyntheticParameters:
         rules = (
             (self.users >= 1, f"users must be at least 1, not {self.users}"),
             (self.users <= _MOST_USERS, f"users must be at most {_MOST_USERS}, not {self.users}"),
-            (self.seed >= 0, f"seed must not be negative, and it is {self.seed}"),
+            (self.seed >= 0, f"seed must not be negative, but is {self.seed}"),
             (0.0 <= self.noise <= 1.0, f"noise is a probability from 0 to 1, not {self.noise}"),
             (
                 1 <= self.threads <= self.series,
@@ -68,7 +68,7 @@ class SyntheticParameters:
             ),
             (
                 self.max_events >= self.min_events,
-                f"max_events must be at least min_events, {self.min_events}, and it is {self.max_events}",
+                f"max_events must be at least min_events, {self.min_events}, but is {self.max_events}",
             ),
             (
                 self.series_length >= after_opening + 2,

@@ -90,7 +90,7 @@ def _shared(probability: float, items: int) -> tuple[float, int]:
 
 
 def _expected(groups: _Groups) -> dict[str, float]:
-    """The expected metrics of a ranking by probability: the target has rank r with the r-th largest one."""
+    """The expected metrics of a ranking by probability: the target has rank r with the r-th probability."""
     ranked = np.zeros(max(KS))
     each = np.repeat([probability for probability, _ in groups], [count for _, count in groups])
     top = np.sort(each)[::-1][: max(KS)]
@@ -112,8 +112,8 @@ def _is_noise(dataset: Dataset, parameters: SyntheticParameters) -> npt.NDArray[
         match = _TOKEN.fullmatch(token)
         if match is None or not _is_generated(parameters, match):
             raise InputError(
-                f"{dataset.name} has the item {token!r}, which these parameters do not generate: "
-                "give the parameters that generated the data"
+                f"{dataset.name} has the item {token!r}, which these parameters do not generate",
+                "give the parameters that generated the data",
             )
         noise[index] = match[3] is not None
     return noise

@@ -25,7 +25,7 @@ def read_titles(path: str | Path) -> dict[str, str]:
         raw = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"the titles file {path} cannot be read ({error.strerror}): check --titles"
+            f"the titles file {path} cannot be read ({error.strerror})", "check --titles"
         ) from None
     try:
         text = raw.decode("utf-8-sig")
@@ -34,11 +34,11 @@ def read_titles(path: str | Path) -> dict[str, str]:
     try:
         titles = {row[0].strip(): row[1].strip() for row in _rows(text) if len(row) > 1}
     except csv.Error as error:
-        raise InputError(f"the titles file {path} cannot be read ({error}): check its quotes") from None
+        raise InputError(f"the titles file {path} cannot be read ({error})", "check its quotes") from None
     if not titles:
         raise InputError(
-            f"the titles file {path} has no line with an id and a title: "
-            "give id::title, or lines separated by tabs, commas or bars"
+            f"the titles file {path} has no line with an id and a title",
+            "give id::title, or lines separated by tabs, commas or bars",
         )
     return titles
 

@@ -25,12 +25,14 @@ def write_inter(dataset: Dataset, path: str | Path) -> None:
     """
     path = Path(path)
     if not path.name.endswith((".inter", ".inter.gz")):
-        raise InputError(f"the name {path.name} is not one of an atomic file: end it in .inter or .inter.gz")
+        raise InputError(
+            f"the name {path.name} is not one of an atomic file", "end it in .inter or .inter.gz"
+        )
     for token in (*dataset.user_ids, *dataset.item_ids):
         if not token or token != token.strip() or any(mark in token for mark in "\t\r\n\0"):
             raise InputError(
-                f"the id {token!r} of {dataset.name} cannot be written to a file separated by tabs: "
-                "give ids without tabs, line breaks, zero characters, or spaces around them"
+                f"the id {token!r} of {dataset.name} cannot be written to a file separated by tabs",
+                "give ids without tabs, line breaks, zero characters, or spaces around them",
             )
     histories = dataset.histories
     users = pl.Series(dataset.user_ids, dtype=pl.String)

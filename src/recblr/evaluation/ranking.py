@@ -19,8 +19,8 @@ from recblr.errors import InputError
 KS = (1, 5, 10, 20, 50)
 
 TOKENS = 8192
-"""History items in a chunk.  The activations of so few items fit the cache.  On ML-1M, this is a third faster
-than ten times as many items."""
+"""The most history items in a chunk.  The activations of this many items fit into the cache.  On ML-1M, this
+is a third faster than ten times as many items."""
 
 Scorer = Callable[[Packed], torch.Tensor]
 """S histories -> scores (S, V) of all items, of any real dtype and on any device.  Higher is better."""

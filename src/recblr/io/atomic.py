@@ -18,10 +18,10 @@ from recblr.errors import InputError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path to write to; it becomes `path` when the block ends without an exception.
+    """Give a path to write to.  This draft becomes `path` if the `with` block ends without an exception.
 
-    Raises InputError where the file cannot be written, in the block or after it.  After any exception `path`
-    is unchanged and no draft is left behind.
+    Raises InputError if the file cannot be written, in the block or after it.  After any exception, `path` is
+    unchanged and no draft is left behind.
     """
     draft = _draft_beside(path)
     try:
@@ -39,10 +39,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to put files into; it becomes `path` when the block ends without an exception.
+    """Give a folder to put files into.  It becomes `path` if the `with` block ends without an exception.
 
-    Raises InputError where `path` exists already (an empty folder is replaced) or cannot be written, in the
-    block or after it.  After any exception no draft is left behind.
+    Raises InputError if `path` exists already (an empty folder is replaced) or cannot be written, in the
+    block or after it.  After any exception, no draft is left behind.
     """
     draft = _draft_beside(path)
     try:

@@ -17,8 +17,8 @@ from recblr.errors import InputError
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# A gzip file may decompress to this many bytes, or to this many times its own size.  Logs compress to about
-# a tenth.  A file that compresses to a thousandth would fill the memory.
+# A gzip file may always decompress to the first number of bytes, and else to the second number times its own
+# size.  Logs compress to about a tenth.  A file that compresses to a thousandth would fill the memory.
 _ALWAYS_ALLOWED, _MOST_TIMES = 256 << 20, 100
 
 
@@ -32,7 +32,7 @@ class Endless(OSError):
 def check_ends(path: str | Path) -> None:
     """Raise Endless for a pipe or a device, because opening one may wait for ever.
 
-    Raises OSError where the path does not exist.
+    Raises OSError if the path does not exist.
     """
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -42,18 +42,19 @@ def check_ends(path: str | Path) -> None:
 def read_text(path: Path) -> bytes:
     """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
 
-    Raises InputError where the file does not exist, is a folder, a pipe or a device, cannot be read, is a
+    Raises InputError if the file does not exist, is a folder, a pipe or a device, cannot be read, is a
     damaged gzip file, decompresses to far too much, is binary, is not UTF-8, or is empty.
     """
     data = _decompressed(path, _read(path))
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
     if not data[:1024].strip() and not data.strip():
-        raise InputError(f"{path} is empty: give a file with one interaction or one user per line")
+        raise InputError(f"{path} is empty", "give a file with one interaction or one user per line")
     zero = data.find(b"\0")
     if zero >= 0:
         raise InputError(
-            f"{path} is not text (line {_line(data, zero)} holds a zero byte): export the data as UTF-8 text"
+            f"{path} is not text (line {_line(data, zero)} holds a zero byte)",
+            "export the data as UTF-8 text",
         )
     if not data.isascii():
         try:
@@ -61,13 +62,14 @@ def read_text(path: Path) -> bytes:
         except UnicodeDecodeError as error:
             raise InputError(
                 f"{path} is not UTF-8 (line {_line(data, error.start)} holds the byte "
-                f"0x{data[error.start]:02x}): convert it, for example with iconv -f LATIN1 -t UTF-8"
+                f"0x{data[error.start]:02x})",
+                "convert it, for example with iconv -f LATIN1 -t UTF-8",
             ) from None
     return data
 
 
 def check_readable(path: Path) -> None:
-    """Raise InputError where the file does not exist, is a folder, a pipe or a device, or cannot be read."""
+    """Raise InputError if the file does not exist, is a folder, a pipe or a device, or cannot be read."""
     with _errors_explained(path):
         check_ends(path)
         with path.open("rb"):
@@ -85,15 +87,15 @@ def _errors_explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}: check the path") from None
+        raise InputError(f"there is no file {path}", "check the path") from None
     except IsADirectoryError:
-        raise InputError(f"{path} is a folder: give the data file inside it, or several files") from None
+        raise InputError(f"{path} is a folder", "give the data file inside it, or several files") from None
     except Endless:
-        raise InputError(f"{path} is a pipe or a device: save the data into a file and give that") from None
+        raise InputError(f"{path} is a pipe or a device", "save the data into a file and give that") from None
     except PermissionError:
-        raise InputError(f"{path} cannot be read: check its permissions") from None
+        raise InputError(f"{path} cannot be read", "check its permissions") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+        raise InputError(f"{path} cannot be read ({error.strerror})", "check the path") from None
 
 
 def _decompressed(path: Path, data: bytes) -> bytes:
@@ -104,14 +106,14 @@ def _decompressed(path: Path, data: bytes) -> bytes:
                 decompressed = file.read(most + 1)
             if len(decompressed) > most:
                 raise InputError(
-                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does: "
-                    "decompress it yourself if you trust it"
+                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does",
+                    "decompress it yourself if you trust it",
                 )
             return decompressed
         except (EOFError, OSError, zlib.error):
-            raise InputError(f"{path} is a damaged gzip file: fetch or compress it again") from None
+            raise InputError(f"{path} is a damaged gzip file", "fetch or compress it again") from None
     if data and path.suffix.lower() == ".gz":
-        raise InputError(f"{path} is named .gz but is not gzip: rename it without .gz, or compress it")
+        raise InputError(f"{path} is named .gz but is not gzip", "rename it without .gz, or compress it")
     return data
 
 

@@ -17,11 +17,11 @@ _KEY = "recblr"  # the header entry that marks a file as ours
 
 
 def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], header: dict[str, Any]) -> None:
-    """Write a file with a JSON header; `path` always holds the old file or the new one, never a part.
+    """Write a file with a JSON header.  `path` always holds the whole old or the whole new file.
 
-    save: writes the arrays; it is called with the file to write and the metadata to put into it.
+    save: writes the arrays.  It gets the path of the file and the metadata to put into it.
 
-    Raises InputError where the file cannot be written.
+    Raises InputError if the file cannot be written.
     """
     with atomic_path(path) as draft:
         # safetensors replaces the draft with a file that only its owner may read, so the mode is set again.
@@ -40,7 +40,7 @@ def read_entries(
 
     framework: the library of the arrays, as safetensors names it: "np" or "pt".
 
-    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not recblr's.
+    Raises InputError, with `remedy`, if the file is missing, truncated, damaged or not recblr's.
     """
     if not path.is_file():
         raise InputError(f"there is no file {path}", remedy)

@@ -251,7 +251,7 @@ def gbce_loss(
     """Mean over rows of ``-(beta log sigmoid(s_target) + sum_k log(1 - sigmoid(s_k))) / (K + 1)``.
 
     This is gBCE (Petrov & Macdonald, gSASRec, RecSys 2023, arXiv 2308.07192).  It expects negatives that are
-    drawn uniformly.  A negative that equals the row's target does not count, and K does not count it either.
+    drawn uniformly.  A negative that equals the row's target counts neither in the sum nor in K.
 
     Args:
         hidden, weight, targets, negatives, repeats: as in :func:`recblr.nn.losses.paired_scores`.

@@ -5,12 +5,12 @@ run.json             facts: the fingerprint of the data and the command; this fi
 dataset/             the filtered histories, and the ids of users and items
 model.safetensors    the best model so far
 log.jsonl            one line for each epoch
-checkpoints/         what --resume continues from: the folder epoch-NNNN after an epoch, or
+checkpoints/         the state that --resume continues from: epoch-NNNN after an epoch, or
                      epoch-NNNN-step-MMMMMM after MMMMMM steps of the next epoch
 report.json          the evaluation
 curves.png           a plot of the log, where matplotlib is installed
 tensorboard/         scalars for TensorBoard, with --tensorboard
-.lock                keeps a second process out while one trains; it exists only then
+.lock                keeps other processes from training into the folder; it exists only during training
 """
 
 import json
@@ -90,11 +90,11 @@ class Run:
         return shlex.join(["recblr", "train", "--out", str(self.folder), "--resume"])
 
     def exists(self) -> bool:
-        """Whether the folder holds a run, damaged or not; also False where access is denied."""
+        """Whether the folder holds a run, which may be damaged.  False if access is denied."""
         return os.path.exists(self.facts_file)
 
     def lock(self) -> AbstractContextManager[None]:
-        """The lock to hold while training into the folder; InputError where another process holds it."""
+        """The lock to hold during a training into the folder.  InputError if another process holds it."""
         return folder_lock(self.folder)
 
     def create(
@@ -104,7 +104,7 @@ class Run:
         data: DataConfig | None = None,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """Write the files of a new run; InputError where the folder cannot be written to or holds a run."""
+        """Write the files of a new run.  InputError if the folder cannot be written to or holds a run."""
         with self.created(dataset, config, data, facts):
             pass
 
@@ -116,7 +116,7 @@ class Run:
         data: DataConfig | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Iterator[None]:
-        """Lock the folder, write the files of a new run as `create` does, and hold the lock for the block."""
+        """As `create`, but also hold the lock of the folder until the `with` block ends."""
         new = not os.path.lexists(self.folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ class Run:
             yield
 
     def _check_free(self) -> None:
-        """Raise InputError where the folder holds a run or the remains of one."""
+        """Raise InputError if the folder holds a run or the remains of one."""
         if self.exists():
             raise InputError(
                 f"{self.folder} already holds a run", "add --resume to continue it, or choose another --out"
@@ -179,7 +179,7 @@ class Run:
                 draft.unlink(missing_ok=True)
 
     def facts(self) -> dict[str, Any]:
-        """The content of run.json; InputError where the folder holds no run, or a damaged one."""
+        """The content of run.json.  InputError if the folder holds no run, or a damaged one."""
         try:
             check_ends(self.facts_file)
             values = json.loads(self.facts_file.read_text(encoding="utf-8"))
@@ -207,7 +207,7 @@ class Run:
     def options(self) -> dict[str, Any]:
         """The options in config.toml as {key: value}.
 
-        Raises InputError where the folder holds no run, or the file is damaged.
+        Raises InputError if the folder holds no run, or the file is damaged.
         """
         self.facts()
         try:
@@ -221,14 +221,14 @@ class Run:
         return TrainingConfig.from_options(self.options())
 
     def data(self) -> DataConfig | None:
-        """The options that the data were read with; None where the run was given a dataset."""
+        """The options that the data were read with.  None if the run was given a dataset in memory."""
         values = self.options()
         return DataConfig.from_options(values) if _DATA_KEYS.intersection(values) else None
 
     def resume(self, dataset: Dataset, config: TrainingConfig, data: DataConfig | None = None) -> None:
-        """Check that the run was started with this data and these options; save the options that may change.
+        """Check that the run was started with this data and these options.  Save the options that may change.
 
-        Raises InputError, which names the difference, where the run was started with others.
+        Raises InputError, which names the difference, if the data or an option that is fixed differs.
         """
         before = self.options()
         now = _options(config, data)
@@ -251,7 +251,7 @@ class Run:
             write_config(self.config_file, before | now)
 
     def dataset(self) -> Dataset:
-        """The run's filtered histories and ids; InputError where they are missing or damaged."""
+        """The run's filtered histories and ids.  InputError if they are missing or damaged."""
         fingerprint = self.facts()["fingerprint"]
         try:
             dataset = Dataset.load(self.dataset_folder)
@@ -268,11 +268,11 @@ class Run:
         return dataset
 
     def model(self) -> NextItemModel:
-        """The best model so far, in evaluation mode; InputError where it does not match the run."""
+        """The best model so far, in evaluation mode.  InputError if it does not belong to the run."""
         return self.saved_model().model
 
     def model_and_dataset(self) -> tuple[SavedModel, Dataset]:
-        """The best model so far with its item ids, and the data; InputError where they do not match."""
+        """The best model so far with its item ids, and the data.  InputError if they do not match."""
         dataset, saved = self.dataset(), self.saved_model()
         if saved.item_ids is None:  # files of format 1 have none
             return replace(saved, item_ids=dataset.item_ids), dataset
@@ -281,7 +281,7 @@ class Run:
         return saved, dataset
 
     def saved_model(self) -> SavedModel:
-        """The content of the model file; InputError where it does not match the run's data and options."""
+        """The content of the model file.  InputError if it does not match the run's data and options."""
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
@@ -301,7 +301,7 @@ class Run:
         )
 
     def log(self) -> list[EpochRecord]:
-        """The records of the log, one for each epoch; InputError where a line is damaged."""
+        """The records of the log, one for each epoch.  InputError if a line is damaged."""
         return read_log(self.log_file)
 
 
@@ -310,7 +310,7 @@ def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
 
 
 def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
-    """Split the data as a run's options say; InputError where the data cannot be split in this way."""
+    """Split the data as a run's options say.  InputError if the data cannot be split in this way."""
     return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)
 
 
@@ -320,13 +320,13 @@ def checkpoint_name(epoch: int, step: int) -> str:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, damaged or not, with the newest last."""
+    """The checkpoints in `folder`, the newest last.  They may be damaged."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return sorted((folder / name for name in names if _CHECKPOINT.fullmatch(name)), key=position)
 
 
 def position(checkpoint: Path) -> tuple[int, int]:
-    """The complete epochs and the steps of the next one, from a checkpoint's name."""
+    """The position that a checkpoint's name says: (complete epochs, steps of the next epoch)."""
     match = _CHECKPOINT.fullmatch(checkpoint.name)
     assert match is not None
     return int(match[1]), int(match[2] or 0)
@@ -339,6 +339,6 @@ def _tidy_checkpoints(folder: Path) -> None:
 
 
 def _finished_epochs(folder: Path) -> int:
-    """The number of complete epochs at the newest checkpoint, damaged or not; 0 without a checkpoint."""
+    """The number of complete epochs at the newest checkpoint, damaged or not.  0 without a checkpoint."""
     found = checkpoints_in(folder)
     return position(found[-1])[0] if found else 0

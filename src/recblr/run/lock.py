@@ -21,7 +21,7 @@ _LOCKS_NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def folder_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from training into `folder`.
 
-    Raises InputError where another process trains into it, or where it cannot be written to.
+    Raises InputError if another process trains into it, or if it cannot be written to.
     """
     file = folder / LOCK_FILE
     try:
@@ -42,7 +42,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def _open_locked(file: Path) -> int:
-    """A descriptor that holds the lock; BlockingIOError where another process holds it."""
+    """A descriptor that holds the lock.  BlockingIOError if another process holds it."""
     while True:
         # Opened for writing, because network file systems lock no file that is opened only for reading.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

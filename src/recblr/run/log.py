@@ -23,7 +23,7 @@ class EpochRecord:
     valid_seconds: float
     valid: dict[str, dict[str, float]]  # masking -> metric -> value
     best_epoch: int
-    device: str = "cpu"  # that trained the epoch; the oldest logs do not name it: all trained on the CPU
+    device: str = "cpu"  # that trained the epoch; the oldest logs lack it, because only a CPU could train
 
     def is_sound(self) -> bool:
         """Whether the values are possible for an epoch."""
@@ -40,9 +40,9 @@ class EpochRecord:
 
 
 def read_log(file: Path) -> list[EpochRecord]:
-    """The records, one for each epoch unless the user has deleted lines; none where there is no file.
+    """The records, one for each epoch.  The user may have deleted lines, or the whole file.
 
-    Raises InputError where the file cannot be read or a line is damaged.
+    Raises InputError if the file cannot be read or a line is damaged.
     """
     records = []
     for number, line in enumerate(_lines(file), 1):
@@ -56,7 +56,7 @@ def read_log(file: Path) -> list[EpochRecord]:
 
 
 def append_to_log(file: Path, record: EpochRecord) -> None:
-    """Add the line of an epoch; InputError where it cannot be written."""
+    """Add the line of an epoch.  InputError if it cannot be written."""
     try:
         with open(file, "a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(record)) + "\n")
@@ -85,7 +85,7 @@ def drop_log_after(file: Path, epoch: int) -> None:
 
 
 def _record(line: bytes) -> EpochRecord | None:
-    """The record in a line of the log; None where the line is damaged."""
+    """The record in a line of the log.  None if the line is damaged."""
     try:
         record = EpochRecord(**json.loads(line))
         return record if record.is_sound() else None
@@ -94,7 +94,7 @@ def _record(line: bytes) -> EpochRecord | None:
 
 
 def _lines(file: Path) -> list[bytes]:
-    """The lines with their line breaks; none where there is no file."""
+    """The lines with their line breaks.  Empty if there is no file."""
     try:
         check_ends(file)
         return file.read_bytes().splitlines(keepends=True)
@@ -112,5 +112,5 @@ def is_count(value: object) -> bool:
 
 
 def is_duration(value: object) -> bool:
-    """Whether a value from a file can be seconds: less than three centuries, so that sums stay finite."""
+    """Whether a value from a file can be seconds.  It is below three centuries, so sums stay finite."""
     return type(value) in (int, float) and 0 <= value < 1e10  # type: ignore[operator]

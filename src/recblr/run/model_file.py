@@ -1,4 +1,4 @@
-"""A trained model as one self-contained safetensors file; and safetensors files of tensors in general.
+"""The file of a trained model, and other files of tensors.  All are safetensors files.
 
 The model file holds the weights, the item ids, and a header with everything that is needed to rebuild the
 model.  A digest of all this shows whether a copy of the file is complete and unchanged.  docs/run-folder.md
@@ -42,7 +42,7 @@ class SavedModel:
     metrics: the validation metrics of that epoch, masking -> metric -> value.
     version: the version of recblr that wrote the file.
 
-    Everything except the model is None where the file does not hold it.
+    Everything except the model is None if the file does not hold it.
     """
 
     model: NextItemModel
@@ -62,9 +62,9 @@ def save_model(
     epoch: int | None = None,
     metrics: Metrics | None = None,
 ) -> None:
-    """Write the model atomically; :class:`SavedModel` explains the other values.
+    """Write the model atomically.  :class:`SavedModel` explains the other values.
 
-    Raises InputError where the item ids are not one different text for each item, or the file cannot be
+    Raises InputError if the item ids are not texts that differ, one for each item, or if the file cannot be
     written.
     """
     _check_ids(item_ids, model.num_items)
@@ -85,16 +85,16 @@ def save_model(
 def load_model(path: Path) -> SavedModel:
     """The model in a file, and the other values that the file holds.  Loading draws no random numbers.
 
-    Raises InputError where the file is missing, damaged, or written by a later recblr or another program.
+    Raises InputError if the file is missing, damaged, or written by a later recblr or another program.
     """
     tensors, header = read_entries(path, KIND, framework="pt", remedy=_REMEDY)
     item_ids = _take_item_ids(path, tensors, header)
     _check_finite(path, tensors, _REMEDY)
     try:
         config = model_from_fields(header["config"])
-        if config.num_layers > len(tensors):  # each layer has tensors; a false number could be huge
+        if config.num_layers > len(tensors):  # each layer has tensors; a wrong number could be huge
             raise ValueError
-        # On the device meta weights take no memory and no random numbers, and false sizes cost nothing.
+        # On the meta device, weights take no memory and no random numbers, so even wrong sizes cost nothing.
         with torch.device("meta"):
             model = build_model(header["num_items"], config)
             if "repeat_bias" in tensors:
@@ -127,9 +127,9 @@ def digest_of(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, Any]) -> None:
-    """Write tensors and a JSON header; `path` always holds the old file or the new one, never a part.
+    """Write tensors and a JSON header.  `path` always holds the whole old or the whole new file.
 
-    Raises InputError where the file cannot be written.
+    Raises InputError if the file cannot be written.
     """
     write_entries(path, lambda draft, metadata: save_file(_on_cpu(tensors), draft, metadata=metadata), header)
 
@@ -137,8 +137,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, A
 def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the header of a file that `write_tensors` wrote with header["kind"] == kind.
 
-    Raises InputError, with `remedy`, where the file is missing, truncated, damaged or not recblr's, or where
-    it holds infinite values or NaN.
+    Raises InputError, with `remedy`, if the file is missing, truncated, damaged or not recblr's, or if it
+    holds infinite values or NaN.
     """
     tensors, header = read_entries(path, kind, framework="pt", remedy=remedy)
     _check_finite(path, tensors, remedy)
@@ -148,7 +148,7 @@ def read_tensors(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, Tenso
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
     """The first difference between `found` and `expected` in names, shapes or dtypes, as text.
 
-    None where they agree.  `load_state_dict` would report most differences too, but it broadcasts or converts
+    None if they agree.  `load_state_dict` would report most differences too, but it broadcasts or converts
     some tensors silently.
     """
     for name, tensor in expected.items():
@@ -189,13 +189,13 @@ def _take_item_ids(path: Path, tensors: dict[str, Tensor], header: dict[str, Any
         _check_ids(item_ids, header["num_items"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
-            f"the item ids in {path} are not one different text for each item", _REMEDY
+            f"the item ids in {path} are not texts that differ, one for each item", _REMEDY
         ) from None
     return item_ids
 
 
 def _check_ids(item_ids: Sequence[str], num_items: int) -> None:
-    """Raise InputError where these are not `num_items` different texts."""
+    """Raise InputError if these are not `num_items` different texts."""
     if len(item_ids) != num_items or len(set(item_ids)) != num_items:
         raise InputError(
             f"item_ids holds {len(set(item_ids))} different ids for a model of {num_items} items",
@@ -206,7 +206,7 @@ def _check_ids(item_ids: Sequence[str], num_items: int) -> None:
 
 
 def _ids_as_tensor(item_ids: Sequence[str]) -> Tensor:
-    """The ids as the bytes of a JSON list: small, quick to read, and not bound by the limits of a header."""
+    """The ids as the bytes of a JSON list.  A list is quick to read, and may be larger than a header."""
     text = json.dumps(list(item_ids), ensure_ascii=False, separators=(",", ":"))
     return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 

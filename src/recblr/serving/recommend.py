@@ -21,7 +21,7 @@ def recommend(
     Args:
         model: in evaluation mode.
         history: item indices, oldest first, 1 or more.
-        k: number of items, 1 or more; fewer are returned where the catalogue has fewer.
+        k: number of items, 1 or more.  The result has fewer if there are not enough candidates.
         exclude_seen: leave out the items of the history.
 
     Returns:
@@ -50,7 +50,7 @@ def recommend_ids(
 ) -> list[tuple[str, float]]:
     """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
-    Also raises InputError for an id that the model does not know, and where the model file has no ids.
+    Also raises InputError for an id that the model does not know, and if the model file has no ids.
     """
     if saved.item_ids is None:
         raise InputError(

@@ -17,8 +17,8 @@ _GPU_TOKENS = 2**16  # about 0.5 GiB of activations at the default width, which 
 def model_scorer(model: NextItemModel) -> Scorer:
     """A scorer of histories for `recblr.evaluation`: S histories -> scores (S, V).
 
-    For an empty history the hidden state is zero, so all items score alike.  The model sees only the newest
-    ``max_length`` events of each history, as its config says.
+    For an empty history, the hidden state is zero, so all items have the same score.  The model sees only the
+    newest ``max_length`` events of each history, as its config says.
 
     model: in evaluation mode, on any device.  The scores are on the same device and have no gradients.
     """

@@ -1,4 +1,4 @@
-"""Training that can be interrupted at any time and resumed to the same bits."""
+"""Training.  It can be interrupted at any time, and a resumed run ends with the same bits."""
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.run.folder import Run

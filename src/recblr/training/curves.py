@@ -26,7 +26,7 @@ def draw_curves(run: Run) -> None:
     Raises InputError if the log is damaged, the folder cannot be written to, or matplotlib is missing.
     """
     if not can_draw():
-        raise InputError("curves need matplotlib: pip install 'recblr[plot]'")
+        raise InputError("curves need matplotlib", "install it with pip install 'recblr[plot]'")
     log = run.log()
     if not log:
         return

@@ -14,7 +14,7 @@ SELECT_BY = "ndcg@10"
 """The metric that chooses the best epoch, as in the paper: on validation items, over the whole catalogue."""
 
 PAUSE = 0.1
-"""Seconds between two readings of the losses on a GPU.  Each reading waits, but the display has to move."""
+"""Seconds between two readings of the losses on a GPU.  A reading waits, but the display needs the losses."""
 
 
 class TrainingStopped(Exception):

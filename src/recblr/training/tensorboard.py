@@ -17,7 +17,8 @@ def check_tensorboard() -> None:
     """Raise InputError if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         raise InputError(
-            "--tensorboard needs TensorBoard: pip install 'recblr[tensorboard]', or leave the option out"
+            "--tensorboard needs TensorBoard",
+            "install it with pip install 'recblr[tensorboard]', or leave the option out",
         )
 
 

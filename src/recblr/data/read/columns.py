@@ -44,13 +44,14 @@ class Wanted:
         if lowest is None:
             if self.rating is not None:
                 raise InputError(
-                    f"a column of ratings ({self.rating!r}) has no effect by itself: give the lowest rating "
-                    "to keep with --min-rating (min_rating= in Python), or leave --rating-column out"
+                    f"a column of ratings ({self.rating!r}) has no effect by itself",
+                    "give the lowest rating "
+                    "to keep with --min-rating (min_rating= in Python), or leave --rating-column out",
                 )
         elif isinstance(lowest, bool) or not isinstance(lowest, Real) or not math.isfinite(lowest):
             raise InputError(
-                f"--min-rating (min_rating= in Python) is the lowest rating to keep, and it is {lowest!r}: "
-                "give a number, such as 4"
+                f"--min-rating (min_rating= in Python) is the lowest rating to keep, and it is {lowest!r}",
+                "give a number, such as 4",
             )
 
     def names(self) -> dict[str, str]:
@@ -91,12 +92,12 @@ def choose_columns(source: str, names: Sequence[str], wanted: Wanted) -> list[Co
             raise _no_column(source, names, role, name)
         if names.count(name) > 1:
             count = names.count(name)
-            raise InputError(f"{source} has {count} columns called {name!r}: rename all but one of them")
+            raise InputError(f"{source} has {count} columns called {name!r}", "rename all but one of them")
         for other in chosen:
             if other.name == name:
                 raise InputError(
-                    f"column {name!r} of {source} cannot have both the {other.role}s and the {role}s: "
-                    f"name another with --{other.role}-column or --{role}-column"
+                    f"column {name!r} of {source} cannot have both the {other.role}s and the {role}s",
+                    f"name another with --{other.role}-column or --{role}-column",
                 )
         chosen.append(Column(role, name, names.index(name)))
     return chosen
@@ -111,8 +112,8 @@ def _usual_name(source: str, names: Sequence[str], role: str) -> str:
         found = sorted({name for name in names if _folded(name) == spelling})
         if len(found) > 1:
             raise InputError(
-                f"{source} has the columns {listed(found)}, and each may have the {role}s: "
-                f"name the right one with --{role}-column ({role}= in Python)"
+                f"{source} has the columns {listed(found)}, and each may have the {role}s",
+                f"name the right one with --{role}-column ({role}= in Python)",
             )
         if found:
             return found[0]
@@ -136,8 +137,8 @@ def _refuse_likely_times(source: str, names: Sequence[str], taken: set[str]) -> 
     for name in names:
         if name not in taken and any(word in name.casefold() for word in ("time", "date")):
             raise InputError(
-                f"{source} has no column {_DEFAULTS['time']!r}, but {name!r} seems to hold the times: "
-                f"give --time-column {name} (time= in Python), or drop the column if the rows are in order"
+                f"{source} has no column {_DEFAULTS['time']!r}, but {name!r} seems to hold the times",
+                f"give --time-column {name} (time= in Python), or drop the column if the rows are in order",
             )
 
 

@@ -63,7 +63,7 @@ def read_dataset(
     place and the remedy.
     """
     if format not in FORMATS:
-        raise InputError(f"there is no format {format!r}: choose one of {', '.join(FORMATS)}")
+        raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
     wanted = Wanted(user, item, time, rating, min_rating)
     paths = _listed(path)
     events = concatenate([_read(one, format, wanted) for one in paths])
@@ -75,14 +75,18 @@ def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
         raise TypeError(f"data are read from a path or several, not from a {type(path).__name__}")
     paths = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     if not paths:
-        raise InputError("there are no data files to read: give at least one")
+        raise InputError("there are no data files to read", "give at least one")
     seen: dict[str, Path] = {}
     for one in paths:
         if "\0" in str(one):
-            raise InputError(f"the path {str(one)!r} holds a zero character, which is not allowed: check it")
+            raise InputError(
+                f"the path {str(one)!r} holds a zero character, which is not allowed", "check it"
+            )
         other = seen.setdefault(os.path.realpath(one), one)
         if other is not one:
-            raise InputError(f"the data file {other} is given twice: give it once, or its events count twice")
+            raise InputError(
+                f"the data file {other} is given twice", "give it once, or its events count twice"
+            )
     return paths
 
 
@@ -106,13 +110,13 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
     """Raise InputError for names of columns, and for a min_rating without ratings in the file."""
     for name in wanted.names().values():
         raise InputError(
-            f"{path} is read as a file with no header, which has no column {name!r}: leave the column names "
-            "out, or choose the format csv if the file has a header"
+            f"{path} is read as a file with no header, which has no column {name!r}",
+            "leave the column names out, or choose the format csv if the file has a header",
         )
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
-            f"{path} has no ratings to compare with --min-rating (min_rating= in Python): leave it out, or "
-            "give a file with a column of ratings"
+            f"{path} has no ratings to compare with --min-rating (min_rating= in Python)",
+            "leave it out, or give a file with a column of ratings",
         )
 
 
@@ -121,8 +125,8 @@ def _by_suffix(path: Path) -> str:
     if suffix not in _BY_SUFFIX:
         check_readable(path)  # if the file does not exist, the error says that and not this
         raise InputError(
-            f"the name {path.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do): "
-            f"choose one of the formats {', '.join(FORMATS[1:])}"
+            f"the name {path.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do)",
+            f"choose one of the formats {', '.join(FORMATS[1:])}",
         )
     return _BY_SUFFIX[suffix]
 

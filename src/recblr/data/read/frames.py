@@ -39,8 +39,8 @@ def read_frame(frame: Frame, wanted: Wanted, *, source: str = "the frame") -> Ev
         names = [str(name) for name in frame.columns]
         return _events(source, names, lambda chosen: _from_pandas(frame, chosen, source), wanted)
     raise InputError(
-        f"a {type(frame).__name__} is no data frame: give one of polars or pandas, for example "
-        "polars.DataFrame(…)"
+        f"a {type(frame).__name__} is no data frame",
+        "give one of polars or pandas, for example polars.DataFrame(…)",
     )
 
 
@@ -49,12 +49,12 @@ def read_parquet(path: Path, wanted: Wanted) -> Events:
     check_readable(path)
     with path.open("rb") as file:
         if file.read(len(_PARQUET)) != _PARQUET:
-            raise InputError(f"{path} is not a Parquet file: give one, or choose the right --format")
+            raise InputError(f"{path} is not a Parquet file", "give one, or choose the right --format")
     try:
         names = list(pl.read_parquet_schema(path))
         return _events(str(path), names, lambda chosen: _from_parquet(path, chosen), wanted)
     except UNREADABLE_PARQUET:
-        raise InputError(f"{path} is a damaged Parquet file: fetch or write it again") from None
+        raise InputError(f"{path} is a damaged Parquet file", "fetch or write it again") from None
 
 
 def _from_parquet(path: Path, columns: list[Column]) -> pl.DataFrame:
@@ -67,7 +67,7 @@ def _events(
     columns = choose_columns(source, names, wanted)
     frame = read(columns).rename({column.name: column.role for column in columns})
     if frame.is_empty():
-        raise InputError(f"{source} has no rows: give one with an interaction in each row")
+        raise InputError(f"{source} has no rows", "give one with an interaction in each row")
     for column in columns:
         frame = frame.with_columns(_checked(frame[column.role], column, source))
     return to_events(frame, columns, source=source, place=lambda row: _place(source, row))
@@ -83,7 +83,7 @@ def _place(source: str, row: int) -> str:
 
 def _no_value(column: Column, source: str, row: int) -> InputError:
     return InputError(
-        f"{_place(source, row)} has no value in column {column.name!r}: add it, or drop the row"
+        f"{_place(source, row)} has no value in column {column.name!r}", "add it, or drop the row"
     )
 
 
@@ -109,8 +109,8 @@ def _checked(values: pl.Series, column: Column, source: str) -> pl.Series:
         raise _no_value(column, source, row)
     if not fits:
         raise InputError(
-            f"column {column.name!r} of {source} holds {values.dtype}, but {column.role}s {takes}: "
-            f"convert it, or name another with --{column.role}-column ({column.role}= in Python)"
+            f"column {column.name!r} of {source} holds {values.dtype}, but {column.role}s {takes}",
+            f"convert it, or name another with --{column.role}-column ({column.role}= in Python)",
         )
     return values
 
@@ -144,5 +144,6 @@ def _to_polars(values: Any, column: Column, source: str) -> pl.Series:
         kinds = sorted({type(value).__name__ for value in array.tolist()})
         raise InputError(
             f"column {column.name!r} of {source} has values of the types {', '.join(kinds)}, but a column "
-            "must have one type: convert them, for example with astype(str)"
+            "must have one type",
+            "convert them, for example with astype(str)",
         ) from None

@@ -70,8 +70,8 @@ def movielens(path: Path, data: bytes) -> tuple[bytes, Dialect]:
     if separator is None:
         raise InputError(
             f"the first line of {path} ({first[:40]!r}) has no `::`, tab or comma, but in the format "
-            "movielens each line is user::item::rating::timestamp: choose the right --format (format= in "
-            "Python)"
+            "movielens each line is user::item::rating::timestamp",
+            "choose the right --format (format= in Python)",
         )
     if separator == "::":
         data, separator = data.replace(b"::", _FIELD_MARK.encode()), _FIELD_MARK
@@ -89,7 +89,7 @@ def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Eve
     columns = choose_columns(str(path), table.names, wanted)
     frame, blank_rows = table.parse(columns)
     if frame.is_empty():
-        raise InputError(f"{path} has a header and no rows: give a file with one interaction in each row")
+        raise InputError(f"{path} has a header and no rows", "give a file with one interaction in each row")
     events = to_events(frame, columns, source=str(path), place=table.place)
     return replace(events, blank_rows=blank_rows)
 
@@ -110,11 +110,11 @@ class _Table:
         try:
             _, self.header_end, header = next(self._lines())
         except csv.Error as error:
-            raise InputError(f"the header of {path} cannot be read ({error}): check its quotes") from None
+            raise InputError(f"the header of {path} cannot be read ({error})", "check its quotes") from None
         except StopIteration:
             raise InputError(
-                f"{path} holds separators and spaces only: give a file with a header, and an interaction in "
-                "each row"
+                f"{path} holds separators and spaces only",
+                "give a file with a header, and an interaction in each row",
             ) from None
         names = [field.strip() for field in header]
         self.names = [name.partition(":")[0] for name in names] if dialect.typed else names
@@ -141,7 +141,9 @@ class _Table:
         except pl.exceptions.PolarsError as error:
             self._raise_first_fault(columns)
             reason = str(error).partition("\n")[0]
-            raise InputError(f"{self.path} cannot be read as a table ({reason}): check its quotes") from None
+            raise InputError(
+                f"{self.path} cannot be read as a table ({reason})", "check its quotes"
+            ) from None
         frame = frame[1:]
         if frame["beyond"].null_count() < len(frame):
             self._raise_first_fault(columns)
@@ -171,12 +173,12 @@ class _Table:
                 for column in columns:
                     if len(fields) <= column.position or not fields[column.position].strip():
                         raise InputError(
-                            f"{self.path}, line {line} has no value in column {column.name!r}: "
-                            "add it, or drop the row"
+                            f"{self.path}, line {line} has no value in column {column.name!r}",
+                            "add it, or drop the row",
                         )
         except csv.Error as error:
             raise InputError(
-                f"{self.path} cannot be read after line {line} ({error}): check the quotes there"
+                f"{self.path} cannot be read after line {line} ({error})", "check the quotes there"
             ) from None
 
     def _check_width(self, line: int, fields: list[str]) -> None:
@@ -185,13 +187,13 @@ class _Table:
         if self.dialect.columns is not None and (beyond or len(fields) < columns):
             raise InputError(
                 f"{self.path}, line {line} has {len(fields)} field(s), but in the format movielens each line "
-                f"has {columns}, user, item, rating and timestamp: correct it, or choose the right --format "
-                "(format= in Python)"
+                f"has {columns}, user, item, rating and timestamp",
+                "correct it, or choose the right --format (format= in Python)",
             )
         if beyond:
             raise InputError(
-                f"{self.path}, line {line} has {len(fields)} fields and the header has "
-                f"{columns}: quote values that contain the separator, or name every column"
+                f"{self.path}, line {line} has {len(fields)} fields, but the header has {columns}",
+                "quote values that contain the separator, or name every column",
             )
 
     def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
@@ -278,7 +280,8 @@ def _check_pairs(path: Path, lines: Int64Array, words: pl.Series, counts: Int64A
         shown = " ".join(words[start : start + min(int(counts[wrong]), 4)])
         raise InputError(
             f"{path}, line {lines[wrong]} has {counts[wrong]} word(s) ({shown!r}), but in the format pairs "
-            "each line is `user item`: correct it, or choose the format sequences if each line is a history"
+            "each line is `user item`",
+            "correct it, or choose the format sequences if each line is a history",
         )
 
 
@@ -287,7 +290,8 @@ def _check_sequences(path: Path, lines: Int64Array, users: pl.Series, counts: In
         wrong = int(np.argmax(counts < 2))
         raise InputError(
             f"{path}, line {lines[wrong]} has only one word, {users[wrong]!r}, but each line must be "
-            "`user item item …` with spaces between: correct it, or choose the format csv for a table"
+            "`user item item …` with spaces between",
+            "correct it, or choose the format csv for a table",
         )
     again = (~users.is_first_distinct()).arg_true()
     if len(again):
@@ -296,5 +300,6 @@ def _check_sequences(path: Path, lines: Int64Array, users: pl.Series, counts: In
         why = f" and line {lines[int(np.argmax(counts != 2))]} is not a pair" if form == "auto" else ""
         raise InputError(
             f"{path}: lines {first} and {second} both start with {user!r}{why}, but in the format sequences "
-            "each user has one line: join them, or make every line a pair `user item`"
+            "each user has one line",
+            "join them, or make every line a pair `user item`",
         )

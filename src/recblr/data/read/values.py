@@ -86,10 +86,10 @@ def _seconds(datetimes: pl.Series) -> Numbers:
 _AS = {
     "time": (
         as_times,
-        "not a number and not a date such as 2024-01-31T18:30:00: convert times to numbers such as Unix "
-        "seconds, or to such dates",
+        "not a number and not a date such as 2024-01-31T18:30:00",
+        "convert times to numbers such as Unix seconds, or to such dates",
     ),
-    "rating": (as_numbers, "not a number: correct it"),
+    "rating": (as_numbers, "not a number", "correct it"),
 }
 
 
@@ -109,11 +109,11 @@ def to_events(
         role, values = column.role, frame[column.role]
         if role not in _AS:
             continue
-        convert, fault = _AS[role]
+        convert, fault, remedy = _AS[role]
         numbers[role], wrong = convert(values)
         if wrong is not None:
             raise InputError(
-                f"{place(wrong)}: {values[wrong]!r} in the {role} column {column.name!r} is {fault}, or name "
-                f"another column with --{role}-column ({role}= in Python)"
+                f"{place(wrong)}: {values[wrong]!r} in the {role} column {column.name!r} is {fault}",
+                f"{remedy}, or name another column with --{role}-column ({role}= in Python)",
             )
     return Events(source, frame["user"], frame["item"], numbers.get("time"), numbers.get("rating"))

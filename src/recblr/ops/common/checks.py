@@ -1,8 +1,10 @@
 """Checks of arguments.  An operator's public function, its reference and its fake function share them.
 
 The checks read only shapes, dtypes and devices.  They read no data, so they do not wait for the device.
-`offsets_values` is the exception: it reads data.  A check that fails raises a ValueError,
-or a TypeError for a value that is not a tensor.  The message is one sentence that names the argument.
+`offsets_values` is the exception: it reads data.
+
+A check that fails raises a ValueError, or a TypeError for a value that is not a tensor.  The message is one
+sentence that names the argument.
 """
 
 from collections.abc import Sequence
