@@ -1,4 +1,4 @@
-// Numbers of every element type, in double precision and back: what the kernels' tests share.
+// Converts numbers of every element type to double precision and back, for the tests of kernels.
 #pragma once
 #include <cmath>
 #include <complex>
@@ -32,7 +32,7 @@ Exact exact(recblr::Complex<T> x) {
   return {x.re, x.im};
 }
 
-// A number of type T near x; the 16-bit ones by cutting off, |x| < 16.
+// A number of type T near x.  For the 16-bit types, extra bits are cut off, and |x| must be below 16.
 template <typename T>
 struct Near {
   static T to(Exact x) { return static_cast<T>(x.real()); }
