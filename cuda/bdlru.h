@@ -3,8 +3,8 @@
 // Three regimes.  With fewer sequences and channels, more of the parallelism comes from time:
 //   1  kRows: bdlru_rows.cuh    a thread for some channels of a sequence, serial in time; backward, a block for them, a
 //                               stretch of kStateRows rows at once
-//   2  kWarps: bdlru_warps.cuh  a block for some channels of a sequence: its warps share out time
-//   3  kSplit: bdlru_split.cuh  time is shared out among blocks, in three launches
+//   2  kWarps: bdlru_warps.cuh  a block for some channels of a sequence: its warps share time
+//   3  kSplit: bdlru_split.cuh  blocks share time, in three launches
 //
 // The order of every sum depends on the shape, the type and the device (its multiprocessors, and the shared memory that
 // a block can have).  The addresses of arrays decide only how the arrays are read.

@@ -1,5 +1,5 @@
-// The unit if sequences and channels alone occupy a GPU.  Each thread processes a pack of channels of one sequence,
-// serially in time, while the loads of the next steps are in flight.
+// The unit for shapes whose sequences and channels alone occupy a GPU.  Each thread processes a pack of channels of one
+// sequence, serially in time, while the loads of the next steps are in flight.
 //
 // This is only the forward pass.  In the backward pass, one thread alone would have to keep 32 recomputed states, or
 // read the inputs twice.  The warps of bdlru_warps.cuh process one stretch at a time and need neither.

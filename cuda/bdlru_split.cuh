@@ -1,7 +1,7 @@
-// The unit if a few long sequences would leave most of a GPU idle.  Time is cut into pieces, and blocks share the
-// pieces.  There are three launches.  The first finds the effect of each piece on any state before it.  The second
-// finds the state before each piece, one after another.  The third runs the kernels of bdlru_warps.cuh on each piece.
-// Only the first launch reads inputs a second time: r, i, x forward, or r, dy, z backward.
+// The unit for shapes whose few long sequences would leave most of a GPU idle.  Time is cut into pieces, and blocks
+// share the pieces.  There are three launches.  The first finds the effect of each piece on any state before it.  The
+// second finds the state before each piece, one after another.  The third runs the kernels of bdlru_warps.cuh on each
+// piece.  Only the first launch reads inputs a second time: r, i, x forward, or r, dy, z backward.
 //
 // Rows are numbered through all sequences.  Pieces are cut at row numbers that are multiples of `length`, which is
 // itself a multiple of kStateRows.  So each piece starts at a state that the forward pass keeps.

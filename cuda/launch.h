@@ -9,7 +9,7 @@
 namespace recblr::cuda {
 
 // The offsets of packed sequences, on the device.  The caller does not know their values and does not trust them.
-// Kernels clamp them to 0 ..  N and put them into order.  Rows that no sequence then covers get zeros.  In the work,
+// Kernels clamp them to 0 .. N and put them into order.  Rows that no sequence then covers get zeros.  In the work,
 // extent.offsets stays null, extent.sequences is S and extent.rows is N.
 struct DeviceOffsets {
   const void* data = nullptr;  // (S + 1,); null if not packed

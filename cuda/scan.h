@@ -2,8 +2,8 @@
 //
 // Three regimes.  With fewer sequences and channels, more of the parallelism comes from time:
 //   1  kRows: scan_rows.cuh    a thread for some channels of a sequence, serial in time
-//   2  kWarps: scan_warps.cuh  a block for some channels of a sequence: its warps share out time
-//   3  kSplit: scan_split.cuh  time is shared out among blocks, in three launches
+//   2  kWarps: scan_warps.cuh  a block for some channels of a sequence: its warps share time
+//   3  kSplit: scan_split.cuh  blocks share time, in three launches
 // Each adds up in its own order, which depends only on shape and type.
 #pragma once
 #include "launch.h"

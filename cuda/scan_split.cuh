@@ -1,4 +1,4 @@
-// The scan if there are too few sequences and channels to occupy a GPU: blocks share time.
+// The scan for shapes with too few sequences and channels to occupy a GPU.  So blocks share time.
 //
 // There are three launches.  First, every segment is summarised.  Second, states are carried over the summaries.
 // Third, every segment is scanned from its state as if it were a sequence (scan_rows.cuh).  Inputs are read twice,

@@ -1,5 +1,5 @@
-// The scan if sequences and channels occupy a GPU only partly.  Each block processes a few packs of channels of one
-// sequence, and its warps share time.
+// The scan for shapes whose sequences and channels occupy a GPU only partly.  Each block processes a few packs of
+// channels of one sequence, and its warps share time.
 //
 // Time is divided into tiles, and a tile into chunks, one per thread.  A thread summarises its chunk from registers and
 // shares the summary with the block.  It carries the state of the tile over the chunks before its own.  Then it scans

@@ -2,8 +2,8 @@
 // begins, so a sequence is cut in the same way wherever it lies.
 //
 // The device does this, because only the device knows where packed sequences lie.  The host knows how many places for
-// segments are enough.  Sequence s has the places from s + offsets[s] / steps on: as many as it needs, or one more,
-// which stays empty.
+// segments are enough.  Sequence s has the places from s + offsets[s] / steps on: as many as it needs, and sometimes
+// one more, which stays empty.
 #pragma once
 #include "offsets.cuh"
 

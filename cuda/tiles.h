@@ -27,7 +27,7 @@ inline std::int64_t rows_in_tile(std::int64_t rows, std::int64_t packs) {
 }
 
 // Cuts `channels` into packs of `widest`, the size that fits the shape.  If addresses or strides allow only smaller
-// packs of `pack`, there are more groups with as many packs.  So the same rows are in the same sums.
+// packs of `pack`, there are more groups, each with the same number of packs.  So the same rows are in the same sums.
 inline Tiles share_out(std::int64_t rows, std::int64_t channels, int widest, int pack, int threads, std::int64_t tile) {
   constexpr std::int64_t kLanes = 32;
   const std::int64_t packs = channels / widest, groups = (packs + kLanes - 1) / kLanes;

@@ -73,7 +73,7 @@ void pass(const BdlruForward<T>& w, const Task& task) {
 }
 
 // The values that the backward pass needs for kStateRows steps and kStash channels, computed forward in time.  They lie
-// in the L2 cache.  Rows are half a kilobyte long, since memory is read at half the speed in narrower ones.
+// in the L2 cache.  Rows are half a kilobyte long, because narrower rows are read at half the speed.
 constexpr std::int64_t kStash = 128;
 template <typename A>
 struct Stash {

@@ -75,7 +75,8 @@ void pass(const ConvForward<T>& w, const Task& task) {
   }
 }
 
-// The adjoints before SiLU of the last `width` steps, and sums over some rows, which are then added to sums in double.
+// The adjoints before SiLU of the last `width` steps, and sums over some rows.  These are then added to
+// double-precision sums.
 template <typename A>
 struct Strip {
   static constexpr std::int64_t kMost = 128;
@@ -153,8 +154,8 @@ void pass(const ConvBackward<T>& w, const Task& task) {
             store(dx.step(row) + c, out);
           });
         }
-        // The steps [0, lag] use the input number `lag` before the first step.  In a short sequence it also stays in
-        // the final state.
+        // The steps [0, lag] use the initial input number `lag`.  In a short sequence, this input is also part of the
+        // final state.
         if (task.from == 0 && t == past - 1)
           for (std::int64_t lag = 0; lag < past; ++lag)
             for (std::int64_t c = begin; c < end; ++c) {

@@ -26,7 +26,7 @@ RECBLR_HD float widen(Float16 x) {
   const std::uint32_t exponent = magnitude & 0x0f800000;
   constexpr std::uint32_t kRebias = (127 - 15) << 23;
   const std::uint32_t normal = magnitude + kRebias + (exponent == 0x0f800000 ? kRebias : 0);  // infinity, NaN
-  // A denormal has no leading one: add one to its bits, then subtract its value again.
+  // A denormal has no leading 1.  Put a 1 before its bits, then subtract the value of this 1.
   const std::uint32_t denormal = to_bits(from_bits(magnitude | 0x38800000) - 0x1p-14f);
   return from_bits((exponent == 0 ? denormal : normal) | std::uint32_t(x.bits & 0x8000) << 16);
 }

@@ -22,7 +22,7 @@ RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   const Floats n = rounded - kRound;
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   const Floats f =
-      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
+      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is off by 1.9e-9: for n <= 126, up to 4 units
 #else
   const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
 #endif

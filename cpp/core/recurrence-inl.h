@@ -5,8 +5,8 @@
 // The formulas of the recurrence, written once for the CPU kernels, the CUDA kernels and the engine.  The including
 // file defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
 
-// x * y + z, rounded once where the machine can.  The call is explicit, because a compiler may fuse in one loop and not
-// in a similar one.  The bits would then depend on the kernel, and so on the memory layout.
+// x * y + z, rounded once where the machine can.  The call is explicit, because a compiler may fuse the two operations
+// in one loop and not in a similar loop.  The bits would then depend on the kernel, and so on the memory layout.
 #if defined(RECBLR_DEVICE)  // cuda/device.cuh
 RECBLR_HD float multiply_add(float x, float y, float z) { return __fmaf_rn(x, y, z); }
 RECBLR_HD double multiply_add(double x, double y, double z) { return __fma_rn(x, y, z); }

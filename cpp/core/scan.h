@@ -34,7 +34,7 @@ struct Extent {
   std::int64_t length = 0;  // rows of one sequence; 0 if packed, since lengths differ then
   std::int64_t rows = 0;    // of all sequences; if packed, also the rows that no sequence owns
   std::int64_t channels = 0;
-  const std::int64_t* offsets = nullptr;  // null if padded, or if a device has yet to repair them
+  const std::int64_t* offsets = nullptr;  // null if padded, or until a device has repaired them
   bool reverse = false;                   // time runs from the last row to the first row
   const Segment* segments = nullptr;
   std::int64_t segment_count = 0;

@@ -70,8 +70,9 @@ class Tasks {
     return {index, run.first, run.last, begin, std::min(begin + block_, channels_), run.from, run.to};
   }
 
-  // Thread n of `threads` has the tasks [shares[n], shares[n + 1]).  Each thread gets about as many rows, in the order
-  // of memory, as in torch's own operators.  So a core finds in its cache what it wrote itself.
+  // Thread n of `threads` has the tasks [shares[n], shares[n + 1]).  Each thread gets about the same number of rows, in
+  // the order of memory. torch's own operators divide their work in the same way, so a core finds in its cache what it
+  // wrote itself.
   std::vector<std::int64_t> shares(std::int64_t threads) const {
     std::vector<std::int64_t> first(static_cast<std::size_t>(threads) + 1, count());
     const std::int64_t total = rows() * blocks();

@@ -67,8 +67,8 @@ struct ConvArguments {
   }
 };
 
-// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu) -> (Tensor y,
-// Tensor final)
+// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu)
+//   -> (Tensor y, Tensor final)
 template <typename Device>
 void causal_conv1d(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const ConvArguments in("causal_conv1d", stack);

@@ -119,8 +119,8 @@ void check_case(const Case& c, std::mt19937& random) {
         dx[index(row, k)] = g * beta * i;
         di[index(row, k)] = g * beta * input * i * (1 - i);
         dr[index(row, k)] = du * lambda * by * r * (1 - r);
-        // The possible size of the two terms of du. du is their difference, and the error of i is relative to an open
-        // gate.
+        // The sizes that the two terms of du can have.  The error of du is relative to these sizes, because du is their
+        // difference.  The error of i is relative to 1.
         const double terms =
             u > 0 ? std::fabs(g) * (std::exp(-2 * u) / beta * std::fabs(input) + alpha * std::fabs(previous)) : 0;
         ddecay[static_cast<std::size_t>(k)] += du * r * by, decay_terms[static_cast<std::size_t>(k)] += terms * r * by;
