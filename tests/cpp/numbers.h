@@ -1,13 +1,20 @@
-// Converts numbers of every element type to double precision and back, for the tests of kernels.
+// Shared by the tests of the kernels: numbers of every element type, converted to double precision and back.
 #pragma once
 #include <cmath>
 #include <complex>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include "core/elements.h"
 
 namespace recblr_test {
+
+// Whether a test tries every case, as in `make sanitize` and `make mutants`, or only some cases, as in `make test`.
+inline bool thorough() {
+  static const bool all = std::getenv("RECBLR_THOROUGH") != nullptr;
+  return all;
+}
 
 using Exact = std::complex<double>;
 

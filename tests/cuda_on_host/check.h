@@ -33,15 +33,10 @@ using recblr::View;
 
 inline int failures = 0;
 
-// Whether to try every case, as `make sanitize` and `make mutants` do, or only some of them, as `make test` does.
-inline bool thorough() {
-  static const bool all = std::getenv("RECBLR_THOROUGH") != nullptr;
-  return all;
-}
-
 using recblr_test::exact;
 using recblr_test::Exact;
 using recblr_test::Near;
+using recblr_test::thorough;
 
 // Draws the offsets of sequences.  Now and then an offset must be repaired. `rows` is the number of rows of the array.
 inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random,
