@@ -1,8 +1,9 @@
-// Claim: a step of the fused unit, in cache and on one core, takes 4.5 cycles an element at most on AVX-512, 8 on AVX2.
+// Claim: a step of the fused unit takes at most 4.5 cycles per element on AVX-512 and at most 8 on AVX2. The data is in
+// cache, and one core works.
 //
-// Prints a JSON object a line: what the instruction set that RECBLR_ISA names takes of one core's cycles an element.
-// Time comes from the time-stamp counter, and what a cycle is from a chain of additions that each take one. Run: make
-// bench-cycles
+// Prints one JSON object per line: the cycles per element that one core takes with the instruction set that RECBLR_ISA
+// names. The time-stamp counter measures time. A chain of additions that take one cycle each gives the length of a
+// cycle. Run: make bench-cycles
 #include <x86intrin.h>
 
 #include <algorithm>
@@ -21,7 +22,7 @@ using namespace recblr;
 constexpr std::int64_t kSequences = 2, kLength = 64, kChannels = 128, kRows = kSequences * kLength, kWidth = 4;
 constexpr int kRounds = 2000;
 
-// The lower quartile of a call's ticks: what it takes when nothing comes between.
+// The lower quartile of the ticks of a call: its duration without interruptions.
 template <typename F>
 double ticks(const F& f) {
   std::vector<double> taken;

@@ -1,6 +1,6 @@
-# Finds what compiles the CUDA kernels and says for which architectures; nothing here needs a GPU, or torch.
+# Finds the compiler of the CUDA kernels and chooses their architectures.  Nothing here needs a GPU or torch.
 #
-# Sets RECBLR_CUDA_VERSION, empty where the kernels are not built, RECBLR_CUDA_BUILT_FOR and RECBLR_CUDA_SOURCES.
+# Sets RECBLR_CUDA_VERSION (empty if the kernels are not built), RECBLR_CUDA_BUILT_FOR and RECBLR_CUDA_SOURCES.
 set(RECBLR_CUDA_VERSION "")
 set(RECBLR_CUDA_BUILT_FOR "")
 set(RECBLR_CUDA_SOURCES)
@@ -14,20 +14,20 @@ if(RECBLR_CUDA STREQUAL "OFF")
   return()
 endif()
 
-# Where RECBLR_CUDA=ON, ends here with what is wrong; where AUTO, builds without.
+# With RECBLR_CUDA=ON, stops with an error that names the problem.  With AUTO, builds without the CUDA kernels.
 macro(recblr_without_cuda problem)
   if(RECBLR_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "RECBLR_CUDA=ON, but ${problem}; or build without CUDA kernels: RECBLR_CUDA=OFF")
+    message(FATAL_ERROR "RECBLR_CUDA=ON, but ${problem}; to build without CUDA kernels, set RECBLR_CUDA=OFF")
   endif()
-  message(STATUS "CUDA kernels: not built, as ${problem}")
+  message(STATUS "CUDA kernels: not built, because ${problem}")
   return()
 endmacro()
 
 if(NOT CMAKE_SYSTEM_NAME STREQUAL Linux)
-  recblr_without_cuda("they are served on Linux only")
+  recblr_without_cuda("they are supported on Linux only")
 endif()
 if(RECBLR_SANITIZE)
-  recblr_without_cuda("RECBLR_SANITIZE is for the host's code: set one of them only")
+  recblr_without_cuda("RECBLR_SANITIZE works only for host code: set either RECBLR_CUDA or RECBLR_SANITIZE")
 endif()
 foreach(operator scan bdlru causal_conv1d)
   if(EXISTS ${CMAKE_SOURCE_DIR}/cuda/${operator}.cu)
@@ -35,7 +35,7 @@ foreach(operator scan bdlru causal_conv1d)
   endif()
 endforeach()
 if(NOT RECBLR_CUDA_SOURCES)
-  message(STATUS "CUDA kernels: there are none in cuda/")
+  message(STATUS "CUDA kernels: not built, because cuda/ has none")
   return()
 endif()
 
@@ -48,16 +48,16 @@ set(CMAKE_CUDA_ARCHITECTURES OFF)  # until the compiler's version is known
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
-  recblr_without_cuda("no nvcc was found that works with ${CMAKE_CXX_COMPILER}: set CUDACXX to one, of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
+  recblr_without_cuda("no nvcc was found that works with ${CMAKE_CXX_COMPILER}: set CUDACXX to an nvcc of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
 endif()
 enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST)
-  recblr_without_cuda("${CMAKE_CUDA_COMPILER} is of CUDA ${CMAKE_CUDA_COMPILER_VERSION}: set CUDACXX to one of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
+  recblr_without_cuda("${CMAKE_CUDA_COMPILER} belongs to CUDA ${CMAKE_CUDA_COMPILER_VERSION}: set CUDACXX to an nvcc of CUDA ${RECBLR_NVCC_AT_LEAST} or later")
 endif()
 
 set(architectures ${RECBLR_CUDA_ARCHITECTURES})
 if(NOT architectures)
-  # Without -real the last one's PTX is kept too, from which drivers compile for what comes after it.
+  # The last architecture has no -real, so its PTX is kept too.  Drivers compile that PTX for later architectures.
   set(architectures 75-real 80-real 86-real 89-real)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST_BLACKWELL)
     list(APPEND architectures 90)
@@ -65,7 +65,7 @@ if(NOT architectures)
     list(APPEND architectures 90-real 100-real 120)
   endif()
 elseif(architectures MATCHES "(^|;)1[0-9][0-9]" AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS RECBLR_NVCC_AT_LEAST_BLACKWELL)
-  recblr_without_cuda("RECBLR_CUDA_ARCHITECTURES=${RECBLR_CUDA_ARCHITECTURES} takes CUDA ${RECBLR_NVCC_AT_LEAST_BLACKWELL}, and ${CMAKE_CUDA_COMPILER} is of ${CMAKE_CUDA_COMPILER_VERSION}: choose others, or set CUDACXX")
+  recblr_without_cuda("RECBLR_CUDA_ARCHITECTURES=${RECBLR_CUDA_ARCHITECTURES} needs CUDA ${RECBLR_NVCC_AT_LEAST_BLACKWELL} or later, but ${CMAKE_CUDA_COMPILER} belongs to CUDA ${CMAKE_CUDA_COMPILER_VERSION}: choose other architectures, or set CUDACXX")
 endif()
 set(CMAKE_CUDA_ARCHITECTURES ${architectures})
 list(JOIN architectures " " RECBLR_CUDA_BUILT_FOR)

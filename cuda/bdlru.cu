@@ -1,4 +1,4 @@
-// Chooses how the unit is shared out on a GPU, from its shape and the number of multiprocessors, and launches it.
+// Chooses how the unit is divided on a GPU, from its shape and the number of multiprocessors, and launches it.
 #include "bdlru.h"
 
 #include "bdlru_rows.cuh"
@@ -11,7 +11,7 @@
 namespace recblr::cuda {
 namespace {
 
-// Shared memory that a block can have, of which kernels take what every device has where it does not say.
+// The shared memory that a block can have.  If the device does not report it, use 48 KiB, which every device has.
 #if defined(__CUDACC__)
 std::size_t most_shared(const Launch& to) {
   int bytes = 0;
@@ -25,7 +25,7 @@ std::size_t most_shared(const Launch&) { return 227 * 1024; }
 
 std::int64_t channel_blocks(const Extent& e, int n) { return (e.channels + kLanes * n - 1) / (kLanes * n); }
 
-// Blocks of kernels that take `blocks` for their work; at least one, where there are rows to be zeroed.
+// The number of blocks to launch: `blocks`, but at least one if packed, since there may be rows to set to zero.
 std::int64_t at_least_one(const Extent& e, std::int64_t blocks) { return blocks == 0 && e.offsets ? 1 : blocks; }
 
 template <typename T>
@@ -38,9 +38,10 @@ const char* rows(const BdlruForward<T>& w, const Launch& to) {
   });
 }
 
-// Calls f with the channels that a thread has where warps share out time, and how many of them it reads and writes at
-// once.  Two where that leaves blocks enough; single elements of 16 bits cannot be copied asynchronously.  Addresses
-// must not choose between one and two, which give other bits.
+// If warps share time: calls f with the number of channels per thread, and how many of them it reads and writes at
+// once.  A thread has two channels if that leaves enough blocks. 16-bit elements always use two if the channels are
+// even, since a single one cannot be copied asynchronously.  Addresses must not choose between one and two channels,
+// because the two give different bits.
 template <typename T, typename F, typename... Views>
 const char* with_channels(const Extent& e, const Launch& to, const F& f, const Views&... views) {
   if constexpr (sizeof(T) < 8) {
@@ -51,7 +52,7 @@ const char* with_channels(const Extent& e, const Launch& to, const F& f, const V
   return f(Number<1>(), Number<1>());
 }
 
-// A block's threads: `most` warps, or as many stretches of them as there is shared memory for.
+// The number of threads per block: `most` warps, or if shared memory is too small, fewer, in steps of `stretch`.
 template <typename Share>
 int threads_for(const Launch& to, int stretch, int most) {
   constexpr std::size_t kFixed = 512;  // bytes of shared memory that do not depend on the warps
@@ -94,16 +95,16 @@ const char* warps(const BdlruBackward<T>& w, const Launch& to, bool one_stretch)
   return with_channels<T>(e, to, start, w.in.x, w.in.gates, w.in.z, w.dy, w.dx, w.dgates, w.dz);
 }
 
-// Pieces have 4 kStateRows rows at least, so that few rows do not make many pieces; many rows make longer ones, such
-// that pieces times blocks of channels are about kBlocks.  Where pieces are cut follows from the shape alone.  The sums
-// inside of a piece also depend on the device (bdlru.h).
+// A piece has at least 4 kStateRows rows, so that few rows do not make many pieces.  If there are many rows, pieces are
+// longer, so that pieces times blocks of channels is about kBlocks.  The cuts depend only on the shape.  The sums
+// inside a piece also depend on the device (bdlru.h).
 std::int64_t piece_length(const Extent& e) {
   constexpr std::int64_t kLeast = 4 * kStateRows, kBlocks = 2048;
   const std::int64_t length = e.rows * channel_blocks(e, 1) / kBlocks / kStateRows * kStateRows;
   return length > kLeast ? length : kLeast;
 }
 
-// The pieces of w's sequences, as e's segments, and where each sequence's begin.
+// Makes the pieces of all sequences the segments of e; `first` holds the first piece of each sequence.
 const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
   const Cuts cuts{e, piece_length(e)};
   const std::int64_t count = (e.rows + cuts.length - 1) / cuts.length + e.sequences;
@@ -116,7 +117,7 @@ const char* cut(Extent& e, const Launch& to, std::int64_t*& first) {
   return launch<list_pieces<kSplitThreads>>(blocks, kSplitThreads, 0, to, cuts, first, pieces, count);
 }
 
-// Cuts `in` into pieces and finds the state before each of them, from `start`: `incoming` (piece, C).
+// Cuts `in` into pieces and finds the state before each piece, beginning with `start`. `incoming` is (piece, C).
 template <bool backward, typename T>
 const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const Accumulate<T>>& start,
                   Accumulate<T>* last, const Launch& to, View<const Accumulate<T>>& incoming) {
@@ -127,7 +128,7 @@ const char* split(BdlruInputs<T>& in, const View<const T>& dy, const View<const 
   A *product = scratch<A>(to, e.segment_count * e.channels), *from_zero = scratch<A>(to, e.segment_count * e.channels);
   if (!product || !from_zero) return kNoMemory;
   incoming = {product, e.channels, 0, 1};
-  // Here a channel's numbers are the same however many a thread has: as many as it may read at once.
+  // Here the bits do not depend on the number of channels per thread.  So a thread has as many as it may read at once.
   const auto summarise = [&](auto, auto width) {
     constexpr int N = decltype(width)::value;
     constexpr std::size_t kBytes = SummaryRing<T, N>::kBytes + sizeof(Summary<A, N>) * kSplitThreads;
@@ -163,10 +164,10 @@ int regime_of(const Work& w, const Launch& to) {
 }  // namespace
 
 int bdlru_regime(const Extent& e, int multiprocessors) {
-  constexpr std::int64_t kBusy = 1024;  // channels of sequences that keep a multiprocessor's threads at work
-  constexpr std::int64_t kLong = 1024;  // steps of a sequence, on average, that are worth splitting
+  constexpr std::int64_t kBusy = 1024;  // sequences times channels that keep one multiprocessor busy
+  constexpr std::int64_t kLong = 1024;  // mean steps of a sequence from which splitting pays off
   if (e.sequences * e.channels >= kBusy * multiprocessors) return kRows;
-  // Splitting reads most inputs twice: only where blocks of channels leave multiprocessors without work.
+  // Splitting reads most inputs twice.  So split only if there are fewer blocks of channels than multiprocessors.
   return e.sequences * channel_blocks(e, 1) < multiprocessors && e.rows >= kLong * e.sequences ? kSplit : kWarps;
 }
 

@@ -1,4 +1,4 @@
-// What the unit's kernels have in common: where a row's inputs lie, and the gates' sigmoids.
+// Shared by the kernels of the unit: where the inputs of a row lie, and the sigmoids of the gates.
 #pragma once
 #include "elementary.cuh"
 #include "memory.cuh"
@@ -7,8 +7,9 @@
 
 namespace recblr::cuda {
 
-// Of z and of the input gate.  Coarse where elements have 16 bits themselves, which the special-function units would
-// hold up otherwise.  The recurrence gate's error is multiplied by as many steps as a state lives: sigmoid, always.
+// The sigmoid for z and for the input gate.  It is coarse if elements have 16 bits, because otherwise the
+// special-function units would be the bottleneck.  The recurrence gate always uses sigmoid: its error is multiplied by
+// the number of steps that a state lives.
 template <typename T>
 RECBLR_HD Accumulate<T> gate(Accumulate<T> before) {
   if constexpr (sizeof(T) == 2)
@@ -17,7 +18,7 @@ RECBLR_HD Accumulate<T> gate(Accumulate<T> before) {
     return sigmoid(before);
 }
 
-// The number of a walk's first row, counted through all sequences.
+// The number of the first row of a walk, counted through all sequences.
 RECBLR_HD std::int64_t first_row(const Extent& e, const Walk& walk) {
   return (e.offsets ? 0 : walk.plane * e.length) + walk.row;
 }

@@ -1,8 +1,8 @@
-// The unit where sequences and channels occupy a GPU by themselves: a thread for a pack of channels of one sequence,
-// serial in time, with the next steps' loads under way.
+// The unit for shapes whose sequences and channels alone occupy a GPU.  Each thread processes a pack of channels of one
+// sequence, serially in time, while the loads of the next steps are in flight.
 //
-// Forward only: backward, a thread by itself would have to keep a stretch of 32 recomputed states, or read the inputs
-// twice; the warps of bdlru_warps.cuh, one stretch at a time, need neither.
+// This is only the forward pass.  In the backward pass, one thread alone would have to keep 32 recomputed states, or
+// read the inputs twice.  The warps of bdlru_warps.cuh process one stretch at a time and need neither.
 #pragma once
 #include "bdlru_gates.cuh"
 
@@ -13,7 +13,7 @@ constexpr int kUnitThreads = 128, kUnitStages = 5;
 template <typename T, int N>
 using UnitRing = Ring<T, N, 4, kUnitStages, kUnitThreads>;
 
-// N channels a thread: rows aligned to N elements, C a multiple of N.
+// N channels per thread.  Rows are aligned to N elements, and C is a multiple of N.
 template <typename T, int N>
 __global__ void __launch_bounds__(kUnitThreads) bdlru_rows_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;

@@ -1,9 +1,10 @@
-// The unit where a few long sequences leave most of a GPU idle: time is cut into pieces, which blocks share.  Three
-// launches: what each piece does to any state before it; the states before each piece, one after another; and then the
-// kernels of bdlru_warps.cuh on each piece.  Only the first reads more than those kernels: r, i, x, or r, dy, z.
+// The unit for shapes whose few long sequences would leave most of a GPU idle.  Time is cut into pieces, and blocks
+// share the pieces.  There are three launches.  The first finds the effect of each piece on any state before it.  The
+// second finds the state before each piece, one after another.  The third runs the kernels of bdlru_warps.cuh on each
+// piece.  Only the first launch reads inputs a second time: r, i, x forward, or r, dy, z backward.
 //
-// Pieces are cut where the number of rows, counted through all sequences, is a multiple of a length that is itself one
-// of kStateRows, so that each starts at a state that the forward pass keeps.
+// Rows are numbered through all sequences.  Pieces are cut at row numbers that are multiples of `length`, which is
+// itself a multiple of kStateRows.  So each piece starts at a state that the forward pass keeps.
 #pragma once
 #include "bdlru_warps.cuh"
 
@@ -11,7 +12,7 @@ namespace recblr::cuda {
 
 constexpr int kSplitThreads = 256, kSplitStages = 8;
 
-// Rows are cut at multiples of `length`; sequences, at their own ends, too.
+// Rows are cut at multiples of `length`, and also at the ends of sequences.
 struct Cuts {
   Extent extent;
   std::int64_t length;
@@ -26,7 +27,8 @@ struct PieceCounts {
   std::int64_t at[kSplitThreads];
 };
 
-// One block: first (S + 1), the number of each sequence's first piece, and of all.
+// Runs as one block. first (S + 1) gets the number of the first piece of each sequence, and then the number of all
+// pieces.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads) number_pieces(const Cuts cuts, std::int64_t* first) {
   RECBLR_SHARED(PieceCounts, counts);
@@ -42,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) number_pieces(const Cuts cuts, std::
   if (threadIdx.x == kThreads - 1) first[sequences] = number;
 }
 
-// pieces (count): as many as there can be; those that there are not have sequence -1.
+// pieces (count) has room for the largest possible number of pieces.  The unused ones get sequence -1.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads)
     list_pieces(const Cuts cuts, const std::int64_t* first, Segment* pieces, std::int64_t count) {
@@ -69,7 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int N>
 using SummaryRing = Ring<T, N, 3, kSplitStages, kSplitThreads>;
 
-// product and from_zero are (piece, C).  Backward, the state is dL/dh, and dy is what adds to it.
+// product and from_zero are (piece, C).  If backward, the state is dL/dh and dy is added to it.
 template <bool backward, typename T, int N>
 __global__ void __launch_bounds__(kSplitThreads)
     bdlru_split_summary(const __grid_constant__ BdlruInputs<T> in, const __grid_constant__ View<const T> dy,
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(kSplitThreads)
   const Place<T, N> me(in.extent);
   const Walk walk(in.extent, me.index);
   if (walk.sequence < 0) return;
-  // Each warp takes a share of the piece's rows, one after another, and the first warp puts the shares together.
+  // Each warp processes a share of the rows of the piece, one row after another.  The first warp joins the shares.
   const std::int64_t share = (walk.length + me.warps - 1) / me.warps, begin = me.warp * share;
   const std::int64_t end = begin + share < walk.length ? begin + share : walk.length,
                      count = me.live && begin < end ? end - begin : 0;
@@ -137,8 +139,9 @@ __global__ void __launch_bounds__(kSplitThreads)
   }
 }
 
-// A thread for each channel of each sequence: from `start`, absent: zeros, over its pieces; the state before each takes
-// its product's place, and `last` (S, C) gets the one behind them.  Pieces' numbers are read several ahead.
+// One thread for each channel of each sequence carries the state over the pieces, beginning with `start` (absent:
+// zeros).  The state before a piece replaces its product. `last` (S, C) gets the state after the last piece.  The
+// values of several pieces are read ahead.
 template <bool backward, typename A>
 __global__ void __launch_bounds__(kSplitThreads)
     bdlru_split_carry(const std::int64_t* first, std::int64_t sequences, std::int64_t channels,

@@ -1,14 +1,15 @@
-// The unit with time shared out among a block's warps: lanes over channels, each warp some rows of the block's tile.
+// The unit with time shared among the warps of a block.  Lanes process channels, and each warp processes some rows of
+// the tile of its block.
 //
-// A tile's inputs are read once, into registers, while the next tile's are on their way.  Each warp finds what its rows
-// do to any state before them; through shared memory, all learn the states that they start from; then each does its
-// steps from registers.  Backward, states come from the nearest that the forward pass kept, and the adjoint goes the
-// same way through the tile against time.
+// The inputs of a tile are read once, into registers, while those of the next tile are in flight.  Each warp finds the
+// effect of its rows on any state before them.  Through shared memory, every warp gets its first state.  Then each warp
+// computes its steps from registers.  In the backward pass, states start from the nearest state that the forward pass
+// kept, and the adjoint goes through the tile in the same way, against time.
 //
-// How many channels a lane has, N, decides how many rows it has, and so the order of sums: it follows from the shape.
-// Of them kWidth at once are read and written, all where every array is aligned to that, else one.
+// N is the number of channels per lane.  It decides the rows per lane, and so the order of sums; it depends on the
+// shape. kWidth of these channels are read and written at once: all N if every array is aligned to that, else one.
 //
-// Tiles are aligned to the rows whose states are kept, counted through all sequences; rows of a tile outside the
+// Tiles are aligned to the rows whose states are kept, counted through all sequences.  Rows of a tile outside the
 // sequence are steps that change nothing.
 #pragma once
 #include "bdlru_gates.cuh"
@@ -17,14 +18,15 @@ namespace recblr::cuda {
 
 constexpr int kMostWarps = 16, kLanes = 32, kMostThreads = kMostWarps * kLanes;
 
-// A thread's rows of a tile: eight numbers of each kind fit into registers.
+// The rows of a thread in a tile.  Eight numbers of each kind (four in float64) fit into registers.
 template <typename T, int N>
 constexpr int kTileRows = (sizeof(Accumulate<T>) == 8 ? 4 : 8) / N;
-// Warps for as many rows as one kept state serves.
+// The number of warps that process the rows between two kept states.
 template <typename T, int N>
 constexpr int kStretchWarps = static_cast<int>(kStateRows) / kTileRows<T, N>;
 
-// What a warp's rows do to N channels' states: product * state + from_zero.  alpha <= 1, so that no product overflows.
+// The effect of the rows of a warp on the states of N channels: product * state + from_zero. alpha <= 1, so no product
+// overflows.
 template <typename A, int N>
 struct alignas(2 * N * sizeof(A)) Summary {
   A product[N], from_zero[N];
@@ -48,7 +50,7 @@ RECBLR_HD void store_channels(T* at, const Accumulate<T> (&x)[N]) {
 #pragma unroll
   for (int k = 0; k < N; k += kWidth) store_narrow<kWidth>(at + k, x + k);
 }
-// Zeros where no copy was started.
+// Reads a copied pack.  The result is zero if no copy was started.
 template <typename T, int N>
 RECBLR_HD void take(const Pack<T, N>& from, bool started, Accumulate<T>* x) {
 #pragma unroll
@@ -56,14 +58,14 @@ RECBLR_HD void take(const Pack<T, N>& from, bool started, Accumulate<T>* x) {
   if (started) widen(from, x);
 }
 
-// A warp's shared memory, by lanes: the next tile's inputs, on their way; what its rows do to states.
+// The shared memory of a warp, by lanes: the inputs of the next tile, in flight, and the effect of its rows on states.
 template <typename T, int N>
 struct ForwardShare {
   Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
       z[kTileRows<T, N>][kLanes];
   Summary<Accumulate<T>, N> summaries[2][kLanes];
 };
-// Backward, also what registers have no room for.
+// The same for the backward pass.  It also holds the values that do not fit into registers.
 template <typename T, int N>
 struct BackwardShare {
   Pack<T, N> x[kTileRows<T, N>][kLanes], r[kTileRows<T, N>][kLanes], i[kTileRows<T, N>][kLanes],
@@ -73,8 +75,9 @@ struct BackwardShare {
   double ddecay[N][kLanes];
 };
 
-// An array along a walk, its first step's and the block's first channel.  Lies in shared memory: in registers, those of
-// all arrays would leave too few for the rows.  No Extent with rows has an absent one, but where it is not used.
+// An array along a walk: the address of the first step and of the first channel of the block.  It lies in shared
+// memory, because in registers the addresses of all arrays would leave too little room for the rows.  An absent array
+// is never used.
 template <typename T>
 struct Base {
   T* at;
@@ -99,12 +102,12 @@ struct BackwardBases {
   bool begins;
 };
 
-// Which thread of which block's work this is.
+// The position of this thread in the work.
 template <typename T, int N>
 struct Place {
-  std::int64_t channel_blocks, index, block, c;  // index: of the sequence or segment; c: the first of N channels
-  int warps, warp, lane;                         // lane: the first of N channels among the block's
-  bool live;                                     // has channels
+  std::int64_t channel_blocks, index, block, c;  // index: of the sequence or segment. c: the first of N channels
+  int warps, warp, lane;                         // lane: the first of N channels, counted within the block
+  bool live;                                     // whether the thread has channels
   RECBLR_HD explicit Place(const Extent& e)
       : channel_blocks((e.channels + kLanes * N - 1) / (kLanes * N)),
         index(block_index() / channel_blocks),
@@ -120,7 +123,7 @@ struct Place {
   RECBLR_HD std::int64_t rows() const { return static_cast<std::int64_t>(warps) * kTileRows<T, N>; }  // of a tile
 };
 
-// Which of a thread's rows are the sequence's: [first, last).
+// The rows of a thread that belong to the sequence: [first, last).
 template <int kThreadRows>
 struct Span {
   int first, last;
@@ -135,7 +138,7 @@ struct Span {
   RECBLR_HD bool some() const { return first < last; }
 };
 
-// in.initial is that of each sequence, or segment.
+// in.initial is the state before each sequence, or before each segment if there are segments.
 template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid_constant__ BdlruForward<T> w) {
   using A = Accumulate<T>;
@@ -182,7 +185,7 @@ __global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid
   A decay[N], state[N];
   load_decay<N>(w.in.decay, me.c, decay);
   load_state(w.in.initial, me.index, me.c, N, state);
-  int side = 0;  // which summaries: the next tile's go elsewhere, and those after them come behind its barrier
+  int side = 0;  // which of two buffers; the barrier of the next tile makes reuse safe
   std::int64_t t = me.warp * kThreadRows - lead;
   start(t);
   for (std::int64_t tile = -lead; tile < walk.length; tile += me.rows(), t += me.rows()) {
@@ -241,8 +244,9 @@ __global__ void __launch_bounds__(kMostThreads) bdlru_warps_forward(const __grid
   for (int k = 0; k < N; ++k) w.final[walk.sequence * e.channels + me.c + k] = state[k];
 }
 
-// dfinal is that of each sequence, or segment; initial, states and dinitial are the sequence's.  w.ddecay is here
-// (stretches, C), and dscale, absent where scale is, (blocks of channels, rows): to be summed.
+// dfinal belongs to each sequence, or to each segment if there are segments. initial, states and dinitial belong to the
+// sequences.  Here w.ddecay is (stretches, C), and dscale is (blocks of channels, rows), absent if scale is.  The
+// caller sums both.
 template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kMostThreads)
     bdlru_warps_backward(const __grid_constant__ BdlruBackward<T> w, double* dscale, std::int64_t rows) {
@@ -279,7 +283,8 @@ __global__ void __launch_bounds__(kMostThreads)
   auto* all = reinterpret_cast<BackwardShare<T, N>*>(shared);
   BackwardShare<T, N>& mine = all[me.warp];
   const auto lane = threadIdx.x % kLanes;
-  // Of a tile where this warp's rows begin at `first`: what is needed at once, and what is once the states are known.
+  // Both start copies for the tile in which the rows of this warp begin at `first`. `start` copies the arrays that are
+  // needed at once; `start_late` copies those that are needed once the states are known.
   const auto start = [&](std::int64_t first) {
     const Span<kThreadRows> span(first, base.length);
     if (me.live && span.some()) {
@@ -306,7 +311,7 @@ __global__ void __launch_bounds__(kMostThreads)
     copy_async_commit();
   };
 
-  A carried[N];  // dL/dh of the last step before the tiles that are done
+  A carried[N];  // dL/dh of the last step before the finished tiles
   load_state(w.dfinal, base.index, me.c, N, carried);
 #pragma unroll
   for (int k = 0; k < N; ++k) mine.ddecay[k][lane] = 0;
@@ -315,7 +320,7 @@ __global__ void __launch_bounds__(kMostThreads)
   start(t), start_late(t);
   for (; t + base.row % kStateRows >= static_cast<unsigned>(me.warp * kThreadRows); t -= me.rows()) {
     const Span<kThreadRows> span(t, base.length);
-    // The state before the stretch.
+    // The kept state before the rows of this warp.
     A h[N];
 #pragma unroll
     for (int k = 0; k < N; ++k) h[k] = 0;
@@ -329,7 +334,8 @@ __global__ void __launch_bounds__(kMostThreads)
         for (int k = 0; k < N; ++k) h[k] = kept[k];
       }
     }
-    // to_x, to_i: what dL/dh is multiplied by to give dx and di.  through_beta: of dL/du, the part that needs no state.
+    // to_x and to_i are the factors that turn dL/dh into dx and di. through_beta is the part of dL/du that needs no
+    // state.
     A alpha[kThreadRows][N], input[kThreadRows][N], to_x[kThreadRows][N], through_beta[kThreadRows][N],
         r[kThreadRows][N];
     Summary<A, N> summary;
@@ -417,7 +423,7 @@ __global__ void __launch_bounds__(kMostThreads)
       for (int k = 0; k < N; ++k) {
         const A g = dh[j][k] + after[k];
         after[k] = previous_adjoint(alpha[j][k], g);
-        const A du_r = g * to_u[j][k] * r[j][k];  // times decay: by scale; times scale: by decay
+        const A du_r = g * to_u[j][k] * r[j][k];  // times decay: dL/dscale; times scale: dL/ddecay
         dxt[k] = g * to_x[j][k], dit[k] = g * to_i.at[k],
         drt[k] = du_r * (w.in.decay[me.c + k] * scale) * (1 - r[j][k]);
         tile_sum[k] += du_r * scale, row_sum += du_r * w.in.decay[me.c + k];
@@ -434,7 +440,7 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll
     for (int k = 0; k < N; ++k) mine.ddecay[k][lane] += static_cast<double>(tile_sum[k]);
   }
-  // The block's sums, in the order of its warps.
+  // The sums of the block, in the order of its warps.
   __syncthreads();
   if (me.warp != 0 || !me.live) return;
 #pragma unroll

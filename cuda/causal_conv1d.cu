@@ -1,4 +1,4 @@
-// Shares out the causal convolution on a GPU and launches it.  Nothing is carried through time, so one way suits all
+// Divides the causal convolution on a GPU and launches it.  No state is carried through time, so one way suits all
 // shapes.
 #include "causal_conv1d.h"
 
@@ -9,7 +9,7 @@
 namespace recblr::cuda {
 namespace {
 
-// What is read and written in packs beside the rows.
+// A dense array that is read or written in packs, in addition to the rows.
 template <typename A>
 View<const A> dense(const A* data, std::int64_t rows, std::int64_t channels) {
   return {data, rows * channels, channels, 1};
@@ -30,14 +30,15 @@ int pack_of(const ConvBackward<T>& w) {
                              dense(in.bias, 1, channels), dense<Accumulate<T>>(w.dinitial, in.width - 1, channels));
 }
 
-// Calls f with the pack and the width that kernels are compiled for: width 4, or any, a channel a thread.
+// Calls f with the pack and the width of a compiled kernel: width 4, or width 0 for any width with one channel per
+// thread.
 template <typename T, typename Work, typename F>
 const char* with_kernel(const Work& w, const F& f) {
   if (w.in.width != 4) return f(Number<1>(), Number<0>());
   return with_pack<T>(pack_of(w), [&](auto n) { return f(n, Number<4>()); });
 }
 
-// For packs of `pack` channels; tile: rows of a tile, 0 for what suits the shape.
+// The tiles for packs of `pack` channels. `tile` is the number of rows of a tile; with 0, the shape decides.
 template <typename T>
 Tiles tiles_of(const Extent& e, int pack, int threads, std::int64_t tile) {
   const int widest = threads == kWindowThreads<0> ? 1 : channels_in_pack<T>(e);

@@ -1,6 +1,6 @@
-// The causal convolution and its adjoint: a thread for a pack of channels of one tile of rows, which it runs down with
-// the last `width` inputs at hand.  Nothing is carried from tile to tile: each reads the rows before it once more, and
-// backward, the rows behind it.
+// The causal convolution and its adjoint.  Each thread processes a pack of channels of one tile of rows, row by row,
+// and keeps the last `width` inputs.  Nothing is carried from tile to tile.  Each tile reads the rows before it once
+// more, and in the backward pass also the rows after it.
 #pragma once
 #include "core/causal_conv1d.h"
 #include "elementary.cuh"
@@ -9,12 +9,12 @@
 
 namespace recblr::cuda {
 
-// As many steps ahead as it takes to have 48 KiB under way with the registers that 16 bytes of bfloat16 leave: three
-// blocks on a multiprocessor forward, two backward, which reads two arrays.
+// The number of stages that keeps 48 KiB in flight.  The registers for 16 bytes of bfloat16 leave room for three blocks
+// per multiprocessor forward, and for two backward, which reads two arrays.
 template <int kArrays>
 constexpr int kConvStages = kArrays == 1 ? 10 : 8;
 
-// What a block keeps in shared memory.  Sums take the rings' place where they need any only at the end.
+// The layout of a block's shared memory.  If sums are needed there only at the end, they reuse the memory of the rings.
 template <typename T, int N, int kWidth>
 struct ConvShared {
   using A = Accumulate<T>;
@@ -39,7 +39,7 @@ struct ConvShared {
   }
 };
 
-// 16-bit results need no more than this.
+// A sigmoid that is accurate enough for results of type T.
 template <typename T>
 RECBLR_HD Accumulate<T> sigmoid_for(Accumulate<T> x) {
   if constexpr (sizeof(T) == 2)
@@ -48,14 +48,15 @@ RECBLR_HD Accumulate<T> sigmoid_for(Accumulate<T> x) {
     return sigmoid(x);
 }
 
-// N channels of a state (sequence, row, channel); zeros of an absent one.
+// Loads N channels of a state (sequence, row, channel), or zeros if it is absent.
 template <int N, typename A>
 RECBLR_HD void load_state_row(const View<const A>& v, std::int64_t sequence, std::int64_t row, std::int64_t c, A* x) {
 #pragma unroll
   for (int n = 0; n < N; ++n) x[n] = v.data ? v.data[sequence * v.sequence + row * v.time + (c + n) * v.channel] : A(0);
 }
 
-// Fills the window with what lies before a step of a sequence: its own rows, and before those, the initial state's.
+// Fills the window with the rows before a step of a sequence: rows of the sequence, and before those, its initial
+// state.
 template <int N, typename T, typename Rows>
 RECBLR_HD void fill(Rows& window, const ConvInputs<T>& in, const Sequence& sequence, std::int64_t step,
                     const RowCursor<const T>& x, std::int64_t c, int past) {
@@ -84,7 +85,7 @@ RECBLR_HD void convolve(const Rows& x, const Factors& taps, int width, A* sum) {
   for (int n = 0; n < N; ++n) sum[n] += taps.bias(n);
 }
 
-// Three blocks on a multiprocessor, said outright: for sm_75 ptxas would aim at four, and spill.
+// Three blocks per multiprocessor.  Without this bound, ptxas would aim at four for sm_75 and spill registers.
 template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
     conv_forward_tiles(const __grid_constant__ ConvForward<T> w, const __grid_constant__ Tiles tiles) {
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
   int stop = near(sequence.stop - share.begin);
   [[maybe_unused]] constexpr int kTurn = kWindowTurn<kWidth>;
 #pragma unroll kTurn
-  for (int row = 0; row < rows; ++row) {  // counted from the tile's first
+  for (int row = 0; row < rows; ++row) {  // counted from the first row of the tile
     if (row == stop) {
       sequence.next(e);
       stop = near(sequence.stop - share.begin);
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>, 3)
   }
 }
 
-// partial is (row blocks, K + 1, C): each block's sums for the taps, and for the bias.
+// partial is (row blocks, K + 1, C): the sums of each block for the taps and for the bias.
 template <typename T, int N, int kWidth>
 __global__ void __launch_bounds__(kWindowThreads<kWidth>)
     conv_backward_tiles(const __grid_constant__ ConvBackward<T> w, const __grid_constant__ Tiles tiles,
@@ -173,12 +174,14 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
     for (int k = 0; k < width; ++k) adjoint.push(zeros);
     fill<N>(x, w.in, sequence, share.begin - sequence.start, here, share.c, past);
 
-    // Rows are counted from the tile's first.
+    // Rows are counted from the first row of the tile.
     int start = near(sequence.start - share.begin), stop = near(sequence.stop - share.begin);
-    // Writes the adjoint of the input `past` rows before the newest adjoint: row `row`, or where that is before the
-    // sequence, of its initial state.  A sequence's last inputs are its final state: there, `lag` counts them.
+    // Writes the adjoint of the input `past` rows before the newest adjoint.  This input is row `row`, or if that is
+    // before the sequence, a row of its initial state.  The last inputs of a sequence are its final state; `lag` counts
+    // them.
     const auto write = [&](int row, int lag) {
-      // What precedes the tile is another's, but an initial state, which belongs to the tile of the first row.
+      // Rows before the tile belong to another tile.  But an initial state belongs to the tile of the sequence's first
+      // row.
       if (row < (start < 0 ? 0 : start - past) || row >= rows) return;
       A out[N];
 #pragma unroll
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
     for (int row = 0; row <= reach; ++row) {
       if (row == stop) {
 #pragma unroll 1
-        for (int lag = 0; lag < past; ++lag) {  // no step follows
+        for (int lag = 0; lag < past; ++lag) {  // no step follows these rows
           adjoint.push(zeros);
           write(row - past + lag, lag);
         }
@@ -233,7 +236,7 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
         for (int n = 0; n < N; ++n) d[n] *= silu_slope(v[n], sigmoid_for<T>(v[n]));
       }
       adjoint.push(d);
-      if (row < rows) {  // behind it, the next tile's
+      if (row < rows) {  // later rows belong to the next tile
 #pragma unroll
         for (int k = 0; k < width; ++k) {
           const A* input = x(k);
@@ -245,10 +248,10 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
       }
       write(row - past, -1);
     }
-    copy_async_wait<0>();  // the sums are about to take the ring's place
+    copy_async_wait<0>();  // the sums will now reuse the memory of the ring
   }
 
-  // The sums of a block's tiles, in their order.
+  // Adds up the sums of the tiles of the block, in their order.
   if (kWidth) __syncthreads();
   sums.publish(shared + Shared::sums(width));
   __syncthreads();
@@ -266,8 +269,8 @@ __global__ void __launch_bounds__(kWindowThreads<kWidth>)
 
 constexpr int kEdgeThreads = 256;
 
-// What no tile meets: rows that no sequence covers, which get zeros, and sequences without rows, whose state goes
-// through as it is.
+// Processes what no tile covers: rows that no sequence owns become zero, and a sequence without rows passes its state
+// on unchanged.
 template <typename T>
 __global__ void __launch_bounds__(kEdgeThreads)
     conv_edges(const __grid_constant__ Extent e, const __grid_constant__ View<T> rows,

@@ -5,8 +5,8 @@
 
 namespace recblr::cuda {
 
-// Null, or what went wrong.  T is float, double, Bfloat16 or Float16.  final, dinitial and dy may be absent; an absent
-// dy means zeros.  Other than on a CPU, dtaps (K, C) and dbias (C) get the sums over all rows.
+// Returns null, or the error as text.  T is float, double, Bfloat16 or Float16. final, dinitial and dy may be absent;
+// an absent dy means zeros.  Unlike on a CPU, dtaps (K, C) and dbias (C) get the sums over all rows.
 template <typename T>
 const char* conv_forward(const ConvForward<T>&, const DeviceOffsets&, const Launch&);
 template <typename T>

@@ -1,7 +1,7 @@
-// The one place where a build by nvcc and one for the host differ.
+// The only file that differs between a build by nvcc and a build for the host.
 //
-// Kernels are compiled twice: by nvcc, and by g++ for tests that run them on a CPU (tests/cuda_on_host/shim.h), which
-// brings functions of the same names.  What CUDA spells in ways that g++ cannot read is spelled here.
+// Kernels are compiled twice: by nvcc, and by g++ for tests that run them on a CPU.  For g++, tests/cuda_on_host/shim.h
+// provides functions of the same names.  This file wraps the CUDA syntax that g++ cannot read.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +17,8 @@
 #include <cuda_runtime.h>
 
 #define RECBLR_HD __device__ __forceinline__
-// Memory that a block's threads share: one object of a type that needs no constructor, at most 48 KiB in all, or as
-// many bytes as the launch asks for.
+// Memory that the threads of a block share.  RECBLR_SHARED is one object of a type without a constructor, at most 48
+// KiB in all.  RECBLR_SHARED_BYTES has as many bytes as the launch asks for.
 #define RECBLR_SHARED(Type, name) __shared__ Type name
 #define RECBLR_SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
 #else
@@ -31,18 +31,18 @@
 #define RECBLR_SHARED_BYTES(name) unsigned char* const name = ::cuda_on_host::shared_bytes()
 #endif
 
-// What launchers ask too.
+// Marks functions that launchers on the host call too.
 #define RECBLR_EVERYWHERE __host__ __device__ __forceinline__
 
 namespace recblr::cuda {
 
 #if defined(__CUDACC__)
-// A kernel's limit on shared memory, as SharedLimit wants it.  The device is the current one.
+// The driver for SharedLimit: the limit of one kernel on shared memory. `device` must be the current device.
 struct SharedOfKernel {
   using Status = cudaError_t;
   const void* kernel;
   int device;
-  // What the kernel's own variables leave of what a block can have.
+  // The shared memory of a block, less the kernel's own variables.
   Status most(int& bytes) const {
     cudaFuncAttributes of_kernel;
     if (const Status status = cudaFuncGetAttributes(&of_kernel, kernel)) return status;
@@ -59,7 +59,7 @@ template <typename T>
 struct Same {
   using type = T;
 };
-// P are the kernel's own, to which arguments are converted.
+// P are the parameter types of the kernel; arguments are converted to them.
 template <auto kernel, typename... P>
 const char* launch_as(void (*)(P...), std::int64_t blocks, int threads, std::size_t shared, const Launch& to,
                       typename Same<P>::type... parameters) {
@@ -75,8 +75,8 @@ const char* launch_as(void (*)(P...), std::int64_t blocks, int threads, std::siz
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
 
-// Enqueues `blocks` blocks of `threads` threads; null, or the error as text.  The launch's own status is read: the
-// runtime's last error may be another's.
+// Enqueues `blocks` blocks of `threads` threads.  Returns null, or the error as text.  It uses the status of the launch
+// itself, because the last error of the runtime may come from another call.
 template <auto kernel, typename... Q>
 const char* launch(std::int64_t blocks, int threads, std::size_t shared, const Launch& to, const Q&... arguments) {
   return launch_as<kernel>(kernel, blocks, threads, shared, to, arguments...);
@@ -97,7 +97,7 @@ const char* launch(std::int64_t blocks, int threads, std::size_t shared, const L
 inline int multiprocessors(const Launch&) { return ::cuda_on_host::machine.multiprocessors; }
 #endif
 
-// Which thread of all this is, and which block; in 64 bits, as everything that indexes.
+// The number of this thread among all threads, and of its block, in 64 bits like every index.
 RECBLR_HD std::int64_t block_index() { return blockIdx.x; }
 RECBLR_HD std::int64_t thread_index() { return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 RECBLR_HD std::int64_t thread_count() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }

@@ -1,12 +1,14 @@
-// exp, expm1, roots, reciprocals and the sigmoid of single numbers on a device, and the gates' formulas on them.
+// exp, expm1, roots, reciprocals and the sigmoid of single numbers on a device, and the formulas of the gates on them.
 //
-// float: from the hardware's estimates, each good to a unit or two in the last place.  double: CUDA's library.
+// float uses the estimates of the hardware, and each result is accurate to one or two units in the last place. double
+// uses the CUDA library.
 #pragma once
 #include "formulas.cuh"
 
 namespace recblr::cuda {
 
-// Denormals are flushed.  Their relative errors, from the PTX manual: 2^-22, 2^-23, 2^-22.9 and 2^-11.
+// The estimates of the hardware.  Denormals are flushed.  The relative errors from the PTX manual are 2^-22, 2^-23,
+// 2^-22.9 and 2^-11.
 #if defined(__CUDACC__)
 RECBLR_HD float exp2_estimate(float x) {
   float y;
@@ -42,7 +44,7 @@ inline float inverse_root_estimate(float x) {
 inline float tanh_estimate(float x) { return ::cuda_on_host::approximate(std::tanh(static_cast<double>(x)), 0x1p-11); }
 #endif
 
-// The larger, the smaller of x and a bound that is a number; NaN stays NaN.
+// The larger, or the smaller, of x and a bound that is a number.  NaN stays NaN.
 template <typename V>
 RECBLR_HD V at_least(V x, float bound) {
   const V b = bound;
@@ -70,7 +72,7 @@ RECBLR_HD Roots<double> roots(double x) {
   return {root, 1 / root};
 }
 
-// Declared first: what is included looks names up where it stands.
+// Declared before the include, because the included file looks these names up at this point.
 template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<float> exponentials(float x);
@@ -78,11 +80,11 @@ RECBLR_HD Exponentials<double> exponentials(double x);
 RECBLR_HD float exponential(float x);
 #include "core/logistic-inl.h"
 
-// exp(x).  Beyond +-87 x counts as that, as on a CPU.
+// exp(x).  Above 87 and below -87, x is replaced by the bound, as on a CPU.
 RECBLR_HD float exponential(float x) {
   constexpr float kBound = 87.0f;
   x = at_most(at_least(x, -kBound), kBound);
-  // exp(x) = 2^(x log2 e); what rounding took from the product, and from log2 e, comes back as a factor.
+  // exp(x) = 2^(x log2 e).  A factor restores what rounding removed from the product and from log2 e.
   constexpr float kLog2E = 0x1.715476p+0f, kLog2ERest = 0x1.4ae0c0p-26f, kLn2 = 0x1.62e430p-1f;
   const float power = x * kLog2E;
   const float rest = multiply_add(x, kLog2ERest, multiply_add(x, kLog2E, -power));
@@ -90,8 +92,8 @@ RECBLR_HD float exponential(float x) {
   return multiply_add(estimate, rest * kLn2, estimate);
 }
 
-// exp(x) and exp(x) - 1, each accurate on its own.  Near zero exp comes from the polynomial, too, which is better than
-// the estimate: the errors of factors near one add up over as many steps as a state lives.
+// exp(x) and exp(x) - 1, each accurate on its own.  Near zero, exp too comes from the polynomial, which is more
+// accurate than the estimate.  The errors of factors near one add up over all steps that a state lives.
 RECBLR_HD Exponentials<float> exponentials(float x) {
   constexpr float kNear = 0x1.62e430p-2f;  // ln 2 / 2
   const float exp = exponential(x), near_zero = expm1_near_zero(x);
@@ -100,11 +102,11 @@ RECBLR_HD Exponentials<float> exponentials(float x) {
 }
 RECBLR_HD Exponentials<double> exponentials(double x) { return {::exp(x), ::expm1(x)}; }
 
-// The sigmoid for results that are stored in 16 bits: off by a relative 2^-21 and, exp's argument being rounded, |x|
-// 2^-23.
+// The sigmoid for results that are stored in 16 bits.  Its relative error is 2^-21, plus |x| 2^-23 because the argument
+// of exp is rounded.
 RECBLR_HD float brief_sigmoid(float x) { return reciprocal(1 + exp2_estimate(x * -0x1.715476p+0f)); }
 
-// The sigmoid where 11 bits will do, from one estimate instead of two: off by 2^-12 at most.
+// The sigmoid for uses that need only 11 bits.  It takes one estimate instead of two.  Its error is at most 2^-12.
 RECBLR_HD float coarse_sigmoid(float x) { return multiply_add(0.5f, tanh_estimate(0.5f * x), 0.5f); }
 
 #include "core/gates-inl.h"

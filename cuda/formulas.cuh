@@ -1,5 +1,5 @@
-// The formulas that CPU kernels use too, and what they ask of a device: conversions between the types that elements are
-// stored and computed in.
+// The formulas that the CPU kernels use too, and what they need on a device: conversions between the stored type and
+// the computing type of elements.
 #pragma once
 #include "device.cuh"
 #include "core/scan.h"
@@ -14,7 +14,7 @@ RECBLR_HD T widen(T x) {
 RECBLR_HD float widen(Bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
 RECBLR_HD float widen(Float16 x) { return __half2float(__ushort_as_half(x.bits)); }
 
-// Stores x as the nearest T, ties to even.
+// Stores x as the nearest T.  Ties go to even.
 template <typename T>
 RECBLR_HD void put(T& at, T x) {
   at = x;

@@ -1,17 +1,17 @@
-// Memory in packs: a thread's neighbouring elements, read and written at once; and a ring of packs on their way from
-// memory, several steps of time ahead of their use.
+// Memory in packs: neighbouring elements of a thread, read and written at once.  Also a ring of packs in flight from
+// memory, several time steps ahead of their use.
 #pragma once
 #include "formulas.cuh"
 
 namespace recblr::cuda {
 
-// N elements in the type that they are stored in, aligned to all of them.
+// N elements as they are stored, aligned to their total size.
 template <typename T, int N>
 struct alignas(sizeof(T) * N) Pack {
   T at[N];
 };
 
-// As many machine words as B bytes take.
+// A type for B bytes in machine words.
 template <int B>
 struct Word;
 #if defined(__CUDACC__)
@@ -33,7 +33,7 @@ struct Word<2> {
 };
 #endif
 
-// `at` is aligned to the pack.  Of memory that nothing writes while the kernel runs.
+// Loads a pack. `at` is aligned to the pack.  Nothing may write this memory while the kernel runs.
 template <typename T, int N>
 RECBLR_HD Pack<T, N> load_pack(const T* at) {
   Pack<T, N> pack;
@@ -53,14 +53,14 @@ RECBLR_HD void store_pack(T* at, const Pack<T, N>& pack) {
   using W = typename Word<static_cast<int>(sizeof pack)>::type;
   W word;
   memcpy(&word, &pack, sizeof pack);
-  __stwb(reinterpret_cast<W*>(at), word);  // says that memory is global, which the compiler may not see
+  __stwb(reinterpret_cast<W*>(at), word);  // tells the compiler that the memory is global
 #else
   ::cuda_on_host::expect_aligned(at, sizeof pack);
   std::memcpy(at, &pack, sizeof pack);
 #endif
 }
 
-// A pack in shared memory, read at once.
+// Reads a pack in shared memory at once.
 template <typename T, int N>
 RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
   Pack<T, N> pack;
@@ -74,7 +74,8 @@ RECBLR_HD Pack<T, N> copy_of(const Pack<T, N>* at) {
   return pack;
 }
 
-// N states from registers to shared memory or back, in words of up to 16 bytes, to which they are aligned there.
+// Copies N states from registers to shared memory, or back, in words of up to 16 bytes.  The shared memory is aligned
+// to these words.
 template <int N, typename A>
 RECBLR_HD void copy_states(const A* from, A* to) {
   constexpr int kWord = N * sizeof(A) % 16 == 0  ? 16
@@ -99,8 +100,8 @@ RECBLR_HD void store_narrow(T* at, const Accumulate<T>* x) {
   store_pack(at, pack);
 }
 
-// Asynchronous copies into shared memory, of 4, 8 or 16 bytes; committed in groups, which arrive in order.  Where the
-// hardware has none (sm_75), and of 2 bytes, they are ordinary ones.
+// Asynchronous copies of 4, 8 or 16 bytes into shared memory.  They are committed in groups, which arrive in order.
+// Copies of 2 bytes, and all copies on sm_75, which has no asynchronous ones, are ordinary copies.
 template <int B>
 RECBLR_HD void copy_async(void* to, const void* from) {
 #if !defined(__CUDACC__)
@@ -137,17 +138,17 @@ RECBLR_HD void copy_async_wait() {
 #endif
 }
 
-// What a thread will read: packs of kArrays arrays a step, kStages - 1 steps ahead.  Each thread copies for itself
-// alone, so nobody waits for another.
+// The packs that a thread will read: kArrays packs per step, kStages - 1 steps ahead.  Each thread copies only for
+// itself, so no thread waits for another.
 //
-//   ring.begin(length, fetch);                  fetch(step, array) is where a step's pack of an array lies
+//   ring.begin(length, fetch);                  fetch(step, array) gives the address of a pack
 //   for each step: ring.next(fetch); ring.get(array, x)
 template <typename T, int N, int kArrays, int kStages, int kThreads>
 class Ring {
   using Element = Pack<T, N>;
 
  public:
-  static constexpr std::size_t kBytes = sizeof(Element) * kArrays * kStages * kThreads;  // of a block's shared memory
+  static constexpr std::size_t kBytes = sizeof(Element) * kArrays * kStages * kThreads;  // shared memory of a block
 
   RECBLR_HD explicit Ring(unsigned char* shared) : mine_(reinterpret_cast<Element*>(shared) + threadIdx.x) {}
 
@@ -156,7 +157,7 @@ class Ring {
     length_ = length, fetched_ = 0, stage_ = kStages - 1;
     for (int k = 0; k < kStages - 1; ++k) start(k, fetch);
   }
-  // Goes to the next step.  The stage that is filled is that of the step before, whose packs are in registers by now.
+  // Goes to the next step.  It fills the stage of the previous step, whose packs are already in registers.
   template <typename Fetch>
   RECBLR_HD void next(const Fetch& fetch) {
     copy_async_wait<kStages - 2>();
@@ -164,7 +165,7 @@ class Ring {
     stage_ = stage_ + 1 == kStages ? 0 : stage_ + 1;
   }
   RECBLR_HD void get(int array, Accumulate<T>* x) const { widen(*at(stage_, array), x); }
-  // The step's packs of the first K arrays, as they are stored.
+  // The packs of this step from the first K arrays, as they are stored.
   template <int K>
   RECBLR_HD void get(Element (&packs)[K]) const {
     static_assert(K <= kArrays, "a step has no more arrays");
@@ -182,7 +183,7 @@ class Ring {
         if (const T* from = fetch(fetched_, k)) copy_async<sizeof(Element)>(at(stage, k), from);
     }
     ++fetched_;
-    copy_async_commit();  // a group a step, if an empty one: groups are counted
+    copy_async_commit();  // one group per step, even if empty, because the wait counts groups
   }
 
   Element* mine_;

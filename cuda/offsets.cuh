@@ -1,5 +1,5 @@
-// Offsets on a device, whose values nobody has looked at: brought into bounds and order by one small kernel, so that
-// those that follow may trust them.
+// Offsets on a device, whose values the host has not checked.  One small kernel clamps and orders them, so that later
+// kernels may trust them.
 #pragma once
 #include "formulas.cuh"
 
@@ -7,7 +7,7 @@ namespace recblr::cuda {
 
 constexpr int kOffsetThreads = 256;
 
-// Of offset i, brought into 0 .. rows; where they are out of order, kernels see the largest up to there.
+// Offset i, clamped to 0 .. rows.  If offsets are out of order, kernels see the largest offset up to each place.
 struct RawOffsets {
   DeviceOffsets from;
   std::int64_t count, rows;
@@ -22,7 +22,8 @@ struct OffsetMaxima {
   std::int64_t at[kOffsetThreads];
 };
 
-// One block: each thread finds the largest of its share, then passes over it again from the largest before it.
+// Runs as one block.  Each thread finds the largest offset of its share.  Then it goes through its share again,
+// beginning with the largest offset before it.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads, 1) order_offsets(const RawOffsets raw, std::int64_t* to) {
   RECBLR_SHARED(OffsetMaxima, maxima);
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, 1) order_offsets(const RawOffsets ra
   }
 }
 
-// Makes extent.offsets what kernels may trust.  Nothing happens where nothing is packed.
+// Sets extent.offsets to offsets that kernels may trust.  It does nothing if the extent is not packed.
 inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, const Launch& to) {
   if (!offsets.data) return nullptr;
   const std::int64_t count = extent.sequences + 1;
@@ -56,8 +57,8 @@ inline const char* trust_offsets(Extent& extent, const DeviceOffsets& offsets, c
   return launch<order_offsets<kOffsetThreads>>(1, kOffsetThreads, 0, to, raw, trusted);
 }
 
-// Zeros in the rows that no sequence covers, those before the first one and behind the last.  All threads of the grid
-// call it.
+// Writes zeros into the rows that no sequence covers: those before the first sequence and after the last.  All threads
+// of the grid must call it.
 template <typename T>
 RECBLR_HD void zero_uncovered(const Extent& e, const View<T>& v) {
   if (!e.offsets || !v.data) return;

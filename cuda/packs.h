@@ -1,5 +1,5 @@
-// How many channels a thread may read at once: 16 bytes of them where they are neighbours in memory and every row of
-// every array begins at a multiple of that, else 8, else one channel, however the arrays lie.
+// The number of channels that a thread may read at once: 16 or 8 bytes of them, or one channel. A pack must be
+// contiguous, and every row of every array must be aligned to it. One channel works for every layout.
 #pragma once
 #include <cstdint>
 
@@ -24,12 +24,12 @@ int channels_in_pack(const Extent& e, const Views&... views) {
   return 1;
 }
 
-// A number that the compiler knows.
+// A number that is known at compile time.
 template <int N>
 struct Number {
   static constexpr int value = N;
 };
-// Calls f with n, one of channels_in_pack's, as a Number.
+// Calls f with n as a Number. n is a result of channels_in_pack.
 template <typename T, typename F>
 auto with_pack(int n, const F& f) {
   constexpr int kMost = static_cast<int>(16 / sizeof(T)), kHalf = static_cast<int>(8 / sizeof(T));

@@ -1,5 +1,5 @@
-// Which of three ways work is shared out on a GPU: from its shape and the number of multiprocessors alone, so that
-// neither addresses nor strides, nor values on the device, move a single bit of a result.
+// Chooses one of three ways to divide work on a GPU, only from its shape and the number of multiprocessors.  So the
+// bits of a result depend neither on addresses, nor on strides, nor on values on the device.
 #pragma once
 #include <cstdint>
 
@@ -7,11 +7,11 @@
 
 namespace recblr::cuda {
 
-// As Launch::regime has them.  For the scan and for the unit; what each one does is in scan.h and in bdlru.h.
+// The values of Launch::regime, for the scan and for the unit. scan.h and bdlru.h explain what each one does.
 constexpr int kRows = 1, kWarps = 2, kSplit = 3;
 
 struct WorkShape {
-  std::int64_t sequences, rows, vectors;  // rows: of all sequences; vectors: 16 bytes of a row
+  std::int64_t sequences, rows, vectors;  // rows: of all sequences. vectors: 16-byte parts of a row
   bool packed;
 
   WorkShape(const Extent& e, bool packed, std::size_t element)
@@ -22,22 +22,22 @@ struct WorkShape {
   std::int64_t average_length() const { return sequences ? rows / sequences : 0; }
 };
 
-// The thresholds follow from how much each way has under way from memory, of the 48 KiB a multiprocessor that keep it
-// busy; none is measured yet.
+// The thresholds compare the bytes that each way has in flight with the 48 KiB that keep one multiprocessor busy.  They
+// have not been measured yet.
 inline int chosen_regime(const WorkShape& w, int multiprocessors) {
   constexpr std::int64_t kBusy = 48 * 1024;
-  constexpr std::int64_t kUnderWay = 7 * 2 * 16;  // of a thread that reads two arrays, seven steps ahead
+  constexpr std::int64_t kUnderWay = 7 * 2 * 16;  // bytes per thread: two arrays, seven steps ahead
   constexpr std::int64_t kTile = 64, kLong = 1024;
   constexpr std::int64_t kBlockVectors = 8;
   const std::int64_t length = w.average_length();
-  if (length < kTile) return kRows;  // no time to share out
-  // Packed sequences differ in length, and a thread that is alone with the longest one keeps all others waiting.
+  if (length < kTile) return kRows;  // too few steps to divide
+  // Packed sequences differ in length.  The thread with the longest sequence would keep all others waiting.
   if (!w.packed && w.sequences * w.vectors * kUnderWay >= multiprocessors * kBusy) return kRows;
   const std::int64_t blocks = w.sequences * ((w.vectors + kBlockVectors - 1) / kBlockVectors);
   return blocks < multiprocessors && length >= kLong ? kSplit : kWarps;
 }
 
-// The length of a segment where time is split: so that 2^16 threads have one, within bounds.
+// The length of a segment if time is split.  It gives a segment to each of 2^16 threads, within bounds.
 inline std::int64_t segment_steps(const WorkShape& w) {
   constexpr std::int64_t kThreads = 1 << 16, kFewest = 32, kMost = 512;
   std::int64_t steps = kFewest;

@@ -1,4 +1,4 @@
-// Chooses how a scan is shared out on a GPU, from its shape and the number of multiprocessors, and launches it.
+// Chooses how a scan is divided on a GPU, from its shape and the number of multiprocessors, and launches it.
 #include "scan.h"
 
 #include "packs.h"
@@ -18,7 +18,8 @@ int pack_of(const ScanBackward<T>& w) {
   return channels_in_pack<T>(w.extent, w.dh, w.a, w.h, w.da, w.db);
 }
 
-// A kernel needs a block, where there is a row that no sequence may cover.
+// The number of blocks to launch: at least one if packed, because some rows may belong to no sequence and must become
+// zero.
 std::int64_t at_least_for_zeros(std::int64_t blocks, const Extent& e) { return blocks == 0 && e.offsets ? 1 : blocks; }
 
 template <typename Cell>
@@ -34,7 +35,8 @@ const char* warps(const typename Cell::Work& w, const Launch& to) {
   return launch<scan_warps<Cell>>(at_least_for_zeros(blocks, e), kWarpThreads, kWarpBytes<Cell>, to, w);
 }
 
-// Complex numbers, which recommenders have no use for, are scanned by rows alone: half of all kernels otherwise.
+// Complex numbers are scanned only by rows, because recommenders do not use them.  With all regimes, they would be half
+// of all kernels.
 template <typename T>
 constexpr bool kRowsAlone = false;
 template <typename T>
@@ -74,7 +76,7 @@ int chosen_regime(const ScanBackward<T>& work, const DeviceOffsets& offsets, con
 
 template <typename T>
 const char* scan_forward(const ScanForward<T>& work, const DeviceOffsets& offsets, const Launch& to) {
-  if (!offsets.data && work.extent.length == 0 && !work.final.data) return nullptr;  // however many sequences
+  if (!offsets.data && work.extent.length == 0 && !work.final.data) return nullptr;  // for any number of sequences
   return run<ScanCell, T>(work, offsets, to);
 }
 template <typename T>

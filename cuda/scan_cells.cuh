@@ -1,14 +1,14 @@
-// The scan and its adjoint as kernels see them: what a pack of channels reads at each step of one sequence, or of one
-// segment of it, and what it makes of that.  Steps are counted in the order in which states are carried: the adjoint's
-// runs against the scan's.
+// The scan and its adjoint as kernels see them: what a pack of channels reads at each step of one sequence or segment,
+// and what it computes from that.  Steps are counted in the order in which states are carried.  The adjoint runs in the
+// opposite order to the scan.
 //
 // A cell has
-//   Work, Element, State, kChannels    the arrays' struct, what they hold, what states are kept in, channels in a pack
-//   kArrays                            arrays that a step reads; the first two are enough to summarise it
-//   fetch(t, array)                    where a step's pack of an array lies; null: that array is not read there
-//   summarise(in, product, from_zero)  takes a step into the summary of its stretch
-//   begin(state), run(t, in), end(state)   scans steps from a state, writing what the scan writes
-// and says which of its work's states a walk starts from and which it ends in.
+//   Work, Element, State, kChannels    the struct of the arrays, types of elements and states, channels in a pack
+//   kArrays                            the arrays that a step reads; a summary needs only the first two
+//   fetch(t, array)                    the address of the pack of an array at step t; null if it is not read there
+//   summarise(in, product, from_zero)  adds a step to the summary of its stretch
+//   begin(state), run(t, in), end(state)   scans steps from a state and writes the outputs of the scan
+// and names the states of its work in which a walk starts and ends.
 #pragma once
 #include "memory.cuh"
 #include "offsets.cuh"
@@ -53,12 +53,12 @@ class ScanCell {
     for (int k = 0; k < N; ++k) state[k] = state_[k];
   }
 
-  // The states that walks start from, by sequence or segment.
+  // The states in which walks start, indexed by sequence or segment.
   template <typename W>
   static RECBLR_EVERYWHERE auto& starts(W& w) {
     return w.initial;
   }
-  // Whether a walk holds the last step of its sequence, and where the state after it goes, by sequence.
+  // Whether a walk holds the last step of its sequence, and the place for the state after it, indexed by sequence.
   static RECBLR_HD bool ends(const Walk& walk) { return walk.ends; }
   static RECBLR_HD const View<State>& results(const Work& w) { return w.final; }
   static RECBLR_HD void zero_uncovered(const Work& w) { cuda::zero_uncovered(w.extent, w.h); }
@@ -109,7 +109,7 @@ class AdjointCell {
   RECBLR_HD void run(std::int64_t t, const Inputs& in) {
     State dh[N], previous[N], da[N];
     widen(in[0], dh), widen(in[2], previous);
-    // Without an initial state the first factor's derivative is zero, whatever g is.
+    // Without an initial state, the derivative of the first factor is zero for any g.
     const bool constant = t == first_ && !w_.initial.data;
     if (t == first_) load_state(w_.initial, sequence_, c_, N, previous);
 #pragma unroll
@@ -140,7 +140,7 @@ class AdjointCell {
   const Work& w_;
   Stream<const T> dh_, a_, h_;
   Stream<T> da_, db_;
-  std::int64_t first_;  // the step that is the sequence's first, which follows the initial state
+  std::int64_t first_;  // the first step of the sequence, which follows the initial state
   std::int64_t sequence_, c_;
   State g_[N], next_a_[N];
 };

@@ -1,5 +1,5 @@
-// The scan where sequences and channels occupy a GPU by themselves: a thread for a pack of channels of one sequence, or
-// segment, serial in time, with the next steps' loads under way.
+// The scan for shapes whose sequences and channels alone occupy a GPU.  Each thread processes a pack of channels of one
+// sequence or segment, serially in time, while the loads of the next steps are in flight.
 #pragma once
 #include "scan_cells.cuh"
 

@@ -1,7 +1,8 @@
-// The scan where sequences and channels are too few to occupy a GPU: time is shared out among blocks.
+// The scan for shapes with too few sequences and channels to occupy a GPU.  So blocks share time.
 //
-// Three launches: every segment is summarised, states are carried over the summaries, and every segment is scanned from
-// its state as if it were a sequence (scan_rows.cuh).  Inputs are read twice, except the last segment's of a sequence.
+// There are three launches.  First, every segment is summarised.  Second, states are carried over the summaries.
+// Third, every segment is scanned from its state as if it were a sequence (scan_rows.cuh).  Inputs are read twice,
+// except those of the last segment of a sequence.
 #pragma once
 #include "scan_rows.cuh"
 #include "segments.cuh"
@@ -24,7 +25,7 @@ __global__ void __launch_bounds__(kRowThreads)
   if (thread_index() >= e.segment_count * packs) return;
   const std::int64_t index = thread_index() / packs, c = thread_index() % packs * N;
   const Walk walk(e, index);
-  if (walk.length == 0 || Cell::ends(walk)) return;  // nobody asks
+  if (walk.length == 0 || Cell::ends(walk)) return;  // its summary is not used
   const Cell cell(w, walk, c);
   const auto fetch = [&](std::int64_t t, int array) { return cell.fetch(t, array); };
   A product[N], from_zero[N];
@@ -47,14 +48,14 @@ constexpr int kCarryThreads = 32, kCarryStages = 24;
 template <typename A, int N>
 using CarryRing = Ring<A, N, 2, kCarryStages, kCarryThreads>;
 
-// States that enter sequences, (sequence, channel), or none, and what becomes of them: those that enter segments.
+// Turns the incoming states of sequences, (sequence, channel), or none, into the incoming states of segments.
 template <typename A>
 struct Carry {
   Cut cut;
   std::int64_t channels;
   bool against;
   View<const A> start;
-  const A *product, *from_zero;  // (segment, channel), as is incoming
+  const A *product, *from_zero;  // (segment, channel), like incoming
   A* incoming;
 };
 
@@ -95,14 +96,14 @@ const char* launch_carry(const Carry<A>& w, const Launch& to) {
   return launch<carry_states<A, 1>>(blocks(1), kCarryThreads, CarryRing<A, 1>::kBytes, to, w);
 }
 
-// `steps`: a segment's.  There is at least one sequence.
+// `steps` is the length of a segment.  There must be at least one sequence.
 template <typename Cell>
 const char* scan_split(typename Cell::Work w, std::int64_t steps, const Launch& to) {
   using A = typename Cell::State;
   Extent& e = w.extent;
   const Cut cut{e.offsets, e.sequences, e.length, e.rows, steps, e.reverse};
   const std::int64_t places = cut.places();
-  // Rows of 256 bytes, so that every array begins where packs may.
+  // Sizes are rounded up to 256 bytes, so that every array begins at an address that fits packs.
   const auto whole = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
   const std::int64_t segments = whole(places * static_cast<std::int64_t>(sizeof(Segment)));
   const std::int64_t states = whole(places * e.channels * static_cast<std::int64_t>(sizeof(A)));

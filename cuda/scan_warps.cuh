@@ -1,25 +1,26 @@
-// The scan where sequences and channels occupy a GPU only partly: a block for a few packs of channels of one sequence,
-// whose warps share out time.
+// The scan for shapes whose sequences and channels occupy a GPU only partly.  Each block processes a few packs of
+// channels of one sequence, and its warps share time.
 //
-// Time goes by in tiles, a tile in chunks, a chunk a thread.  A thread summarises its chunk from registers, shows the
-// summary to the block, carries the tile's state over the chunks before its own, and scans its chunk from there, from
-// registers again: memory is read once, and the next tile is on its way meanwhile.
+// Time is divided into tiles, and a tile into chunks, one per thread.  A thread summarises its chunk from registers and
+// shares the summary with the block.  It carries the state of the tile over the chunks before its own.  Then it scans
+// its chunk from that state, again from registers.  So memory is read once, and the next tile is in flight meanwhile.
 #pragma once
 #include "scan_cells.cuh"
 
 namespace recblr::cuda {
 
-constexpr int kWarpThreads = 128, kWarpBlocks = 3;      // blocks on a multiprocessor, for which registers must do
-constexpr int kWarpPacks = 8;                           // side by side: 128 bytes of a row
-constexpr int kWarpChunks = kWarpThreads / kWarpPacks;  // of a tile
+constexpr int kWarpThreads = 128, kWarpBlocks = 3;      // blocks per multiprocessor; limits the registers
+constexpr int kWarpPacks = 8;                           // next to each other: 128 bytes of a row
+constexpr int kWarpChunks = kWarpThreads / kWarpPacks;  // per tile
 constexpr int kChunkSteps = 4;
 constexpr int kTileSteps = kWarpChunks * kChunkSteps;
 
-// Deep enough that a chunk is under way while the one before is scanned; less where a step reads more.
+// Deep enough that the next chunk is in flight while one is scanned.  The ring is shorter if a step reads more arrays.
 template <typename Cell>
 using WarpRing = Ring<typename Cell::Element, Cell::kChannels, Cell::kArrays, Cell::kArrays == 2 ? 8 : 6, kWarpThreads>;
 
-// What the chunks of a tile do to a state.  Two tiles': while some threads still read one, others write the next.
+// The effect of each chunk of a tile on a state.  There are two buffers: some threads write the summaries of the next
+// tile while others still read those of this one.
 template <typename Cell>
 struct alignas(16) TileSummaries {
   typename Cell::State product[2][kWarpThreads][Cell::kChannels], from_zero[2][kWarpThreads][Cell::kChannels];
@@ -44,12 +45,12 @@ __global__ void __launch_bounds__(kWarpThreads, kWarpBlocks) scan_warps(const __
   if (block_index() >= e.sequences * blocks) return;
   const std::int64_t sequence = block_index() / blocks;
   const std::int64_t c = (block_index() % blocks * kWarpPacks + threadIdx.x % kWarpPacks) * N;
-  const bool idle = c >= e.channels;  // yet needed at barriers
+  const bool idle = c >= e.channels;  // still takes part in barriers
   const int chunk = static_cast<int>(threadIdx.x / kWarpPacks);
   const Walk walk(e, sequence);
   Cell cell(w, walk, idle ? 0 : c);
   const std::int64_t length = idle ? 0 : walk.length;
-  // The ring's steps are this thread's alone: its chunk of each tile in turn.
+  // The ring holds only the steps of this thread: its chunk of each tile, one tile after another.
   const auto fetch = [&](std::int64_t n, int array) -> const typename Cell::Element* {
     const std::int64_t t = n / kChunkSteps * kTileSteps + chunk * kChunkSteps + n % kChunkSteps;
     return t < length ? cell.fetch(t, array) : nullptr;

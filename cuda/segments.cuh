@@ -1,9 +1,9 @@
-// Sequences cut into segments of so many steps, counted from where time begins, so that blocks can share out time and a
-// sequence is cut alike wherever it lies.
+// Cuts sequences into segments of `steps` steps, so that blocks can share time.  Steps are counted from where time
+// begins, so a sequence is cut in the same way wherever it lies.
 //
-// Done on the device, since only there is known where packed sequences lie.  The host knows how many places for
-// segments are enough: sequence s has those from s + offsets[s] / steps on, as many as it needs or one more, which
-// stays empty.
+// The device does this, because only the device knows where packed sequences lie.  The host knows how many places for
+// segments are enough.  Sequence s has the places from s + offsets[s] / steps on: as many as it needs, and sometimes
+// one more, which stays empty.
 #pragma once
 #include "offsets.cuh"
 
@@ -12,11 +12,11 @@ namespace recblr::cuda {
 constexpr int kCutThreads = 128;
 
 struct Cut {
-  const std::int64_t* offsets;                  // on the device, trusted; null: not packed
+  const std::int64_t* offsets;                  // on the device, trusted; null if not packed
   std::int64_t sequences, length, rows, steps;  // length, rows: as in an Extent
   bool reverse;
 
-  // Of a sequence of so many steps; an empty one is a segment too.
+  // The number of segments of a sequence with `of` steps.  An empty sequence has one segment.
   RECBLR_EVERYWHERE std::int64_t segments(std::int64_t of) const { return of > steps ? (of + steps - 1) / steps : 1; }
   RECBLR_EVERYWHERE std::int64_t places() const {
     return offsets ? sequences + rows / steps : sequences * segments(length);
@@ -26,7 +26,7 @@ struct Cut {
   RECBLR_HD std::int64_t first_place(std::int64_t s) const {
     return offsets ? s + offsets[s] / steps : s * segments(length);
   }
-  // The sequence that a place belongs to, the last one that begins there or before.
+  // The sequence of a place: the last one that begins at or before it.
   RECBLR_HD std::int64_t sequence_at(std::int64_t place) const {
     if (!offsets) return place / segments(length);
     std::int64_t low = 0, high = sequences;

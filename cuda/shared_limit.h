@@ -1,8 +1,8 @@
-// How much shared memory a kernel's launches may ask for: a limit that the driver keeps for each kernel and device, and
-// that is low until it is raised.
+// The limit on the shared memory that launches of a kernel may ask for.  The driver keeps this limit for each kernel
+// and device.  It is low until it is raised.
 //
-// It is raised once, to all that there is: one kernel is launched with different sizes by threads that do not know of
-// each other, and a limit that followed the sizes could fall between another's raising it and its launch.
+// It is raised once, to the maximum.  Threads that do not know of each other launch the same kernel with different
+// sizes.  If the limit followed these sizes, one thread could lower it between another thread's raise and its launch.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -10,14 +10,14 @@
 
 namespace recblr::cuda {
 
-// Of one kernel.
+// The limit of one kernel.
 class SharedLimit {
  public:
-  // Before a launch with so many bytes on a device.  Driver has a Status, whose value Status() is success;
-  // most(int& bytes), what is there for the kernel on that device; and set(int bytes), which sets the limit.
+  // Call this before a launch with so many bytes on a device.  Driver has a type Status, in which Status() means
+  // success.  Its most(int& bytes) gives the maximum for the kernel on that device; its set(int bytes) sets the limit.
   template <typename Driver>
   typename Driver::Status allow(std::size_t bytes, int device, const Driver& driver) {
-    const std::uint64_t bit = device < 64 ? std::uint64_t{1} << device : 0;  // further ones are raised each time
+    const std::uint64_t bit = device < 64 ? std::uint64_t{1} << device : 0;  // 0: the limit is set each time
     if (bytes == 0 || raised_.load(std::memory_order_acquire) & bit) return {};
     int most = 0;
     typename Driver::Status status = driver.most(most);
@@ -27,7 +27,7 @@ class SharedLimit {
   }
 
  private:
-  std::atomic<std::uint64_t> raised_{0};  // a bit a device
+  std::atomic<std::uint64_t> raised_{0};  // one bit per device
 };
 
 }  // namespace recblr::cuda

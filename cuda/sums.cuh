@@ -1,5 +1,5 @@
-// The second stage of sums over rows: blocks leave partial sums in scratch memory, one row after another; these are
-// added in an order that their number alone decides, of every kSumRows rows first, then of those sums.
+// The second stage of sums over rows.  Blocks leave partial sums in scratch memory, one row after another.  First every
+// kSumRows rows are added, then those sums.  The order depends only on the number of rows.
 #pragma once
 #include "device.cuh"
 
@@ -8,8 +8,8 @@ namespace recblr::cuda {
 constexpr int kSumThreads = 128;
 constexpr std::int64_t kSumRows = 32;
 
-// parts (count, width); of its rows [32 n, 32 n + 32), the sum is row n of sums (groups, width).  Columns from `split`
-// on go to `rest` instead, where there is one group.
+// parts is (count, width).  Row n of sums (groups, width) is the sum of the rows [32 n, 32 n + 32) of parts.  If there
+// is only one group, the columns from `split` on go to `rest` instead.
 template <typename From, typename To>
 __global__ void __launch_bounds__(kSumThreads) add_rows(const From* parts, std::int64_t count, std::int64_t width,
                                                         std::int64_t groups, To* sums, std::int64_t split, To* rest) {
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kSumThreads) add_rows(const From* parts, std::
   (column < split ? sums[thread_index()] : rest[column - split]) = static_cast<To>(sum);
 }
 
-// Of all rows of parts (count, width): the sums of its columns up to `split` to sums, of the others to rest.
+// Adds up all rows of parts (count, width).  The columns before `split` go to sums, the others to rest.
 template <typename From, typename To>
 const char* sum_rows(const From* parts, std::int64_t count, std::int64_t width, To* sums, std::int64_t split, To* rest,
                      const Launch& to) {

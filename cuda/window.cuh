@@ -1,5 +1,6 @@
-// What a thread of the convolution keeps of several rows: the last `width` of something, and sums, one for each tap. In
-// registers where the width is known, else in shared memory, one channel a thread.
+// The values of several rows that a thread of the convolution keeps: the last `width` rows of an array, and one sum for
+// each tap. They lie in registers if the width is known at compile time, else in shared memory with one channel per
+// thread.
 #pragma once
 #include "memory.cuh"
 
@@ -19,19 +20,19 @@ RECBLR_HD void store_wide(A* at, const A* x) {
   for (int k = 0; k < N; k += kStep) store_narrow<kStep>(at + k, x + k);
 }
 
-// kWidth: the width, or 0 where it is known only to the launcher.
+// kWidth is the width, or 0 if the width is known only at run time.
 template <int kWidth>
 constexpr int kWindowThreads = kWidth ? 128 : 32;
-// How often the loop over rows is unrolled: after as many rows, a window in registers is in the same ones again, and
-// nothing has been moved.
+// How often the loop over rows is unrolled. After this many rows, the window is in the same registers again, so no
+// value has to be moved.
 template <int kWidth>
 constexpr int kWindowTurn = kWidth ? kWidth : 1;
 
-// The last `width` rows, (0) the oldest.
+// The last `width` rows. Index 0 is the oldest row.
 template <typename A, int N, int kWidth>
 class Window {
  public:
-  __host__ __device__ static constexpr std::size_t bytes(std::int64_t) { return 0; }  // of a block's shared memory
+  __host__ __device__ static constexpr std::size_t bytes(std::int64_t) { return 0; }  // shared memory of a block
   RECBLR_HD Window(unsigned char*, std::int64_t) {}
   RECBLR_HD void push(const A* x) {
 #pragma unroll
@@ -48,7 +49,7 @@ class Window {
 };
 template <typename A, int N>
 class Window<A, N, 0> {
-  static_assert(N == 1, "a channel a thread");
+  static_assert(N == 1, "one channel per thread");
   static constexpr int kThreads = kWindowThreads<0>;
 
  public:
@@ -102,13 +103,13 @@ class Taps<A, N, 0> {
   A bias_;
 };
 
-// A sum for each tap, and one for the bias.
+// One sum for each tap, and one for the bias.
 template <typename A, int N, int kWidth>
 class TapSums {
   static constexpr int kThreads = kWindowThreads<kWidth>;
 
  public:
-  // Of a block's shared memory, in which `publish` leaves sum (k, n) of thread i at (k * N + n) * kThreads + i.
+  // The shared memory of a block. `publish` leaves the sum (k, n) of thread i at (k * N + n) * kThreads + i.
   __host__ __device__ static constexpr std::size_t bytes(std::int64_t) {
     return (kWidth + 1) * N * kThreads * sizeof(A);
   }
@@ -142,7 +143,7 @@ class TapSums<A, N, 0> {
     for (std::int64_t k = 0; k <= width; ++k) mine_[k * kThreads] = 0;
   }
   RECBLR_HD A& operator()(int k, int) { return mine_[k * kThreads]; }
-  RECBLR_HD void publish(unsigned char*) const {}  // they are there
+  RECBLR_HD void publish(unsigned char*) const {}  // the sums are already in shared memory
 
  private:
   A* mine_;

@@ -1,6 +1,7 @@
-// The behavior-dependent linear recurrent unit on raw pointers, gates and all in one pass over memory, and its adjoint.
+// The behavior-dependent linear recurrent unit with its gates, and its adjoint, on raw pointers, in one pass over
+// memory.
 //
-// Pure functions over a task (tasks.h), as in scan.h.  Time runs forward only.
+// Pure functions over a task (tasks.h); scan.h states their contract.  Time runs only forward.
 #pragma once
 #include <cstdint>
 
@@ -9,12 +10,12 @@
 
 namespace recblr {
 
-// The backward pass starts from states that the forward pass leaves: before every row whose number, counted through
-// all sequences, is a multiple of this.
+// The forward pass stores the state before every row whose number is a multiple of kStateRows.  Rows are counted
+// through all sequences.  The backward pass starts from these states.
 constexpr std::int64_t kStateRows = 32;
 
-// gates holds r's pre-activations, then i's, (.., 2C); z may be absent.  Channels are neighbours in memory in all
-// of these.  scale (sequence, time), in float32 or float64, may be absent.
+// gates (.., 2C) holds the pre-activations of r, then those of i. z may be absent.  In x, gates and z, neighbouring
+// channels are neighbours in memory. scale (sequence, time), in float32 or float64, may be absent.
 template <typename T>
 struct BdlruInputs {
   Extent extent;
@@ -32,8 +33,8 @@ struct BdlruForward {
   Accumulate<T>*final, *states;
 };
 
-// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, C) is contiguous; dz and dscale (rows) are absent
-// where z and scale are; ddecay (runs, C) is a sum for every run of sequences.
+// Inputs: dy = dL/dy and dfinal = dL/d(final) (absent: zeros). dinitial (S, C) is contiguous. dz is absent if z is,
+// dscale (rows) if scale is. ddecay (runs, C) has one sum per run of sequences.
 template <typename T>
 struct BdlruBackward {
   using Share = Task;

@@ -1,9 +1,9 @@
 // The fused behavior-dependent unit on a CPU.  Compiled once per instruction set, each time into the namespace
 // RECBLR_ISA (see scan_kernels.cpp).
 //
-// It is bound by arithmetic, some seventy instructions for a vector of channels, so time runs outside and channels
-// inside: neighbouring vectors do not wait for each other, rows are read as one stream, and states stay in the first
-// cache.
+// The kernel is compute-bound: a vector of channels takes about seventy instructions.  So the outer loop is time and
+// the inner loop is channels.  Neighbouring vectors then do not wait for each other, rows are read as one stream, and
+// states stay in the L1 cache.
 #include "core/bdlru.h"
 #include "core/kernel.h"
 
@@ -21,7 +21,7 @@ namespace {
 // The number of a walk's first row, counted through all sequences.
 std::int64_t first_row(const Extent& e, const Walk& walk) { return e.offsets ? walk.row : walk.sequence * e.length; }
 
-// A row's inputs, where its first channel lies.
+// The inputs of a row, each from its first channel on.
 template <typename T>
 struct Rows {
   Stream<const T> x, gates, z;
@@ -72,8 +72,8 @@ void pass(const BdlruForward<T>& w, const Task& task) {
   }
 }
 
-// What the backward pass needs of a stretch of kStateRows steps and kStash channels, computed forward in time.  It lies
-// in the second cache; in rows of half a kilobyte, since memory is read in narrower ones at half the speed.
+// The values that the backward pass needs for kStateRows steps and kStash channels, computed forward in time.  They lie
+// in the L2 cache.  Rows are half a kilobyte long, because narrower rows are read at half the speed.
 constexpr std::int64_t kStash = 128;
 template <typename A>
 struct Stash {
@@ -113,7 +113,8 @@ void pass(const BdlruBackward<T>& w, const Task& task) {
           const std::int64_t j = t - start;
           over_channels<A>(begin, end, [&](std::int64_t c, auto load, auto) __attribute__((always_inline)) {
             const std::int64_t k = c - begin;
-            // What is read and written once the stretch's last step is reached: its rows would come one by one.
+            // These rows are read and written after the last step of the stretch.  Without the prefetch, they would
+            // arrive one by one.
             __builtin_prefetch(dy.step(t) + c);
             __builtin_prefetch(dx.step(t) + c, 1);
             __builtin_prefetch(dgates.step(t) + c, 1);
@@ -153,7 +154,7 @@ void pass(const BdlruBackward<T>& w, const Task& task) {
             const V u = scaled ? decay * scale * r : decay * r;
             const V du =
                 u_adjoint(g, load_lanes(&stash.h[j][k]), i * input, alpha, load_lanes(&stash.beta_slope[j][k]), u);
-            const V dproduct = g * load_lanes(&stash.beta[j][k]);  // of i x
+            const V dproduct = g * load_lanes(&stash.beta[j][k]);  // dL/d(i x)
             store(carried + c, previous_adjoint(alpha, g));
             store(dx.step(t) + c, dproduct * i);
             store(di + c, dproduct * input * (i * (1 - i)));

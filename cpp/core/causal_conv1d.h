@@ -1,6 +1,6 @@
-// The depthwise causal convolution over time with SiLU on raw pointers, in one pass over memory, and its adjoint.
+// The depthwise causal convolution over time with SiLU, and its adjoint, on raw pointers, in one pass over memory.
 //
-// Pure functions over a task (tasks.h), as in scan.h.  Time runs forward only.
+// Pure functions over a task (tasks.h); scan.h states their contract.  Time runs only forward.
 #pragma once
 #include <cstdint>
 
@@ -11,8 +11,9 @@ namespace recblr {
 
 constexpr std::int64_t kMaxWidth = 64;
 
-// width K is 1 to kMaxWidth; taps (K, C), contiguous, taps[K-1] meets the current input; bias (C) and initial
-// (sequence, K-1, channel), the inputs before the first step, may be absent.  Channels of x are neighbours in memory.
+// The width K is 1 to kMaxWidth. taps (K, C) is contiguous; taps[K-1] multiplies the current input. initial (sequence,
+// K-1, channel) holds the inputs before the first step. bias (C) and initial may be absent.  Neighbouring channels of x
+// are neighbours in memory.
 template <typename T>
 struct ConvInputs {
   Extent extent;
@@ -23,7 +24,7 @@ struct ConvInputs {
   bool silu;
 };
 
-// final (S, K-1, C), the last inputs, is contiguous.
+// final (S, K-1, C) holds the last inputs and is contiguous.
 template <typename T>
 struct ConvForward {
   using Share = Task;
@@ -32,8 +33,8 @@ struct ConvForward {
   Accumulate<T>* final;
 };
 
-// From dy = dL/dy and dL/d(final) (absent: zeros).  dinitial (S, K-1, C) is contiguous; dtaps (runs, K, C) and dbias
-// (runs, C) are sums for every run of sequences.
+// Inputs: dy = dL/dy and dfinal = dL/d(final) (absent: zeros). dinitial (S, K-1, C) is contiguous. dtaps (runs, K, C)
+// and dbias (runs, C) have one sum per run of sequences.
 template <typename T>
 struct ConvBackward {
   using Share = Task;

@@ -1,5 +1,5 @@
 // The causal convolution on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA (see
-// scan_kernels.cpp).  Time runs outside and channels inside, so that rows are read as one stream.
+// scan_kernels.cpp).  The outer loop is time and the inner loop is channels, so that rows are read as one stream.
 #include "core/causal_conv1d.h"
 #include "core/kernel.h"
 
@@ -13,7 +13,7 @@ namespace {
 #include "core/lanes-inl.h"
 #include "core/elementary-inl.h"
 
-// The input that tap k meets at step t, from channel c on: one of the sequence's own, or one from before it.
+// The inputs of one sequence, including those before its first step.
 template <typename T>
 struct Inputs {
   const ConvInputs<T>& in;
@@ -23,7 +23,7 @@ struct Inputs {
   Inputs(const ConvInputs<T>& in, const Walk& walk)
       : in(in), x(forward_stream(in.x, walk, 0)), sequence(walk.sequence), past(in.width - 1) {}
 
-  // Of the step `t`, which may lie before the first.
+  // The input of channel c at step `t`, which may lie before the first step.
   Accumulate<T> at(std::int64_t t, std::int64_t c) const {
     if (t >= 0) return widen(x.step(t)[c]);
     const auto& initial = in.initial;
@@ -32,7 +32,7 @@ struct Inputs {
   }
 };
 
-// The same of channels from c on; where all lie in the sequence, where `load` reads.
+// The inputs of a vector of channels from c on at step t.  From the first step on, `load` reads them from the sequence.
 template <typename T, typename Load>
 RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, std::int64_t c, std::int64_t end,
                                       Load load) {
@@ -42,7 +42,7 @@ RECBLR_HD Vector<Accumulate<T>> input(const Inputs<T>& inputs, std::int64_t t, s
   return v;
 }
 
-// The convolution at step t before SiLU.  width is a constant where it is common.
+// The convolution at step t before SiLU.  A common width is a compile-time constant.
 template <typename T, typename Load>
 RECBLR_HD Vector<Accumulate<T>> convolve(const Inputs<T>& inputs, std::int64_t width, std::int64_t t, std::int64_t c,
                                          std::int64_t end, Load load) {
@@ -75,19 +75,20 @@ void pass(const ConvForward<T>& w, const Task& task) {
   }
 }
 
-// The last adjoints before SiLU, of width steps; and sums over some rows, before they enter long ones.
+// The adjoints before SiLU of the last `width` steps, and sums over some rows.  These are then added to
+// double-precision sums.
 template <typename A>
 struct Strip {
   static constexpr std::int64_t kMost = 128;
   alignas(64) A adjoint[kMaxWidth * 16], sums[2 * kMaxWidth * 16];
-  // Channels that fit, a multiple of 16.
+  // How many channels fit, a multiple of 16.
   static std::int64_t channels(std::int64_t width) {
     const std::int64_t fit = kMaxWidth / width * 16;
     return fit < kMost ? fit : kMost;
   }
 };
 
-// Time runs forward here too: an input's adjoint is complete once the `past` steps that follow it are known.
+// Time runs forward here too.  The adjoint of an input is complete once the `past` steps after it are known.
 template <int kWidth, typename T>
 void pass(const ConvBackward<T>& w, const Task& task) {
   using A = Accumulate<T>;
@@ -132,7 +133,7 @@ void pass(const ConvBackward<T>& w, const Task& task) {
               d *= silu_slope(v, sigmoid(v));
             }
             store_lanes(adjoint(t) + c - begin, d);
-            if (t >= to) return;  // the next task's
+            if (t >= to) return;  // belongs to the next task
             A* sums = strip.sums + c - begin;
             for (std::int64_t k = 0; k < width; ++k, sums += kStrip)
               store_lanes(sums, multiply_add(d, input(inputs, t - past + k, c, end, load), load_lanes(sums)));
@@ -153,7 +154,8 @@ void pass(const ConvBackward<T>& w, const Task& task) {
             store(dx.step(row) + c, out);
           });
         }
-        // An input from before the first step is met by the steps [0, lag], and left over where the sequence is short.
+        // The steps [0, lag] use the initial input number `lag`.  In a short sequence, this input is also part of the
+        // final state.
         if (task.from == 0 && t == past - 1)
           for (std::int64_t lag = 0; lag < past; ++lag)
             for (std::int64_t c = begin; c < end; ++c) {

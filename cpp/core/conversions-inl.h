@@ -1,9 +1,9 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h).
 //
-// Between the type that an element is stored in and the type that it is computed in.  Integer operations
-// and selects only, so that every instruction set's compiler turns loops of them into vector code, and
-// right while denormals are flushed: a float16's smallest values are normal numbers in float32.  Rows of
-// float16 take the machine's own conversion where it has one.
+// Conversions between the type that stores an element and the type that computes with it.  They use only integer
+// operations and selects, so that the compiler can vectorise loops of them for every instruction set.  They are also
+// correct while denormals are flushed: the smallest float16 values are normal numbers in float32.  Rows of float16 use
+// the conversion instructions of the machine where it has them.
 
 RECBLR_HD float from_bits(std::uint32_t bits) {
   float x;
@@ -26,7 +26,7 @@ RECBLR_HD float widen(Float16 x) {
   const std::uint32_t exponent = magnitude & 0x0f800000;
   constexpr std::uint32_t kRebias = (127 - 15) << 23;
   const std::uint32_t normal = magnitude + kRebias + (exponent == 0x0f800000 ? kRebias : 0);  // infinity, NaN
-  // Of a denormal's bits, put behind a leading one, that one is taken away again.
+  // A denormal has no leading 1.  Put a 1 before its bits, then subtract the value of this 1.
   const std::uint32_t denormal = to_bits(from_bits(magnitude | 0x38800000) - 0x1p-14f);
   return from_bits((exponent == 0 ? denormal : normal) | std::uint32_t(x.bits & 0x8000) << 16);
 }
@@ -45,7 +45,7 @@ RECBLR_HD void put(Bfloat16& at, float x) {
 RECBLR_HD void put(Float16& at, float x) {
   const std::uint32_t sign = to_bits(x) >> 16 & 0x8000, magnitude = to_bits(x) & 0x7fffffff;
   const std::uint32_t normal = (magnitude - ((127 - 15) << 23) + 0xfff + (magnitude >> 13 & 1)) >> 13;
-  // Below the smallest normal float16, adding 0.5 leaves its bits, rounded, in the sum's lowest ones.
+  // Below the smallest normal float16, adding 0.5 leaves the rounded bits in the lowest bits of the sum.
   const std::uint32_t denormal = to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000;
   std::uint32_t bits = magnitude < 0x38800000 ? denormal : normal;
   bits = magnitude >= 0x477ff000 ? 0x7c00 : bits;  // 65520 and more round to infinity
@@ -53,7 +53,7 @@ RECBLR_HD void put(Float16& at, float x) {
   at.bits = static_cast<std::uint16_t>(bits | sign);
 }
 
-// W neighbours at once.
+// Converts W neighbours at once.
 template <int W, typename T>
 RECBLR_HD void widen_row(const T* __restrict row, float* __restrict at) {
   for (int k = 0; k < W; ++k) at[k] = widen(row[k]);
@@ -62,7 +62,7 @@ template <int W, typename T>
 RECBLR_HD void put_row(T* __restrict row, const float* __restrict at) {
   for (int k = 0; k < W; ++k) put(row[k], at[k]);
 }
-// Of rows this narrow, which they unroll, compilers make scalar code where the vectors are not spelled.
+// Compilers unroll rows this narrow and then make scalar code, unless the vectors are written out.
 constexpr int kUnrolled = 16;
 typedef std::uint32_t Words __attribute__((vector_size(4 * kUnrolled)));
 typedef std::uint16_t Halves __attribute__((vector_size(2 * kUnrolled)));
@@ -82,7 +82,7 @@ RECBLR_HD void put_row<kUnrolled>(Bfloat16* __restrict row, const float* __restr
   __builtin_memcpy(row, &halves, sizeof halves);
 }
 #if defined(__F16C__)
-// It makes float16's denormals whatever the mode.
+// These instructions read and write float16 denormals even in flush mode.
 template <int W>
 RECBLR_HD void widen_row(const Float16* __restrict row, float* __restrict at) {
   int k = 0;

@@ -1,8 +1,9 @@
-// Which instruction set's kernels run: the widest that this machine has, unless RECBLR_ISA names one.  And the calls of
-// kernels, which go to the one that was chosen.
+// Chooses the instruction set of the kernels: the widest that this machine supports, unless RECBLR_ISA names one.
+// Calls of kernels go to the chosen instruction set.
 //
-// A kernel is a function compute(work, share) that does a share of some work.  It is compiled once for each instruction
-// set, into a namespace of its own (*_kernels.cpp).  The header of an operator lists its work with RECBLR_KERNEL.
+// A kernel is a function compute(work, share) that does one share of some work.  It is compiled once for each
+// instruction set, each time into its own namespace (*_kernels.cpp).  The header of an operator declares its kernels
+// with RECBLR_KERNEL.
 #pragma once
 #include <cstdint>
 
@@ -10,17 +11,18 @@ namespace recblr {
 
 enum class Isa { baseline, x86_64_v3, x86_64_v4 };
 
-// Chosen once, at first use.  An unusable RECBLR_ISA leaves the best one; isa_error() says why.
+// The choice is made once, at first use.  If RECBLR_ISA cannot be used, the best one is chosen and isa_error() says
+// why.
 Isa isa();
 const char* isa_name(Isa);
 
-// Null, or one sentence on why RECBLR_ISA cannot be followed.
+// Null, or one sentence that says why RECBLR_ISA cannot be used.
 const char* isa_error();
 
 // The names that RECBLR_ISA may take on this machine, separated by ", ".
 const char* isa_available();
 
-// The share of work that is cut into units: the units [begin, end).
+// A share of work that is counted in units: the units [begin, end).
 struct Units {
   std::int64_t begin, end;
 };
@@ -30,7 +32,7 @@ struct Units {
 // A kernel's signature.
 #define RECBLR_COMPUTE(Work) void compute(const Work& work, const Work::Share& share) noexcept
 
-// Declares the kernels for one type of work, and compute(work, share), which calls the one that was chosen.  In
+// Declares the kernels for one type of work, and compute(work, share), which calls the chosen kernel.  Use it in
 // namespace recblr.
 #if defined(__x86_64__)
 #define RECBLR_KERNEL(Work)                                        \

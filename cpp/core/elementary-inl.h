@@ -1,28 +1,28 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after lanes-inl.h.
 //
-// exp, expm1 and softplus, and what logistic-inl.h makes of them.  In float32: short polynomials on vectors, wrong by a
-// few units in the last place at most (tests/cpp/test_elementary.cpp holds the measured errors).  In float64: the C
-// library's, lane by lane.
+// exp, expm1 and softplus, and the functions that logistic-inl.h builds on them.  In float32 they are short polynomials
+// on vectors, with an error of at most a few units in the last place (tests/cpp/test_elementary.cpp holds the measured
+// errors).  In float64 they call the C library, lane by lane.
 
-// Declared first: what is included looks names up where it stands.
+// Declared before the include, because the included file looks these names up at this point.
 template <typename V>
 struct Exponentials;
 RECBLR_HD Exponentials<Floats> exponentials(Floats x);
 RECBLR_HD Exponentials<Doubles> exponentials(Doubles x);
 #include "core/logistic-inl.h"
 
-// exp(x) and exp(x) - 1, each accurate on its own.  Beyond the bounds of float's normal numbers, +-87, x counts as the
-// bound.
+// exp(x) and exp(x) - 1, each accurate on its own.  Above 87 and below -87, the bounds of normal floats, x is replaced
+// by the bound.
 RECBLR_HD Exponentials<Floats> exponentials(Floats x) {
   constexpr float kBound = 87.0f;
   x = at_most(at_least(x, -kBound), kBound);
-  // x = n ln 2 + f, |f| <= ln 2 / 2.  Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits.
+  // x = n ln 2 + f, |f| <= ln 2 / 2.  Adding 1.5 * 2^23 rounds to an integer n and leaves n in the lowest bits.
   constexpr float kInverseLn2 = 0x1.715476p+0f, kRound = 0x1.8p23f;
   const Floats rounded = x * kInverseLn2 + kRound;
   const Floats n = rounded - kRound;
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
   const Floats f =
-      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is 1.9e-9 off, which n <= 126 makes 4 units of
+      multiply_add(n, all(-0x1.62e430p-1f), x);  // rounded once; ln 2 is off by 1.9e-9: for n <= 126, up to 4 units
 #else
   const Floats f = (x - n * 0.693359375f) + n * 0x1.bd0106p-13f;  // in two parts, the first of which is exact
 #endif

@@ -1,7 +1,7 @@
-// The element types that kernels read and write beside float and double, and what sums of each are kept in.
+// The element types that kernels read and write besides float and double, and the type of the sums of each.
 //
-// Plain data without functions: every instruction set brings its own arithmetic (conversions-inl.h,
-// recurrence-inl.h), so that nothing here can be linked from one into another.
+// Plain data without functions.  Each instruction set has its own arithmetic (conversions-inl.h, recurrence-inl.h), so
+// the linker cannot mix code of two instruction sets.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +31,7 @@ struct Accumulation<Float16> {
   using type = float;
 };
 
-// What states and sums of elements T are kept in: float for the 16-bit types, else T itself.
+// The type of states and sums of elements T: float for the 16-bit types, otherwise T itself.
 template <typename T>
 using Accumulate = typename Accumulation<T>::type;
 
@@ -42,9 +42,9 @@ using Accumulate = typename Accumulation<T>::type;
   macro(float) macro(double) macro(::recblr::Bfloat16) macro(::recblr::Float16) macro(::recblr::Complex<float>) \
       macro(::recblr::Complex<double>)
 
-// The same for the types that states are kept in.
+// Calls macro(T) for every type of a state.
 #define RECBLR_STATE_TYPES(macro) \
   macro(float) macro(double) macro(::recblr::Complex<float>) macro(::recblr::Complex<double>)
 
-// The same for the real types, which alone have gates.
+// Calls macro(T) for every real element type.  Only real types have gates.
 #define RECBLR_REAL_TYPES(macro) macro(float) macro(double) macro(::recblr::Bfloat16) macro(::recblr::Float16)

@@ -1,10 +1,10 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h).
 //
-// Float32 kernels treat denormals as zero while they run: a decaying state reaches them, where
-// arithmetic is a hundred times slower.  The caller's mode is restored.
+// Float32 kernels treat denormals as zero while they run.  A decaying state reaches denormals, and arithmetic on them
+// is a hundred times slower.  The caller's mode is restored.
 
 template <typename T>
-struct FlushDenormals {};  // float64 keeps them, real and complex
+struct FlushDenormals {};  // float64, real and complex, keeps denormals
 
 template <>
 struct FlushDenormals<float> {

@@ -1,9 +1,9 @@
-// Included inside the including file's own namespace, never alone (see recurrence-inl.h), which brings sigmoid,
-// exponentials and roots for the types V that it computes in: elementary-inl.h on a CPU.
+// Included inside the including file's own namespace, never alone (see recurrence-inl.h).  That file provides sigmoid,
+// exponentials and roots for its types V: elementary-inl.h on a CPU.
 //
-// The behavior-dependent unit's formulas (eqs. 5-8 of arXiv 2406.12580), written once for every kernel.
+// The formulas of the behavior-dependent unit (eqs. 5-8 of arXiv 2406.12580), written once for all kernels.
 
-// u below this counts as this, and has no derivative: beta's stays finite at decay 0.
+// A smaller u is replaced by this bound and has derivative 0.  So the derivative of beta stays finite at decay 0.
 constexpr float kMinU = 1e-30f;
 
 template <typename V>
@@ -11,7 +11,8 @@ struct Factors {
   V r, u, alpha, beta, inverse_beta;  // r is the gate, after its sigmoid
 };
 
-// u = decay sigmoid(r) scale, alpha = exp(-u), beta = sqrt(1 - alpha^2): from expm1, since alpha has been rounded.
+// u = decay sigmoid(r) scale, alpha = exp(-u), beta = sqrt(1 - alpha^2). beta is computed from expm1, because alpha is
+// already rounded.
 template <typename V>
 RECBLR_HD Factors<V> factors(V r_before, V decay_scale) {
   Factors<V> f;
@@ -24,13 +25,14 @@ RECBLR_HD Factors<V> factors(V r_before, V decay_scale) {
   return f;
 }
 
-// Of numbers that dL/du is multiplied by, or itself: d, where u counts.
+// Returns d where u is at least kMinU, else 0. d is dL/du, or a factor of it.
 template <typename V>
 RECBLR_HD V where_u_counts(V u, V d) {
   return u < V{} + kMinU ? V{} : d;
 }
 
-// dh/du, through alpha and through beta, whose derivative is alpha^2 / beta; through_beta is that times beta's factor.
+// dh/du, through alpha and through beta.  The derivative of beta is alpha^2 / beta; through_beta is that times the
+// factor of beta.
 template <typename V>
 RECBLR_HD V u_slope(V previous, V through_beta, V alpha) {
   return through_beta - alpha * previous;

@@ -1,5 +1,5 @@
-// What every file of kernels includes last, outside of any namespace: the compiler's vector intrinsics, the marker of
-// inline functions, and the definition of kernels.
+// Every file of kernels includes this last, outside any namespace.  It brings the compiler's vector intrinsics, the
+// marker of inline functions and the definition of kernels.
 #pragma once
 #include "core/dispatch.h"
 
@@ -12,7 +12,7 @@
 
 #define RECBLR_HD inline __attribute__((always_inline))
 
-// From here on, the lists that declare kernels define them instead, by a function run(work, share).
+// From here on, the lists that declare kernels define them instead: each calls a function run(work, share).
 #undef RECBLR_KERNEL
 #define RECBLR_KERNEL(Work) \
   RECBLR_COMPUTE(Work) { run(work, share); }

@@ -1,8 +1,8 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after conversions-inl.h.
 //
-// Vectors as wide as the instruction set's registers, and the few operations on them that the compiler's own vector
-// arithmetic does not have: bits, bounds that keep NaN, and reciprocals from the machine's estimates.  And runs over
-// channels, a vector at a time.
+// Vectors as wide as the registers of the instruction set, and the few operations that the compiler's vector arithmetic
+// lacks: bits, bounds that keep NaN, and reciprocals from the machine's estimates.  Also loops over channels, one
+// vector at a time.
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
@@ -33,7 +33,7 @@ RECBLR_HD Vector<A> all(A x) {
   return Vector<A>{} + x;
 }
 
-// The larger, the smaller of x and a bound that is a number; NaN stays NaN.
+// The larger, or the smaller, of x and a bound that is a number.  NaN stays NaN.
 template <typename V>
 RECBLR_HD V at_least(V x, float bound) {
   const V b = V{} + bound;
@@ -65,8 +65,8 @@ RECBLR_HD Floats multiply_add(Floats x, Floats y, Floats z) {
 }
 #endif
 
-// 1 / x, to about a unit in the last place where x and 1 / x are normal numbers.  A division of 16 floats takes
-// as long as ten multiplications; an estimate of 14 bits and one step of Newton's method take four.
+// 1 / x, to about one unit in the last place if x and 1 / x are normal numbers.  A division of 16 floats takes as long
+// as ten multiplications.  An estimate of 14 bits and one step of Newton's method take as long as four.
 template <typename V>
 RECBLR_HD V reciprocal(V x) {
   return (V{} + 1) / x;
@@ -83,7 +83,7 @@ struct Roots {
   V root, inverse;
 };
 
-// sqrt(x) and 1 / sqrt(x), for x > 0 such that both are normal numbers.
+// sqrt(x) and 1 / sqrt(x), for x > 0 where both results are normal numbers.
 RECBLR_HD Roots<Floats> roots(Floats x) {
 #if defined(__AVX512F__)
   const Floats estimate = (Floats)_mm512_rsqrt14_ps((__m512)x);
@@ -107,7 +107,7 @@ RECBLR_HD Roots<Doubles> roots(Doubles x) {
   return {root, reciprocal(root)};
 }
 
-// Lanes from memory and into it.
+// Loads lanes from memory and stores them.
 RECBLR_HD Floats load_lanes(const float* at) {
   Floats v;
   __builtin_memcpy(&v, at, sizeof v);
@@ -119,7 +119,7 @@ RECBLR_HD Doubles load_lanes(const double* at) {
   return v;
 }
 template <typename T>
-RECBLR_HD Floats load_lanes(const T* at) {  // of a 16-bit type
+RECBLR_HD Floats load_lanes(const T* at) {  // T is a 16-bit type
   float x[kLanes<float>];
   widen_row<kLanes<float>>(at, x);
   return load_lanes(x);
@@ -133,7 +133,7 @@ RECBLR_HD void store_lanes(T* at, Floats v) {
   put_row<kLanes<float>>(at, x);
 }
 
-// Of fewer than all lanes, the first `count`, and zeros behind them.
+// Only the first `count` lanes.  Loading sets the others to zero.
 template <typename T>
 RECBLR_HD Vector<Accumulate<T>> load_lanes(const T* at, std::int64_t count) {
   T x[kLanes<Accumulate<T>>] = {};
@@ -147,8 +147,8 @@ RECBLR_HD void store_lanes(T* at, Vector<Accumulate<T>> v, std::int64_t count) {
   for (std::int64_t k = 0; k < count; ++k) at[k] = x[k];
 }
 
-// Calls f(c, load, store) for vectors of channels from begin to end; load and store take a pointer to channel c's
-// element in some array.
+// Calls f(c, load, store) for each vector of channels from begin to end. load and store take a pointer to the element
+// of channel c in some array.
 template <typename A, typename F>
 RECBLR_HD void over_channels(std::int64_t begin, std::int64_t end, F&& f) {
   constexpr std::int64_t kStep = kLanes<A>;

@@ -1,4 +1,4 @@
-// The check of packed sequences' offsets, in the words that every door uses.
+// Checks the offsets of packed sequences, with the same messages for every interface.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace recblr {
 
-// Empty, or what is wrong with offsets[0, count): they must run from 0 to rows without decreasing.
+// Returns an empty string, or the problem of offsets[0, count).  They must run from 0 to rows and must not decrease.
 inline std::string offsets_problem(const std::int64_t* offsets, std::size_t count, std::int64_t rows) {
   if (offsets[0] != 0) return "offsets must start with 0, but starts with " + std::to_string(offsets[0]);
   for (std::size_t i = 1; i < count; ++i)

@@ -1,12 +1,12 @@
-// Included inside the including file's own namespace, never alone: that is what -inl in a name says.  So a copy that is
-// compiled for one instruction set can never be linked into the code of another.  Hence such a file has no include
-// guard and includes no header.
+// Included inside the including file's own namespace, never alone.  The suffix -inl in a file name means this.  So a
+// copy that is compiled for one instruction set can never be linked into the code of another.  Hence such a file has no
+// include guard and includes no header.
 //
-// The recurrence's formulas, written once for the CPU kernels, the CUDA kernels and the engine.  The including file
-// defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
+// The formulas of the recurrence, written once for the CPU kernels, the CUDA kernels and the engine.  The including
+// file defines RECBLR_HD as its compiler's inline marker and knows Complex (elements.h).
 
-// x * y + z, rounded once wherever the machine can.  Said outright: left to the compiler, it is done
-// in one loop and not in its sibling, and the bits then depend on which kernel a memory layout gets.
+// x * y + z, rounded once where the machine can.  The call is explicit, because a compiler may fuse the two operations
+// in one loop and not in a similar loop.  The bits would then depend on the kernel, and so on the memory layout.
 #if defined(RECBLR_DEVICE)  // cuda/device.cuh
 RECBLR_HD float multiply_add(float x, float y, float z) { return __fmaf_rn(x, y, z); }
 RECBLR_HD double multiply_add(double x, double y, double z) { return __fma_rn(x, y, z); }
@@ -76,7 +76,7 @@ RECBLR_HD T step(T a, T previous, T b) {
   return multiply_add(a, previous, b);
 }
 
-// The adjoint: G[t] = dL/dh[t] in all its paths, from G of the step that follows and its factor.
+// The adjoint G[t] = dL/dh[t] through all paths, from G and the factor a of the step after t.
 template <typename T>
 RECBLR_HD T step_adjoint(T next_a, T next_g, T dh) {
   return multiply_add(conjugate(next_a), next_g, dh);
@@ -94,16 +94,16 @@ RECBLR_HD T previous_adjoint(T a, T g) {
   return multiply(conjugate(a), g);
 }
 
-// The state after a stretch of steps, from the state before it: `product` is that of the stretch's
-// factors, `from_zero` its result from a zero state.  A state of exactly zero stays out of it, since a
-// product beyond the largest number would turn it into NaN.
+// The state after a stretch of steps, from the state before it. `product` is the product of the factors of the stretch;
+// `from_zero` is the result from a zero state.  A state of exactly zero is not multiplied, because a product that
+// overflowed would turn it into NaN.
 template <typename T>
 RECBLR_HD T step_over(T product, T state, T from_zero) {
   return is_zero(state) ? from_zero : multiply_add(product, state, from_zero);
 }
 
-// Takes one more step, a and b, into a stretch's product and from_zero; and the same for the adjoint, whose
-// state is previous_adjoint.
+// Adds one more step, a and b, to the product and from_zero of a stretch. summarise_adjoint does the same for the
+// adjoint, whose state is previous_adjoint.
 template <typename T>
 RECBLR_HD void summarise(T a, T b, T& product, T& from_zero) {
   product = multiply(product, a);

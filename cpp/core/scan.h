@@ -1,8 +1,7 @@
 // The first-order linear recurrence h[t] = a[t] * h[t-1] + b[t] on raw pointers, and its adjoint.
 //
-// Pure functions over a range of independent work: they allocate nothing, start no thread and
-// throw nothing.  The caller owns memory and parallelism; time_split.h is the caller that shares out
-// long sequences.
+// Pure functions over a range of independent work: they allocate nothing, start no thread and throw nothing.  The
+// caller owns memory and parallelism. time_split.h is the caller that splits long sequences.
 #pragma once
 #include <cstdint>
 
@@ -11,32 +10,32 @@
 
 namespace recblr {
 
-// An array seen as (sequence, time, channel), or (time, channel) when packed; strides in elements.
-// Every stride is legal, 0 included.
+// An array seen as (sequence, time, channel), or as (time, channel) if packed.  Strides count elements.  Every stride
+// is legal, also 0.
 template <typename T>
 struct View {
-  T* data = nullptr;  // null: the array is absent
+  T* data = nullptr;  // null if the array is absent
   std::int64_t sequence = 0, time = 0, channel = 0;
 };
 
-// A stretch of one sequence, where time is split: the rows [row, row + length) of plane `plane`.
+// A stretch of one sequence, used if time is split: the rows [row, row + length) of plane `plane`.
 struct Segment {
-  std::int64_t plane = 0;  // index along the data's sequence axis; 0 when packed
+  std::int64_t plane = 0;  // index along the sequence axis of the data; 0 if packed
   std::int64_t row = 0, length = 0;
   std::int64_t sequence = 0;
-  bool begins = true, ends = true;  // holds the first, the last step of its sequence
+  bool begins = true, ends = true;  // whether it holds the first, or the last, step of its sequence
 };
 
-// What is scanned: `sequences` sequences of `channels` channels.  Padded ones have `length` rows each.  Packed ones lie
-// one after another, in `rows` rows: sequence s owns the rows [offsets[s], offsets[s + 1]).
-// With segments, those are worked on instead, each as a sequence of its own.
+// The sequences to scan: `sequences` sequences of `channels` channels.  Padded sequences have `length` rows each.
+// Packed sequences lie one after another in `rows` rows; sequence s owns the rows [offsets[s], offsets[s + 1]).  If
+// segments are given, each segment is scanned as a sequence of its own.
 struct Extent {
   std::int64_t sequences = 0;
-  std::int64_t length = 0;  // rows of one sequence; 0 where packed, since each has its own length
-  std::int64_t rows = 0;    // of all sequences together; where packed, also those that no sequence owns
+  std::int64_t length = 0;  // rows of one sequence; 0 if packed, since lengths differ then
+  std::int64_t rows = 0;    // of all sequences; if packed, also the rows that no sequence owns
   std::int64_t channels = 0;
-  const std::int64_t* offsets = nullptr;  // null: padded; and where packed, until a device has brought them into order
-  bool reverse = false;                   // time runs from the last row to the first
+  const std::int64_t* offsets = nullptr;  // null if padded, or until a device has repaired them
+  bool reverse = false;                   // time runs from the last row to the first row
   const Segment* segments = nullptr;
   std::int64_t segment_count = 0;
 
@@ -52,20 +51,20 @@ struct Extent {
     return e;
   }
 
-  // Of sequence s.
+  // The number of rows of sequence s.
   std::int64_t length_of(std::int64_t s) const { return offsets ? offsets[s + 1] - offsets[s] : length; }
 
-  // Work is counted in units: one block of channels of one sequence or segment.
+  // Work is counted in units.  A unit is one block of channels of one sequence or segment.
   static constexpr std::int64_t kBlock = 64;
   std::int64_t blocks() const { return (channels + kBlock - 1) / kBlock; }
   std::int64_t stretches() const { return segments ? segment_count : sequences; }
   std::int64_t units() const { return stretches() * blocks(); }
 };
 
-// Elements are T.  initial is the state before each sequence or segment, final the one after each
-// sequence; both are (index, channel), their time stride is not read.  An absent initial means zeros, an
-// absent final is not written.  No output may overlap an input.  Where `ahead` is not 0, the inputs that many
-// steps later, which a summary reads next, are fetched into cache meanwhile: a hint, that may point anywhere.
+// Elements are T. initial is the state before each sequence or segment; final is the state after each sequence.  Both
+// are (index, channel); their time stride is not used.  An absent initial means zeros.  An absent final is not written.
+// No output may overlap an input.  If `ahead` is not 0, the inputs `ahead` steps later are prefetched, because a
+// summary reads them next.  This is only a hint: the address may lie anywhere.
 template <typename T>
 struct ScanForward {
   using Share = Units;
@@ -77,9 +76,8 @@ struct ScanForward {
   std::int64_t ahead = 0;
 };
 
-// From dh = dL/dh and the forward pass's a, h and initial: da, db, and dinitial (never absent).
-// dfinal = dL/d(state after each sequence or segment), absent means zeros; initial and dinitial are indexed
-// by sequence.
+// Inputs: dh = dL/dh, and a, h and initial of the forward pass.  Outputs: da, db, and dinitial (never absent). dfinal =
+// dL/d(state after each sequence or segment); absent means zeros. initial and dinitial are indexed by sequence.
 template <typename T>
 struct ScanBackward {
   using Share = Units;
@@ -91,9 +89,9 @@ struct ScanBackward {
   std::int64_t ahead = 0;
 };
 
-// A stretch of time seen from outside: the state after it is product * state + from_zero.  Backward, the
-// state is dL/dh in time's other direction.  x is b forward and dh backward; product and from_zero are
-// (index, channel), never absent.
+// The effect of a stretch of time on a state: the state after it is product * state + from_zero.  If backward, the
+// state is dL/dh and time runs in the other direction. x is b forward and dh backward. product and from_zero are
+// (index, channel) and never absent.
 template <typename T>
 struct ScanSummary {
   using Share = Units;
@@ -103,9 +101,9 @@ struct ScanSummary {
   View<Accumulate<T>> product, from_zero;
 };
 
-// Carries states over the segments of extent, in their order, or backward against it: each segment's
-// incoming state, (segment, channel), is written, and state (sequence, channel) moves on by
-// product * state + from_zero.  Units are blocks of channels.
+// Carries states over the segments of extent, in their order, or if backward in the opposite order.  It writes the
+// incoming state of each segment, (segment, channel).  Then it sets state (sequence, channel) to product * state +
+// from_zero.  Units are blocks of channels.
 template <typename T>
 struct ScanCarry {
   using Share = Units;
@@ -115,8 +113,8 @@ struct ScanCarry {
   View<T> state, incoming;
 };
 
-// The kernels.  T is an element type (elements.h), or of a carry one that states are kept in.  A share [begin, end) has
-// begin <= end <= extent.units(); of a carry, <= extent.blocks().
+// The kernels.  T is an element type (elements.h); for ScanCarry, the type of a state.  A share [begin, end) has begin
+// <= end <= extent.units(); for ScanCarry, end <= extent.blocks().
 #define RECBLR_SCAN_KERNELS(T) \
   RECBLR_KERNEL(ScanForward<T>) RECBLR_KERNEL(ScanBackward<T>) RECBLR_KERNEL(ScanSummary<T>)
 #define RECBLR_CARRY_KERNELS(T) RECBLR_KERNEL(ScanCarry<T>)

@@ -1,14 +1,14 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after walk-inl.h.
 //
-// The scan where neighbouring channels are neighbours in memory: serial in time, whole rows at a time, so
-// that memory is read as one stream.  Read 64 channels wide, rows of 128 cost up to three times as much: the
-// processor fetches ahead along memory, not across it.
+// The scan for arrays whose neighbouring channels are neighbours in memory.  It is serial in time and works on whole
+// rows, so that memory is read as one stream.  Reading rows of 128 channels in parts of 64 takes up to three times as
+// long, because the processor prefetches along memory, not across rows.
 //
-// A row's channels are worked on in blocks of a constant width, in loops that touch nothing but rows, so that
-// the compiler turns them into vector code.  A channel's bits do not depend on the block that it falls into.
+// The channels of a row are processed in blocks of a constant width.  The loops touch only rows, so that the compiler
+// vectorises them.  The bits of a channel do not depend on its block.
 
-// W neighbours in memory, in the type that they are computed in.  Where that is the type they are stored in, the row
-// itself; else a buffer beside it.
+// W neighbours in memory, in the type that computes with them.  If that is also the stored type, this is the row
+// itself; otherwise it is a buffer.
 template <int W, typename T>
 struct ReadRow {
   const T* __restrict at;
@@ -74,14 +74,14 @@ RECBLR_HD void summary_row(const A* __restrict a, const A* __restrict x, bool ba
   }
 }
 
-// A number of channels that the compiler knows.
+// A number of channels that is known at compile time.
 template <int W>
 struct Fixed {
   static constexpr int value = W;
 };
 
-// Calls f(Fixed<W>, k) for blocks of W channels from channel k on that make up n channels.  Where time runs
-// down in memory the blocks do too: rows that are each read upwards are no stream.
+// Calls f(Fixed<W>, k) for blocks of W channels from channel k on, which together make n channels.  If time runs down
+// in memory, the blocks run down too: otherwise the reads would be no single stream.
 template <typename F>
 RECBLR_HD void in_blocks(std::int64_t n, bool down, const F& f) {
   if (down) {
@@ -96,7 +96,7 @@ RECBLR_HD void in_blocks(std::int64_t n, bool down, const F& f) {
   for (; k + 8 <= n; k += 8) f(Fixed<8>(), k);
   for (; k < n; ++k) f(Fixed<1>(), k);
 }
-// One block: its states stay in registers from step to step.
+// A single block keeps its states in registers from step to step.
 template <int W, typename F>
 RECBLR_HD void in_blocks(Fixed<W> width, bool, const F& f) {
   f(width, std::int64_t{0});
@@ -107,14 +107,14 @@ constexpr std::int64_t number(Fixed<W>) {
 }
 constexpr std::int64_t number(std::int64_t n) { return n; }
 
-// Asks for W elements to be brought into the second cache.
+// Prefetches W elements into the L2 cache.
 template <int W, typename T>
 RECBLR_HD void fetch(const T* at) {
   for (std::size_t byte = 0; byte < W * sizeof(T); byte += 64)
     __builtin_prefetch(reinterpret_cast<const char*>(at) + byte, 0, 2);
 }
 
-// n channels from channel c on, kMost at most: a number, or a Fixed one.
+// Processes n channels from channel c on, at most kMost.  N is a plain number or a Fixed one.
 template <int kMost>
 struct Adjacent {
   template <typename T, typename N>
@@ -167,7 +167,7 @@ struct Adjacent {
       A initial[kMost];
       load_state(w.initial, walk.sequence, c, number(n), initial);
       in_blocks(n, a.time < 0, [&](auto width, std::int64_t k) { adjoint(width, k, after_rows, initial + k); });
-      // Without an initial state the factor's derivative is zero, whatever g is.
+      // Without an initial state, the derivative of the factor is zero for any g.
       if (!w.initial.data)
         for (std::int64_t k = 0; k < number(n); ++k) put(da.step(after_rows)[k], Constant<A>::zero());
     }
@@ -195,11 +195,11 @@ struct Adjacent {
   }
 };
 
-// How many channels are walked together at most: their states take 4 KiB, which stay in the first cache.
+// The largest number of channels that are processed together.  Their states take 4 KiB, which stay in the L1 cache.
 template <typename A>
 constexpr int kRowChannels = static_cast<int>(4096 / sizeof(A));
 
-// n channels from channel c on, any number of them.
+// Processes any number n of channels from channel c on.
 template <typename T, typename Work>
 void run_rows(const Work& w, std::int64_t index, std::int64_t c, std::int64_t n) {
   constexpr int kMost = kRowChannels<Accumulate<T>>;

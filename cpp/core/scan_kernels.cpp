@@ -1,6 +1,6 @@
-// The scan on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA;
-// everything below is in that namespace and no std template is used, so that no function compiled
-// for one instruction set can stand in for another's at link time.
+// The scan on a CPU.  This file is compiled once per instruction set, each time into the namespace RECBLR_ISA.
+// Everything below is in that namespace, and no std template is used.  So the linker cannot replace a function of one
+// instruction set by that of another.
 #include "core/scan.h"
 #include "core/kernel.h"
 
@@ -31,7 +31,7 @@ bool all_adjacent(const ScanSummary<T>& w) {
   return adjacent(w.a) && adjacent(w.x);
 }
 
-// Whether time runs down in memory, where that is laid out in the usual order.
+// Whether time runs down in memory, if the rows are laid out in the usual order.
 template <typename T>
 bool runs_down(const ScanForward<T>& w) {
   return w.extent.reverse;
@@ -53,8 +53,8 @@ void channels(const Work& w, bool neighbours, std::int64_t index, std::int64_t c
   for (; c < stop; ++c) Adjacent<1>::run(w, index, c, Fixed<1>());
 }
 
-// All blocks of a sequence that lie in the range are worked on at once, as whole rows, and sequences in the
-// order in which time runs through memory.
+// All blocks of a sequence in the range are processed together, as whole rows.  Sequences are processed in the order in
+// which time runs through memory.
 template <template <typename> class Work, typename T>
 void run(const Work<T>& w, const Units& units) {
   const auto [begin, end] = units;

@@ -1,8 +1,9 @@
 // Included inside an instruction set's namespace, never alone (see recurrence-inl.h), after walk-inl.h.
 //
-// The scan where neighbouring channels lie apart: tiles of 8 steps by 8 channels, each array's tile brought
-// into one order in registers and cache, whatever its strides.  Where time's steps are neighbours (channel
-// first), a tile is eight short runs of memory and a transposition; every byte is still read once.
+// The scan for arrays whose neighbouring channels are not neighbours in memory.  It works on tiles of 8 steps by 8
+// channels.  The tile of each array is brought into one order in registers and cache, for any strides.  If the steps of
+// time are neighbours (channel first), a tile is eight short runs of memory and a transposition.  Every byte is still
+// read once.
 
 constexpr int kTile = 8;
 
@@ -23,7 +24,7 @@ RECBLR_HD void transpose(Tile<A>& tile) {
   }
 }
 #if __has_builtin(__builtin_shufflevector)  // GCC 12, Clang
-// The same in three rounds that swap halves of ever longer blocks.
+// The same in three rounds.  Each round swaps halves of blocks, and the blocks double in length each time.
 template <typename A>
 RECBLR_HD void transpose_in_vectors(Tile<A>& tile) {
   typedef A Row __attribute__((vector_size(kTile * sizeof(A))));
@@ -60,7 +61,7 @@ RECBLR_HD void flip(Tile<A>& tile) {
   }
 }
 
-// Of a tile that starts at step t: whether whole rows, or whole columns, of it are runs of memory.
+// Whether the rows, or the columns, of a tile are contiguous in memory.
 template <typename T>
 RECBLR_HD bool rows_run(const Stream<T>& s) {
   return s.channel == 1;
@@ -106,7 +107,7 @@ RECBLR_HD void store(const Stream<T>& s, std::int64_t t, std::int64_t steps, Til
   }
 }
 
-// kTile channels from channel c on.
+// Processes kTile channels from channel c on.
 struct Tiled {
   template <typename T>
   static void run(const ScanForward<T>& w, std::int64_t index, std::int64_t c) {
@@ -156,7 +157,7 @@ struct Tiled {
           previous.at[j][k] = factor_adjoint(g[k], previous.at[j][k]);
         }
       }
-      // Without an initial state the factor's derivative is zero, whatever g is.
+      // Without an initial state, the derivative of the factor is zero for any g.
       if (reaches_initial && !w.initial.data)
         for (int k = 0; k < kTile; ++k) previous.at[steps - 1][k] = Constant<A>::zero();
       store(db, t, steps, tdh);

@@ -1,6 +1,6 @@
-// How the fused kernels' work is cut: into runs of rows, by shapes and offsets alone, so that sums over rows have one
-// order whatever the number of threads; and where threads want more than there are runs, into blocks of channels, which
-// no sum crosses.
+// Cuts the work of the fused kernels into tasks.  The rows are cut into runs by shapes and offsets alone, so that the
+// order of sums over rows does not depend on the number of threads.  If there are more threads than runs, channels are
+// cut into blocks too; no sum crosses blocks.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace recblr {
 
-// Sequences [first, last), of channels [begin, end).  Of a sequence that was cut, the steps [from, to).
+// The sequences [first, last) and the channels [begin, end).  Of a sequence that was cut, only the steps [from, to).
 struct Task {
   std::int64_t index, first, last, begin, end;
   std::int64_t from = 0, to = std::numeric_limits<std::int64_t>::max();
@@ -19,7 +19,8 @@ struct Task {
 
 class Tasks {
  public:
-  // Runs are whole sequences, some 128 rows or more; with `cut`, longer sequences are cut into such runs too.
+  // A run is one or more whole sequences, with about 128 rows or more.  With `cut`, longer sequences are cut into such
+  // runs too.
   explicit Tasks(const Extent& e, bool cut = false) : channels_(e.channels) {
     Run run{0, 0, 0, kToTheEnd, 0};
     for (std::int64_t s = 0; s < e.sequences; ++s) {
@@ -42,15 +43,15 @@ class Tasks {
     if (run.last > run.first) runs_.push_back(run);
   }
 
-  // Keeps all channels of a run in one task, which then may add over them.
+  // Keeps all channels of a run in one task, so that the task may sum over channels.
   void join_channels() {
     joined_ = true;
     block_ = std::max(channels_, kNarrowest);
   }
 
-  // Divides channels as far as so many threads need to share the work.  Not lightly: where cores write to neighbouring
-  // parts of a row, each fetches ahead what the other is about to write.  By two threads, rows of 64 channels in halves
-  // take 11.5 ms a pass over 1x65536x64, and 6.3 by one.
+  // Divides channels until `threads` threads share the work well.  This has a cost: if cores write to neighbouring
+  // parts of a row, each core prefetches lines that the other is about to write.  On 1x65536x64, two threads that share
+  // rows of 64 channels in halves take 11.5 ms per pass; one thread takes 6.3 ms.
   void divide_channels(std::int64_t threads) {
     const auto uneven = [&] {
       return static_cast<double>(heaviest(threads) * threads) > kUneven * static_cast<double>(rows() * blocks());
@@ -62,15 +63,16 @@ class Tasks {
   std::int64_t count() const { return runs() * blocks(); }
   std::int64_t elements() const { return rows() * channels_; }
 
-  // Blocks of one run are neighbours, so that a thread that does them all reads whole rows.
+  // Blocks of one run are neighbours, so that a thread that has all of them reads whole rows.
   Task operator[](std::int64_t i) const {
     const std::int64_t index = i / blocks(), begin = i % blocks() * block_;
     const Run& run = runs_[static_cast<std::size_t>(index)];
     return {index, run.first, run.last, begin, std::min(begin + block_, channels_), run.from, run.to};
   }
 
-  // The tasks of thread n of `threads` are [shares[n], shares[n + 1]): of about as many rows each, in the order of
-  // memory, as torch's own operators share out theirs, so that a core finds what it wrote itself.
+  // Thread n of `threads` has the tasks [shares[n], shares[n + 1]).  Each thread gets about the same number of rows, in
+  // the order of memory. torch's own operators divide their work in the same way, so a core finds in its cache what it
+  // wrote itself.
   std::vector<std::int64_t> shares(std::int64_t threads) const {
     std::vector<std::int64_t> first(static_cast<std::size_t>(threads) + 1, count());
     const std::int64_t total = rows() * blocks();
@@ -90,7 +92,7 @@ class Tasks {
   };
   static constexpr std::int64_t kRows = 128, kMostPieces = 64, kToTheEnd = std::numeric_limits<std::int64_t>::max();
   static constexpr std::int64_t kWidest = 256, kNarrowest = 64;  // channels
-  static constexpr double kUneven = 1.5;                         // of the mean work, what one thread may have
+  static constexpr double kUneven = 1.5;                         // a thread's largest work, as a multiple of the mean
 
   std::int64_t blocks() const { return (channels_ + block_ - 1) / block_; }
   std::int64_t rows() const {
@@ -98,7 +100,7 @@ class Tasks {
     for (const Run& run : runs_) sum += run.rows;
     return sum;
   }
-  // Rows, each block's counted, of the thread that has most.
+  // The rows of the thread that has most; each block of a run counts.
   std::int64_t heaviest(std::int64_t threads) const {
     const std::vector<std::int64_t> first = shares(threads);
     std::int64_t most = 0;

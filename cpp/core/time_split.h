@@ -1,15 +1,14 @@
-// Shares out a scan among threads: by sequences and blocks of channels, and where those are too few, by
-// time as well.  How it is split depends on shapes and element type only, so the bits of a result do not
-// depend on the number of threads.
+// Shares a scan among threads, by sequences and blocks of channels.  If those are too few, it splits time as well.  The
+// split depends only on shapes and the element type, so the bits of a result do not depend on the number of threads.
 //
-// A long sequence is cut into segments.  A group of segments at a time is summarised (what each does to
-// whatever state comes in), the states are carried over the summaries, and every segment is scanned from
-// its state, while the group's inputs are still in cache: memory is read once.  Threads meet once a group,
-// since the same call of `Parallel` scans one group and summarises the next.  Meanwhile the scan, which mostly
-// writes to memory, fetches what the summary is about to read.
+// A long sequence is cut into segments.  Groups of segments are processed one after another, in three steps.  First
+// every segment is summarised: what it does to an incoming state.  Then states are carried over the summaries.  Then
+// every segment is scanned from its state, while the inputs of the group are still in cache.  So memory is read once.
+// Threads synchronise once per group, since one call of `Parallel` scans a group and summarises the next one.  The scan
+// mostly writes to memory; meanwhile it prefetches the inputs that the summary reads next.
 //
-// `Parallel` is called with (units, elements, f) and calls f(begin, end) for ranges that cover [0, units);
-// elements is about how many a unit holds.
+// `Parallel` is called with (units, elements, f) and calls f(begin, end) for ranges that cover [0, units). elements is
+// the approximate number of elements in a unit.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -29,7 +28,8 @@ class TimeSplit {
     std::int64_t longest = 0;
     for (std::int64_t s = 0; s < e.sequences; ++s) longest = std::max(longest, e.length_of(s));
     if (longest < kMinSegments * steps_) return;
-    // By time first, so that a group's segments depend on earlier groups and on each other in order.
+    // The outer loop is time, so that the segments of a group depend only on earlier groups, and on each other in
+    // order.
     for (std::int64_t done = 0; done == 0 || done < longest; done += steps_) {
       for (std::int64_t s = 0; s < e.sequences; ++s) {
         const std::int64_t all = e.length_of(s);
@@ -53,10 +53,10 @@ class TimeSplit {
   std::int64_t groups() const { return (count() + group_ - 1) / group_; }
   std::int64_t elements_per_unit() const { return elements_; }
 
-  // About how many steps a segment lies before its counterpart in the next group.
+  // The approximate distance in steps between a segment and its counterpart in the next group.
   std::int64_t ahead(const Extent& e) const { return group_ * steps_ / e.sequences; }
 
-  // The extent that covers group g, in the order of time; nothing where there is no such group.
+  // The extent of group g, in the order of time.  It is empty if there is no such group.
   Extent of_group(Extent e, std::int64_t g) const {
     const bool exists = g >= 0 && g < groups();
     e.segments = segments_.data() + (exists ? g * group_ : 0);
@@ -65,10 +65,10 @@ class TimeSplit {
   }
 
  private:
-  static constexpr std::int64_t kEnoughUnits = 8;       // from here on sequences and channels occupy the cores
-  static constexpr std::int64_t kMinSegments = 4;       // of a sequence that is worth cutting
-  static constexpr std::int64_t kSegmentBytes = 16384;  // of one array in one block of channels
-  static constexpr std::int64_t kUnitsInGroup = 64;     // some 2 MiB of inputs
+  static constexpr std::int64_t kEnoughUnits = 8;       // from this number on, sequences and channels occupy the cores
+  static constexpr std::int64_t kMinSegments = 4;       // a sequence with fewer is not cut
+  static constexpr std::int64_t kSegmentBytes = 16384;  // per array and block of channels
+  static constexpr std::int64_t kUnitsInGroup = 64;     // about 2 MiB of inputs
 
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
 
@@ -76,7 +76,7 @@ class TimeSplit {
   std::int64_t group_ = 0, elements_ = 0, steps_ = 0;
 };
 
-// The buffers that summaries and carried states lie in, and the two steps that use them.
+// The buffers of the summaries and the carried states, and the two steps that use them.
 template <typename T>
 class Carried {
   using A = Accumulate<T>;
@@ -94,7 +94,7 @@ class Carried {
         state_[static_cast<std::size_t>(s * channels_ + c)] = start.data[s * start.sequence + c * start.channel];
   }
 
-  // What each segment of e does to a state, to be found by computing it.
+  // The work that finds the effect of each segment of e on a state.
   ScanSummary<T> summary(const Extent& e, const View<const T>& a, const View<const T>& x, bool backward) {
     return {e, a, x, backward, rows(product_), rows(from_zero_)};
   }
@@ -103,7 +103,7 @@ class Carried {
     compute(ScanCarry<A>{e, backward, read(product_), read(from_zero_), rows(state_), rows(incoming_)},
             {0, e.blocks()});
   }
-  // The state that came into each segment that was last carried over, (segment, channel).
+  // The incoming state of each segment of the last `over`, (segment, channel).
   View<const A> incoming() const { return read(incoming_); }
 
  private:
@@ -115,8 +115,8 @@ class Carried {
   std::vector<A> state_, product_, from_zero_, incoming_;
 };
 
-// Scans a split extent from its start, or backward from its end, at the states of `start`.
-// scan(extent, incoming, begin, end) does a range of units of one group from their incoming states.
+// Scans a split extent from its start, or if backward from its end, beginning with the states of `start`. scan(extent,
+// incoming, begin, end) scans a range of units of one group from their incoming states.
 template <typename T, typename Parallel, typename Scan>
 void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, const View<const T>& x, bool backward,
                const View<const Accumulate<T>>& start, const Parallel& parallel, const Scan& scan) {
@@ -136,13 +136,13 @@ void run_split(const Extent& e, const TimeSplit& split, const View<const T>& a, 
   }
 }
 
-// Elements in a unit of an extent that is not split, on average.
+// The mean number of elements in a unit of an extent that is not split.
 inline std::int64_t elements_per_unit(const Extent& e) { return e.units() ? e.rows * e.channels / e.units() : 0; }
 
 template <typename T, typename Parallel>
 void run(const ScanForward<T>& work, Parallel parallel) {
   const Extent& e = work.extent;
-  if (!e.offsets && e.length == 0 && !work.final.data) return;  // any number of sequences costs no memory then
+  if (!e.offsets && e.length == 0 && !work.final.data) return;  // so that any number of empty sequences needs no memory
   const TimeSplit split(e, sizeof(T));
   if (split.empty()) {
     parallel(e.units(), elements_per_unit(e),

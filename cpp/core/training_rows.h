@@ -1,6 +1,7 @@
-// What a step of training does between its matrix products, on raw pointers: the cross entropy's logits, and dropout.
+// The work of a training step between its matrix products, on raw pointers: the logits of the cross entropy, and
+// dropout.
 //
-// Pure functions over a range of independent work, as in scan.h.
+// Pure functions over a range of independent work; scan.h states their contract.
 #pragma once
 #include <cstdint>
 
@@ -9,8 +10,8 @@
 
 namespace recblr {
 
-// Some columns of rows of logits, (rows, width) one after another, become exp(logit - most): of each row, `most` is the
-// largest of its logits and `total` the sum of what they became.  width is 1 or more.  Units are rows.
+// Replaces logits (rows, width), which are some columns of all logits, by exp(logit - most).  For each row, `most` is
+// its largest logit here and `total` is the sum of the results. width is 1 or more.  Units are rows.
 template <typename T>
 struct SoftmaxPart {
   using Share = Units;
@@ -19,8 +20,8 @@ struct SoftmaxPart {
   T *most, *total;
 };
 
-// y[i] = x[i] / (1 - p) with probability 1 - p, else 0: decided by (seed, i) alone, so that its derivative is the same
-// function of dy.  `kept` is (1 - p) * 2^32, at most 2^32 - 1.  Units are blocks of kBlock elements.
+// y[i] = x[i] / (1 - p) with probability 1 - p, else 0.  Only (seed, i) decides, so the derivative is the same function
+// of dy. `kept` is (1 - p) * 2^32, at most 2^32 - 1.  Units are blocks of kBlock elements.
 template <typename T>
 struct Dropout {
   using Share = Units;

@@ -1,4 +1,4 @@
-// The rows of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
+// The kernels of training_rows.h on a CPU.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
 // (see scan_kernels.cpp).
 #include "core/training_rows.h"
 #include "core/kernel.h"
@@ -11,9 +11,9 @@ namespace {
 #include "core/lanes-inl.h"
 #include "core/elementary-inl.h"
 
-constexpr int kVectors = 4;  // to a step: enough that sums do not wait for each other
+constexpr int kVectors = 4;  // per step: enough that sums do not wait for each other
 
-// exp(x), x <= 0; 0 where that is below the smallest normal number.
+// exp(x) for x <= 0.  It is 0 if exp(x) is below the smallest normal number.
 template <typename V>
 RECBLR_HD V decayed(V x) {
   return x < -87.0f ? V{} : exponentials(x).exp;
@@ -41,7 +41,7 @@ T largest(const T* row, std::int64_t n) {
   return most;
 }
 
-// row = exp(row - shift); returns its sum.
+// row = exp(row - shift).  Returns the sum of the new row.
 template <typename T>
 T exponentiate(T* row, std::int64_t n, T shift) {
   constexpr std::int64_t kStep = kVectors * kLanes<T>;
@@ -76,7 +76,7 @@ void run(const SoftmaxPart<T>& w, const Units& rows) {
   }
 }
 
-// SplitMix64's output at place `index` of the stream that begins at `seed`: 64 random bits.
+// 64 random bits: the output of SplitMix64 at position `index` of the stream that begins at `seed`.
 RECBLR_HD std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) {
   std::uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -84,7 +84,8 @@ RECBLR_HD std::uint64_t random_bits(std::uint64_t seed, std::uint64_t index) {
   return z ^ (z >> 31);
 }
 
-// W pairs of elements, each decided by half of 64 bits: i by the lower, i + W by the upper.
+// Processes W pairs of elements.  Each pair uses 64 random bits: the lower half decides element i, the upper half i +
+// W.
 template <int W, typename T>
 RECBLR_HD void pairs(const Dropout<T>& w, const T* __restrict x, T* __restrict y, std::uint64_t stream) {
   std::uint32_t lower[W], upper[W];

@@ -1,9 +1,9 @@
 // Included inside the including file's own namespace, never alone (see recurrence-inl.h).
 //
-// Where the rows of one sequence, or of one segment of it, lie, and how to walk them in the order of time.
+// The place of the rows of one sequence or segment in memory, and how to walk them in the order of time.
 
 struct Walk {
-  std::int64_t plane, row, length;  // row: the first in time's order
+  std::int64_t plane, row, length;  // row: the first one in the order of time
   std::int64_t direction;           // +1, or -1 in reverse
   std::int64_t sequence;
   bool begins, ends;
@@ -22,7 +22,7 @@ struct Walk {
   }
 };
 
-// One channel of an array along a walk; the neighbouring channel is `channel` elements away.
+// One channel of an array along a walk.  The neighbouring channel is `channel` elements away.
 template <typename T>
 struct Stream {
   T* at;
@@ -32,7 +32,7 @@ struct Stream {
 template <typename T>
 RECBLR_HD Stream<T> forward_stream(const View<T>& v, const Walk& w, std::int64_t c) {
   if (w.length == 0) return {v.data, 0, v.channel};  // there is no first row to point to
-  // The stride of an axis of one step is never taken and may be anything.
+  // If there is only one step, its stride is never used and may have any value.
   const std::int64_t time = w.length > 1 || !w.begins ? w.direction * v.time : 0;
   return {v.data + w.plane * v.sequence + w.row * v.time + c * v.channel, time, v.channel};
 }
@@ -42,7 +42,7 @@ RECBLR_HD Stream<T> backward_stream(const View<T>& v, const Walk& w, std::int64_
   return {s.at + (w.length - 1) * s.time, -s.time, s.channel};
 }
 
-// States of n channels from channel c on.  An absent view reads as zeros and ignores what is written.
+// Loads or stores the states of n channels from channel c on.  An absent view reads as zeros and ignores writes.
 template <typename T>
 RECBLR_HD void load_state(const View<const T>& v, std::int64_t index, std::int64_t c, std::int64_t n, T* state) {
   for (std::int64_t k = 0; k < n; ++k) state[k] = Constant<T>::zero();

@@ -1,4 +1,4 @@
-// recblr._core: the scan on NumPy arrays, and what this build and this machine are.  Needs no torch.
+// recblr._core: the scan on NumPy arrays, and information on this build and this machine.  Needs no torch.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>  // std::optional, std::pair
@@ -30,7 +30,7 @@ struct Element {
   using type = T;
 };
 
-// Calls f(Element<T>()) with the element type of a dtype; false where the scan has none for it.
+// Calls f(Element<T>()) with the element type of a dtype.  Returns false if the scan does not support the dtype.
 template <typename F>
 bool with_element(const py::dtype& d, F&& f) {
   const auto is = [&](const char* name) { return d.equal(py::dtype(name)); };
@@ -44,7 +44,7 @@ bool with_element(const py::dtype& d, F&& f) {
 
 py::dtype accumulation_dtype(const py::dtype& d) { return d.equal(py::dtype("float16")) ? py::dtype("float32") : d; }
 
-// (sequence, time, channel) strides of an array (B, T, C) or (T, C); of states, (B, C), the first is time's.
+// The view of an array (B, T, C) or (T, C).  In a view of states (B, C), the time stride is that of the first axis.
 template <typename T>
 recblr::View<T> view(const char* name, const py::array& a) {
   using Plain = std::remove_const_t<T>;
@@ -66,7 +66,7 @@ recblr::View<T> state_view(const char* name, const py::array& a) {
   return {v.data, v.time, 0, v.channel};
 }
 
-// Offsets as int64, of a shape and dtype that fit; their values are checked by extent().
+// Returns offsets as int64, after a check of shape and dtype. extent() checks their values.
 std::optional<Offsets> checked(const std::optional<py::array>& offsets, const py::array& b) {
   if (!offsets) return std::nullopt;
   if (b.ndim() != 2) throw py::value_error("scan: with offsets, b must be packed (N, C), but has shape " + shape(b));
@@ -90,7 +90,7 @@ recblr::Extent extent(const py::array& b, const std::optional<Offsets>& offsets,
   return e;
 }
 
-// One thread does all units; how they are split, and so the bits, are the operator's.
+// One thread does all units.  The units are split as in the torch operator, so the bits are the same.
 struct Serial {
   template <typename F>
   void operator()(std::int64_t units, std::int64_t, const F& f) const {
@@ -118,7 +118,7 @@ Result run_scan(const py::array& a, const py::array& b, const std::optional<py::
   if (initial) {
     if (initial->ndim() != 2 || initial->shape(0) != e.sequences || initial->shape(1) != e.channels)
       throw py::value_error("scan: initial must have shape (" + std::to_string(e.sequences) + ", " +
-                            std::to_string(e.channels) + "), a state a sequence, but has " + shape(*initial));
+                            std::to_string(e.channels) + "), one state per sequence, but has " + shape(*initial));
     if (!initial->dtype().equal(state_dtype))
       throw py::value_error("scan: initial must be " + std::string(py::str(state_dtype)) +
                             ", the accumulation dtype, but is " + dtype(*initial));
@@ -158,20 +158,20 @@ constexpr const char* kScanDoc = R"(h[t] = a[t] * h[t-1] + b[t] along the second
 
 a, b: (B, T, C), or (T, C), or packed (N, C) with offsets; float32, float64, float16 (summed in float32),
     complex64 or complex128; any strides.
-initial: the state before the first step, (B, C), or (S, C) packed, in the dtype that is summed in; zeros where absent.
+initial: the state before the first step, (B, C), or (S, C) if packed, in the dtype of the sums; absent means zeros.
 offsets: (S + 1,) int64 or int32, from 0 to N; sequence s owns rows offsets[s] to offsets[s + 1].
 reverse: time runs from the last row to the first.
-Returns a new contiguous array of b's shape and dtype.  Raises ValueError on anything else.)";
+Returns a new contiguous array of b's shape and dtype.  Raises ValueError for any other input.)";
 
-constexpr const char* kScanWithFinalDoc = R"(scan, and the state after every sequence's last step.
+constexpr const char* kScanWithFinalDoc = R"(scan, and also the state after the last step of every sequence.
 
-Arguments are scan's.  Returns (h, final): final is (B, C), or (S, C) packed, in initial's dtype; an empty sequence's is
-its initial state, or zeros.)";
+The arguments are those of scan.  Returns (h, final): final is (B, C), or (S, C) if packed, in the dtype of initial.
+The final state of an empty sequence is its initial state, or zeros.)";
 
 }  // namespace
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
-  m.doc() = "recblr's kernels on NumPy arrays, and what this build and this machine are";
+  m.doc() = "The kernels of recblr on NumPy arrays, and information on this build and this machine.";
   if (const char* error = recblr::isa_error()) throw py::import_error(error);
   m.def("scan", &scan, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
   m.def("scan_with_final", &scan_with_final, kScanWithFinalDoc, "a"_a, "b"_a, "initial"_a = py::none(),
@@ -190,5 +190,5 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         info["isa_available"] = recblr::isa_available();
         return info;
       },
-      "What this build is and which instruction set it runs on this machine.");
+      "Describes this build and names the instruction set that it uses on this machine.");
 }

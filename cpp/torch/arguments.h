@@ -1,4 +1,4 @@
-// What the operators have in common on every device: checks of arguments, shapes and layouts.
+// Shared by the operators on every device: checks of arguments, shapes and layouts.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -37,7 +37,7 @@ struct Element {
   using type = T;
 };
 
-// Calls f(Element<T>()) with the element type of dtype d; false where the scan has none for it.
+// Calls f(Element<T>()) with the element type of dtype d.  Returns false if the scan does not support d.
 template <typename F>
 bool with_element(std::int32_t d, F&& f) {
   if (d == aoti_torch_dtype_float32()) return f(Element<float>()), true;
@@ -49,7 +49,7 @@ bool with_element(std::int32_t d, F&& f) {
   return false;
 }
 
-// Memory that came from elsewhere, a buffer say, may lie between elements.
+// A tensor over foreign memory, such as a buffer, may start between two elements.
 inline void check_aligned(const char* op, const char* name, const Tensor& t) {
   with_element(t.dtype(), [&](auto element) {
     using T = typename decltype(element)::type;
@@ -81,14 +81,14 @@ inline std::string device_name(const Tensor& t) {
   return t.device_type() == aoti_torch_device_type_cpu() ? "cpu" : "cuda:" + std::to_string(t.device_index());
 }
 
-// The dispatcher does not: it asks the device whose turn is first.
+// The dispatcher does not check this: it looks only at the device that comes first in its order.
 inline void check_device(const char* op, const char* name, const Tensor& t, const Tensor& x) {
   if (t && (t.device_type() != x.device_type() || t.device_index() != x.device_index()))
     refuse(std::string(op) + ": " + name + " must be on " + device_name(x) + ", but is on " + device_name(t));
 }
 
-// What `x` holds, (B, T, C), or packed (N, C) with offsets.  Checks shapes and dtypes; the offsets' values are for each
-// device to read.
+// The extent of `x`, (B, T, C), or packed (N, C) with offsets.  Checks shapes and dtypes.  Each device checks the
+// values of the offsets itself.
 inline Extent sequences(const char* op, const char* name, const Tensor& x, const Tensor& offsets) {
   const std::string who = std::string(op) + ": ";
   if (!offsets) {
@@ -107,21 +107,21 @@ inline void check_state(const char* op, const char* name, const Tensor& state, c
   if (!state) return;
   if (state.dim() != 2 || state.size(0) != s.sequences || state.size(1) != s.channels)
     refuse(std::string(op) + ": " + name + " must have shape (" + std::to_string(s.sequences) + ", " +
-           std::to_string(s.channels) + "), a state a sequence, but has " + shape(state));
+           std::to_string(s.channels) + "), one state per sequence, but has " + shape(state));
   if (state.dtype() != accumulation_dtype(dtype))
     refuse(std::string(op) + ": " + name + " must be " + dtype_name(accumulation_dtype(dtype)) +
            ", the accumulation dtype, but is " + dtype_name(state.dtype()));
   check_aligned(op, name, state);
 }
 
-// A new tensor for a state a sequence, (sequences, channels), on the device of `like`.
+// A new tensor with one state per sequence, (sequences, channels), on the device of `like`.
 inline Tensor empty_state(const Extent& s, std::int32_t dtype, const Tensor& like) {
   const std::int64_t sizes[2] = {s.sequences, s.channels};
   const std::int64_t strides[2] = {s.channels > 0 ? s.channels : 1, 1};
   return Tensor::empty(2, sizes, strides, accumulation_dtype(dtype), like);
 }
 
-// A new row of zeros, which stands for every row of a cotangent that is absent.
+// A new row of zeros.  It stands for every row of an absent cotangent.
 inline Tensor zero_row(const Extent& s, const Tensor& like) {
   const std::int64_t stride = 1;
   Tensor row = Tensor::empty(1, &s.channels, &stride, like.dtype(), like);
@@ -129,7 +129,7 @@ inline Tensor zero_row(const Extent& s, const Tensor& like) {
   return row;
 }
 
-// True where the elements fill memory without gap or overlap; ops/common/layout.py says the same for fakes.
+// True if the elements fill memory without gap or overlap. ops/common/layout.py has the same rule for fake tensors.
 inline bool is_dense(const Tensor& t) {
   bool used[3] = {false, false, false};
   std::int64_t expected = 1;
@@ -144,7 +144,7 @@ inline bool is_dense(const Tensor& t) {
   return expected == t.numel() && t.numel() > 0;
 }
 
-// The output's layout: that of `like` where it is dense, else contiguous.
+// A new output: in the layout of `like` if that is dense, otherwise contiguous.
 inline Tensor empty_in_layout_of(const Tensor& like) {
   std::int64_t contiguous[3] = {1, 1, 1};
   for (int i = like.dim() - 2; i >= 0; --i)

@@ -1,7 +1,7 @@
-// torch.ops.recblr._bdlru and its derivative for any device (see scan_operators.h).  What the public operator refuses
-// is refused in Python, before (src/recblr/ops/bdlru.py); here, whatever would read beyond memory.
+// torch.ops.recblr._bdlru and its derivative for any device (see scan_operators.h).  Python checks the arguments of the
+// public operator first (src/recblr/ops/bdlru.py).  The checks here refuse every input that would read out of bounds.
 //
-// Device runs forward(BdlruForward<T>) and backward(BdlruBackward<T>, ddecay), whose ddecay is its own to sum up.
+// Device runs forward(BdlruForward<T>) and backward(BdlruBackward<T>, ddecay).  The device itself sums up ddecay.
 #pragma once
 #include "core/bdlru.h"
 #include "fused_arguments.h"
@@ -13,8 +13,8 @@ struct BdlruArguments {
   Tensor x, gates, decay, z, initial, offsets, scale;
   Extent s;
 
-  // From the stack: x, gates, decay, z, initial, offsets, scale.  What else an operator is handed is taken before: this
-  // may refuse, and nobody would free it.
+  // Takes x, gates, decay, z, initial, offsets and scale from the stack.  The operator must take its other tensors
+  // before, because this constructor may throw, and then nobody would free them.
   BdlruArguments(const char* op, StableIValue* stack)
       : op(op),
         x(Tensor::required(stack[0])),
@@ -96,7 +96,7 @@ void bdlru_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   check_state(in.op, "grad_final", grad_final, in.s, dtype);
   check_shape(in.op, "states", states, in.states_shape(), wide);
   if (sizes_of(states) != in.states_shape() || (states.numel() > 0 && !is_dense(states)))
-    refuse("_bdlru_backward: states must be _bdlru's");
+    refuse("_bdlru_backward: states must be the states that _bdlru returned");
   check_device(in.op, "grad", grad, in.x);
   check_device(in.op, "grad_final", grad_final, in.x);
   check_device(in.op, "states", states, in.x);

@@ -1,13 +1,14 @@
 // torch.ops.recblr._causal_conv1d and its derivative for any device; see bdlru_operators.h.
 //
-// Device runs forward(ConvForward<T>) and backward(ConvBackward<T>, dweight, dbias), whose sums are its own to add up.
+// Device runs forward(ConvForward<T>) and backward(ConvBackward<T>, dweight, dbias).  The device itself adds up these
+// sums.
 #pragma once
 #include "core/causal_conv1d.h"
 #include "fused_arguments.h"
 
 namespace recblr::torch_abi {
 
-// A new (C, K) whose taps lie one after another in memory, each with all channels, as kernels have them.
+// A new tensor (C, K) in the layout of the kernels: the taps lie one after another in memory, each with all channels.
 inline Tensor empty_taps(std::int64_t channels, std::int64_t width, std::int32_t dtype, const Tensor& like) {
   const std::int64_t sizes[2] = {channels, width}, strides[2] = {1, channels > 0 ? channels : 1};
   return Tensor::empty(2, sizes, strides, dtype, like);
@@ -21,7 +22,8 @@ struct ConvArguments {
   std::int64_t width;
   std::vector<std::int64_t> past_shape;
 
-  // From the stack: x, weight, bias, initial, offsets, silu.  Other tensors are taken before (see BdlruArguments).
+  // Takes x, weight, bias, initial, offsets and silu from the stack.  The operator takes its other tensors before (see
+  // BdlruArguments).
   ConvArguments(const char* op, StableIValue* stack)
       : op(op),
         x(Tensor::required(stack[0])),
@@ -65,8 +67,8 @@ struct ConvArguments {
   }
 };
 
-// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu) -> (Tensor y,
-// Tensor final)
+// _causal_conv1d(Tensor x, Tensor weight, Tensor? bias, Tensor? initial, Tensor? offsets, bool silu)
+//   -> (Tensor y, Tensor final)
 template <typename Device>
 void causal_conv1d(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const ConvArguments in("causal_conv1d", stack);

@@ -1,4 +1,4 @@
-// The part of the stable C ABI that only a CUDA build of torch has, or needs (see torch_abi.h).
+// The part of the stable C ABI that only the CUDA operators use (see torch_abi.h).
 #pragma once
 #include "torch_abi.h"
 

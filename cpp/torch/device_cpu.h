@@ -1,5 +1,5 @@
-// What the operators need of a CPU: offsets that have been read and checked, its threads, sums over runs. device_cuda.h
-// is its counterpart.
+// The CPU for the operators: offsets that have been read and checked, torch's threads, and sums over runs.
+// device_cuda.h is its counterpart.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace recblr::torch_abi {
 template <typename Int>
 std::vector<std::int64_t> read_offsets(const Tensor& offsets) {
   std::vector<std::int64_t> values(static_cast<std::size_t>(offsets.size(0)));
-  const char* data = offsets.data<char>();  // aligned or not
+  const char* data = offsets.data<char>();  // may be unaligned
   for (std::size_t i = 0; i < values.size(); ++i) {
     Int value;
     std::memcpy(&value, data + static_cast<std::int64_t>(i * sizeof value) * offsets.stride(0), sizeof value);
@@ -47,10 +47,10 @@ class Cpu {
   std::vector<std::int64_t> offsets_;
 };
 
-// The tasks on torch's threads.
+// Runs the tasks on torch's threads.
 template <typename F>
 void over_tasks(Tasks tasks, const F& f) {
-  // Enough elements a thread that waking it costs little.
+  // So many elements per thread that waking a thread costs little.
   constexpr std::int64_t kElementsPerThread = 4096;
   std::uint32_t available = 1;
   RECBLR_OK(torch_get_num_threads(&available));
@@ -64,7 +64,7 @@ void over_tasks(Tasks tasks, const F& f) {
   });
 }
 
-// The sum over runs of parts (runs, count), in their order, into out.
+// Sums parts (runs, count) over the runs, in their order, into out.
 template <typename A>
 void add_runs(const std::vector<double>& parts, std::int64_t runs, std::int64_t count, A* out) {
   std::vector<double> sum(static_cast<std::size_t>(count));

@@ -1,5 +1,5 @@
-// What the operators need of a CUDA device: its stream, scratch memory on it, and offsets that nobody has read, since
-// that would wait for the device.  device_cpu.h is its counterpart.
+// The CUDA device for the operators: its stream, scratch memory on it, and offsets.  The host does not read the
+// offsets, because it would have to wait for the device. device_cpu.h is its counterpart.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -14,7 +14,7 @@
 
 namespace recblr::torch_abi {
 
-// Makes a device the current one, and the one before it again.
+// Makes a device the current one.  The destructor restores the previous one.
 class DeviceGuard {
  public:
   explicit DeviceGuard(std::int32_t index) { RECBLR_OK(aoti_torch_create_device_guard(index, &handle_)); }
@@ -26,7 +26,7 @@ class DeviceGuard {
   DeviceGuardHandle handle_;
 };
 
-// Of RECBLR_CUDA_REGIME, which is for tests: the regime that a shape would not get by itself; 0 where it is not set.
+// RECBLR_CUDA_REGIME, which tests set to force a regime that a shape would not get by itself. 0 if it is not set.
 inline int forced_regime() {
   const char* said = std::getenv("RECBLR_CUDA_REGIME");
   return said && said[0] >= '1' && said[0] <= '3' && !said[1] ? said[0] - '0' : 0;
@@ -49,8 +49,8 @@ class Cuda {
   }
 
  protected:
-  // Calls launcher(work, offsets, launch).  Scratch memory is given back to torch's allocator right after: whatever
-  // gets it next on this stream comes after the kernels.
+  // Calls launcher(work, offsets, launch).  Scratch memory goes back to torch's allocator right after the launch.  This
+  // is safe: its next user on this stream runs after the kernels.
   template <typename Launcher, typename Work>
   void launch(Launcher launcher, const Work& work) const {
     Scratch scratch{x_, {}, {}};
@@ -74,7 +74,7 @@ class Cuda {
         scratch.held.push_back(Tensor::empty(1, &size, &stride, aoti_torch_dtype_uint8(), scratch.on));
         return scratch.held.back().data<void>();
       } catch (...) {
-        scratch.failure = std::current_exception();  // out of memory, in torch's own words
+        scratch.failure = std::current_exception();  // torch's own error: out of memory
         return nullptr;
       }
     }

@@ -13,7 +13,7 @@ void dropout(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor x = Tensor::required(stack[0]);
   const auto seed = unbox<std::int64_t>(stack[1]);
   const auto p = unbox<double>(stack[2]);
-  if (!is_contiguous(x)) refuse(op + ": x must be contiguous, but its strides say otherwise; pass a copy");
+  if (!is_contiguous(x)) refuse(op + ": x must be contiguous, but is not; pass x.contiguous()");
   if (!(p >= 0 && p < 1)) refuse(op + ": p must lie in [0, 1), but is " + std::to_string(p));
   Tensor y = Tensor::empty(x.dim(), x.sizes(), x.strides(), x.dtype(), x);
   with_float_or_double(op, "x", x, [&](auto element) {

@@ -1,4 +1,4 @@
-// What the fused operators' entry points share: checks and copies of their arguments.
+// Shared by the entry points of the fused operators: checks and copies of their arguments.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -28,7 +28,8 @@ inline Tensor empty_dense(const std::vector<std::int64_t>& sizes, std::int32_t d
 }
 inline std::vector<std::int64_t> sizes_of(const Tensor& t) { return {t.sizes(), t.sizes() + t.dim()}; }
 
-// The kernels read channels that are neighbours in memory, rows wherever they lie; another tensor is copied.
+// The kernels need channels that are neighbours in memory; rows may lie anywhere.  A tensor with another layout is
+// copied.
 inline Tensor with_adjacent_channels(Tensor t) {
   if (!t || t.stride(t.dim() - 1) == 1 || t.size(t.dim() - 1) <= 1) return t;
   Tensor copy = empty_dense(sizes_of(t), t.dtype(), t);

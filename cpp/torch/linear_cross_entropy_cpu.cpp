@@ -1,7 +1,8 @@
 // torch.ops.recblr._linear_cross_entropy on a CPU, in float32 and float64 (see scan_cpu.cpp).
 //
-// The catalogue is divided into blocks of items, and a thread keeps to its own: a block's logits, its embeddings and
-// their gradient stay in one core's cache, and only what a row sums up over the catalogue goes from core to core.
+// The catalogue is divided into blocks of items, and each thread works on its own blocks.  The logits, the embeddings
+// and the gradient of a block stay in the cache of one core.  Only the sums of a row over the catalogue go from core to
+// core.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -15,17 +16,18 @@
 namespace recblr::torch_abi {
 namespace {
 
-// Logits of all blocks that are held at a time, in rows enough that adding up weight's gradient costs less than
-// computing it.
+// The number of logits that are held at a time, and the fewest rows at a time.  With so many rows, adding up the
+// gradient of weight costs less than computing it.
 constexpr std::int64_t kLogits = 1 << 19, kFewestRows = 64;
 
-// Of a catalogue, by its size alone: sums over blocks have one order whatever the number of threads.
+// The number of blocks depends only on the size of the catalogue.  So the order of sums over blocks does not depend on
+// the number of threads.
 std::int64_t block_count(std::int64_t catalogue) {
   if (catalogue < 1024) return 1 + catalogue / 256;
   return catalogue < 8192 ? 8 : catalogue < 32768 ? 16 : 32;
 }
 
-// What is added to the scores of items that a row's user already has; nobody has any where there are no histories.
+// This value is added to the scores of items that the user of a row already has.  Without histories, nothing is added.
 template <typename T>
 struct RepeatBias {
   T value = 0;
@@ -35,7 +37,8 @@ struct RepeatBias {
 template <typename T>
 class LinearCrossEntropy {
  public:
-  // hidden (rows, width) and weight (catalogue, width), contiguous; d_hidden and d_weight likewise, or null.
+  // hidden (rows, width) and weight (catalogue, width) are contiguous. d_hidden and d_weight have the same shapes and
+  // are contiguous too, or they are null.
   LinearCrossEntropy(const Tensor& hidden, const Tensor& weight, const std::int64_t* targets, RepeatBias<T> repeats,
                      T* d_hidden, T* d_weight)
       : like_(hidden),
@@ -72,7 +75,7 @@ class LinearCrossEntropy {
     }
     return loss / static_cast<double>(rows_);
   }
-  // After that, the gradient by the bias.
+  // The gradient of the bias.  Call operator() first.
   T d_bias() const {
     double sum = 0;
     for (const double part : d_bias_) sum += part;
@@ -130,7 +133,7 @@ class LinearCrossEntropy {
 
   void forward(const Rows& rows, std::int64_t block) {
     const std::int64_t n = items(block);
-    T* const scores = logits(block);  // once: it asks torch
+    T* const scores = logits(block);  // kept, because the function calls torch
     multiply(matrix(scores, rows.count, n), matrix(hidden_ + rows.start * width_, rows.count, width_),
              transposed(weight_ + first(block) * width_, n, width_), false);
     over_seen(rows, block, [&](std::int64_t r, const SeenItems& seen) {
@@ -142,7 +145,8 @@ class LinearCrossEntropy {
     compute(SoftmaxPart<T>{scores, n, &most_[at(block, 0)], &total_[at(block, 0)]}, {0, rows.count});
   }
 
-  // A row's loss, from its blocks'.  total becomes what turns a block's exponentials into shares of the mean.
+  // The loss of a row, from the values of its blocks.  Then total is the factor that turns the exponentials of a block
+  // into shares of the mean.
   double join(std::int64_t r) {
     T most = most_[at(0, r)], total = 0;
     for (std::int64_t block = 1; block < blocks_; ++block) most = std::max(most, most_[at(block, r)]);
@@ -160,7 +164,7 @@ class LinearCrossEntropy {
     const std::int64_t n = items(block);
     const T *hidden = hidden_ + rows.start * width_, *weight = weight_ + first(block) * width_,
             *share = &total_[at(block, 0)];
-    const T* const exponentials = logits(block);  // what they became
+    const T* const exponentials = logits(block);  // `forward` replaced the logits by these
     T *part = of_block(parts_, block), *scaled = of_block(scaled_, block),
       *d_weight = d_weight_ + first(block) * width_;
     const T one = T(1) / static_cast<T>(rows_);
@@ -212,7 +216,7 @@ std::vector<std::int64_t> read_integers(const std::string& op, const char* name,
   return read_offsets<std::int64_t>(t);
 }
 
-// Row r's user has the items of its history up to the event rows[r]; without rows, of every event a row.
+// The user of row r has the items of its history up to the event rows[r].  Without rows, row r is event r.
 Histories read_histories(const std::string& op, const Tensor& items, const Tensor& offsets, const Tensor& rows,
                          std::int64_t count) {
   if (!items || !offsets) refuse(op + ": repeat_bias must come with items and offsets");
@@ -225,7 +229,7 @@ Histories read_histories(const std::string& op, const Tensor& items, const Tenso
   const std::int64_t given = rows ? rows.size(0) : items.size(0);
   if (given != count)
     refuse(op + ": " + (rows ? "rows" : "items") + " must have shape (" + std::to_string(count) +
-           ",), one a row of hidden, but has (" + std::to_string(given) + ",)");
+           ",), one per row of hidden, but has (" + std::to_string(given) + ",)");
   for (std::int64_t r = 0; r < count; ++r) {
     const std::int64_t event = rows ? events[static_cast<std::size_t>(r)] : r;
     if (event < 0 || event >= items.size(0))
@@ -237,12 +241,12 @@ Histories read_histories(const std::string& op, const Tensor& items, const Tenso
   return h;
 }
 
-// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients, Tensor? repeat_bias=None, Tensor?
-// items=None,
-//   Tensor? offsets=None, Tensor? rows=None) -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)
+// _linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients, Tensor? repeat_bias=None,
+//   Tensor? items=None, Tensor? offsets=None, Tensor? rows=None)
+//   -> (Tensor loss, Tensor d_hidden, Tensor d_weight, Tensor d_bias)
 void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::string op = "linear_cross_entropy";
-  // All before the first refusal, which would leave those that nobody has taken.
+  // Take all tensors before the first check: a check that throws would leave the others without an owner.
   const Tensor hidden = Tensor::required(stack[0]), weight = Tensor::required(stack[1]);
   const Tensor targets = Tensor::required(stack[2]);
   const Tensor bias = Tensor::optional(stack[4]), items = Tensor::optional(stack[5]);
@@ -257,10 +261,11 @@ void linear_cross_entropy(StableIValue* stack, std::uint64_t, std::uint64_t) {
            dtype_name(weight.dtype()));
   const std::int64_t rows = hidden.size(0), catalogue = weight.size(0);
   if (targets.dim() != 1 || targets.size(0) != rows)
-    refuse(op + ": targets must have shape (" + std::to_string(rows) + ",), a target a row, but has " + shape(targets));
+    refuse(op + ": targets must have shape (" + std::to_string(rows) + ",), one target per row, but has " +
+           shape(targets));
   if (targets.dtype() != aoti_torch_dtype_int64())
     refuse(op + ": targets must be int64, but is " + dtype_name(targets.dtype()));
-  if (rows > 0 && catalogue == 0) refuse(op + ": weight must have an item at least, but has shape " + shape(weight));
+  if (rows > 0 && catalogue == 0) refuse(op + ": weight must have at least one item, but has shape " + shape(weight));
   const std::vector<std::int64_t> wanted = read_offsets<std::int64_t>(targets);
   for (const std::int64_t target : wanted)
     if (target < 0 || target >= catalogue)

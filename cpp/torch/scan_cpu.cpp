@@ -1,4 +1,4 @@
-// torch.ops.recblr.scan and its kin on a CPU.
+// torch.ops.recblr.scan and its variants on a CPU.
 #include "device_cpu.h"
 #include "scan_operators.h"
 #include "core/time_split.h"
@@ -14,7 +14,7 @@ struct ScanOnCpu : Cpu {
   }
 };
 
-// A failure here reaches Python as a missing kernel, which it reports.
+// If this fails, Python finds no kernel and reports that.
 [[maybe_unused]] const bool registered = [] {
   TorchLibraryHandle cpu;  // lives as long as the process
   RECBLR_OK(aoti_torch_library_init_impl("recblr", "CPU", "recblr/cpp/torch/scan_cpu.cpp", 0, &cpu));

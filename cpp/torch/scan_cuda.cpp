@@ -1,4 +1,4 @@
-// torch.ops.recblr.scan and its kin on a CUDA device.
+// torch.ops.recblr.scan and its variants on a CUDA device.
 #include "scan.h"
 #include "device_cuda.h"
 #include "scan_operators.h"

@@ -1,8 +1,7 @@
-// torch.ops.recblr.scan and its kin for any device: arguments, outputs, and what is boxed and unboxed, on torch's
-// stable C ABI.  Python has defined the schemas (src/recblr/ops/scan.py); a device's file only registers
-// implementations.
+// torch.ops.recblr.scan and its variants for any device, on torch's stable C ABI: arguments, outputs, and boxing.
+// Python defines the schemas (src/recblr/ops/scan.py).  The file of a device only registers implementations.
 //
-// Device is made from (op, b, offsets), gives an Extent, and runs ScanForward<T> and ScanBackward<T>.
+// Device is constructed from (op, b, offsets).  It provides an Extent and runs ScanForward<T> and ScanBackward<T>.
 #pragma once
 #include "arguments.h"
 #include "core/scan.h"

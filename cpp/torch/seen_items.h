@@ -1,4 +1,4 @@
-// What a row's user already has: the distinct items of a history up to the row's event.
+// The items that the user of a row already has: the distinct items of a history up to the event of the row.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -6,13 +6,13 @@
 
 namespace recblr::torch_abi {
 
-// Of packed histories, each row's: row r's user has items[begin[r], end[r]).
+// The history of each row, from packed histories: the user of row r has items[begin[r], end[r]).
 struct Histories {
   std::vector<std::int64_t> items, begin, end;
 };
 
-// Those that lie in the catalogue's block [first, first + count), for one row after another.  Rows of one history in
-// the order of their events cost what is new to each.
+// The seen items in the catalogue's block [first, first + count), for one row after another.  If rows of one history
+// come in the order of their events, each row costs only its new items.
 class SeenItems {
  public:
   SeenItems(const Histories& histories, std::int64_t first, std::int64_t count)
@@ -33,7 +33,7 @@ class SeenItems {
       items_.push_back(item);
     }
   }
-  // Counted from the block's first.
+  // Each item is counted from the first item of the block.
   const std::vector<std::int64_t>& items() const { return items_; }
   bool has(std::int64_t item) const { return seen_[static_cast<std::size_t>(item)] != 0; }
 

@@ -1,9 +1,9 @@
 // The part of LibTorch's stable C ABI that the operators use (torch >= 2.10), and a little C++ around it.
 //
-// Declared here, not included from torch, so that building the package needs no torch: `pip install .`
-// stays one small download whatever torch the user has or will have, and the binary is the same either
-// way.  tests/ops/test_abi.py compiles this file together with torch's own headers, where a signature
-// that differs is a compile error.
+// The functions are declared here and not included from torch, so that building the package needs no torch.  So `pip
+// install .` stays one small download for every version of torch, and the binary is always the same.
+// tests/ops/test_abi.py compiles this file together with torch's own headers.  If a signature differs, the compiler
+// reports an error.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -56,17 +56,17 @@ std::int32_t aoti_torch_dtype_complex64();
 std::int32_t aoti_torch_dtype_complex128();
 std::int32_t aoti_torch_dtype_int32();
 std::int32_t aoti_torch_dtype_int64();
-// From torch 2.13; null before.
+// Exists from torch 2.13 on; null in earlier versions.
 __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 }
 
 namespace recblr::torch_abi {
 
-// The torch whose conventions the kernels below speak: 2.10.
+// The version of torch whose conventions the kernels below follow: 2.10.
 constexpr std::uint64_t kVersion = (std::uint64_t{2} << 56) | (std::uint64_t{10} << 48);
 
-// The C ABI turns torch's exceptions into codes; torch 2.13 and later keep the text, earlier ones
-// have printed it to stderr.
+// The C ABI turns torch's exceptions into codes. torch 2.13 and later keep the text; earlier versions print it to
+// stderr.
 inline void ok(AOTITorchError error, const char* what) {
   if (error == 0) return;
   if (torch_exception_get_what_without_backtrace)
@@ -88,7 +88,7 @@ StableIValue box(T t) {
   return v;
 }
 
-// Owns one tensor handle, or none (an absent optional argument).
+// Owns one tensor handle, or none if an optional argument is absent.
 class Tensor {
  public:
   Tensor() = default;
@@ -123,7 +123,7 @@ class Tensor {
     return Tensor(h);
   }
 
-  // A matrix over memory that stays another's.
+  // A matrix over memory that it does not own.
   static Tensor over(const void* data, std::int64_t rows, std::int64_t columns, std::int64_t row_stride,
                      std::int64_t column_stride, const Tensor& like) {
     const std::int64_t sizes[2] = {rows, columns}, strides[2] = {row_stride, column_stride};
@@ -154,7 +154,7 @@ class Tensor {
   }
   void zero() const { RECBLR_OK(aoti_torch_zero_(handle_)); }
   void copy_from(const Tensor& source) const { RECBLR_OK(aoti_torch_copy_(handle_, source.handle_, 0)); }
-  // out = a b, or out += a b, on this thread alone where it is one of torch's.
+  // out = a b, or out += a b.  On one of torch's own threads, it runs on this thread alone.
   friend void multiply(const Tensor& out, const Tensor& a, const Tensor& b, bool add) {
     RECBLR_OK(add ? aoti_torch_cpu_addmm_out(out.handle_, out.handle_, a.handle_, b.handle_, 1, 1)
                   : aoti_torch_cpu_mm_out(out.handle_, a.handle_, b.handle_));

@@ -1,4 +1,4 @@
-// What the operators inside of training have in common.
+// Shared by the operators that only training uses.
 #pragma once
 #include <string>
 
@@ -7,7 +7,7 @@
 
 namespace recblr::torch_abi {
 
-// Calls f(Element<T>()) where the dtype of t is float32 or float64.
+// Calls f(Element<T>()) if the dtype of t is float32 or float64.  Otherwise it refuses t.
 template <typename F>
 void with_float_or_double(const std::string& op, const char* name, const Tensor& t, F&& f) {
   check_aligned(op.c_str(), name, t);

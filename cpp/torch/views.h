@@ -1,4 +1,4 @@
-// Tensors as the kernels' views, and the kernels' work on torch's threads.
+// Views of tensors for the kernels, and the work of the kernels on torch's threads.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -28,17 +28,17 @@ View<T> state_view(const Tensor& t) {
   return v;
 }
 
-// One row (C) as every row of an array.
+// A view that repeats one row (C) as every row of an array.
 template <typename T>
 View<T> every_row(const Tensor& row) {
   return {row.data<std::remove_const_t<T>>(), 0, 0, 1};
 }
 
-// Shares units out among torch's threads.
+// Shares units among torch's threads.
 struct ParallelFor {
   template <typename F>
   void operator()(std::int64_t units, std::int64_t elements_per_unit, const F& f) const {
-    // Enough elements a task that starting it costs little beside doing it.
+    // So many elements per task that starting it costs little compared with doing it.
     constexpr std::int64_t kElementsPerTask = 32768;
     if (units == 0) return;
     RECBLR_OK(torch_parallel_for(

@@ -1,4 +1,5 @@
-// The elementary functions of one instruction set, for test_elementary.cpp: compiled once for each, as kernels are.
+// The elementary functions of one instruction set, for test_elementary.cpp.  This file is compiled once for each
+// instruction set, like the kernels.
 #include <cstdint>
 
 #include "core/elements.h"

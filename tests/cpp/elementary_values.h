@@ -1,4 +1,4 @@
-// The elementary functions of the instruction set that was chosen, on an array.
+// The elementary functions of the chosen instruction set, on an array.
 #pragma once
 #include <cstdint>
 

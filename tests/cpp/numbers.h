@@ -1,4 +1,4 @@
-// What the tests of the kernels share: numbers of every element type, in double precision and back.
+// Shared by the tests of the kernels: numbers of every element type, converted to double precision and back.
 #pragma once
 #include <cmath>
 #include <complex>
@@ -10,7 +10,7 @@
 
 namespace recblr_test {
 
-// Whether a test tries every case, as in `make sanitize` and `make mutants`, or a part of them, as in `make test`.
+// Whether a test tries every case, as in `make sanitize` and `make mutants`, or only some cases, as in `make test`.
 inline bool thorough() {
   static const bool all = std::getenv("RECBLR_THOROUGH") != nullptr;
   return all;
@@ -39,7 +39,7 @@ Exact exact(recblr::Complex<T> x) {
   return {x.re, x.im};
 }
 
-// A number of type T near x; the 16-bit ones by cutting off, |x| < 16.
+// A number of type T near x.  For the 16-bit types, extra bits are cut off, and |x| must be below 16.
 template <typename T>
 struct Near {
   static T to(Exact x) { return static_cast<T>(x.real()); }

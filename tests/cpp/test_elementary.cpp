@@ -1,5 +1,5 @@
-// The kernels' exp, expm1, sigmoid, softplus and roots against long double: the largest error found, in units in the
-// last place, must stay what it is.  Every 1025th float is tried, of either sign.
+// Compares the kernels' exp, expm1, sigmoid, softplus and roots with long double.  The largest error, in units in the
+// last place, must not exceed its claim.  Every 1025th float is tried, positive and negative.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,7 +15,7 @@ struct Claim {
   const char* name;
   ElementaryFunction function;
   long double (*exact)(long double);
-  float first, last;  // of the arguments
+  float first, last;  // the range of arguments
   double units;       // the largest error, in units in the last place
 };
 
@@ -24,7 +24,7 @@ long double expm1_of(long double x) { return std::expm1(x); }
 long double sigmoid_of(long double x) { return 1 / (1 + std::exp(-x)); }
 long double softplus_of(long double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x))); }
 
-// Where machines have a fused multiply-add, errors grow with |x|, beyond what gates are in practice.
+// On machines with a fused multiply-add, errors grow with |x|, for |x| that gates do not reach in practice.
 const Claim kClaims[] = {
     {"exp", ElementaryFunction::exp, exp_of, -10, 10, 1.4},
     {"exp", ElementaryFunction::exp, exp_of, -86.9f, 86.9f, 4.5},
@@ -80,12 +80,12 @@ int main() {
                 recblr::isa_name(recblr::isa()), in.size(), worst, static_cast<double>(at),
                 holds ? "" : ": MORE THAN CLAIMED");
   }
-  // What is no number stays none, and what is beyond the bounds is bounded.
+  // NaN stays NaN, and results for arguments beyond the bounds are bounded.
   const float odd[] = {NAN, INFINITY, -INFINITY, 1000.0f, -1000.0f};
   float sigmoids[5];
   compute(recblr::Elementary{ElementaryFunction::sigmoid, odd, sigmoids}, {0, 5});
   const bool fine = std::isnan(sigmoids[0]) && sigmoids[1] == 1 && sigmoids[2] >= 0 && sigmoids[2] < 1e-37f &&
                     sigmoids[3] == 1 && sigmoids[4] == sigmoids[2];
-  if (!fine) std::printf("sigmoid of NaN, infinities and large numbers is wrong\n"), ++failures;
+  if (!fine) std::printf("sigmoid is wrong for NaN, infinities or large numbers\n"), ++failures;
   return failures ? 1 : 0;
 }

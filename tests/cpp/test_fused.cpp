@@ -1,5 +1,6 @@
-// The fused kernels, shared out among threads as tasks: the same bits as one thread's, whatever the order, in every
-// element type, for widths that no vector divides, packed and padded; and the final state against a loop in double.
+// The fused kernels, shared among threads as tasks.  The bits must be those of one thread, for every order of tasks and
+// every element type, for widths that no vector divides, packed and padded.  The final state is compared with a loop in
+// double precision.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -20,8 +21,8 @@ using recblr_test::Near;
 
 int failures = 0;
 
-// Runs every task, on so many threads; more than one take turns from the last.  Where RECBLR_RACE is set, every thread
-// runs every task, for ThreadSanitizer to prove that it sees what it must.
+// Runs every task on the given number of threads.  The threads take tasks in turn, beginning with the last task.  If
+// RECBLR_RACE is set, every thread runs every task, so that a test shows that ThreadSanitizer finds races.
 template <typename F>
 void run(const Tasks& tasks, int threads, const F& f) {
   static const bool race = std::getenv("RECBLR_RACE");
@@ -62,7 +63,7 @@ struct Problem {
   }
 };
 
-// Everything that both passes of both operators write.
+// All outputs of both passes of both operators.
 template <typename T>
 struct Results {
   using A = Accumulate<T>;

@@ -1,6 +1,6 @@
-// The scan kernels against a plain double-precision loop: every element type, widths around every block
-// size, packed and padded, both directions, with and without states, contiguous, channel first and
-// neither, sequences short and so long that time is split.
+// Compares the scan kernels with a plain loop in double precision: every element type; widths around every block size;
+// packed and padded; both directions; with and without states; contiguous, channel first and neither; short sequences,
+// and sequences so long that time is split.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -91,7 +91,8 @@ void expect_close(const std::vector<T>& got, const std::vector<Exact>& want, dou
   }
 }
 
-// In `count` ranges, the last one first, as threads might; some begin and end amid a sequence's channels.
+// Runs the work in `count` ranges, the last range first, as threads might.  Some ranges begin and end between the
+// channels of one sequence.
 struct Ranges {
   std::int64_t count;
   template <typename F>
@@ -195,9 +196,9 @@ int main() {
   std::mt19937 random(1);
   int cases = check_all({0, 1, 3}, {0, 1, 2, 17}, {1, 7, 8, 9, 63, 64, 65, 130}, random);
   cases +=
-      check_all({3}, {5}, {16, 24, 32, 127, 128, 129, 192, 255, 256, 257, 1100}, random);  // rows of several blocks
+      check_all({3}, {5}, {16, 24, 32, 127, 128, 129, 192, 255, 256, 257, 1100}, random);  // rows with several blocks
   if (splits) std::printf("a short sequence was split\n"), ++failures;
-  cases += check_all({2}, {11000}, {3}, random);  // of float16 a segment has 2730 steps
+  cases += check_all({2}, {11000}, {3}, random);  // a float16 segment has 2730 steps
   cases += check_all({2}, {1100}, {70}, random);
   if (splits < cases / 100) std::printf("only %d cases were split\n", splits), ++failures;
   std::printf("scan on %s: %d cases, %d of them split in time, %d failures\n", recblr::isa_name(recblr::isa()), cases,

@@ -1,4 +1,4 @@
-// What the tests of kernels on the host share: numbers of every type, arrays laid out in every way, and comparison with
+// Shared by the tests of kernels on the host: numbers of every type, arrays in every layout, and comparison with
 // results in double precision.
 #pragma once
 #include <cmath>
@@ -17,8 +17,8 @@
 #include "numbers.h"
 #include "shim.h"
 
-// Instrumented code takes long to compile, and the size of a type decides whether a load is in bounds.  So these are
-// the smallest, the largest and the most used one.  `make sanitize` has all types.
+// Instrumented code takes long to compile.  The size of a type decides whether a load is in bounds, so these are the
+// smallest, the largest and the most used type. `make sanitize` tests all types.
 #if defined(RECBLR_FEWER_TYPES)
 #undef RECBLR_ELEMENT_TYPES
 #undef RECBLR_REAL_TYPES
@@ -38,7 +38,7 @@ using recblr_test::Exact;
 using recblr_test::Near;
 using recblr_test::thorough;
 
-// Where sequences begin and end; now and then offsets that must be repaired.  rows: of the array.
+// Draws the offsets of sequences.  Now and then an offset must be repaired. `rows` is the number of rows of the array.
 inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64_t average, std::mt19937& random,
                                               std::int64_t& rows) {
   std::uniform_int_distribution<std::int64_t> length(0, 2 * average), coin(0, 3);
@@ -46,7 +46,7 @@ inline std::vector<std::int64_t> draw_offsets(std::int64_t sequences, std::int64
   for (std::int64_t s = 0; s < sequences; ++s) offsets.push_back(offsets.back() + (coin(random) ? length(random) : 0));
   rows = offsets.back();
   if (coin(random) || sequences == 0) return offsets;
-  rows += coin(random);  // behind the last sequence
+  rows += coin(random);  // rows after the last sequence
   offsets[0] = coin(random) - 1;
   std::uniform_int_distribution<std::size_t> one(0, offsets.size() - 1);
   offsets[one(random)] = std::uniform_int_distribution<std::int64_t>(-rows - 9, 2 * rows + 9)(random);
@@ -58,16 +58,16 @@ constexpr double kTolerance = sizeof(T) == 2                                    
                               : std::is_same_v<T, double> || std::is_same_v<T, recblr::Complex<double>> ? 1e-11
                                                                                                         : 3e-5;
 
-// How a (sequence, time, channel) array lies in memory, in elements.  `gap` lies between neighbours, `shift` before the
-// first element, which is otherwise aligned to 16 bytes.
+// How a (sequence, time, channel) array lies in memory, in elements. `gap` is the distance between neighbours. `shift`
+// elements come before the first element; without them it is aligned to 16 bytes.
 struct Layout {
   bool channel_first = false;
   std::int64_t gap = 1, shift = 0;
-  std::int64_t pad = 0;   // elements more than a row needs
-  std::int64_t rows = 0;  // between one sequence and the next
+  std::int64_t pad = 0;   // extra elements per row
+  std::int64_t rows = 0;  // extra rows between two sequences
 };
 
-// Such an array on the heap, exactly as large as it must be, full of NaN until it is filled.
+// An array on the heap with such a layout.  It is exactly as large as needed, and full of NaN until it is filled.
 template <typename T>
 class Array {
  public:
@@ -89,7 +89,7 @@ class Array {
   operator View<T>() const { return {data_, plane_, time_, channel_}; }
   operator View<const T>() const { return {data_, plane_, time_, channel_}; }
 
-  template <typename F>  // f(s, t, c), a number
+  template <typename F>  // f(s, t, c) returns a number
   void fill(const F& f) {
     for (std::int64_t s = 0; s < sequences_; ++s)
       for (std::int64_t t = 0; t < length_; ++t)
@@ -108,7 +108,7 @@ class Array {
     return bytes_ == other.bytes_ && std::memcmp(memory_.get(), other.memory_.get(), bytes_) == 0;
   }
 
-  // want(s, t, c) is compared with every element; `what` names the array and the case.
+  // Compares every element with want(s, t, c). `what` names the array and the case.
   template <typename F>
   void expect(const F& want, double tolerance, const char* what) const {
     for (std::int64_t s = 0; s < sequences_; ++s)
@@ -134,8 +134,8 @@ class Array {
   T* data_;
 };
 
-// Scratch memory for launchers, exactly as large as they ask for, full of NaN; freed with this.  Null for 0 bytes, as
-// torch has it: launchers must not take that for a lack of memory.
+// Scratch memory for launchers, exactly as large as they ask for and full of NaN.  The destructor frees it.  For 0
+// bytes it returns null, as torch does.  Launchers must not treat that as a lack of memory.
 class Scratch {
  public:
   Scratch() = default;
@@ -161,7 +161,7 @@ class Scratch {
   std::vector<void*> all_;
 };
 
-// Offsets as a kernel sees them, of either width, and what they must be taken for: in bounds, in order.
+// Offsets as a kernel gets them, in either integer type, and the clamped and ordered values that the kernel must use.
 struct Offsets {
   std::vector<std::int64_t> wide, trusted;
   std::vector<std::int32_t> narrow;
@@ -170,7 +170,7 @@ struct Offsets {
   Offsets(const std::vector<std::int64_t>& values, std::int64_t rows, bool use_wide) : use_wide(use_wide) {
     std::int64_t largest = 0;
     for (std::int64_t v : values) {
-      wide.push_back(v), wide.push_back(-7);  // every other one, to be skipped
+      wide.push_back(v), wide.push_back(-7);  // every second value must be skipped
       narrow.push_back(static_cast<std::int32_t>(v)), narrow.push_back(-7);
       largest = std::max(largest, std::min(v, rows));
       trusted.push_back(largest);
@@ -181,17 +181,17 @@ struct Offsets {
   }
 };
 
-// An extent as a launcher gets it: where packed, `steps` is the number of all rows.
+// An extent as a launcher gets it.  If packed, `steps` is the number of all rows.
 inline recblr::Extent extent_of(bool packed, std::int64_t sequences, std::int64_t steps, std::int64_t channels) {
   return packed ? recblr::Extent::packed(sequences, steps, channels)
                 : recblr::Extent::padded(sequences, steps, channels);
 }
 
 inline void expect_launched(const char* error) {
-  if (error) std::printf("not launched: %s\n", error), ++failures;
+  if (error) std::printf("the launch failed: %s\n", error), ++failures;
 }
 
-// Calls run() in each of the orders in which threads and blocks may run.
+// Calls run() once for each order of threads and blocks.
 template <typename F>
 void in_every_order(const F& run) {
   using cuda_on_host::Order;
@@ -200,8 +200,8 @@ void in_every_order(const F& run) {
     run();
   }
 }
-// The same for what a kernel computes.  Under AddressSanitizer one order is enough: an address does not depend on it,
-// and the build without sanitizers compares the values.
+// The same for the results of a kernel.  Under AddressSanitizer one order is enough: addresses do not depend on the
+// order, and the build without sanitizers compares the values.
 template <typename F>
 void in_orders(const F& run) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -212,25 +212,25 @@ void in_orders(const F& run) {
 #endif
 }
 
-// Wherever in memory so many arrays lie, run(layouts), all its results, must be the same bits: with every array aligned
-// to 16 bytes; with each an element behind that, and with all 1, 2 or 4, so that packs of each size are met; with rows
-// that are an element longer.
+// Checks that the results of run(layouts) have the same bits for every placement of `arrays` arrays in memory.  First
+// all arrays are aligned to 16 bytes.  Then each array alone is shifted by one element.  Then all are shifted by 1, 2
+// or 4 elements, so that packs of each size occur.  Then rows are one element longer.
 template <typename F>
 void expect_same_bits_everywhere(std::size_t arrays, const F& run, const char* what) {
   const std::vector<Exact> aligned = run(std::vector<Layout>(arrays));
   const auto expect = [&](const std::vector<Layout>& layouts, const char* which, std::size_t number) {
     const std::vector<Exact> got = run(layouts);
     if (std::memcmp(got.data(), aligned.data(), got.size() * sizeof(Exact)) == 0) return;
-    std::printf("%s: other bits where %s %zu is not aligned\n", what, which, number), ++failures;
+    std::printf("%s: the bits differ with %s %zu\n", what, which, number), ++failures;
   };
   for (std::size_t n = 0; n < arrays; ++n) {
     std::vector<Layout> one(arrays);
     one[n].shift = 1;
-    expect(one, "array", n);
+    expect(one, "misaligned array number", n);
   }
   for (std::int64_t shift : {1, 2, 4})
-    expect(std::vector<Layout>(arrays, Layout{false, 1, shift, 0}), "none of", arrays);
-  expect(std::vector<Layout>(arrays, Layout{false, 1, 0, 1}), "no row of", arrays);
+    expect(std::vector<Layout>(arrays, Layout{false, 1, shift, 0}), "all arrays misaligned, number of arrays:", arrays);
+  expect(std::vector<Layout>(arrays, Layout{false, 1, 0, 1}), "all rows misaligned, number of arrays:", arrays);
 }
 
 }  // namespace check

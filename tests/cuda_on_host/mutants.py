@@ -1,10 +1,10 @@
-"""Breaks the CUDA kernels in small ways, one at a time in a copy, and asks the tests on the host to notice.
+"""Breaks copies of the CUDA kernels in small ways, one at a time, and checks that the tests on the host fail.
 
     mutants.py COMPILER [--only FILE] [--every N]
 
-Tries every N-th mutant; with RECBLR_THOROUGH in the environment all of them, as `make mutants` does.  Fails
-if one of those passes its test or does not compile, if any mutant no longer applies, or if a test fails
-without a mutant.
+Tries every N-th mutant.  With RECBLR_THOROUGH in the environment it tries all of them, as `make mutants`
+does.  Fails if a tried mutant passes its test or does not compile, if the text of any mutant is not found
+exactly once, or if a test fails without a mutant.
 """
 
 import argparse
@@ -19,15 +19,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("-std=c++17", "-O0", "-w", "-ffp-contract=fast", "-pthread", "-DRECBLR_REDUCED")
-SECONDS = 60  # a mutant that runs for so long is found too
-# What every test includes and no mutant changes: compiled once, which spares each mutant a third of its time.
+SECONDS = 60  # a mutant that runs longer counts as found
+# Every test includes these, and no mutant changes them.  Compiling them once saves a third of the time.
 HEADERS = "sys/mman.h algorithm cmath complex cstdint cstdio cstdlib cstring memory random type_traits vector"
 
 
 class Mutant(NamedTuple):
     what: str
     file: str  # in cuda/
-    old: str  # found there once
+    old: str  # found exactly once in the file
     new: str
     test: str = "scan"
 
@@ -48,11 +48,11 @@ MUTANTS = [
     Mutant("one buffer for all tiles", WARPS, "turn ^= 1", "turn ^= 0"),
     Mutant("product and result swapped", WARPS, OVER, "step_over(from_zero[k], carry[k], product[k])"),
     Mutant("zero times an overflowing product", WARPS, OVER, OVER_ALL, LIMITS),
-    Mutant("state of the chunk before", WARPS, "if (n == chunk)", "if (n + 1 == chunk)"),
+    Mutant("state of the previous chunk", WARPS, "if (n == chunk)", "if (n + 1 == chunk)"),
     Mutant("tail a step short", WARPS, "first + n < length) cell.run", "first + n + 1 < length) cell.run"),
     Mutant("last tile not fetched", WARPS, TILES, "walk.length / kTileSteps"),
     Mutant("final from another chunk", WARPS, "kChunkSteps < length", "kChunkSteps <= length"),
-    Mutant("idle packs at work", WARPS, "length = idle ? 0 : walk.length", "length = walk.length"),
+    Mutant("idle packs do work", WARPS, "length = idle ? 0 : walk.length", "length = walk.length"),
     Mutant("state not carried", SPLIT, "step_over(in[0].at[k], state[k], in[1].at[k])", "in[1].at[k]"),
     Mutant("carried in the other direction", SPLIT, "w.against ? first", "!w.against ? first"),
     Mutant("initial state forgotten", SPLIT, "load_state(w.start, s,", "load_state(View<const A>{}, s,"),
@@ -64,30 +64,30 @@ MUTANTS = [
     Mutant("offsets beyond the rows", OFFSETS, "value > rows ? rows : value", "value"),
     Mutant("offsets out of order", OFFSETS, "to[i] = largest", "to[i] = value"),
     Mutant("uncovered rows not zeroed", OFFSETS, "n < before ? n : n + covered", "n"),
-    Mutant("copies not waited for", MEMORY, "copy_async_wait<kStages - 2>", "copy_async_wait<kStages - 1>"),
+    Mutant("no wait for copies", MEMORY, "copy_async_wait<kStages - 2>", "copy_async_wait<kStages - 1>"),
     Mutant("last step not fetched", MEMORY, "if (fetched_ < length_)", "if (fetched_ + 1 < length_)"),
     Mutant("fills the stage being read", MEMORY, START, START.replace("stage_,", NEXT)),
-    Mutant("state of the same step", CELLS, "h_.step(t + 1)", "h_.step(t)"),
+    Mutant("state of the same step, not the previous one", CELLS, "h_.step(t + 1)", "h_.step(t)"),
     Mutant("initial in every segment", CELLS, "walk.begins ? walk.length - 1 : -1", "walk.length - 1"),
-    Mutant("initial of one sequence for all", ROWS, "starts(w), index,", "starts(w), 0,"),
+    Mutant("initial state of one sequence for all", ROWS, "starts(w), index,", "starts(w), 0,"),
     Mutant("final from every segment", ROWS, "if (Cell::ends(walk)) store", "store"),
-    Mutant("packs of rows not aligned", "packs.h", "v.time % n == 0", "true"),
-    Mutant("nothing asked for", "launch.h", "count > 0 ? count : 1", "count", BDLRU),
-    Mutant("rows by addresses", "bdlru.cu", APART, APART.replace("2", "1"), BDLRU),
-    Mutant("a pair that is not aligned", "bdlru.cu", "(packs_fit(e, views, 2) && ...)", "true", BDLRU),
+    Mutant("packs of misaligned rows", "packs.h", "v.time % n == 0", "true"),
+    Mutant("asks for no memory", "launch.h", "count > 0 ? count : 1", "count", BDLRU),
+    Mutant("addresses decide the rows", "bdlru.cu", APART, APART.replace("2", "1"), BDLRU),
+    Mutant("a misaligned pair", "bdlru.cu", "(packs_fit(e, views, 2) && ...)", "true", BDLRU),
     Mutant("a limit that follows sizes", LIMIT, "driver.set(most)", "driver.set(int(bytes))", "shared_limit"),
     Mutant("one device's limit for all", LIMIT, "std::uint64_t{1} << device", "1", "shared_limit"),
     Mutant("32-bit index", "device.cuh", INDEX, "blockIdx.x * blockDim.x + threadIdx.x", LIMITS),
     Mutant("sums into a ring in use", CONV, "  if (kWidth) __syncthreads();\n", "", OF_CONV),
     Mutant("sums read too early", CONV, "sums(width));\n  __syncthreads();", "sums(width));", OF_CONV),
     Mutant("copies arrive among sums", CONV, "    copy_async_wait<0>();", "", OF_CONV),
-    Mutant("sums of the next tile", CONV, "if (row < rows) {", "if (true) {", OF_CONV),
-    Mutant("a row short behind a tile", CONV, "reach = rows + past,", "reach = rows + past / 2,", OF_CONV),
+    Mutant("sums include the next tile", CONV, "if (row < rows) {", "if (true) {", OF_CONV),
+    Mutant("one row too few after a tile", CONV, "reach = rows + past,", "reach = rows + past / 2,", OF_CONV),
     Mutant("last inputs forgotten", CONV, "lag = 0; lag < past;", "lag = 0; lag + 1 < past;", OF_CONV),
-    Mutant("final a row early", CONV, "if (row + 1 == stop", "if (row + 2 == stop", OF_CONV),
-    Mutant("initial a row late", CONV, "if (back <= step)", "if (back < step)", OF_CONV),
+    Mutant("final state a row early", CONV, "if (row + 1 == stop", "if (row + 2 == stop", OF_CONV),
+    Mutant("initial state a row late", CONV, "if (back <= step)", "if (back < step)", OF_CONV),
     Mutant("no adjoint of final", CONV, "lag >= 0 && w.dfinal", "lag > 0 && w.dfinal", OF_CONV),
-    Mutant("empty sequences passed by", "causal_conv1d.cu", "!e.offsets && e.length > 0", "true", OF_CONV),
+    Mutant("empty sequences skipped", "causal_conv1d.cu", "!e.offsets && e.length > 0", "true", OF_CONV),
     Mutant("no seam between sequences", "rows.cuh", "seam ? seam_ : time_", "time_", OF_CONV),
     Mutant("another sequence's row", "rows.cuh", "high - low > 1", "high - low > 2", OF_CONV),
     Mutant("tile of uncovered rows", "rows.cuh", "    if (end > last) end = last;\n", "", OF_CONV),
@@ -101,13 +101,13 @@ MUTANTS = [
     Mutant("a length for all rows: pieces", "bdlru.cu", "(e.rows + cuts", "(e.length + cuts", BDLRU),
     Mutant("all rows for a length", "rows.cuh", "row / e.length", "row / e.rows", OF_CONV),
     Mutant("all rows for a length: segments", SEGMENTS, "offsets[s] : length", "offsets[s] : rows"),
-    Mutant("sums shared out by packs", "tiles.h", "channels / widest, groups", "channels / pack, groups",
+    Mutant("sums divided by packs", "tiles.h", "channels / widest, groups", "channels / pack, groups",
            OF_CONV),
 ]  # fmt: skip
 
 
 def compiled_headers(compiler: str, folder: Path) -> Path:
-    """A header that includes HEADERS, compiled; nothing is lost where a compiler does not take it."""
+    """A compiled header that includes HEADERS.  If this fails, the tests include it as text."""
     header = folder / "headers.h"
     header.write_text("".join(f"#include <{name}>\n" for name in HEADERS.split()))
     command = [compiler, *OPTIONS, "-x", "c++-header", str(header), "-o", f"{header}.gch"]
@@ -116,7 +116,7 @@ def compiled_headers(compiler: str, folder: Path) -> Path:
 
 
 def outcome(compiler: str, headers: Path, folder: Path, test: str) -> str:
-    """'passes', 'fails' or 'does not compile', in a copy of the tree."""
+    """Return 'passes', 'fails' or 'does not compile' for a test in a copy of the tree."""
     source, program = folder / "tests/cuda_on_host" / f"test_{test}.cpp", folder / test
     roots = [f"-I{folder / root}" for root in ("cpp", "cuda", "tests/cpp", "tests/cuda_on_host")]
     command = [compiler, *OPTIONS, *roots, "-include", str(headers), str(source), "-o", str(program)]
@@ -144,7 +144,7 @@ def complaint(compiler: str, headers: Path, mutant: Mutant) -> str | None:
 
 
 def times(mutant: Mutant) -> int:
-    """How often a mutant's text is in its file."""
+    """Return how often the text of a mutant is found in its file."""
     return (ROOT / "cuda" / mutant.file).read_text().count(mutant.old)
 
 
@@ -170,8 +170,8 @@ def main() -> int:
         with_these = (arguments.compiler, compiled_headers(arguments.compiler, Path(name)))
         whole = pool.map(lambda test: unbroken(*with_these, test), tests)
         broken = pool.map(lambda mutant: complaint(*with_these, mutant), chosen)
-        bad = [f"{m.file}, {m.what}: applies {times(m)} times" for m in MUTANTS if times(m) != 1]
-        bad += [f"{test}, as it is: {c}" for test, c in zip(tests, whole, strict=True) if c]
+        bad = [f"{m.file}, {m.what}: the text is found {times(m)} times" for m in MUTANTS if times(m) != 1]
+        bad += [f"{test}, without a mutant: {c}" for test, c in zip(tests, whole, strict=True) if c]
         bad += [f"{m.file}, {m.what}: {c}" for m, c in zip(chosen, broken, strict=True) if c]
     print("\n".join([*bad, f"{len(chosen)} mutants, {len(bad)} complaints"]))
     return bool(bad)

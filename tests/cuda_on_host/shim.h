@@ -1,15 +1,15 @@
-// Runs CUDA kernels on the host: what cuda/device.cuh includes where nvcc does not compile.
+// Runs CUDA kernels on the host. cuda/device.cuh includes this file if the compiler is not nvcc.
 //
-// A block's threads are fibers, which run one after another, each until it waits for others; so whatever a missing
-// barrier leaves to chance goes wrong in one of the orders in which they can run.  Blocks run one after another, too.
-//   - A barrier that not all threads reach, or reach at different places, ends the program.
-//   - Shared memory is filled with NaN before each block, and exactly as large as asked for, so that AddressSanitizer
-//     sees what lies beyond it; so are fibers' stacks, which have a page without access below them.
-//   - Asynchronous copies leave NaN until they are waited for; in reverse order they are done at once instead, so that
-//     one into memory that is still being read shows; in shuffled order at the next barrier at the latest, so that one
-//     into memory that has come to hold something else shows.
-//   - Approximate functions are wrong by as much as the hardware's may be.
-//   - A vector load or store that is not aligned ends the program, as it would end a kernel.
+// The threads of a block are fibers.  They run one after another, each until it waits for others.  So if a barrier is
+// missing, the result is wrong in one of the orders of fibers.  Blocks run one after another, too.
+//   - The program ends if some threads never reach a barrier, or if threads wait at different barriers.
+//   - Shared memory is filled with NaN before each block and has exactly the requested size, so AddressSanitizer finds
+//     accesses beyond it.  The stack of each fiber has a page without access below it.
+//   - An asynchronous copy leaves NaN until a thread waits for it.  In reverse order it is done at once, so that a copy
+//     into memory that is still being read gives a wrong result.  In shuffled order it is done at the next barrier at
+//     the latest, so that a copy into memory that already has another use gives a wrong result.
+//   - Approximate functions have the largest errors that the hardware allows.
+//   - A vector load or store that is not aligned ends the program, just as it would end a kernel.
 // x86-64 only; threads in multiples of 32.
 #pragma once
 #include <sys/mman.h>
@@ -45,7 +45,7 @@ namespace cuda_on_host {
 
 enum class Order { forward, reverse, shuffled };
 
-// A copy that has been started: done once it is waited for.
+// A copy that has been started.  It is done when a thread waits for it.
 struct Copy {
   void* to;
   const void* from;
@@ -57,12 +57,12 @@ enum class Waits : std::uint8_t { nothing, warp, block, done };
 
 struct Fiber {
   void* stack_pointer = nullptr;
-  unsigned char* stack = nullptr;  // its lowest byte
+  unsigned char* stack = nullptr;  // the lowest byte
   void* sanitizer = nullptr;
   Waits waits = Waits::nothing;
-  std::int64_t place = 0;  // of the barrier that it waits at
+  std::int64_t place = 0;  // the barrier at which it waits
   std::int64_t warp_waits = 0;
-  std::int64_t groups = 0;  // of copies, committed
+  std::int64_t groups = 0;  // committed groups of copies
   std::vector<Copy> copies;
 };
 
@@ -72,12 +72,12 @@ struct Shared {
 };
 
 struct Machine {
-  // What a test sets.
+  // A test sets these.
   Order order = Order::forward;
   unsigned seed = 1;
   int multiprocessors = 132;
 
-  // What it may read: kernels run so far.
+  // A test may read this: the number of kernels that have run.
   std::int64_t launches = 0;
 
   std::vector<Fiber> fibers;
@@ -106,7 +106,7 @@ constexpr std::size_t kStack = 64 * 1024, kPage = 4096;
   std::abort();
 }
 
-// Leaves one stack for another: keeps the registers that a call must not change, and where it was.
+// Switches from one stack to another.  It saves the registers that a call must not change, and the stack pointer.
 __attribute__((naked, noipa, noinline)) inline void switch_stacks(void** /*from*/, void* /*to*/) {
   asm(R"(
     pushq %rbp
@@ -173,7 +173,8 @@ inline void wait(Waits waits, std::int64_t place) {
   to_scheduler(false);
 }
 
-// Lets fibers [begin, end) go on where all wait for each other.  One that has left while others wait is an error.
+// Lets the fibers [begin, end) go on if all of them wait for each other.  It is an error if one has ended while others
+// wait.
 inline bool release(int begin, int end, Waits kind) {
   std::vector<Fiber>& f = machine.fibers;
   int waiting = 0, gone = 0;
@@ -189,7 +190,7 @@ inline bool release(int begin, int end, Waits kind) {
   }
   if (waiting == 0 || waiting + gone < end - begin) return false;
   if (gone) die("a barrier that some threads never reach");
-  if (!one_place) die("threads wait at different barriers for each other");
+  if (!one_place) die("threads wait for each other at different barriers");
   for (int i = begin; i < end; ++i) f[static_cast<std::size_t>(i)].waits = Waits::nothing;
   return true;
 }
@@ -197,14 +198,14 @@ inline bool release(int begin, int end, Waits kind) {
 inline void prepare_fiber(Fiber& f) {
   if (!f.stack) {
     void* memory = mmap(nullptr, kPage + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) die("no memory for stacks");
+    if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) die("no memory for the stacks");
     f.stack = static_cast<unsigned char*>(memory) + kPage;
   }
   forget(f.stack);
   f.waits = Waits::nothing, f.warp_waits = f.groups = 0, f.sanitizer = nullptr;
   f.copies.clear();
   void** top = reinterpret_cast<void**>(f.stack + kStack - 64);
-  *--top = nullptr;  // where a caller's return address would be
+  *--top = nullptr;  // the place of a caller's return address
   *--top = reinterpret_cast<void*>(&begin_fiber);
   for (int k = 0; k < 6; ++k) *--top = nullptr;
   f.stack_pointer = top;
@@ -228,7 +229,7 @@ inline void run_block(int threads) {
     if (all_done) return;
     for (int i = 0; i < threads; i += 32) progress = release(i, i + 32, Waits::warp) || progress;
     progress = release(0, threads, Waits::block) || progress;
-    if (!progress) die("threads wait for each other for ever");
+    if (!progress) die("threads wait for each other forever");
   }
 }
 
@@ -237,7 +238,7 @@ template <typename Body>
 void run(std::int64_t blocks, int threads, std::size_t shared, const Body& body) {
   Machine& m = machine;
   if (threads <= 0 || threads > 1024 || threads % 32) die("a block has 32 to 1024 threads, in multiples of 32");
-  if (shared > 227 * 1024) die("more shared memory than a block can have");
+  if (shared > 227 * 1024) die("a launch asks for more shared memory than a block can have");
   ++m.launches;
   m.random.seed(m.seed);
   m.context = &body;
@@ -268,14 +269,14 @@ T& shared(const void* key) {
 }
 inline unsigned char* shared_bytes() { return machine.bytes; }
 
-// Every lane's value, for the lane that `source` names.
+// Publishes the value of every lane and returns the value of lane `source`.
 template <typename T>
 T exchange(unsigned mask, T value, int source) {
   static_assert(sizeof(T) <= 8, "a shuffle moves 4 or 8 bytes");
-  if (mask != 0xffffffffu) die("a shuffle among fewer than all lanes");
+  if (mask != 0xffffffffu) die("a shuffle must include all lanes");
   Machine& m = machine;
   Fiber& me = m.fibers[static_cast<std::size_t>(m.current)];
-  // Two buffers in turn: a lane that has read may write the next while another still reads.
+  // Two buffers are used in turn: a lane that has read one may write the next value while another lane still reads.
   Machine::Slot* slots = m.exchanged.data() + (m.current / 32 * 2 + me.warp_waits++ % 2) * 32;
   std::memcpy(&slots[m.current % 32], &value, sizeof value);
   wait(Waits::warp, -static_cast<std::int64_t>(sizeof value));
@@ -283,9 +284,9 @@ T exchange(unsigned mask, T value, int source) {
   return value;
 }
 
-// Where the first of N elements of an asynchronous copy, or of a vector, must lie.
+// Checks the alignment of a vector or of an asynchronous copy.
 inline void expect_aligned(const void* at, std::size_t bytes) {
-  if (reinterpret_cast<std::uintptr_t>(at) % bytes) die("a load, store or copy that is not aligned");
+  if (reinterpret_cast<std::uintptr_t>(at) % bytes) die("a load, store or copy is not aligned");
 }
 
 inline void copy_async(void* to, const void* from, std::size_t bytes) {
@@ -300,7 +301,7 @@ inline void copy_async(void* to, const void* from, std::size_t bytes) {
   me.copies.push_back({to, from, bytes, me.groups});
 }
 inline void copy_async_commit() { ++machine.fibers[static_cast<std::size_t>(machine.current)].groups; }
-// Waits until at most `pending` of the groups that were committed are under way.
+// Waits until at most `pending` of the committed groups are in flight.
 inline void copy_async_wait(int pending) {
   Fiber& me = machine.fibers[static_cast<std::size_t>(machine.current)];
   std::size_t kept = 0;
@@ -318,7 +319,8 @@ inline void block_barrier(int place) {
   if (machine.order == Order::shuffled) copy_async_wait(0);
 }
 
-// x, wrong by up to a relative `error`: at its bounds for half of all arguments, to either side.
+// x with a relative error of up to `error`.  For half of all arguments the error has its largest size, in either
+// direction.
 inline float approximate(double x, double error) {
   std::uint64_t bits;
   std::memcpy(&bits, &x, sizeof bits);

@@ -1,5 +1,6 @@
-// The unit's kernels, run on the host, against the recurrence and its chain rule written out in double precision: every
-// regime and element type, packed and padded, each argument there or not, in three orders of threads.
+// Runs the kernels of the unit on the host and compares them with the recurrence and its chain rule in double
+// precision: every regime and element type, packed and padded, with and without each argument, in three orders of
+// threads.
 #include "check.h"
 
 #if defined(RECBLR_REDUCED)  // mutants.py
@@ -16,25 +17,26 @@ using recblr::kStateRows;
 
 struct Case {
   std::int64_t sequences, length, channels;
-  bool packed, gated, scaled, states, given;  // given: dy is
+  bool packed, gated, scaled, states, given;  // given: whether dy is given
   Layout layout;
   int regime, multiprocessors;
 };
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-// Of 16-bit outputs, the error of the coarse sigmoid, 2^-12, and of rounding, 2^-9 relative; products of a few such.
+// The tolerance.  For 16-bit outputs it covers products of a few errors: 2^-12 of the coarse sigmoid and a relative
+// 2^-9 of rounding.
 template <typename T>
 constexpr double kClose = sizeof(T) == 2   ? 8e-3
                           : sizeof(T) == 4 ? 1e-5
                                            : 1e-11;
-// Sums over rows or channels of numbers that come from elements of T.
+// The tolerance of sums over rows or channels of values computed from elements T.
 template <typename T>
 constexpr double kCloseSum = sizeof(T) == 2   ? 8e-3
                              : sizeof(T) == 4 ? 1e-5
                                               : 1e-11;
 
-// A sum is as good as its terms, however much of them cancels.
+// The error of a sum is measured against the sizes of its terms, even if the terms cancel.
 template <typename T, typename A>
 void expect_sums(const Array<A>& got, const std::vector<double>& want, const std::vector<double>& terms,
                  const char* what) {
@@ -63,18 +65,18 @@ void check_case(const Case& c, std::mt19937& random) {
   Array<A> initial = state(), dfinal = state(), decay(1, 1, width), scale(planes, length, 1, {false, 3, 0, 0});
   x.draw(random, 2), gates.draw(random, 4), z.draw(random, 3), dy.draw(random, 1);
   initial.draw(random, 1), dfinal.draw(random, 1);
-  // From states that live for thousands of steps to such as forget at once; and none at all.
+  // Some states live for thousands of steps, others decay at once; some have no decay at all.
   std::uniform_real_distribution<double> power(-8, 1), unit(0, 1.5);
   decay.fill([&](auto, auto, auto) { return random() % 9 ? std::exp(power(random)) : 0; });
   scale.fill([&](auto, auto, auto) { return random() % 5 ? unit(random) : 0; });
 
-  // The truth.  Rows that no sequence covers stay zero.
+  // The expected values.  Rows that no sequence covers stay zero.
   const auto index = [&](std::int64_t row, std::int64_t k) { return static_cast<std::size_t>(row * width + k); };
   std::vector<double> y(static_cast<std::size_t>(rows * width)), dx = y, dr = y, di = y, dz = y;
   std::vector<double> final(static_cast<std::size_t>(c.sequences * width)), dinitial = final,
                                                                             ddecay(static_cast<std::size_t>(width));
   std::vector<double> states(static_cast<std::size_t>(kept * width)), dscale(static_cast<std::size_t>(rows));
-  std::vector<double> decay_terms = ddecay, scale_terms = dscale;  // sums of their terms' magnitudes
+  std::vector<double> decay_terms = ddecay, scale_terms = dscale;  // sums of the magnitudes of the terms
   std::vector<bool> has_state(static_cast<std::size_t>(kept));
   for (std::int64_t s = 0; s < c.sequences; ++s) {
     const auto at = static_cast<std::size_t>(s);
@@ -117,7 +119,8 @@ void check_case(const Case& c, std::mt19937& random) {
         dx[index(row, k)] = g * beta * i;
         di[index(row, k)] = g * beta * input * i * (1 - i);
         dr[index(row, k)] = du * lambda * by * r * (1 - r);
-        // What du's two terms may be: it is their difference, and i is good to a part of an open gate.
+        // The sizes that the two terms of du can have.  The error of du is relative to these sizes, because du is their
+        // difference.  The error of i is relative to 1.
         const double terms =
             u > 0 ? std::fabs(g) * (std::exp(-2 * u) / beta * std::fabs(input) + alpha * std::fabs(previous)) : 0;
         ddecay[static_cast<std::size_t>(k)] += du * r * by, decay_terms[static_cast<std::size_t>(k)] += terms * r * by;
@@ -189,7 +192,7 @@ void check_case(const Case& c, std::mt19937& random) {
     results.push_back(std::move(got_y)), results.push_back(std::move(got_dx)), results.push_back(std::move(got_dgates));
   });
   for (std::size_t i = 3; i < results.size(); ++i)
-    if (!results[i].same_bits(results[i % 3])) std::printf("another order of threads gives other bits\n"), ++failures;
+    if (!results[i].same_bits(results[i % 3])) std::printf("the order of threads changes the bits\n"), ++failures;
 }
 
 template <typename T>
@@ -243,7 +246,7 @@ void check_addresses(int regime, bool packed, int multiprocessors) {
 
 }  // namespace
 
-// One in so many of the combinations of arguments is tried, drawn anew for each shape.
+// Of the combinations of arguments, one in kShare is tried, drawn anew for each shape.
 #if defined(RECBLR_REDUCED)
 constexpr int kShare = 7, kShortShare = 7;
 #elif defined(__SANITIZE_ADDRESS__)
@@ -270,7 +273,7 @@ int main(int argc, char** argv) {
         RECBLR_REAL_TYPES(RECBLR_CHECK_ADDRESSES)
       }
 #endif
-    // No rows, and more blocks of channels than are summed up at once.
+    // No rows, but more blocks of channels than one stage of a sum adds up.
     check_case<float>({0, 9, 2112, false, true, true, true, true, {}, regime, 132}, random), ++cases;
     for (std::int64_t sequences : {0, 1, 3})
       for (std::int64_t length : {0, 1, 9, 45, 290})

@@ -1,5 +1,5 @@
-// The causal convolution's kernels, run on the host, against sums in double precision: every element type, width and
-// argument, packed and padded, every kind of layout, tiles of all sizes, in three orders of threads.
+// Runs the kernels of the causal convolution on the host and compares them with sums in double precision: every element
+// type, width and argument, packed and padded, every kind of layout, tiles of all sizes, in three orders of threads.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -21,15 +21,15 @@ using recblr::ConvInputs;
 using recblr::Extent;
 
 struct Case {
-  std::int64_t sequences, length, channels, width, tile;  // tile 0: as the launcher has it
+  std::int64_t sequences, length, channels, width, tile;  // tile 0: the launcher's choice
   bool packed;
   bool silu = true, bias = true, initial = true, dfinal = true, dy = true,
-       states = true;  // states: final and dinitial are asked for
+       states = true;  // states: whether final and dinitial are requested
   Layout layout = {};
 };
 
-// Offsets of sequences of up to 2 * length rows, many of none; some out of bounds and out of order, some rows without a
-// sequence.
+// Draws offsets of sequences with up to 2 * length rows; many are empty.  Some offsets are out of bounds and out of
+// order, and some rows belong to no sequence.
 std::vector<std::int64_t> draw_offsets(const Case& c, std::mt19937& random, std::int64_t& rows) {
   std::uniform_int_distribution<std::int64_t> length(0, 2 * c.length), coin(0, 3);
   std::vector<std::int64_t> offsets{0};
@@ -67,12 +67,12 @@ void check_case(const Case& c, std::mt19937& random) {
   x.draw(random, 2), dy.draw(random, 1), initial.draw(random, 2), dfinal.draw(random, 1), bias.draw(random, 1);
   taps.draw(random, 2.0 / static_cast<double>(width));
 
-  // The truth.  Rows that no sequence covers stay zero.
+  // The expected values.  Rows that no sequence covers stay zero.
   const auto index = [&](std::int64_t row, std::int64_t k) { return static_cast<std::size_t>(row * channels + k); };
   std::vector<double> y(static_cast<std::size_t>(rows * channels)), dx = y;
   std::vector<double> final(static_cast<std::size_t>(c.sequences * past * channels)), dinitial = final;
   std::vector<double> dtaps(static_cast<std::size_t>(width * channels)), dbias(static_cast<std::size_t>(channels));
-  std::vector<double> size(static_cast<std::size_t>(channels));  // of what dtaps and dbias sum up
+  std::vector<double> size(static_cast<std::size_t>(channels));  // the size of the terms of dtaps and dbias
   for (std::int64_t s = 0; s < c.sequences; ++s) {
     const auto at = static_cast<std::size_t>(s);
     const std::int64_t begin = c.packed ? offsets.trusted[at] : s * c.length,
@@ -82,7 +82,7 @@ void check_case(const Case& c, std::mt19937& random) {
       const auto read = [&](const Array<T>& from, std::int64_t t) {
         return (c.packed ? exact(from.at(0, begin + t, k)) : exact(from.at(s, t, k))).real();
       };
-      // All inputs with the initial state in front, and their adjoints.
+      // All inputs, beginning with the initial state, and their adjoints.
       std::vector<double> inputs(static_cast<std::size_t>(past + n)), adjoints = inputs;
       for (std::int64_t i = 0; i < past; ++i)
         inputs[static_cast<std::size_t>(i)] = c.initial ? exact(initial.at(s, i, k)).real() : 0;
@@ -178,10 +178,11 @@ void check_case(const Case& c, std::mt19937& random) {
   for (const auto& s : sums)
     same = same && s.size() == sums[0].size() &&
            (s.empty() || std::memcmp(s.data(), sums[0].data(), s.size() * sizeof(double)) == 0);
-  if (!same) std::printf("another order of threads gives other bits\n"), ++failures;
+  if (!same) std::printf("the order of threads changes the bits\n"), ++failures;
 }
 
-// Whatever the shape, tiles must hold every row and every pack once, and not be so many that sums over them cost much.
+// For every shape, tiles must hold every row and every pack once.  There must not be so many tiles that sums over them
+// cost much.
 void check_tiles() {
   for (std::int64_t rows : {0LL, 1LL, 31LL, 33LL, 102400LL, 524288LL, 1LL << 33})
     for (std::int64_t channels : {1LL, 16LL, 31LL, 33LL, 65LL, 136LL, 384LL, 100000LL})
@@ -196,13 +197,13 @@ void check_tiles() {
                             t.lanes * t.in_block <= 128 && t.lanes * t.in_block > 96 &&
                             t.in_block == recblr::cuda::share_out(rows, channels, widest, widest, 128, tile).in_block;
           if (!good)
-            std::printf("%lld rows of %lld packs are badly shared out\n", static_cast<long long>(rows),
+            std::printf("%lld rows of %lld packs are divided badly\n", static_cast<long long>(rows),
                         static_cast<long long>(packs)),
                 ++failures;
         }
 }
 
-// Addresses and strides decide how many channels a thread takes, and must not move a bit.
+// Addresses and strides decide how many channels a thread processes, but they must not change a bit.
 template <typename T>
 void check_addresses(std::int64_t width, bool packed) {
   using A = Accumulate<T>;
@@ -242,7 +243,7 @@ void check_addresses(std::int64_t width, bool packed) {
   expect_same_bits_everywhere(12, run, what);
 }
 
-// Memory of which only what is touched exists.
+// Memory of which only the touched pages exist.
 class Sparse {
  public:
   explicit Sparse(std::size_t bytes)
@@ -260,7 +261,7 @@ class Sparse {
   void* at_;
 };
 
-// Rows further apart than 32 bits count are the same rows.
+// Rows may lie further apart in memory than a 32-bit number can count.
 void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
   const std::int64_t sequences = 2, length = 70, channels = 4, apart = (std::int64_t{1} << 32) + 4;
   const std::int64_t rows = sequences * length;
@@ -294,7 +295,7 @@ void check_far_apart(bool packed, std::int64_t width, std::mt19937& random) {
   for (std::int64_t row = 0; row < rows; ++row)
     same = same && std::equal(y.data() + row * channels, y.data() + (row + 1) * channels, far_y.data() + row * apart) &&
            std::equal(dx.data() + row * channels, dx.data() + (row + 1) * channels, far_dx.data() + row * apart);
-  if (!same) std::printf("rows far apart in memory are mistaken for others\n"), ++failures;
+  if (!same) std::printf("rows that lie far apart in memory are confused with others\n"), ++failures;
 }
 
 }  // namespace
@@ -337,11 +338,11 @@ int main(int argc, char** argv) {
             if (failures) return 1;
 #endif
           }
-  check_types({140, 4, 136, 4, 1, true});  // many blocks' sums
+  check_types({140, 4, 136, 4, 1, true});  // sums of many blocks
   check_types({2, 700, 8, 4, 0, false});
   check_types({5, 300, 40, 4, 0, true});
   check_types({700, 3, 8, 4, 0, true});
-  check_types({70000, 1, 1, 4, 0, false});  // more sequences than a grid's other axes hold
+  check_types({70000, 1, 1, 4, 0, false});  // more sequences than the y and z axes of a grid hold
   std::printf("causal convolution on the host: %d cases, %lld launches, %d failures\n", cases,
               static_cast<long long>(cuda_on_host::machine.launches), failures);
   return failures ? 1 : 0;

@@ -1,5 +1,5 @@
-// The device's elementary functions and the gates' formulas, with the hardware's estimates as wrong as they may be,
-// against long double.
+// Compares the elementary functions of the device and the formulas of the gates with long double.  The estimates of the
+// hardware have their largest allowed errors.
 #include "check.h"
 
 #include "elementary.cuh"
@@ -24,7 +24,7 @@ struct Bound {
   }
 };
 
-// Numbers from -range to range: evenly, and by powers of two down to 1e-30.
+// Numbers from -range to range: evenly spaced ones, and powers of two down to 1e-30.
 template <typename V, typename F>
 void over(double range, const F& f) {
   for (int i = -20000; i <= 20000; ++i) f(static_cast<V>(range * i / 20000));
@@ -46,7 +46,7 @@ void check_type(const char* type, double most) {
       inverse.see(roots(x).inverse, 1 / std::sqrt(static_cast<long double>(x)));
     }
     if (x != 0) reciprocals.see(reciprocal(x), 1 / static_cast<long double>(x));
-    if (x > 0 && x < 10) {  // as decay; alpha multiplies u's error by u
+    if (x > 0 && x < 10) {  // x as the decay; alpha multiplies the error of u by u
       const V before = V(0.3);
       const Factors<V> f = factors(before, x);
       const long double u = static_cast<long double>(x) / (1 + std::exp(-static_cast<long double>(before)));
@@ -59,7 +59,7 @@ void check_type(const char* type, double most) {
   const bool ends = exponentials(-infinity).expm1 == -1 && std::fabs(sigmoid(infinity) - 1) < 2e-7 &&
                     sigmoid(-infinity) < 1e-37f && std::isnan(sigmoid(nan)) && std::isnan(exponentials(nan).expm1) &&
                     exponentials(V(0)).expm1 == 0;
-  if (!ends) std::printf("wrong at infinity, zero or NaN\n"), ++failures;
+  if (!ends) std::printf("a function is wrong at infinity, zero or NaN\n"), ++failures;
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ int main() {
     brief.report();
     const bool ends = brief_sigmoid(-INFINITY) == 0 && std::fabs(brief_sigmoid(INFINITY) - 1) < 2e-7 &&
                       std::isnan(brief_sigmoid(NAN));
-    if (!ends) std::printf("brief sigmoid wrong at infinity or NaN\n"), ++failures;
+    if (!ends) std::printf("brief sigmoid is wrong at infinity or NaN\n"), ++failures;
   }
   return failures ? 1 : 0;
 }

@@ -1,5 +1,6 @@
-// The scan's kernels, run on the host, against a plain loop in double precision: every regime and element type, both
-// directions, packed and padded, with and without states, every kind of layout, in three orders of threads.
+// Runs the kernels of the scan on the host and compares them with a plain loop in double precision: every regime and
+// element type, both directions, packed and padded, with and without states, every kind of layout, in three orders of
+// threads.
 #include "check.h"
 
 #if defined(RECBLR_REDUCED)  // mutants.py
@@ -20,8 +21,8 @@ struct Case {
   std::int64_t sequences, length, channels;
   bool packed, reverse, states;
   Layout layout;
-  bool mixed;  // every array has a layout of its own instead
-  bool final;  // is asked for
+  bool mixed;  // whether every array has its own layout instead
+  bool final;  // whether final is requested
   int regime;
 };
 
@@ -42,7 +43,7 @@ void check_case(const Case& c, std::mt19937& random) {
   for (auto* x : {&a, &b, &dh, &h_in}) x->draw(random, 0.9);
   for (auto* x : {&initial, &dfinal}) x->draw(random, 0.9);
 
-  // The truth.  Rows that no sequence covers stay zero.
+  // The expected values.  Rows that no sequence covers stay zero.
   const std::int64_t width = c.channels;
   const auto index = [&](std::int64_t row, std::int64_t k) { return static_cast<std::size_t>(row * width + k); };
   std::vector<Exact> h(static_cast<std::size_t>(rows * width)), da = h, db = h;
@@ -117,7 +118,7 @@ void check_case(const Case& c, std::mt19937& random) {
     results.push_back(std::move(got_h)), results.push_back(std::move(got_da));
   });
   for (std::size_t i = 2; i < results.size(); ++i)
-    if (!results[i].same_bits(results[i % 2])) std::printf("another order of threads gives other bits\n"), ++failures;
+    if (!results[i].same_bits(results[i % 2])) std::printf("the order of threads changes the bits\n"), ++failures;
 }
 
 template <typename T>

@@ -1,6 +1,6 @@
-// The scan's kernels at the edges of what shapes, strides and numbers may be: more sequences than a grid's y axis
-// holds, elements further apart than 32 bits count, strides of 0, products that overflow; that bits depend on neither
-// layout nor neighbours; and which regime is chosen.
+// The kernels of the scan at the limits of shapes, strides and numbers: more sequences than the y axis of a grid holds,
+// elements further apart than a 32-bit number can count, strides of 0, and products that overflow.  Also: the bits
+// depend neither on layout nor on neighbours, and the right regime is chosen.
 #include <sys/mman.h>
 
 #include <limits>
@@ -23,7 +23,7 @@ void expect(bool holds, const char* what, int regime) {
   if (!holds) std::printf("%s (regime %d)\n", what, regime), ++failures;
 }
 
-// Both directions, from all that they need.
+// Runs both directions on all the arrays that they need.
 void scan(const Extent& e, const DeviceOffsets& offsets, int regime, const View<const float>& a,
           const View<const float>& x, const View<const float>& h_in, const View<float>& h, const View<float>& da,
           const View<float>& db) {
@@ -49,7 +49,7 @@ void many_sequences(int regime) {
   da.expect([](std::int64_t s, std::int64_t t, auto) { return t == 0 ? 0 : s; }, 1e-6, "many sequences: da");
 }
 
-// Memory of which only pages that are touched exist.
+// Memory of which only the touched pages exist.
 class Sparse {
  public:
   explicit Sparse(std::size_t bytes)
@@ -65,7 +65,7 @@ class Sparse {
   void* at_;
 };
 
-// 2 x 70 x 4, `apart` elements between neighbours of one of the axes.
+// Arrays of 2 x 70 x 4, with `apart` elements between neighbours along one axis.
 void far_apart(int regime, int axis, bool packed) {
   const std::int64_t sequences = 2, length = 70, channels = 4, apart = (std::int64_t{1} << 32) + 4;
   View<float> strides{nullptr, length * channels, channels, 1};
@@ -106,11 +106,11 @@ void far_apart(int regime, int axis, bool packed) {
         near(at(da, s, t, c), t ? g * at(x, s, t - 1, c) : 0);
         g *= at(a, s, t, c);
       }
-      expect(right, "elements far apart in memory are mistaken for others", regime);
+      expect(right, "elements that lie far apart in memory are confused with others", regime);
     }
 }
 
-// One number in the place of an array, one row in that of a sequence.
+// One number stands for an array, and one row stands for a sequence.
 void stride_zero(int regime) {
   const std::int64_t sequences = 3, length = 150, channels = 20;
   Array<float> one(1, 1, 1), row(1, 1, channels), h(sequences, length, channels),
@@ -129,12 +129,12 @@ void stride_zero(int regime) {
       3e-5, "stride 0: da");
 }
 
-// A state of zero stays one however large the products of factors that it meets: where nothing has come in, and behind
-// a factor of zero.
+// A state of zero stays zero even if the product of its factors overflows.  This holds before any input, and after a
+// factor of zero.
 void overflow(int regime) {
   const std::int64_t length = 300, half = 150;
   Array<float> a(1, length, 4), x(1, length, 4), h(1, length, 4), da(1, length, 4), db(1, length, 4);
-  a.fill([](auto, std::int64_t t, auto) { return t == half ? 0 : 0x1p33; });  // four in a row overflow
+  a.fill([](auto, std::int64_t t, auto) { return t == half ? 0 : 0x1p33; });  // a product of four overflows
   x.fill([](auto, std::int64_t t, std::int64_t c) {
     return (c == 1 && t == half - 1) || (c == 2 && t == half + 1) ? 3 : 0;
   });
@@ -150,7 +150,7 @@ void overflow(int regime) {
     }
 }
 
-// The same numbers in another layout, or as one of many packed sequences: the same bits.
+// The same numbers in another layout, or as one of many packed sequences, must give the same bits.
 void same_bits(int regime, bool reverse) {
   const std::int64_t length = 333, channels = 24;
   std::mt19937 random(5);
@@ -173,12 +173,12 @@ void same_bits(int regime, bool reverse) {
     return all;
   };
   const std::vector<double> plain = results({}, 0, 0, false);
-  expect(plain == results({true, 1, 0, 0}, 0, 0, false), "channels first give other bits", regime);
-  expect(plain == results({false, 1, 1, 0}, 0, 0, false), "an address gives other bits", regime);
-  expect(plain == results({false, 2, 0, 0}, 0, 0, false), "a stride gives other bits", regime);
-  // The length of segments follows from all rows: not beyond 2 x 333 here.
-  expect(plain == results({}, 0, 0, true), "being packed gives other bits", regime);
-  expect(plain == results({}, 45, 17, true), "neighbours give other bits", regime);
+  expect(plain == results({true, 1, 0, 0}, 0, 0, false), "the layout with channels first changes the bits", regime);
+  expect(plain == results({false, 1, 1, 0}, 0, 0, false), "an address changes the bits", regime);
+  expect(plain == results({false, 2, 0, 0}, 0, 0, false), "a stride changes the bits", regime);
+  // The number of all rows decides the length of segments.  Up to 2 x 333 rows it is the same.
+  expect(plain == results({}, 0, 0, true), "packing changes the bits", regime);
+  expect(plain == results({}, 45, 17, true), "neighbours change the bits", regime);
 }
 
 void choice() {
@@ -193,9 +193,10 @@ void choice() {
   expect(chosen(1, 32, 512, 4) == kRows, "a short sequence must be scanned by rows", 0);
   expect(chosen(2000, 2000 * 165, 128, 4, true) == kWarps, "long packed histories must be scanned by warps", 0);
   expect(chosen(20000, 20000 * 9, 128, 4, true) == kRows, "short packed histories must be scanned by rows", 0);
-  expect(chosen(0, 0, 0, 4) == kRows && chosen(0, 9, 4, 4, true) == kRows, "nothing must be scanned by rows", 0);
+  expect(chosen(0, 0, 0, 4) == kRows && chosen(0, 9, 4, 4, true) == kRows, "empty work must be scanned by rows", 0);
 
-  // What is chosen, or forced, is what is launched: split time takes four launches, and the bits are its own.
+  // The chosen or forced regime must be launched.  Split time takes four launches, and its bits differ from those of
+  // the other regimes.
   Array<float> a(1, 2000, 20), x(1, 2000, 20), h(1, 2000, 20);
   std::mt19937 random(3);
   a.draw(random, 0.9), x.draw(random, 0.9);
@@ -205,11 +206,11 @@ void choice() {
   for (int regime : {0, 1, 2, 3}) {
     const Launch to = scratch.launch(regime);
     const int taken = chosen_regime(w, DeviceOffsets{}, to);
-    expect(taken == (regime ? regime : kSplit), "a regime that was forced is not the one chosen", regime);
+    expect(taken == (regime ? regime : kSplit), "a forced regime was not chosen", regime);
     const std::int64_t before = cuda_on_host::machine.launches;
     expect_launched(scan_forward(w, DeviceOffsets{}, to));
-    expect(cuda_on_host::machine.launches - before == (taken == kSplit ? 4 : 1),
-           "another regime ran than the one chosen", regime);
+    expect(cuda_on_host::machine.launches - before == (taken == kSplit ? 4 : 1), "the chosen regime did not run",
+           regime);
   }
 }
 

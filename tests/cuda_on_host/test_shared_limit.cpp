@@ -1,5 +1,5 @@
-// The limit on a kernel's shared memory, with a driver that two threads share: it must never fall, and be high enough
-// whenever a kernel is launched.
+// The limit on the shared memory of a kernel, with a driver that two threads share.  The limit must never fall, and it
+// must be high enough at every launch of the kernel.
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -19,10 +19,10 @@ void expect(bool holds, const char* what) {
 
 constexpr int kMost = 232272, kUnasked = 48 * 1024;
 
-// One kernel's limits, by device.
+// The limits of one kernel, by device.
 struct Devices {
   std::array<std::atomic<int>, 72> limits, sets{};
-  std::atomic<int> failing{0};  // calls yet to fail
+  std::atomic<int> failing{0};  // number of calls that still have to fail
   Devices() {
     for (auto& limit : limits) limit = kUnasked;
   }
@@ -48,7 +48,7 @@ struct Driver {
 void launch(SharedLimit& limit, Devices& devices, int device, int bytes) {
   const Driver driver{devices, device};
   expect(limit.allow(static_cast<std::size_t>(bytes), device, driver) == 0, "a launch is refused");
-  expect(devices.limits[static_cast<std::size_t>(device)] >= bytes, "a launch asks for more than is allowed");
+  expect(devices.limits[static_cast<std::size_t>(device)] >= bytes, "a launch asks for more than the limit");
 }
 
 }  // namespace
@@ -68,21 +68,21 @@ int main() {
     small.join(), large.join();
     for (std::size_t device : {0, 1, 63}) {
       const int sets = devices.sets[device];
-      expect(sets == 1 || sets == 2, "the limit is set more than once by a thread");
-      expect(devices.limits[device] == kMost - static_cast<int>(device), "the limit is not all that there is");
+      expect(sets == 1 || sets == 2, "a thread sets the limit more than once");
+      expect(devices.limits[device] == kMost - static_cast<int>(device), "the limit is not the maximum");
     }
-    expect(devices.limits[2] == kUnasked, "another device's limit is set");
+    expect(devices.limits[2] == kUnasked, "the limit of another device is set");
   }
   SharedLimit limit;
   Devices devices;
   launch(limit, devices, 0, 0);
-  expect(devices.sets[0] == 0, "the limit is set for nothing");
-  // The driver's low limit is for a launch's bytes and the kernel's own variables together: 48 KiB are too many where
-  // there are such, which an H200 answered with "invalid argument".
+  expect(devices.sets[0] == 0, "the limit is set without need");
+  // The low limit of the driver covers the bytes of a launch and the kernel's own variables together.  So 48 KiB are
+  // too many if a kernel has such variables: an H200 answered with "invalid argument".
   launch(limit, devices, 1, kUnasked);
   expect(devices.sets[1] == 1, "a launch of 48 KiB leaves no room for the kernel's own variables");
   devices.failing = 1;
-  expect(limit.allow(50000, 0, Driver{devices, 0}) == 7, "a failure is not told");
+  expect(limit.allow(50000, 0, Driver{devices, 0}) == 7, "a failure is not reported");
   launch(limit, devices, 0, 50000);
   std::printf("limits of shared memory: %d failures\n", failures.load());
   return failures ? 1 : 0;

@@ -1,4 +1,4 @@
-// The shim itself: what it lets kernels do, and that it ends a program that does what a GPU would not forgive.
+// Tests the shim itself.  It must run valid kernels correctly, and end a program whose kernel would fail on a GPU.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,7 +25,7 @@ void expect(bool holds, const char* what) {
   if (!holds) std::printf("%s\n", what), ++failures;
 }
 
-// Each thread's sum with the neighbour of its number's other parity, through shared memory.
+// Each thread adds its value to that of its neighbour (threads 0 and 1, 2 and 3, ...), through shared memory.
 template <bool kBarrier>
 void neighbours(const float* x, float* y) {
   RECBLR_SHARED(Sums, shared);
@@ -51,7 +51,7 @@ void copied(const float* x, float* y) {
   y[thread_index()] = *mine;
 }
 
-// A copy that nobody waits for is under way while a neighbour writes to the same place.
+// A copy that no thread waits for is in flight while a neighbour writes to the same place.
 void abandoned(const float* x, float* y) {
   RECBLR_SHARED_BYTES(shared);
   float* all = reinterpret_cast<float*>(shared);
@@ -78,7 +78,7 @@ void half_a_warp(float*) {
 }
 void misaligned(float* y) { store_pack(y + 1, Pack<float, 4>{}); }
 
-// Whether f() ends the program.
+// Returns whether f() ends the program.
 bool dies(const std::function<void()>& f) {
   std::fflush(stdout);
   const pid_t child = fork();
@@ -116,14 +116,15 @@ int main() {
     launch<abandoned>(2, 64, 64 * sizeof(float), kNowhere, from, to);
     wrong_when_abandoned += std::count(y.begin(), y.end(), -1.0f) < 128;
   });
-  expect(wrong_without_barrier == 3 * 64, "half the threads must read NaN where a barrier is missing");
-  expect(wrong_without_wait == 2, "a copy that is not waited for must be missing, but in reverse order");
-  expect(wrong_when_abandoned == 1, "a copy that is not waited for must arrive late in one order");
-  expect(dies([&] { launch<diverging>(1, 64, 0, kNowhere, to); }), "a barrier that some threads never reach passes");
-  expect(dies([&] { launch<two_barriers>(1, 64, 0, kNowhere, to); }), "two barriers pass for one");
-  expect(dies([&] { launch<half_a_warp>(1, 64, 0, kNowhere, to); }), "a shuffle among fewer than all lanes passes");
-  expect(dies([&] { launch<misaligned>(1, 64, 0, kNowhere, to); }), "a vector that is not aligned passes");
-  expect(!dies([&] { launch<neighbours<true>>(1, 64, 0, kNowhere, from, to); }), "a kernel that must pass dies");
+  expect(wrong_without_barrier == 3 * 64, "without a barrier, half the threads must read NaN");
+  expect(wrong_without_wait == 2, "without a wait, a copy must be missing in every order but the reverse one");
+  expect(wrong_when_abandoned == 1, "without a wait, a copy must arrive late in one order");
+  expect(dies([&] { launch<diverging>(1, 64, 0, kNowhere, to); }),
+         "the shim accepts a barrier that some threads never reach");
+  expect(dies([&] { launch<two_barriers>(1, 64, 0, kNowhere, to); }), "the shim accepts two barriers as one");
+  expect(dies([&] { launch<half_a_warp>(1, 64, 0, kNowhere, to); }), "the shim accepts a shuffle without all lanes");
+  expect(dies([&] { launch<misaligned>(1, 64, 0, kNowhere, to); }), "the shim accepts a vector that is not aligned");
+  expect(!dies([&] { launch<neighbours<true>>(1, 64, 0, kNowhere, from, to); }), "a valid kernel ends the program");
   std::printf("shim: %d failures\n", failures);
   return failures ? 1 : 0;
 }

@@ -64,7 +64,7 @@ def configure(tmp_path: Path):
 def test_without_nvcc_everything_but_the_cuda_kernels_is_built_and_cmake_says_so(configure) -> None:
     status, output = configure("-DRECBLR_CUDA=AUTO")
     assert status == 0, output
-    assert "CUDA kernels: not built, as no nvcc was found that works with" in output
+    assert "CUDA kernels: not built, because no nvcc was found that works with" in output
     assert "version [] for []" in output
 
 
@@ -98,4 +98,4 @@ def test_an_unknown_value_is_refused(configure) -> None:
 def test_with_sanitizers_no_cuda_kernels_are_built(configure) -> None:
     status, output = configure("-DRECBLR_CUDA=AUTO", "-DRECBLR_SANITIZE=address")
     assert status == 0, output
-    assert "CUDA kernels: not built, as RECBLR_SANITIZE" in output
+    assert "CUDA kernels: not built, because RECBLR_SANITIZE" in output

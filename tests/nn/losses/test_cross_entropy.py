@@ -222,14 +222,14 @@ def test_16_bits_work():
 @pytest.mark.parametrize(
     ("hidden", "weight", "targets", "message"),
     [
-        ((2, 4), (0, 4), (2,), r"weight must have an item at least, but has shape \(0, 4\)"),
+        ((2, 4), (0, 4), (2,), r"weight must have at least one item, but has shape \(0, 4\)"),
         (
             (2, 4),
             (7, 3),
             (2,),
             r"hidden must be \(N, D\) and weight \(V, D\), but have shapes \(2, 4\) and \(7, 3\)",
         ),
-        ((2, 4), (7, 4), (3,), r"targets must have shape \(2,\), a target a row, but has \(3,\)"),
+        ((2, 4), (7, 4), (3,), r"targets must have shape \(2,\), one target per row, but has \(3,\)"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(hidden, weight, targets, message):
@@ -272,7 +272,7 @@ _HISTORIES = {"items": torch.tensor([1, 2]), "offsets": torch.tensor([0, 2]), "r
         ({"items": torch.tensor([1.0, 2.0])}, "items must be int64 of one dimension, but is float32"),
         ({"offsets": torch.tensor([0, 3])}, "offsets must end with the number of rows 2"),
         ({"items": torch.tensor([1]), "offsets": torch.tensor([0, 1])}, r"items must have shape \(2,\)"),
-        ({"rows": torch.tensor([0])}, r"rows must have shape \(2,\), one a row of hidden, but has \(1,\)"),
+        ({"rows": torch.tensor([0])}, r"rows must have shape \(2,\), one per row of hidden, but has \(1,\)"),
         ({"rows": torch.tensor([0, 2])}, "rows must lie in 0..1, but one is 2"),
     ],
 )

@@ -109,7 +109,7 @@ def state(
     """Refuse a state whose shape, device or dtype is wrong.  Its dtype must be x's accumulation dtype."""
     if tensor is None:
         return
-    shape(op, name, tensor, expected, "a state a sequence")
+    shape(op, name, tensor, expected, "one state per sequence")
     dtype(op, name, tensor, accumulation_dtype(x.dtype), "the accumulation dtype")
     device(op, name, tensor, x.device)
 
