@@ -120,9 +120,14 @@ class Packed:
 
     def pieces(self, starts: Int64Array, lengths: Int64Array) -> Packed:
         """One history for each m: the events ``items[starts[m]:starts[m] + lengths[m]]``; may overlap."""
-        offsets = _offsets(lengths)
-        shift = np.repeat(starts - offsets[:-1], lengths)
-        return Packed(self.items[shift + np.arange(offsets[-1])], offsets)
+        return Packed(self.items[ranges(starts, lengths)], _offsets(lengths))
+
+
+def ranges(starts: Int64Array, lengths: Int64Array) -> Int64Array:
+    """The lengths[0] numbers from starts[0] on, then the lengths[1] numbers from starts[1] on, and so on."""
+    offsets = _offsets(lengths)
+    numbers: Int64Array = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return numbers
 
 
 def _offsets(lengths: npt.NDArray[np.integer]) -> Int64Array:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recblr.data.packed import Packed
+from recblr.data.packed import Packed, ranges
 from recblr.evaluation.ranking import Scorer, check_catalogue, check_items
 
 
@@ -45,7 +45,7 @@ def successor(train: Packed, num_items: int) -> Scorer:
         last = histories.items[histories.offsets[1:][rows] - 1]
         check_items(last, num_items, "last items")
         widths = starts[last + 1] - starts[last]
-        entries = _ranges(starts[last], widths)
+        entries = ranges(starts[last], widths)
         scores[np.repeat(rows, widths), followers[entries]] += counts[entries]
         return torch.from_numpy(scores)
 
@@ -67,16 +67,8 @@ def _count_successors(
     """
     lengths = train.lengths
     inner = np.maximum(lengths - 1, 0)
-    first = _ranges(train.offsets[:-1], inner)
+    first = ranges(train.offsets[:-1], inner)
     pairs = train.items[first] * num_items + train.items[first + 1]
     unique, counts = np.unique(pairs, return_counts=True)
     starts = np.searchsorted(unique, np.arange(num_items + 1) * num_items)
     return starts, unique % num_items, counts
-
-
-def _ranges(starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The lengths[0] numbers from starts[0] on, then the lengths[1] numbers from starts[1] on, and so on."""
-    ends = np.cumsum(lengths)
-    shift = np.repeat(starts - (ends - lengths), lengths)
-    indices: npt.NDArray[np.int64] = np.arange(len(shift)) + shift
-    return indices
