@@ -19,7 +19,9 @@ ALL_ARCHITECTURES := -C cmake.define.RECBLR_CUDA_ARCHITECTURES=
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# With --no-compile, pip does not compile all of torch's Python files, which takes half a minute.
+# With --no-compile, pip does not compile all of torch's Python files, which takes half a minute.  The first import
+# compiles those that it needs, and must be allowed to keep them.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q --no-compile -c constraints.txt
 DEV_BUILD := build/check
 # Every target except the demo uses these options, so one build serves all of them.
