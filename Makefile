@@ -84,7 +84,7 @@ cuda-check: $(VENV)/.dev
 	$(BIN)/python tools/check_cuda_resources.py --arch $(CUDA_ARCHITECTURES) --built $(DEV_BUILD)/ptxas
 
 # One process for each core.  Waiting threads sleep.  If they spun, they would slow the tests of other processes.
-PYTEST := OMP_WAIT_POLICY=passive RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+PYTEST := OMP_WAIT_POLICY=passive RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 py-test: $(VENV)/.dev
 	$(PYTEST)

@@ -1,8 +1,13 @@
-"""Hypothesis runs without deadlines: a busy machine must not fail a test."""
+"""Hypothesis runs without deadlines, as the machine may be busy; and Ctrl-C works in what tests start."""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("recblr", deadline=None)
 settings.load_profile("recblr")
+
+# A shell's job in the background ignores Ctrl-C, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -141,8 +142,8 @@ AT_WORK = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize("command", AT_WORK)
+# Both signals have the same handler, so one of them per command is enough.
+@pytest.mark.parametrize(("command", "how"), list(zip(AT_WORK, itertools.cycle(CODES), strict=False)))
 def test_every_command_ends_in_one_sentence(
     command: str, how: signal.Signals, run: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -174,7 +175,7 @@ main()
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
 def test_sigterm_at_any_moment_shows_no_traceback(seconds: float, run: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "recblr", "evaluate", str(run)],
