@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,18 @@ def test_a_broken_rule_is_seen(file: str, name: str, sentence: str, tmp_path: Pa
     assert wrong(tmp_path) == []
     (tmp_path / file).write_text(f'#include "{name}"\n', encoding="utf-8")
     assert any(sentence in line for line in wrong(tmp_path)), wrong(tmp_path)
+
+
+def test_a_build_for_one_machine_asks_for_the_kernels_of_one_instruction_set_only() -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler here")
+
+    def namespaces(*options: str) -> set[str]:
+        command = [compiler, "-std=c++17", "-E", f"-I{ROOT / 'cpp'}", *options, ROOT / "cpp/core/scan.h"]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return set(re.findall(r"\b(?:baseline|x86_64_v[34])(?=::compute)", code))
+
+    assert namespaces("-DRECBLR_ONE_ISA") == {"baseline"}
+    if platform.machine() == "x86_64":
+        assert namespaces() == {"baseline", "x86_64_v3", "x86_64_v4"}

@@ -10,7 +10,7 @@ namespace {
 constexpr Isa kAll[] = {Isa::baseline, Isa::x86_64_v3, Isa::x86_64_v4};
 
 bool supported(Isa isa) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(RECBLR_ONE_ISA)
   switch (isa) {
     case Isa::baseline: return true;
     case Isa::x86_64_v3: return __builtin_cpu_supports("x86-64-v3");
@@ -60,7 +60,11 @@ const char* isa_name(Isa isa) {
     case Isa::x86_64_v4: return "x86-64-v4";
     case Isa::baseline: break;
   }
+#if defined(RECBLR_ONE_ISA)
+  return "native";
+#else
   return "baseline";
+#endif
 }
 
 }  // namespace recblr

@@ -33,8 +33,8 @@ struct Units {
 #define RECBLR_COMPUTE(Work) void compute(const Work& work, const Work::Share& share) noexcept
 
 // Declares the kernels for one type of work, and compute(work, share), which calls the chosen kernel.  Use it in
-// namespace recblr.
-#if defined(__x86_64__)
+// namespace recblr.  RECBLR_ONE_ISA: the build has the kernels of one instruction set only, in namespace baseline.
+#if defined(__x86_64__) && !defined(RECBLR_ONE_ISA)
 #define RECBLR_KERNEL(Work)                                        \
   namespace baseline {                                             \
   RECBLR_COMPUTE(Work);                                            \
