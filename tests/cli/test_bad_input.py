@@ -130,6 +130,14 @@ OPTIONS: dict[str, Bad] = {
         log(HEADER + ROWS),
     ),
     "synth with a suffix of its own": Bad("synth demo.csv", ("demo.csv", "end it in .inter or .inter.gz")),
+    "titles over the data": Bad(
+        "synth demo.inter --titles ./demo.inter",
+        ("both the data and the titles", "give --titles another file"),
+    ),
+    "titles into nowhere": Bad("synth demo.inter --titles none/t.tsv", ("none/t.tsv", "choose a folder")),
+    "titles for data into nowhere": Bad(
+        "synth none/demo.inter --titles t.tsv", ("none/demo.inter", "choose")
+    ),
     "synth without users": Bad("synth demo.inter --users 0", ("--users must be at least 1, not 0",)),
     "synth with a seed below 0": Bad("synth demo.inter --seed -1", ("--seed must not be negative",)),
     "synth into nowhere": Bad("synth none/demo.inter", ("cannot write none/demo.inter", "choose a folder")),

@@ -1,5 +1,7 @@
 """`recblr synth`: write the built-in dataset, and print the best possible scores on it."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -29,16 +31,21 @@ def synth(
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
     from recblr.data.synthetic import item_titles
-    from recblr.data.titles import write_titles
+    from recblr.data.titles import titles_as_text
+    from recblr.io.atomic import atomic_path
 
+    if titles is not None and os.path.realpath(titles) == os.path.realpath(out):
+        raise InputError(f"{out} cannot hold both the data and the titles", "give --titles another file")
     try:
         parameters = SyntheticParameters(users=users, seed=seed)
     except InputError as error:
         raise naming_flag(error) from None
     dataset = generate(parameters)
-    write_inter(dataset, out)
-    if titles is not None:
-        write_titles(item_titles(dataset, parameters), titles)
+    with ExitStack() as drafts:
+        if titles is not None:  # if one of the two files cannot be written, the other is not left behind
+            draft = drafts.enter_context(atomic_path(titles))
+            draft.write_text(titles_as_text(item_titles(dataset, parameters)), encoding="utf-8")
+        write_inter(dataset, out)
     console = plain_console()
     console.print(
         f"{out}: {dataset.num_users:,} users, {dataset.num_items:,} items, "

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from recblr.errors import InputError
-from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
 
 
@@ -43,13 +42,9 @@ def read_titles(path: str | Path) -> dict[str, str]:
     return titles
 
 
-def write_titles(titles: Mapping[str, str], path: str | Path) -> None:
-    """Write {item id: title} atomically, in a form that read_titles reads.
-
-    Ids and titles must not contain tabs or line breaks.
-    """
-    with atomic_path(Path(path)) as draft:
-        draft.write_text("".join(f"{item}\t{title}\n" for item, title in titles.items()), encoding="utf-8")
+def titles_as_text(titles: Mapping[str, str]) -> str:
+    """{item id: title} in a form that read_titles reads.  They must not contain tabs or line breaks."""
+    return "".join(f"{item}\t{title}\n" for item, title in titles.items())
 
 
 def _rows(text: str) -> Iterable[list[str]]:
