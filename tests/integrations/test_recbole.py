@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ pytest.importorskip(
 )
 
 import torch
+from integrations.recbole_example import recbole_example
 from nn.released import ReleasedRecBLR, with_large_weights
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
@@ -220,9 +219,7 @@ def test_an_unknown_loss_is_named() -> None:
 
 def test_the_example_of_the_documentation_runs() -> None:
     # It runs on RecBole's own copy of MovieLens-100k.  The command line keeps only the most active users.
-    text = inspect.getdoc(plugin) or ""
-    example = textwrap.dedent(text.split("A program::\n", 1)[1].split("\nRecBole 1.2.1", 1)[0])
-    Path("example.py").write_text(example, encoding="utf-8")
+    Path("example.py").write_text(recbole_example(), encoding="utf-8")
     smaller = ["--epochs=1", "--user_inter_num_interval=[500,inf)", "--hidden_size=16", "--use_gpu=False"]
     done = subprocess.run(
         [sys.executable, "example.py", *smaller], capture_output=True, text=True, check=False

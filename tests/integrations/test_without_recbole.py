@@ -6,6 +6,7 @@ import importlib
 import sys
 
 import pytest
+from integrations.recbole_example import recbole_example
 
 
 def test_the_plug_in_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,10 @@ def test_the_checkpoints_need_no_recbole(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "recbole", None)
     monkeypatch.delitem(sys.modules, "recblr.integrations.released", raising=False)
     assert callable(importlib.import_module("recblr.integrations.released").load_released)
+
+
+def test_the_documentation_has_an_example_that_is_a_program() -> None:
+    example = recbole_example()
+    compile(example, "example.py", "exec")
+    assert example.startswith("from recbole.quick_start import run_recbole\n")
+    assert 'run_recbole(\n        model="RecBLR",' in example
