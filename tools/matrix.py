@@ -114,10 +114,9 @@ def main(wheel: Path, versions: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="matrix-") as scratch:
         site = Path(scratch) / "site"
         pip("install", "--no-deps", "--target", site, wheel)
-        outcomes = [
-            run_tests(unpacked(torch_wheel(version, cache)), site, Path(scratch) / "report.xml")
-            for version in versions
-        ]
+        # Before the first test, so that a missing version ends the program at once and not after minutes.
+        folders = [unpacked(torch_wheel(version, cache)) for version in versions]
+        outcomes = [run_tests(folder, site, Path(scratch) / "report.xml") for folder in folders]
     print(f"\n{wheel.name}, {' and '.join(TESTS)}")
     print(f"{'torch':16}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for o in outcomes:
