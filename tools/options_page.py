@@ -40,14 +40,14 @@ TAIL = """
 | variable | meaning |
 |---|---|
 | `OMP_NUM_THREADS` | how many threads torch and the operators use |
-| `GOMP_SPINCOUNT` | how often a waiting thread looks for work before it sleeps; the command sets 1000 |
+| `GOMP_SPINCOUNT` | how often a waiting thread looks for work before it sleeps; the command sets 4000 |
 | `OMP_WAIT_POLICY` | `passive` lets a waiting thread sleep soon; `active` keeps it awake |
 | `RECBLR_ISA` | run the kernels of one instruction set: `baseline`, `x86-64-v3`, `x86-64-v4` |
 | `RECBLR_REQUIRE_NATIVE=1` | an error, not a warning, if the native kernels are missing |
 
 **Several trainings on the same cores.** A waiting thread keeps its core busy until it sleeps. The library's
 own count, 300,000, lets two trainings on the same cores almost stop each other. So the `recblr` command sets
-`GOMP_SPINCOUNT` to 1000. If you have set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`, it changes nothing. A Python
+`GOMP_SPINCOUNT` to 4000. If you have set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`, it changes nothing. A Python
 program must set one of the two itself, before it imports torch.
 """
 TITLES = {
