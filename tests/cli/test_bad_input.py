@@ -29,7 +29,7 @@ DATA: dict[str, Bad] = {
     ),
     "time under another name": Bad(
         ["train", "log.csv", *TRAIN],
-        ("'date' seems to hold the times", "--time-column date"),
+        ("'date' may hold the times", "--time-column date"),
         log("user_id,item_id,date\n" + ROWS),
     ),
     "time that is no number": Bad(

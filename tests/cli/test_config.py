@@ -63,7 +63,7 @@ def test_data_on_the_command_line_override_those_of_the_file(
 ) -> None:
     other = Path(shutil.copy(data, tmp_path / "other.inter"))
     out = succeeds("train", other, "--config", finished / "config.toml", "--out", tmp_path / "run")
-    assert out.startswith("other: 60 users")
+    assert out.splitlines()[1].startswith("other: 60 users")
     assert read_config(tmp_path / "run" / "config.toml")["paths"] == (str(other),)
 
 

@@ -110,9 +110,9 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all_seeds(shop: Path, 
     assert report["paper"]["test"]["unmasked"]["hr@10"]["mean"] == 0.3285
     assert report["command"] == f"recblr {' '.join(COMMAND)}"
     lines = out.splitlines()
-    assert lines[0].startswith("ml-1m: 60 users, ")
-    assert lines[1].startswith("read ")
-    assert lines[1].endswith(" events, dropped none; each history is ordered by time, ties in file order")
+    assert lines[0].startswith("read ")
+    assert lines[0].endswith(" events, dropped none; ordered by timestamp")
+    assert lines[1].startswith("ml-1m: 60 users, ")
     assert lines[2].endswith(f"the same command continues: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [
         "seed 1 of 2: reproduce-ml-1m/seed-0",

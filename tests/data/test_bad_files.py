@@ -57,7 +57,7 @@ CASES = {
     "binary": Bad("a.csv", HEADER + b"PK\x00\x01", ("is not text (line 2", "export the data as UTF-8")),
     "UTF-16": Bad("a.csv", (HEADER + ROW).decode().encode("utf-16"), ("is not text",)),
     "Latin-1": Bad(
-        "a.csv", HEADER + "ann,café,1\n".encode("latin-1"), ("line 2", "not UTF-8", "0xe9", "iconv")
+        "a.csv", HEADER + "ann,café,1\n".encode("latin-1"), ("line 2", "not UTF-8", "0xe9", "--encoding")
     ),
     "suffix unknown": Bad("a.log", HEADER + ROW, ("a.log", "inter, csv, movielens, parquet, pairs")),
     "no suffix": Bad("events.gz", gzip.compress(HEADER), ("choose one of the formats inter, csv",)),
@@ -112,7 +112,9 @@ CASES = {
         "a.csv", b"user_id,item_id,note\nann,tea,\nann,tea,oil,\nann,tea,oil,rum\n", ("line 4 has 4 fields",)
     ),
     "row far too long": Bad("a.csv", HEADER + b"a,b,1" + b",c" * 40 + b"\n", ("line 2 has 43 fields",)),
-    "quote not closed": Bad("a.csv", HEADER + ROW + b'bob,"tea,1\n', ("a.csv", "check the quotes")),
+    "quote not closed": Bad(
+        "a.csv", HEADER + ROW + b'bob,"tea,1\n', ("a.csv, line 3", "correct the quotes there", "--no-quotes")
+    ),
     "quote not closed in the header": Bad(
         "a.csv", b'user_id,"item_id\n' + ROW, ("header", "check its quotes")
     ),
@@ -182,8 +184,11 @@ CASES = {
         "a.csv", RATED + b"bob,tea,good,2\n", ("line 3", "'good' in the rating column"), {"min_rating": 4}
     ),
     "rating not a number": Bad("a.csv", RATED + b"bob,tea,nan,2\n", ("line 3", "'nan'"), {"min_rating": 4}),
-    "rating missing": Bad(
-        "a.csv", RATED + b"bob,tea,,2\n", ("line 3", "no value in column 'rating'"), {"min_rating": 4}
+    "all ratings missing": Bad(
+        "a.csv",
+        b"user_id,item_id,rating\nbob,tea,\n",
+        ("nothing is left", "1 ratings are all missing"),
+        {"min_rating": 4},
     ),
     "threshold above every rating": Bad(
         "a.csv",
@@ -210,8 +215,8 @@ CASES = {
         b"UserID::MovieID::Rating::Timestamp\n" + RATING,
         ("line 1", "'Timestamp' in the time column"),
     ),
-    "MovieLens: no user": Bad("a.dat", RATING + b"::2::5::9\n", ("line 2", "no value in column 'user_id'")),
-    "MovieLens: no time": Bad("a.dat", b"1::2::5::\n", ("line 1", "no value in column 'timestamp'")),
+    "MovieLens: no user": Bad("a.dat", RATING + b"::2::5::9\n", ("line 2", "no value in column 'user'")),
+    "MovieLens: no time": Bad("a.dat", b"1::2::5::\n", ("line 1", "no value in column 'time'")),
     "MovieLens: columns by name": Bad("a.dat", RATING, ("no header", "'u'"), {"user": "u"}),
     "MovieLens: a column of ratings by name": Bad(
         "a.dat", RATING, ("no header", "'stars'"), {"rating": "stars", "min_rating": 1}
@@ -220,7 +225,7 @@ CASES = {
         "u.data", b"1\t2\tgood\t9\n", ("line 1", "'good' in the rating column"), {"min_rating": 4}
     ),
     "MovieLens: empty": Bad("ratings.dat", b"\n\n", ("is empty",)),
-    "MovieLens: Latin-1": Bad("a.dat", RATING + b"1::caf\xe9::5::9\n", ("line 2", "0xe9", "iconv")),
+    "MovieLens: Latin-1": Bad("a.dat", RATING + b"1::caf\xe9::5::9\n", ("line 2", "0xe9", "--encoding")),
     "Parquet by name only": Bad("a.parquet", HEADER + ROW, ("is not a Parquet file", "--format")),
     "Parquet, empty": Bad("a.parquet", b"", ("is not a Parquet file",)),
     "Parquet, cut short": Bad("a.parquet", parquet(TABLE)[:-9], ("damaged Parquet file", "again")),

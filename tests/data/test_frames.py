@@ -120,11 +120,12 @@ def test_types_of_pandas_can_be_ids_and_times() -> None:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_datetimes_become_unix_seconds(make: Callable[[dict[str, Any]], Any]) -> None:
+def test_datetimes_become_whole_numbers_since_1970(make: Callable[[dict[str, Any]], Any]) -> None:
     moments = [dt.datetime(1970, 1, 1, 0, 0, second, 250_000) for second in (3, 2, 1)]
-    times = Dataset.from_frame(make(ROWS | {"timestamp": moments}), k_core=0).times
-    assert times is not None
-    assert times.tolist() == [3.25, 1.25, 2.25]
+    dataset = Dataset.from_frame(make(ROWS | {"timestamp": moments}), k_core=0)
+    assert dataset.times is not None
+    assert dataset.times.tolist() == [3250, 1250, 2250]
+    assert dataset.time_unit == "ms"
 
 
 def test_a_time_zone_is_converted_to_utc() -> None:

@@ -77,11 +77,9 @@ CONTENTS: dict[str, Bad] = {
         ",".join(f"c{i}" for i in range(100_000)) + "\n1", "no column 'user_id'", "and 99980 more"
     ),
     "a hundred thousand columns with one name": log(",".join(["c"] * 100_000) + "\n1", "no column 'user_id'"),
-    "a header of three megabytes": log(LONG * 3, "the header of log.csv cannot be read (field larger than"),
+    "a header of three megabytes": log(LONG * 3, "has no comma, semicolon, tab or bar"),
     "a line of three megabytes in a .txt": log(LONG * 3, "line 1 has only one word", "…", name="log.txt"),
-    "a column name of a megabyte": log(
-        f"user_id,item_id,{LONG}time\na,b,1\n", "the header of log.csv cannot be read"
-    ),
+    "a column name of a megabyte": log(f"user_id,item_id,{LONG}time\na,b,1\n", "may hold the times", "…"),
     "a time of a million digits": log(HEADER + f"a,b,{'9' * 1_000_000}\n", "log.csv", "not a number", "…"),
     "an id of a megabyte before a bad time": log(HEADER + f"a,{LONG},1\na,b,soon\n", "log.csv", "'soon'"),
     "an id of a megabyte before a missing value": log(HEADER + f"a,{LONG},1\na,b,\n", "log.csv"),
@@ -90,16 +88,15 @@ CONTENTS: dict[str, Bad] = {
     ),
     "spaces outside ASCII": log("\u00a0\n\u2003\n", "log.csv holds separators and spaces only"),
     "vertical tabs": log("\v\f\n", "log.csv is empty"),
-    "line breaks of an old Macintosh": log((HEADER + ROWS).replace("\n", "\r"), "log.csv"),
     "a byte order mark in the middle": log("\n\ufeff" + HEADER + ROWS, "no column 'user_id'"),
     "UTF-16 without a mark": log((HEADER + ROWS).encode("utf-16-le"), "log.csv is not text (line 1"),
     "UTF-32": log((HEADER + ROWS).encode("utf-32"), "log.csv is not text (line 1"),
     "half a letter at the end": log((HEADER + ROWS).encode() + b"\xe2\x82", "log.csv is not UTF-8"),
     "quotes that never close, many lines": log(HEADER + 'a,"b,1\n' + ROWS * 200, "log.csv", "quotes"),
-    "nothing but quotes": log('"' * 99_999, "log.csv", "quotes"),
+    "nothing but quotes": log('"' * 99_999, "log.csv", "has no comma"),
     "nothing but commas": log("," * 1000 + "\n" + "," * 1000, "log.csv holds separators and spaces only"),
     "HTML of a page that was not found": log(
-        "<!DOCTYPE html>\n<html><body>404</body></html>\n", "no column 'user_id'"
+        "<!DOCTYPE html>\n<html><body>404</body></html>\n", "'<!DOCTYPE html>', has no comma"
     ),
     "JSON": log('[{"user_id": 1, "item_id": 2}]\n', "log.csv"),
     "time larger than any float": log(HEADER + "a,b,1e400\n", "line 2", "'1e400'", "not a number"),

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from recblr.cli.app import app, example, plain_console, tell, typed_command
+from recblr.cli.app import app, example, plain_console, printable, tell, typed_command
 from recblr.cli.evaluate import evaluate_and_print
 from recblr.cli.options import OptionValue, configs_from, typed_options, with_flags
 from recblr.cli.signals import StopOnSignal, signals_end_process
@@ -105,10 +105,16 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
         return read_dataset(
             config.paths,
             format=config.format,
+            columns=config.columns,
             user=config.user_column,
             item=config.item_column,
             time=config.time_column,
             rating=config.rating_column,
+            file_order=config.file_order,
+            offset_unit=config.offset_unit,
+            separator=config.separator,
+            quotes=config.quotes,
+            encoding=config.encoding,
             min_rating=config.min_rating,
             k_core=config.k_core,
         )
@@ -120,12 +126,12 @@ def with_real_paths(config: DataConfig) -> DataConfig:
 
 
 def print_dataset(dataset: "Dataset", console: Console) -> None:
+    if dataset.reading is not None:
+        console.print(printable(str(dataset.reading)), soft_wrap=True)
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} per user",
     )
-    if dataset.reading is not None:
-        console.print(str(dataset.reading), soft_wrap=True)
 
 
 def print_device(device: "torch.device", console: Console) -> None:

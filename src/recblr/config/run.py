@@ -187,11 +187,30 @@ class DataConfig:
         "auto, inter, csv, movielens, parquet, pairs (user item) or sequences (user item item …).",
         fixed=False,
     )
+    columns: str | None = _data(
+        None,
+        "What each field of a line is, if there is no header: user, item, time, offset, rating or -, such as "
+        "user,time,item,-.",
+        fixed=False,
+    )
     user_column: str | None = _data(None, "Column of user ids.", fixed=False)
     item_column: str | None = _data(None, "Column of item ids.", fixed=False)
-    time_column: str | None = _data(None, "Column of times.", fixed=False)
+    time_column: str | None = _data(
+        None, "Column of times, or two that are added: date+time-of-day.", fixed=False
+    )
+    offset_unit: str | None = _data(
+        None, "Unit of numbers that are added to dates: h, min, s, ms, us or ns.", fixed=False
+    )
+    file_order: bool = _data(False, "Read no times: the rows are in the order of time already.", fixed=False)
+    separator: str | None = _data(
+        None, "What is between the fields of a text file: a text, or tab or space.", fixed=False
+    )
+    quotes: bool = _data(True, "Whether fields of a CSV file may be in quotes.", fixed=False)
+    encoding: str = _data("utf-8", "How text files are encoded, such as latin-1.", fixed=False)
     rating_column: str | None = _data(None, "Column of ratings.", fixed=False)
-    min_rating: float | None = _data(None, "Drop interactions with a lower rating.", fixed=False)
+    min_rating: float | None = _data(
+        None, "Drop interactions with a lower rating, or with none.", fixed=False
+    )
     k_core: int = _data(5, "Drop users and items with fewer interactions than this, repeatedly.")
 
     @classmethod

@@ -30,9 +30,10 @@ class Dataset:
     histories: one history for each user, in the order of user_ids. Its items are indices of item_ids.
     user_ids, item_ids: the ids in the original data, as strings, each once.
     times: (N,) int64 or float64, the time of each event in histories.items. Times do not decrease within a
-        history. Their unit is that of the original data; dates become Unix seconds. None if only the order
-        is known.
+        history. None if only the order is known.
     reading: how many rows were read and dropped; None if the dataset was not read from rows.
+    time_unit: s, ms, us or ns if the times count from the start of 1970 in UTC, which is so if they were
+        dates. None if they were numbers: their unit is then that of the original data.
 
     Raises ValueError if the parts do not fit together.
     """
@@ -43,6 +44,7 @@ class Dataset:
     item_ids: list[str]
     times: Numbers | None = None
     reading: ReadingSummary | None = None
+    time_unit: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.histories) != len(self.user_ids):
@@ -73,6 +75,8 @@ class Dataset:
         item: str | None = None,
         time: str | None = None,
         rating: str | None = None,
+        file_order: bool = False,
+        offset_unit: str | None = None,
         min_rating: float | None = None,
         k_core: int = 5,
         name: str = "frame",
@@ -83,8 +87,9 @@ class Dataset:
         user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and
             rating, or another usual spelling. Ids are integers, strings or categories, and become strings.
             Times are numbers, dates, datetimes or strings of these. Without a time column, the rows are taken
-            in their order.
-        min_rating: rows with a lower rating are dropped, before anything is counted.
+            in their order. A time "date+clock" is the sum of two columns.
+        file_order, offset_unit: as in `recblr.data.read_dataset`.
+        min_rating: rows with a lower rating, or with none, are dropped, before anything is counted.
         k_core: users and items with fewer interactions are dropped, again and again until all have enough.
             0 or 1 keeps all.
         name: the name of the dataset in reports and messages.
@@ -92,7 +97,7 @@ class Dataset:
         Raises InputError for a column that is missing or has a wrong type, for a missing value, and if no row
         remains.
         """
-        events = read_frame(frame, Wanted(user, item, time, rating, min_rating))
+        events = read_frame(frame, Wanted(user, item, time, rating, min_rating, file_order, offset_unit))
         return cls(name, *indexed(events, k=k_core, min_rating=min_rating))
 
     @property
@@ -173,7 +178,13 @@ class Dataset:
         Raises InputError if the folder cannot be written to.
         """
         parts = storage.Parts(
-            self.name, self.fingerprint, self.histories, self.user_ids, self.item_ids, self.times
+            self.name,
+            self.fingerprint,
+            self.histories,
+            self.user_ids,
+            self.item_ids,
+            self.times,
+            self.time_unit,
         )
         storage.write(Path(directory), parts)
 
@@ -182,7 +193,14 @@ class Dataset:
         """Read what save wrote. InputError if a file is missing, damaged or from another dataset."""
         parts = storage.read(Path(directory))
         try:
-            dataset = cls(parts.name, parts.histories, parts.user_ids, parts.item_ids, parts.times)
+            dataset = cls(
+                parts.name,
+                parts.histories,
+                parts.user_ids,
+                parts.item_ids,
+                parts.times,
+                time_unit=parts.time_unit,
+            )
         except ValueError:
             raise storage.damaged(Path(directory)) from None
         if dataset.fingerprint != parts.fingerprint:

@@ -6,7 +6,7 @@ Every reader uses this, so one place decides the order of events, users and item
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ import polars as pl
 
 from recblr.data.packed import Int64Array, Numbers, Packed
 from recblr.errors import InputError
+
+UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""Nanoseconds in each unit of time, the coarsest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,11 @@ class Events:
     source: the name of the file or frame, for error messages.
     users, items: (N,) integers or strings, without nulls. No string is empty or has spaces around it.
     times: (N,) int64 or float64; None if the events are already in the order of time.
-    ratings: (N,) int64 or float64; None if they are not needed.
+    ratings: (N,) int64 or float64, NaN for an event without a rating; None if they are not needed.
     blank_rows: how many rows of the source have no value at all. They are not events.
+    time_unit: the unit of the times, s, ms, us or ns, if they were dates; None if it is not known.
+    ordered_by: the name of the column of times.
+    notes: what readers should know of the source, such as rows that span several lines.
     """
 
     source: str
@@ -33,48 +39,55 @@ class Events:
     times: Numbers | None = None
     ratings: Numbers | None = None
     blank_rows: int = 0
+    time_unit: str | None = None
+    ordered_by: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.users)
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Events:
         """The events at which keep (N,) is true."""
-        return Events(
-            self.source,
-            self.users.filter(keep),
-            self.items.filter(keep),
-            None if self.times is None else self.times[keep],
-            None if self.ratings is None else self.ratings[keep],
-            self.blank_rows,
+        return replace(
+            self,
+            users=self.users.filter(keep),
+            items=self.items.filter(keep),
+            times=None if self.times is None else self.times[keep],
+            ratings=None if self.ratings is None else self.ratings[keep],
         )
 
 
 @dataclass(frozen=True)
 class ReadingSummary:
-    """How many rows were read, and how many of them were dropped, by reason.
+    """How many rows were read, how many of them were dropped, by reason, and how they are ordered.
 
     read: the number of rows that were read. All of them are in the dataset or are counted in dropped.
     dropped: {reason: rows}, each above 0. In a text, the number comes first: "12 rated below 4".
-    by_time: True if times order the events of a user; False if the order of the rows does.
+    ordered_by: the column of times that orders the events of a user; None if the order of the rows does.
+    duplicates: how many events have the user, the item and the time of an earlier one. They are kept.
+    notes: what else readers should know, each a clause.
     """
 
     read: int
     dropped: Mapping[str, int]
-    by_time: bool
+    ordered_by: str | None
+    duplicates: int = 0
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
-        total = f"dropped {sum(self.dropped.values()):,} ({reasons})" if reasons else "dropped none"
-        order = (
-            "ordered by time, ties in file order" if self.by_time else "in file order, as there are no times"
-        )
-        return f"read {self.read:,} events, {total}; each history is {order}"
+        counts = [f"dropped {sum(self.dropped.values()):,} ({reasons})" if reasons else "dropped none"]
+        if self.duplicates:
+            counts.append(f"kept {self.duplicates:,} that repeat the user, item and time of another")
+        order = f"ordered by {self.ordered_by}" if self.ordered_by else "in file order: no time column"
+        return "; ".join([f"read {self.read:,} events, {', '.join(counts)}", order, *self.notes])
 
 
 def concatenate(parts: Sequence[Events]) -> Events:
     """The events of one or more files, one file after another.
 
-    Raises InputError if only some of the files have times: the order of all events is then unknown.
+    Raises InputError if only some of the files have times, or if some have dates and others numbers: the
+    order of all events is then unknown.
     """
     if len(parts) == 1:
         return parts[0]
@@ -86,6 +99,7 @@ def concatenate(parts: Sequence[Events]) -> Events:
             "unknown",
             "give a time column in all files, or in none",
         )
+    parts = _in_one_unit(parts)
     return Events(
         f"{parts[0].source} and {len(parts) - 1} more",
         _concatenated([part.users for part in parts]),
@@ -93,15 +107,19 @@ def concatenate(parts: Sequence[Events]) -> Events:
         _all_or_none([part.times for part in parts]),
         _all_or_none([part.ratings for part in parts]),
         sum(part.blank_rows for part in parts),
+        parts[0].time_unit,
+        parts[0].ordered_by,
+        tuple(note for part in parts for note in part.notes),
     )
 
 
 def indexed(
     events: Events, *, k: int, min_rating: float | None = None
-) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary]:
-    """The parts of a dataset: histories, user ids, item ids, times, and a summary of the reading.
+) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary, str | None]:
+    """The parts of a dataset: histories, user ids, item ids, times, a summary of the reading, and the unit.
 
-    Events with a rating below min_rating are dropped first; what remains is the k-core of the other events.
+    Events without a rating, or with one below min_rating, are dropped first; what remains is the k-core of
+    the other events.
     Each history is sorted by time. Events with the same time keep the order of the file. Users are numbered
     in the order of their first event that is rated high enough. Items are numbered in the order of their
     first event that is in the k-core. Raises InputError if no event remains.
@@ -112,8 +130,10 @@ def indexed(
             f"is {k!r}",
             "give a whole number, or 0 to keep everything",
         )
-    read = len(events)
+    read, unrated = len(events), 0
     if min_rating is not None:
+        assert events.ratings is not None
+        unrated = int(np.isnan(events.ratings).sum())
         events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
@@ -127,13 +147,16 @@ def indexed(
         items, item_ids = _renumbered(items, by_first_appearance(items, len(item_ids)), item_ids)
     dropped = {
         "without any value": events.blank_rows,
-        "" if min_rating is None else f"rated below {min_rating:g}": read - len(events),
+        "without a rating": unrated,
+        "" if min_rating is None else f"rated below {min_rating:g}": read - unrated - len(events),
         f"of users or items with fewer than {k} events": len(events) - users.size,
     }
     summary = ReadingSummary(
         read + events.blank_rows,
         {reason: count for reason, count in dropped.items() if count},
-        by_time=times is not None,
+        events.ordered_by if times is not None else None,
+        _count_duplicates(users, items, times),
+        events.notes,
     )
     order = _by_user_then_time(users, times)
     lengths = np.bincount(users, minlength=len(user_ids))
@@ -143,6 +166,7 @@ def indexed(
         item_ids.to_list(),
         None if times is None else times[order],
         summary,
+        events.time_unit,
     )
 
 
@@ -189,9 +213,11 @@ def _rated(events: Events, lowest: float) -> Events:
     assert events.ratings is not None
     keep = events.ratings >= lowest
     if not keep.any():
+        rated = events.ratings[~np.isnan(events.ratings)]
+        span = f"are from {rated.min():g} to {rated.max():g}" if rated.size else "are all missing"
         raise InputError(
             f"nothing is left of {events.source} after dropping ratings below {lowest:g}: its "
-            f"{len(events)} ratings are from {events.ratings.min():g} to {events.ratings.max():g}",
+            f"{rated.size or len(events)} ratings {span}",
             "lower --min-rating (min_rating= in Python)",
         )
     return events if keep.all() else events.where(keep)
@@ -202,6 +228,41 @@ def _concatenated(columns: Sequence[pl.Series]) -> pl.Series:
         # 7 in one file and "7" in another are the same id.
         columns = [column.cast(pl.String) for column in columns]
     return pl.concat(columns)
+
+
+def _in_one_unit(parts: Sequence[Events]) -> list[Events]:
+    """The same events, with all times in the finest unit of any part."""
+    units = {part.time_unit for part in parts}
+    if len(units) == 1:
+        return list(parts)
+    dated = next(part for part in parts if part.time_unit is not None)
+    if None in units:
+        other = next(part for part in parts if part.time_unit is None)
+        raise InputError(
+            f"{dated.source} has dates as times and {other.source} has numbers, whose unit is unknown",
+            "give dates in all files, or numbers of one unit",
+        )
+    finest = min((part.time_unit for part in parts if part.time_unit), key=UNITS.__getitem__)
+    changed = []
+    for part in parts:
+        assert part.times is not None
+        assert part.time_unit is not None
+        scale = UNITS[part.time_unit] // UNITS[finest]
+        if np.abs(part.times).max(initial=0) > np.iinfo(np.int64).max // scale:
+            raise InputError(
+                f"the times of {part.source} reach beyond the year 2262, and those of another file have "
+                "nanoseconds, so no unit fits both",
+                "round the fractions of seconds, or drop these rows",
+            )
+        changed.append(replace(part, times=part.times * scale, time_unit=finest))
+    return changed
+
+
+def _count_duplicates(users: Int64Array, items: Int64Array, times: Numbers | None) -> int:
+    """How many events have the user, the item and the time of another. Without times this is not known: 0."""
+    if times is None:
+        return 0
+    return users.size - pl.DataFrame({"user": users, "item": items, "time": times}).n_unique()
 
 
 def _all_or_none(columns: Sequence[Numbers | None]) -> Numbers | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from recblr.data.events import UNITS
 from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
@@ -41,6 +42,7 @@ class Parts:
     user_ids: list[str]
     item_ids: list[str]
     times: Numbers | None
+    time_unit: str | None
 
 
 def write(directory: Path, parts: Parts) -> None:
@@ -58,6 +60,8 @@ def write(directory: Path, parts: Parts) -> None:
     with atomic_path(directory / _CATALOGUE) as path:
         path.write_bytes(_as_parquet(pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)})))
     about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint}
+    if parts.time_unit is not None:
+        about["time_unit"] = parts.time_unit
     with atomic_path(directory / _ABOUT) as path:
         path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
@@ -72,6 +76,7 @@ def read(directory: Path) -> Parts:
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
+        unit = about.get("time_unit")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(directory) from None
     if version not in (1, _VERSION):
@@ -91,7 +96,9 @@ def read(directory: Path) -> Parts:
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
         raise damaged(directory)
-    return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list(), times)
+    if unit is not None and unit not in UNITS:
+        raise damaged(directory)
+    return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list(), times, unit)
 
 
 def damaged(directory: Path) -> InputError:

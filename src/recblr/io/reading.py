@@ -39,13 +39,16 @@ def check_ends(path: str | Path) -> None:
         raise Endless
 
 
-def read_text(path: Path) -> bytes:
+def read_text(path: Path, encoding: str = "utf-8") -> bytes:
     """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
 
-    Raises InputError if the file does not exist, is a folder, a pipe or a device, cannot be read, is a
-    damaged gzip file, decompresses to far too much, is binary, is not UTF-8, or is empty.
+    Raises InputError for an unknown encoding, and if the file does not exist, is a folder, a pipe or a
+    device, cannot be read, is a damaged gzip file, decompresses to far too much, is binary, has another
+    encoding, or is empty.
     """
     data = _decompressed(path, _read(path))
+    if encoding != "utf-8":
+        data = _as_utf8(path, data, encoding)
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
     if not data[:1024].strip() and not data.strip():
@@ -63,9 +66,20 @@ def read_text(path: Path) -> bytes:
             raise InputError(
                 f"{path} is not UTF-8 (line {_line(data, error.start)} holds the byte "
                 f"0x{data[error.start]:02x})",
-                "convert it, for example with iconv -f LATIN1 -t UTF-8",
+                "name its encoding, such as --encoding latin-1 (encoding= in Python)",
             ) from None
     return data
+
+
+def _as_utf8(path: Path, data: bytes, encoding: str) -> bytes:
+    try:
+        return data.decode(encoding).encode()
+    except LookupError:
+        raise InputError(
+            f"there is no encoding {encoding!r}", "give one that Python knows, such as utf-8 or latin-1"
+        ) from None
+    except UnicodeError:
+        raise InputError(f"{path} is not in the encoding {encoding}", "give the right --encoding") from None
 
 
 def check_readable(path: Path) -> None:

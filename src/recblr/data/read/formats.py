@@ -10,7 +10,8 @@ from recblr.data.dataset import Dataset
 from recblr.data.events import Events, concatenate, indexed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_parquet
-from recblr.data.read.text import INTER, csv_dialect, movielens, read_lines, read_table
+from recblr.data.read.lines import read_lines
+from recblr.data.read.text import TextForm, read_csv, read_inter, read_movielens
 from recblr.errors import InputError
 from recblr.io.reading import check_readable, read_text
 
@@ -31,10 +32,16 @@ def read_dataset(
     path: str | Path | Sequence[str | Path],
     *,
     format: str = "auto",
+    columns: str | Sequence[str] | None = None,
     user: str | None = None,
     item: str | None = None,
     time: str | None = None,
     rating: str | None = None,
+    file_order: bool = False,
+    offset_unit: str | None = None,
+    separator: str | None = None,
+    quotes: bool = True,
+    encoding: str = "utf-8",
     min_rating: float | None = None,
     k_core: int = 5,
 ) -> Dataset:
@@ -44,29 +51,42 @@ def read_dataset(
         files may be gzipped.
     format: the format of every file. "auto" takes it from the suffix; else one of
         "inter"      .inter: RecBole's atomic file: tabs, header ``user_id:token …``
-        "csv"        .csv, .tsv: a header, and commas, tabs or semicolons
+        "csv"        .csv, .tsv: a header, and commas, semicolons, tabs or bars
         "movielens"  .dat, .data: `user::item::rating::timestamp` without a header (ratings.dat), also with
-                     tabs (u.data) or commas
+                     tabs (u.data)
         "parquet"    .parquet
         "pairs"      `user item` in each line, oldest first
         "sequences"  `user item item …` in each line, oldest first
-        A .txt file has pairs if every line has two words. Otherwise it has sequences.
+        A .txt file has pairs if every line has two words, and sequences if lines differ in length.
+    columns: for a text file without a header, what each field of a line is, in order: user, item, time,
+        offset, rating, each at most once, or - for a field to ignore. "user,time,item,-" or a sequence.
     user, item, time, rating: the names of the columns; by default user_id, item_id, timestamp and rating, or
         another usual spelling (userId, movieId …). Without a time column, events keep the order of the file.
-    min_rating: interactions with a lower rating are dropped, before anything is counted.
+        If another column can hold times, its name must be given. A time "date+clock" is the sum of two
+        columns: dates, and times of day or numbers.
+    file_order: the rows are in the order of time already; no times are read.
+    offset_unit: the unit of numbers in the second column of such a sum: h, min, s, ms, us or ns.
+    separator: what separates the fields of a text file: a text, or "tab" or "space"; None to find it out.
+    quotes: whether fields of a CSV file may be in quotes. False if quotes are ordinary characters.
+    encoding: how a text file is encoded.
+    min_rating: interactions with a lower rating, or with none, are dropped, before anything is counted.
     k_core: users and items with fewer interactions are dropped, again and again until all have enough. 0 or 1
         keeps all.
 
-    Times are numbers of any unit, or dates (ISO 8601 in text), which become Unix seconds. Histories are
-    sorted by time, and events with the same time keep the order of the file. Users and items are numbered in
+    Times are numbers of any unit, or dates (ISO 8601 in text), which become whole numbers since 1970 (see
+    `Dataset.time_unit`). Histories are sorted by time, and events with the same time keep the order of the
+    file. Users and items are numbered in
     the order of their first appearance. Raises InputError if the data cannot be read: one sentence with the
     place and the remedy.
     """
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
-    wanted = Wanted(user, item, time, rating, min_rating)
+    wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit)
+    if isinstance(columns, str):
+        columns = [word.strip() for word in columns.split(",")]
+    form = TextForm(None if columns is None else tuple(columns), separator, quotes)
     paths = _listed(path)
-    events = concatenate([_read(one, format, wanted) for one in paths])
+    events = concatenate([_read(one, format, wanted, form, encoding) for one in paths])
     return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
 
 
@@ -90,20 +110,42 @@ def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _read(path: Path, format: str, wanted: Wanted) -> Events:
-    form = _by_suffix(path) if format == "auto" else format
+def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str) -> Events:
+    form = format
+    if format == "auto":
+        # With columns by position, every text file is a table, whatever its name.
+        known = text.columns is None or _suffix(path) in (".parquet", ".inter")
+        form = _by_suffix(path) if known else "csv"
+    if text.columns is not None:
+        _check_columns_fit(path, form, wanted)
     if form == "parquet":
         return read_parquet(path, wanted)
     if form in ("lines", "pairs", "sequences", "movielens"):
         _check_no_header_needed(path, form, wanted)
-    data = read_text(path)
+    data = read_text(path, encoding)
     if form == "inter":
-        return read_table(path, data, INTER, wanted)
+        return read_inter(path, data, wanted, text)
     if form == "csv":
-        return read_table(path, data, csv_dialect(path, data), wanted)
+        return read_csv(path, data, wanted, text)
     if form == "movielens":
-        return read_table(path, *movielens(path, data), wanted)
+        return read_movielens(path, data, wanted)
     return read_lines(path, data, "auto" if form == "lines" else form)
+
+
+def _check_columns_fit(path: Path, form: str, wanted: Wanted) -> None:
+    """Raise InputError for columns by position in a file that has a header, or beside names of columns."""
+    if form != "csv":
+        raise InputError(
+            f"--columns (columns= in Python) is for text files without a header, and {path} is read in the "
+            f"format {form}",
+            "leave it out, or choose the format csv",
+        )
+    for role, name in wanted.names().items():
+        raise InputError(
+            f"--columns (columns= in Python) names the fields by position, so --{role}-column {name} has no "
+            "effect",
+            "give one of the two",
+        )
 
 
 def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
@@ -111,7 +153,8 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
     for name in wanted.names().values():
         raise InputError(
             f"{path} is read as a file with no header, which has no column {name!r}",
-            "leave the column names out, or choose the format csv if the file has a header",
+            "leave the column names out, choose the format csv if the file has a header, or name its fields "
+            "by position with --columns (columns= in Python)",
         )
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
@@ -120,8 +163,12 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
         )
 
 
+def _suffix(path: Path) -> str:
+    return _without_gz(path).suffix.lower()
+
+
 def _by_suffix(path: Path) -> str:
-    suffix = _without_gz(path).suffix.lower()
+    suffix = _suffix(path)
     if suffix not in _BY_SUFFIX:
         check_readable(path)  # if the file does not exist, the error says that and not this
         raise InputError(

@@ -22,6 +22,9 @@ recognised by their attributes."""
 
 _PARQUET = b"PAR1"
 
+# The first rows, from which it is seen whether a column holds times.
+_SAMPLE = 1000
+
 
 def read_frame(frame: Frame, wanted: Wanted, *, source: str = "the frame") -> Events:
     """The events of a data frame, in the order of its rows. Columns that are not wanted are ignored.
@@ -64,13 +67,24 @@ def _from_parquet(path: Path, columns: list[Column]) -> pl.DataFrame:
 def _events(
     source: str, names: Sequence[str], read: Callable[[list[Column]], pl.DataFrame], wanted: Wanted
 ) -> Events:
-    columns = choose_columns(source, names, wanted)
+    columns = choose_columns(source, names, wanted, lambda name: _sample(read, names, name))
     frame = read(columns).rename({column.name: column.role for column in columns})
     if frame.is_empty():
         raise InputError(f"{source} has no rows", "give one with an interaction in each row")
     for column in columns:
         frame = frame.with_columns(_checked(frame[column.role], column, source))
-    return to_events(frame, columns, source=source, place=lambda row: _place(source, row))
+    return to_events(
+        frame,
+        columns,
+        source=source,
+        place=lambda row: _place(source, row),
+        offset_unit=wanted.offset_unit,
+    )
+
+
+def _sample(read: Callable[[list[Column]], pl.DataFrame], names: Sequence[str], name: str) -> pl.Series:
+    """The first values of a column, without nulls."""
+    return read([Column("", name, names.index(name))])[name].drop_nulls().head(_SAMPLE)
 
 
 def _names(columns: list[Column]) -> list[str]:

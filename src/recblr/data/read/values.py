@@ -2,118 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recblr.data.events import Events
 from recblr.data.packed import Numbers
 from recblr.data.read.columns import Column
+from recblr.data.read.times import Times, as_numbers, as_times, with_offsets
 from recblr.errors import InputError
 
-_DAY_TIME_ZONE = (
-    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:\.\d{1,9})?)?)?"
-    r" ?(?:Z|UTC|(?:([+-])([01]\d|2[0-3]):?([0-5]\d)))?$"
-)
-
-
-def as_numbers(values: pl.Series) -> tuple[Numbers, int | None]:
-    """Values as numbers (N,), and the position of the first one that is not a finite number, or None.
-
-    values: numbers of any dtype, or strings; without nulls. The result is int64 if all are whole, else
-        float64.
-    """
-    # Whole numbers stay integers: nanoseconds since 1970 do not fit into a float64.
-    if values.dtype == pl.String or values.dtype.is_integer():
-        whole = values.cast(pl.Int64, strict=False)
-        if not whole.null_count():
-            return whole.to_numpy(), None
-    numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-    return numbers, _first(~np.isfinite(numbers))
-
-
-def as_times(values: pl.Series) -> tuple[Numbers, int | None]:
-    """Times as numbers (N,), and the position of the first value that is not a time, or None.
-
-    values: numbers, dates or datetimes, or strings of these (dates by ISO 8601); without nulls.
-
-    Numbers of any unit stay as they are. Dates become Unix seconds; without a time zone, they are in UTC.
-    Whole seconds are int64. Fractions make them float64, exact to a quarter of a microsecond in this century.
-    """
-    if values.dtype == pl.Date:
-        return _seconds(values.cast(pl.Datetime("us"))), None
-    if isinstance(values.dtype, pl.Datetime):
-        return _seconds(values), None
-    numbers, no_number = as_numbers(values)
-    if no_number is None or values.dtype != pl.String:
-        return numbers, no_number
-    dates = _parsed(values)
-    no_date = _first(dates.is_null().to_numpy())
-    if no_date is None:
-        return _seconds(dates), None
-    # If the first value is a date, all should be dates. Otherwise all should be numbers.
-    return numbers, no_number if no_date == 0 else no_date
-
-
-def _first(wrong: npt.NDArray[np.bool_]) -> int | None:
-    return int(np.argmax(wrong)) if wrong.any() else None
-
-
-def _parsed(texts: pl.Series) -> pl.Series:
-    """ISO 8601 dates, with or without a time of day and a zone, as UTC; null for other texts."""
-    part = pl.col("parts").struct.field
-    day = part("1") + "T" + part("2").fill_null("00:00") + part("3").fill_null(":00")
-    minutes = part("5").cast(pl.Int64) * 60 + part("6").cast(pl.Int64)
-    east = pl.when(part("4") == "-").then(-minutes).otherwise(minutes).fill_null(0)
-    parts = pl.DataFrame({"parts": texts.str.extract_groups(_DAY_TIME_ZONE)})
-    utc = day.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False) - pl.duration(
-        minutes=east
-    )
-    return parts.select(utc=utc)["utc"]
-
-
-def _seconds(datetimes: pl.Series) -> Numbers:
-    """Datetimes of any unit as Unix seconds, whole ones as int64."""
-    assert isinstance(datetimes.dtype, pl.Datetime)
-    per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[datetimes.dtype.time_unit]
-    whole, rest = np.divmod(datetimes.to_physical().to_numpy(), per_second)
-    # Divided in two steps, because nanoseconds since 1970 do not fit into a float64.
-    return whole + rest / per_second if rest.any() else whole
-
-
-_AS = {
+_FAULTS = {
     "time": (
-        as_times,
         "not a number and not a date such as 2024-01-31T18:30:00",
         "convert times to numbers such as Unix seconds, or to such dates",
     ),
-    "rating": (as_numbers, "not a number", "correct it"),
+    "offset": ("not a number and not a time of day such as 18:30:00", "correct it"),
+    "rating": ("not a number", "correct it"),
 }
 
 
 def to_events(
-    frame: pl.DataFrame, columns: list[Column], *, source: str, place: Callable[[int], str]
+    frame: pl.DataFrame,
+    columns: Sequence[Column],
+    *,
+    source: str,
+    place: Callable[[int], str],
+    offset_unit: str | None = None,
 ) -> Events:
     """The events of a frame with N rows.
 
-    frame: its columns are named by their roles, and have no nulls. Users and items are integers or strings.
-        Times are as for as_times, ratings as for as_numbers.
+    frame: its columns are named by their roles. Only ratings may be null. Users and items are integers or
+        strings. Times are as for as_times, offsets as for with_offsets, ratings as for as_numbers.
     place: gives the place of a row of the frame, for error messages.
 
-    Raises InputError for a value that is not a time or not a rating.
+    Raises InputError for a value that is not a time, an offset or a rating.
     """
-    numbers: dict[str, Numbers] = {}
-    for column in columns:
-        role, values = column.role, frame[column.role]
-        if role not in _AS:
-            continue
-        convert, fault, remedy = _AS[role]
-        numbers[role], wrong = convert(values)
+    names = {column.role: column.name for column in columns}
+
+    def refuse(role: str, row: int) -> InputError:
+        fault, remedy = _FAULTS[role]
+        flag = "time" if role == "offset" else role
+        return InputError(
+            f"{place(row)}: {frame[role][row]!r} in the {role} column {names[role]!r} is {fault}",
+            f"{remedy}, or name another column with --{flag}-column ({flag}= in Python)",
+        )
+
+    times: Times | None = None
+    if "time" in names:
+        times = as_times(frame["time"])
+        if times.wrong is not None:
+            raise refuse("time", times.wrong)
+        if "offset" in names:
+            times = with_offsets(times, frame["offset"], offset_unit, source=source)
+            if times.wrong is not None:
+                raise refuse("offset", times.wrong)
+    ratings: Numbers | None = None
+    if "rating" in names:
+        given = frame["rating"].is_not_null().to_numpy()
+        some, wrong = as_numbers(frame["rating"].filter(given))
         if wrong is not None:
-            raise InputError(
-                f"{place(wrong)}: {values[wrong]!r} in the {role} column {column.name!r} is {fault}",
-                f"{remedy}, or name another column with --{role}-column ({role}= in Python)",
-            )
-    return Events(source, frame["user"], frame["item"], numbers.get("time"), numbers.get("rating"))
+            raise refuse("rating", int(np.flatnonzero(given)[wrong]))
+        ratings = some
+        if not given.all():
+            ratings = np.full(len(frame), np.nan)
+            ratings[given] = some
+    return Events(
+        source,
+        frame["user"],
+        frame["item"],
+        None if times is None else times.numbers,
+        ratings,
+        time_unit=None if times is None else times.unit,
+        ordered_by=" + ".join(names[role] for role in ("time", "offset") if role in names),
+    )

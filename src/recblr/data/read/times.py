@@ -1,0 +1,236 @@
+"""Reads numbers and times: whole numbers stay whole, and dates of every form become exact numbers.
+
+Dates become whole numbers since 1970 in UTC, in the coarsest of the units s, ms, us and ns that is exact for
+all of them. So events that are a nanosecond apart keep their order, which float64 seconds would lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recblr.data.events import UNITS
+from recblr.data.packed import Int64Array, Numbers
+from recblr.errors import InputError
+
+OFFSET_UNITS = {"h": 3600 * 10**9, "min": 60 * 10**9} | UNITS
+"""Nanoseconds in each unit that an offset may have."""
+
+_ISO = (
+    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?"
+    r" ?(?:Z|UTC|(?:([+-])([01]\d|2[0-3])(?::?([0-5]\d))?))?$"
+)
+# The form of Twitter and Foursquare: Tue Apr 03 18:00:09 +0000 2012.
+_IN_WORDS = (
+    r"^[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d{1,2}) (\d{2}:\d{2}):(\d{2}) ([+-])([01]\d|2[0-3])([0-5]\d) (\d{4})$"
+)
+_TIME_OF_DAY = r"^(\d{1,2}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?$"
+
+# The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
+_FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
+
+# A float64 keeps every number of so many digits.
+_EXACT_DIGITS = 15
+
+
+class Times(NamedTuple):
+    """Times that were read.
+
+    numbers: (N,) int64 or float64.
+    wrong: the position of the first value that is not a time, or None. Then the numbers have no meaning.
+    unit: a key of UNITS if the values were dates, and None if they were numbers, whose unit is unknown.
+    """
+
+    numbers: Numbers
+    wrong: int | None
+    unit: str | None = None
+
+
+def as_numbers(values: pl.Series) -> tuple[Numbers, int | None]:
+    """Values as numbers (N,), and the position of the first one that is not a finite number, or None.
+
+    values: numbers of any dtype, or strings; without nulls. The result is int64 if all are whole, else
+        float64.
+    """
+    # Whole numbers stay integers: nanoseconds since 1970 do not fit into a float64.
+    if values.dtype == pl.String or values.dtype.is_integer():
+        whole = values.cast(pl.Int64, strict=False)
+        if not whole.null_count():
+            return whole.to_numpy(), None
+    numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    return numbers, first_true(~np.isfinite(numbers))
+
+
+def as_times(values: pl.Series) -> Times:
+    """Values as times.
+
+    values: numbers, dates or datetimes, or strings of these; without nulls. Texts of dates have the form of
+        ISO 8601, with a point or a comma before up to nine digits of a second, or the form
+        `Tue Apr 03 18:00:09 +0000 2012`. Without a zone they are in UTC.
+
+    Numbers of any unit stay as they are.
+
+    Raises InputError for two different numbers that a float64 cannot tell apart.
+    """
+    moments = _dates(values)
+    if moments is not None:
+        return moments
+    numbers, no_number = as_numbers(values)
+    if no_number is None:
+        _refuse_lost_digits(values, numbers)
+    if no_number is None or values.dtype != pl.String:
+        return Times(numbers, no_number)
+    seconds, nanos = _parsed(values)
+    no_date = first_true(seconds.is_null().to_numpy())
+    # If the first value is a date, all should be dates. Otherwise all should be numbers.
+    if no_date is not None:
+        return Times(numbers, no_number if no_date == 0 else no_date)
+    return _coarsest(seconds.to_numpy(), nanos.to_numpy())
+
+
+def with_offsets(times: Times, offsets: pl.Series, unit: str | None, *, source: str) -> Times:
+    """Dates plus offsets: the times of day, or numbers of a unit that was given.
+
+    offsets: texts such as 18:30 or 18:30:05.25, or numbers; without nulls.
+    unit: the unit of numbers, a key of OFFSET_UNITS.
+
+    In the result, wrong is the position of the first offset that is none. Raises InputError, which names
+    `source`, for times that are no dates, and for numbers without a unit.
+    """
+    if times.unit is None:
+        raise InputError(
+            f"the offsets of {source} cannot be added to numbers, whose unit is unknown",
+            "name a column of dates before the + in --time-column (time= in Python)",
+        )
+    if offsets.dtype == pl.String and offsets.str.contains(":").any():
+        hour, minute, second, fraction = _groups(offsets, _TIME_OF_DAY)
+        clock = hour.cast(pl.Int64) * 3600 + minute.cast(pl.Int64) * 60 + _as_int(second)
+        wrong = first_true(clock.is_null().to_numpy())
+        whole, rest = clock.fill_null(0).to_numpy(), _nanos(fraction).to_numpy()
+    else:
+        if unit is None:
+            raise InputError(
+                f"the offsets of {source} are numbers, such as {offsets[0]}, and their unit is unknown",
+                f"give it with --offset-unit (offset_unit= in Python): {', '.join(OFFSET_UNITS)}",
+            )
+        numbers, wrong = as_numbers(offsets)
+        if wrong is None:
+            wrong = first_true(np.abs(numbers) > 2**62 // OFFSET_UNITS[unit])
+        if wrong is not None:
+            return Times(numbers, wrong, times.unit)
+        whole, rest = np.divmod(np.rint(numbers * OFFSET_UNITS[unit]).astype(np.int64), UNITS["s"])
+    seconds, nanos = np.divmod(times.numbers.astype(np.int64), UNITS["s"] // UNITS[times.unit])
+    carry, nanos = np.divmod(nanos * UNITS[times.unit] + rest, UNITS["s"])
+    return _coarsest(seconds + whole + carry, nanos, wrong)
+
+
+def looks_like_times(values: pl.Series) -> bool:
+    """Whether all values are dates, or are numbers that fit to the years 1990 to 2100 in one of UNITS.
+
+    values: of any dtype, without nulls. False if there are none.
+    """
+    if values.is_empty() or isinstance(values.dtype, pl.Date | pl.Datetime):
+        return not values.is_empty()
+    if values.dtype != pl.String and not values.dtype.is_numeric():
+        return False
+    numbers, wrong = as_numbers(values)
+    if wrong is not None:
+        return values.dtype == pl.String and not _parsed(values)[0].null_count()
+    spans = ((_FIRST_LIKELY * per, _LAST_LIKELY * per) for per in (10**9 // unit for unit in UNITS.values()))
+    return any(bool((numbers >= first).all() and (numbers <= last).all()) for first, last in spans)
+
+
+def any_is_value(texts: Sequence[str]) -> bool:
+    """Whether one of the texts is a number or a date."""
+    values = pl.Series(texts, dtype=pl.String)
+    numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    return bool(np.isfinite(numbers).any()) or bool(_parsed(values)[0].is_not_null().any())
+
+
+def first_true(wrong: npt.NDArray[np.bool_]) -> int | None:
+    """The position of the first true value, or None."""
+    return int(np.argmax(wrong)) if wrong.any() else None
+
+
+def _dates(values: pl.Series) -> Times | None:
+    """The times of a column of dates or datetimes; None for any other column."""
+    if values.dtype == pl.Date:
+        values = values.cast(pl.Datetime("us"))
+    if not isinstance(values.dtype, pl.Datetime):
+        return None
+    per_unit = UNITS[values.dtype.time_unit]
+    seconds, rest = np.divmod(values.to_physical().to_numpy(), UNITS["s"] // per_unit)
+    return _coarsest(seconds, rest * per_unit)
+
+
+def _coarsest(seconds: Int64Array, nanos: Int64Array, wrong: int | None = None) -> Times:
+    """Seconds plus nanoseconds (0 to 10**9 - 1) as whole numbers of the coarsest unit that is exact.
+
+    If that unit has no int64 for a value, its position is in `wrong`: nanoseconds end in the year 2262.
+    """
+    name = next(name for name, unit in UNITS.items() if not (nanos % unit).any())
+    per_second = UNITS["s"] // UNITS[name]
+    # One second less than fits, because the fraction is added.
+    outside = np.abs(seconds) > np.iinfo(np.int64).max // per_second - 1
+    return Times(
+        seconds * per_second + nanos // UNITS[name], first_true(outside) if wrong is None else wrong, name
+    )
+
+
+def _parsed(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Seconds since 1970 in UTC, and nanoseconds beyond them. Seconds are null for a text that is no date."""
+    day, clock, second, fraction, sign, hours, minutes = _groups(texts, _ISO)
+    date = day + "T" + clock.fill_null("00:00") + ":" + second.fill_null("00")
+    # `2024-01-31-05` could be an hour or a zone.
+    unclear = clock.is_null() & hours.is_not_null() & minutes.is_null()
+    seconds = _seconds(date, "%Y-%m-%dT%H:%M:%S", sign, hours, minutes)
+    seconds = seconds.set(unclear, None)
+    if seconds.null_count():
+        month, day, clock, second, sign, hours, minutes, year = _groups(texts, _IN_WORDS)
+        date = year + " " + month + " " + day.str.zfill(2) + " " + clock + ":" + second
+        seconds = seconds.fill_null(_seconds(date, "%Y %b %d %H:%M:%S", sign, hours, minutes))
+    return seconds, _nanos(fraction)
+
+
+def _groups(texts: pl.Series, pattern: str) -> list[pl.Series]:
+    return texts.str.extract_groups(pattern).struct.unnest().get_columns()
+
+
+def _seconds(date: pl.Series, form: str, sign: pl.Series, hours: pl.Series, minutes: pl.Series) -> pl.Series:
+    """The seconds since 1970 of a date and its zone; null if it is none."""
+    moments = date.str.to_datetime(form, time_unit="us", strict=False).to_physical() // 10**6
+    east = _as_int(hours) * 3600 + _as_int(minutes) * 60
+    return moments - east * (1 - 2 * (sign == "-").fill_null(False).cast(pl.Int64))
+
+
+def _as_int(digits: pl.Series) -> pl.Series:
+    return digits.cast(pl.Int64).fill_null(0)
+
+
+def _nanos(fraction: pl.Series) -> pl.Series:
+    return _as_int(fraction.str.pad_end(9, "0"))
+
+
+def _refuse_lost_digits(values: pl.Series, numbers: Numbers) -> None:
+    """Raise InputError for two different numbers that are equal as float64, because their order is lost."""
+    if numbers.dtype != np.float64 or values.dtype in (pl.Float64, pl.Float32):
+        return
+    texts = values.cast(pl.String)
+    long = texts.str.count_matches(r"\d") > _EXACT_DIGITS
+    if not long.any():
+        return
+    table = pl.DataFrame({"text": texts, "number": numbers, "long": long}).unique("text")
+    table = table.filter(pl.len().over("number") > 1, pl.col("long").any().over("number"))
+    seen: dict[float, str] = {}
+    for text, number in table.select("text", "number").iter_rows():
+        other = seen.setdefault(number, text)
+        if Decimal(other) != Decimal(text):
+            raise InputError(
+                f"the times {other} and {text} have too many digits: a float64 cannot tell them apart",
+                "convert all times to whole numbers, such as nanoseconds since 1970, or to dates",
+            )
