@@ -90,6 +90,16 @@ NUMBERS: dict[str, Bad] = {
     "calibration above 1": option(
         "--loss", "gbce", "--gbce-t", "1.01", says=("--gbce-t must lie in [0, 1]",)
     ),
+    "fewest events of a user below 0": option(
+        "--min-user-events",
+        "-1",
+        says=("--min-user-events", "of a user, and it is -1", "0 to keep everything"),
+    ),
+    "fewest events of an item that nothing reaches": option(
+        "--min-item-events",
+        "10000",
+        says=("items with fewer than 10000 interactions", "lower --min-item-events"),
+    ),
     "core below 0": option("--k-core", "-5", says=("--k-core", "-5", "0 to keep everything")),
     "column with an empty name": option(
         "--user-column", "", says=("log.csv has no column ''", "--user-column")

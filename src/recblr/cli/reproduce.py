@@ -78,7 +78,9 @@ def reproduce(
     dataset = replace(read_data(reading, console), name=name)  # not the name of the file
     reading = with_real_paths(reading)
     counts = dataset.num_users, dataset.num_items, dataset.num_interactions
-    chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
+    minimum = {key: reading.as_options()[key] for key in ("k-core", "min-user-events", "min-item-events")}
+    filters = " ".join(f"--{key} {value}" for key, value in minimum.items() if value is not None)
+    chosen.check_counts(*counts, source=str(path), filters=filters)
     events = split_for(dataset, config).train.items.size
     config = config.settled(events)
     configs = {seed: replace(config, seed=seed) for seed in runs}

@@ -111,6 +111,8 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
             rating=config.rating_column,
             min_rating=config.min_rating,
             k_core=config.k_core,
+            min_user_events=config.min_user_events,
+            min_item_events=config.min_item_events,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recblr.data.dataset import Dataset
-from recblr.data.events import Events, concatenate, indexed
+from recblr.data.events import Events, MinimumCounts, concatenate, indexed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_parquet
 from recblr.data.read.text import INTER, csv_dialect, movielens, read_lines, read_table
@@ -37,6 +37,8 @@ def read_dataset(
     rating: str | None = None,
     min_rating: float | None = None,
     k_core: int = 5,
+    min_user_events: int | None = None,
+    min_item_events: int | None = None,
 ) -> Dataset:
     """Read one or more files of interactions as a dataset, named after the first.
 
@@ -56,6 +58,8 @@ def read_dataset(
     min_rating: interactions with a lower rating are dropped, before anything is counted.
     k_core: users and items with fewer interactions are dropped, again and again until all have enough. 0 or 1
         keeps all.
+    min_user_events, min_item_events: the smallest number of interactions of a user, and of an item; by
+        default k_core.
 
     Times are numbers of any unit, or dates (ISO 8601 in text), which become Unix seconds. Histories are
     sorted by time, and events with the same time keep the order of the file. Users and items are numbered in
@@ -64,10 +68,11 @@ def read_dataset(
     """
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
+    minimum = MinimumCounts(k_core, min_user_events, min_item_events)
     wanted = Wanted(user, item, time, rating, min_rating)
     paths = _listed(path)
     events = concatenate([_read(one, format, wanted) for one in paths])
-    return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
+    return Dataset(_without_gz(paths[0]).stem, *indexed(events, minimum, min_rating=min_rating))
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
