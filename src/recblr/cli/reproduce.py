@@ -89,7 +89,7 @@ def reproduce(
             with run.lock():
                 run.resume(dataset, configs[seed], reading)
 
-    print_dataset(dataset, console)
+    print_dataset(dataset, config, console)
     print_device(device, console)
     warn_without_matplotlib("curves.png and report.png")
     again = typed_command()

@@ -86,7 +86,7 @@ def train(
     else:
         dataset = read_data(reading, console)
         reading = with_real_paths(reading)
-    print_dataset(dataset, console)
+    print_dataset(dataset, training, console)
     print_device(device, console)
     warn_without_matplotlib("curves.png")
     train_and_show(
@@ -121,13 +121,19 @@ def with_real_paths(config: DataConfig) -> DataConfig:
     return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
 
 
-def print_dataset(dataset: "Dataset", console: Console) -> None:
+def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) -> None:
+    from recblr.data.splits import TESTED_EVENTS
+
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} per user",
     )
     if dataset.reading is not None:
         console.print(str(dataset.reading), soft_wrap=True)
+    short = int((dataset.histories.lengths < TESTED_EVENTS).sum())
+    if config.keep_short and short:
+        users = "1 user has" if short == 1 else f"{short:,} users have"
+        console.print(f"{users} fewer than {TESTED_EVENTS} events: they train, and are not tested")
 
 
 def print_device(device: "torch.device", console: Console) -> None:

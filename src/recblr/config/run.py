@@ -70,6 +70,9 @@ class TrainingConfig:
     test_share: float | None = _data(
         None, "With --split time, share of the events to test on, the latest ones; by default 0.1."
     )
+    keep_short: bool = _data(
+        False, "With leave-one-out, let users with fewer than 3 events train; they are not tested."
+    )
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     samples: Samples = _optimisation(
         "positions",
