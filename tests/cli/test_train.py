@@ -193,12 +193,15 @@ def test_every_form_of_the_same_data_trains_the_same_model(
 
 def test_a_resumed_run_ends_with_the_same_bits(data: Path, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # there is no run yet, so it starts one
+    # A job that a cluster starts again has --resume from the first time on.
+    out = succeeds("train", data, "--out", run, *OPTIONS, "--resume")
+    assert out.startswith(f"{run} holds no run yet, so a new one starts\nshop: 60 users")
     assert_same_run(run, finished)
     before = contents(run)
     out = succeeds(
         "train", data, "--out", run, *OPTIONS, "--resume"
     )  # the run is done, so only the report is new
+    assert out.startswith("shop: 60 users")
     assert "epoch  " not in out
     after = contents(run)
     del before["report.json"], after["report.json"]

@@ -131,7 +131,26 @@ CONTRADICTIONS: dict[str, Bad] = {
         "--loss", "gbce", "--negatives-from", "popularity", says=("--negatives-from", "another loss")
     ),
     "no data": Bad("train --out run", ("there are no data to train on", "give DATA")),
-    "resume without a run": Bad("train --out run --resume", ("there are no data to train on",)),
+    "resume without a folder": Bad(
+        "train --out run --resume",
+        ("there is no folder run, so there is no run to continue", "check --out, or give DATA"),
+    ),
+    "resume without a run": Bad(
+        "train --out run --resume",
+        ("run holds no run (there is no run.json)", "check --out, or give DATA"),
+        lambda at: (at / "run").mkdir(),
+    ),
+    "resume a file": Bad(
+        "train --out log.csv --resume", ("log.csv holds no run", "check --out, or give DATA"), GOOD_LOG
+    ),
+    "resume a link to nowhere": Bad(
+        "train --out run --resume", ("run holds no run", "--out"), lambda at: (at / "run").symlink_to("none")
+    ),
+    "resume without a run, with a config of no data": Bad(
+        "train --config c.toml --out run --resume",
+        ("there is no folder run", "give DATA"),
+        text("[optimisation]\nepochs = 1\n", "c.toml"),
+    ),
     "resume with another width": resumed("--d-model 8", "started with --d-model 16, not 8"),
     "resume with another split": resumed("--split time", "started with --split leave-one-out, not time"),
     "resume with another loss": resumed("--loss bpr", "started with --loss cross-entropy, not bpr"),

@@ -77,6 +77,11 @@ def train(
     if data:
         given["paths"] = tuple(map(str, data))
     own_data = continuing and "paths" not in given
+    if resume and not continuing:
+        if "paths" not in given:
+            raise _nothing_to_continue(run)
+        # A command that a cluster starts again has --resume from the first time on.
+        console.print(f"{out} holds no run yet, so a new one starts", soft_wrap=True)
     training, reading = configs_from(run.options() if continuing and config is None else {}, given)
     if training.tensorboard:
         check_tensorboard()
@@ -93,6 +98,17 @@ def train(
         dataset, run, training, reading, console, resume=resume, command_to_resume=run.resume_command
     )
     evaluate_and_print(run, console, training.device)
+
+
+def _nothing_to_continue(run: "Run") -> InputError:
+    remedy = "check --out, or give DATA to start a new run"
+    if not os.path.lexists(run.folder):
+        return InputError(f"there is no folder {run.folder}, so there is no run to continue", remedy)
+    try:
+        run.facts()
+    except InputError as error:
+        return InputError(error.problem, remedy)
+    raise AssertionError("the folder holds a run")
 
 
 def read_data(config: DataConfig, console: Console) -> "Dataset":
