@@ -64,7 +64,7 @@ def reproduce(
         from recblr.training.curves import can_draw
 
     keep_freed_memory()
-    console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
+    console, chosen, folder = plain_console(lasting=True), recipe(name), out or Path(f"reproduce-{name}")
     if not 1 <= seeds <= _MOST_SEEDS:
         raise InputError(f"--seeds must lie in 1..{_MOST_SEEDS}, but is {seeds}")
     config, reading = configs_from(chosen.options, typed_options(typed))

@@ -70,7 +70,7 @@ def train(
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
-    console = plain_console()
+    console = plain_console(lasting=True)
     run = Run(out)
     continuing = resume and run.exists()
     given = (read_config(config) if config is not None else {}) | typed_options(typed)
