@@ -1,4 +1,4 @@
-"""Hypothesis runs without deadlines, as the machine may be busy; and Ctrl-C works in what tests start."""
+"""Hypothesis runs without deadlines, as the machine may be busy; and signals work in what tests start."""
 
 from __future__ import annotations
 
@@ -11,3 +11,6 @@ settings.load_profile("recblr")
 
 # A shell's job in the background ignores Ctrl-C, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Under nohup, programs that a test starts would ignore SIGHUP.  This handler ignores it here only.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)

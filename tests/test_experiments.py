@@ -31,10 +31,10 @@ def test_the_papers_figures_are_shares_that_grow_with_k(name: str) -> None:
 
 def test_the_error_for_another_dataset_names_both_counts() -> None:
     films = recipe("ml-1m")
-    films.check_counts(6040, 3416, 999_611, source="films", k_core=5)
+    films.check_counts(6040, 3416, 999_611, source="films", filters="--k-core 5")
     for counts in ((6041, 3416, 999_611), (6040, 3706, 999_611), (6040, 3416, 1_000_209)):
         with pytest.raises(InputError, match=f"{counts[0]:,} users.* the paper's MovieLens-1M has 6,040, "):
-            films.check_counts(*counts, source="films", k_core=0)
+            films.check_counts(*counts, source="films", filters="--k-core 0")
 
 
 def test_the_published_files_have_the_counts_of_the_paper() -> None:
@@ -48,7 +48,7 @@ def test_the_published_files_have_the_counts_of_the_paper() -> None:
             if path.exists():
                 data = read_dataset(path)
                 counts = data.num_users, data.num_items, data.num_interactions
-                one.check_counts(*counts, source=str(path), k_core=5)
+                one.check_counts(*counts, source=str(path), filters="--k-core 5")
                 found += 1
     if not found:
         pytest.skip(f"{folder} has none of the paper's datasets")

@@ -42,12 +42,15 @@ class Recipe:
     figures: Mapping[str, float]
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def check_counts(self, users: int, items: int, interactions: int, *, source: str, k_core: int) -> None:
-        """Raise InputError, with the counts of both, if the data are not those of the paper."""
+    def check_counts(self, users: int, items: int, interactions: int, *, source: str, filters: str) -> None:
+        """Raise InputError, with the counts of both, if the data are not those of the paper.
+
+        filters: the options that dropped rare users and items, such as "--k-core 5".
+        """
         if (users, items, interactions) != (self.users, self.items, self.interactions):
             raise InputError(
                 f"{source} holds {users:,} users, {items:,} items and {interactions:,} interactions after "
-                f"--k-core {k_core}, but the paper's {self.title} has {self.users:,}, {self.items:,} and "
+                f"{filters}, but the paper's {self.title} has {self.users:,}, {self.items:,} and "
                 f"{self.interactions:,} after --k-core 5",
                 "give that dataset with --data",
             )

@@ -47,16 +47,16 @@ DATA: dict[str, Bad] = {
     "binary": Bad(["train", "log.csv", *TRAIN], ("log.csv is not text",), log(HEADER + "PK\0\1")),
     "one event, no filter": Bad(
         ["train", "log.csv", "--k-core", "0", *TRAIN],
-        ("user 'lone' of log has 1 event(s)", "--k-core 3"),
+        ("user 'lone' of log has 1 event(s)", "--min-user-events 3"),
         log(HEADER + ROWS + "lone,i1,1\n"),
     ),
     "one event, 1-core": Bad(
         ["train", "log.csv", "--k-core", "1", *TRAIN],
-        ("user 'lone' of log has 1 event(s)", "--k-core 3"),
+        ("user 'lone' of log has 1 event(s)", "--min-user-events 3"),
         log(HEADER + ROWS + "lone,i1,1\n"),
     ),
     "only a user with one event": Bad(
-        ["train", "log.csv", "--k-core", "0", *TRAIN], ("'lone'", "--k-core"), log(HEADER + "lone,i1,1\n")
+        ["train", "log.csv", "--k-core", "0", *TRAIN], ("'lone'", "--keep-short"), log(HEADER + "lone,i1,1\n")
     ),
     "nobody has enough to train on": Bad(
         ["train", "log.csv", "--k-core", "0", *TRAIN],

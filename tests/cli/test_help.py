@@ -101,8 +101,7 @@ def test_the_examples_work(tmp_path: Path) -> None:
         csv, resumed, repeated = examples("train")
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
         assert run_example(*examples("evaluate")).code == 0
-        with_titles, by_history = examples("recommend")
-        for line in (with_titles, by_history):
+        for line in examples("recommend"):
             assert run_example(line).code == 0, line
 
         shutil.rmtree("run/checkpoints")

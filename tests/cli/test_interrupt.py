@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM: the run is saved, and the printed command continues it."""
+"""Ctrl-C, SIGTERM and SIGHUP: the run is saved, and the printed command continues it."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -24,7 +25,8 @@ from recblr.data import write_inter
 from recblr.training.learner import Learner
 
 WORDS = ["train", "shop.inter", "--out", "my run", "--k-core", "0", "--epochs", "3", *SMALL]
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+NAMES = ["Ctrl-C", "SIGTERM", "SIGHUP"]
 
 
 def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) -> tuple[int, str, str]:
@@ -47,7 +49,7 @@ def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) 
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=NAMES[:2])
 def test_a_stopped_training_prints_the_command_that_continues_it(tmp_path: Path, how: signal.Signals) -> None:
     write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
     run = tmp_path / "my run"
@@ -84,7 +86,7 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-@pytest.mark.parametrize("how", CODES, ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("how", CODES, ids=NAMES)
 def test_the_current_step_is_finished_and_the_unfinished_epoch_is_saved(
     how: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
 ) -> None:
@@ -99,7 +101,7 @@ def test_the_current_step_is_finished_and_the_unfinished_epoch_is_saved(
     assert_same_run(tmp_path / "run", finished)
 
 
-@pytest.mark.parametrize("second", CODES, ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=NAMES[:2])
 def test_a_second_signal_stops_at_once(
     second: signal.Signals, data: Path, finished: Path, tmp_path: Path, signals: list[int]
 ) -> None:
@@ -113,17 +115,69 @@ def test_a_second_signal_stops_at_once(
     assert_same_run(tmp_path / "run", finished)
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for background processes
+def test_a_closed_terminal_may_send_its_signal_twice(
+    data: Path, finished: Path, tmp_path: Path, signals: list[int]
+) -> None:
+    signals.extend([signal.SIGHUP, signal.SIGHUP])
+    seen = recblr("train", data, "--out", tmp_path / "run", "--k-core", "0", "--epochs", "2", *SMALL)
+    assert seen.code == 129
+    assert seen.err.startswith("recblr: stopped; the run is saved: continue with ")
+    assert checkpoint_names(tmp_path / "run") == ["epoch-0000-step-000003"]
+
+
+# A shell makes background processes ignore SIGINT, and nohup makes its command ignore SIGHUP.
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "SIGHUP"])
+def test_an_ignored_signal_stays_ignored(ignored: signal.Signals) -> None:
+    before = signal.signal(ignored, signal.SIG_IGN)
     try:
         with StopOnSignal(lambda: None) as asked:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), ignored)
             assert not asked()
             os.kill(os.getpid(), signal.SIGTERM)
             assert asked()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(ignored) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(ignored, before)
+
+
+# Starts the command in a terminal of its own, as a login does.
+IN_A_TERMINAL = """
+import fcntl, os, signal, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "recblr", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("nohup", ["", "nohup"])
+def test_a_training_whose_terminal_is_lost_is_saved_or_goes_on_as_asked(nohup: str, tmp_path: Path) -> None:
+    write_inter(tiny_dataset(users=600), tmp_path / "shop.inter")
+    run = tmp_path / "my run"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, nohup, *WORDS],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    os.close(theirs)
+    deadline = time.monotonic() + 120
+    shown = b""
+    while not (run / "checkpoints" / "epoch-0001").exists():
+        assert process.poll() is None, shown
+        assert time.monotonic() < deadline
+        if select.select([ours], [], [], 0.002)[0]:
+            shown += os.read(ours, 1 << 16)
+    os.close(ours)  # the command now gets SIGHUP, and cannot write any more
+    assert process.wait(timeout=120) == (0 if nohup else 129)
+    assert b"epoch" in shown
+    assert (run / "report.json").exists() == bool(nohup)
+    if not nohup:
+        assert not (run / ".lock").exists()
+        seen = recblr("train", "--out", run, "--resume")
+        assert (seen.code, seen.err) == (0, "")
+    straight = tmp_path / "straight"
+    succeeds(*[{"shop.inter": tmp_path / "shop.inter", "my run": straight}.get(word, word) for word in WORDS])
+    assert_same_run(run, straight)
 
 
 # The function in which each command waits for the signal, and the words that it prints then.
@@ -142,7 +196,7 @@ AT_WORK = {
 }  # fmt: skip
 
 
-# Both signals have the same handler, so one of them per command is enough.
+# All signals have the same handler, so one of them per command is enough.
 @pytest.mark.parametrize(("command", "how"), list(zip(AT_WORK, itertools.cycle(CODES), strict=False)))
 def test_every_command_ends_in_one_sentence(
     command: str, how: signal.Signals, run: Path, data: Path, tmp_path: Path

@@ -65,6 +65,52 @@ def test_it_says_how_many_events_were_dropped_and_why(data: Path, tmp_path: Path
     assert "read 83 events" not in again  # the data are read from the run's folder, without dropped events
 
 
+@pytest.mark.parametrize("samples", ["positions", "prefixes"])
+def test_users_with_few_events_train_and_are_recommended_to_but_not_tested(
+    tmp_path: Path, samples: str
+) -> None:
+    rows = [f"u{user},i{(user + time) % 9},{time}" for user in range(20) for time in range(6)]
+    rows += ["one,i1,0", "two,i1,0", "two,i2,1", "rare,i3,0", "rare,only,1"]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    run = tmp_path / "run"
+    filters = ["--k-core", "0", "--min-user-events", "1", "--min-item-events", "2"]
+    words = ["--epochs", "2", "--samples", samples, "--keep-short", "--valid-share", "0.5", *filters, *SMALL]
+    lines = succeeds("train", tmp_path / "log.csv", "--out", run, *words).splitlines()
+    assert lines[0].startswith("log: 23 users, 9 items, 124 interactions")
+    assert "dropped 1 (1 of items with fewer than 2 events)" in lines[1]
+    assert lines[2] == "3 users have fewer than 3 events: they train, and are not tested"
+    caption = "(validated on 10 of 20 users), without 3 users of fewer than 3 events, whole catalogue"
+    assert caption in " ".join(" ".join(lines).split())
+
+    report = read_report(run / "report.json")
+    assert report["dataset"]["users"] == 23
+    counts = [report["protocol"][f"{name}_users"] for name in ("valid", "test", "short")]
+    assert counts == [10, 20, 3]
+    # Of six events, two or one are held out, and the first has none before it. User two has one target.
+    targets = 10 * 3 + 10 * 4 + 1
+    assert [json.loads(line)["targets"] for line in (run / "log.jsonl").open()] == [targets] * 2
+    for user, events in (("one", 1), ("rare", 1), ("two", 2)):
+        out = succeeds("recommend", run, "--user", user)
+        assert out.startswith(f"for user {user} after {events} events\n")
+
+    again = succeeds("train", "--out", run, "--resume").splitlines()
+    assert again[1] == lines[2]
+    assert again[-2:] == lines[-2:]  # nothing is left to train, and the evaluation is the same
+
+
+def test_without_keep_short_the_first_such_user_is_named_with_both_remedies(tmp_path: Path) -> None:
+    rows = [f"u{user},i{time}" for user in range(9) for time in range(6)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id", *rows, "two,i1", "two,i2"]))
+    words = ["train", tmp_path / "log.csv", "--out", tmp_path / "run", "--k-core", "0", "--epochs", "1"]
+    refused = recblr(*words, *SMALL)
+    assert refused.code == 2
+    assert "user 'two' of log has 2 event(s)" in refused.err
+    for remedy in (["--min-user-events", "3"], ["--keep-short"]):
+        assert " ".join(remedy) in refused.err
+        succeeds(*words, *SMALL, *remedy)
+        shutil.rmtree(tmp_path / "run")
+
+
 def test_the_report_follows_the_schema(finished: Path) -> None:
     report = read_report(finished / "report.json")
     metrics = {f"{name}@{k}" for k in KS for name in ("hr", "ndcg", "mrr")}
@@ -145,12 +191,15 @@ def test_every_form_of_the_same_data_trains_the_same_model(
 
 def test_a_resumed_run_ends_with_the_same_bits(data: Path, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    succeeds("train", data, "--out", run, *OPTIONS, "--resume")  # there is no run yet, so it starts one
+    # A job that a cluster starts again has --resume from the first time on.
+    out = succeeds("train", data, "--out", run, *OPTIONS, "--resume")
+    assert out.startswith(f"{run} holds no run yet, so a new one starts\nshop: 60 users")
     assert_same_run(run, finished)
     before = contents(run)
     out = succeeds(
         "train", data, "--out", run, *OPTIONS, "--resume"
     )  # the run is done, so only the report is new
+    assert out.startswith("shop: 60 users")
     assert "epoch  " not in out
     after = contents(run)
     del before["report.json"], after["report.json"]

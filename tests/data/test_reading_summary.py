@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -143,6 +143,29 @@ def test_the_summary_as_text_is_a_sentence(tmp_path: Path) -> None:
     assert str(read_dataset(tmp_path / "a.txt", k_core=0).reading) == (
         "read 2 events, dropped none; in file order: no time column"
     )
+
+
+def test_each_dropped_event_is_counted_for_the_user_or_for_the_item(tmp_path: Path) -> None:
+    # Items 2 and 3 are rare. Without item 3, user 2 is rare too.
+    rows: list[Row] = [*[(1, 1, 5, time) for time in range(3)], (1, 2, 5, 3), (2, 1, 5, 0), (2, 3, 5, 1)]
+    (tmp_path / "a.csv").write_text(text(rows, "a.csv"))
+
+    def dropped(k_core: int, *sides: int | None) -> Mapping[str, int]:
+        options = dict(zip(("min_user_events", "min_item_events"), sides, strict=True))
+        dataset = read_dataset(tmp_path / "a.csv", k_core=k_core, **options)
+        frame = pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
+        from_frame = Dataset.from_frame(frame, k_core=k_core, **options)
+        assert dataset.reading == from_frame.reading
+        assert dataset.reading is not None
+        assert dataset.reading.read == dataset.num_interactions + sum(dataset.reading.dropped.values())
+        return dataset.reading.dropped
+
+    by_item = {"of items with fewer than 3 events": 2}
+    by_user = {"of users with fewer than 2 events": 1}
+    assert dropped(2, None, 3) == dropped(0, 2, 3) == dropped(9, 2, 3) == by_item | by_user
+    assert dropped(0, None, 3) == dropped(3, 1, None) == by_item
+    assert dropped(0, 3, None) == {"of users with fewer than 3 events": 2}
+    assert dropped(9, 3, 3) == {"of users or items with fewer than 3 events": 3}
 
 
 def test_a_dataset_that_was_not_read_from_rows_has_no_summary(tmp_path: Path) -> None:

@@ -87,9 +87,41 @@ def test_an_invalid_share_of_the_users_is_refused(valid_share: float) -> None:
         leave_one_out(dataset([[1, 2, 3]], items=DIGITS), valid_share=valid_share)
 
 
-def test_a_user_with_two_events_is_named() -> None:
-    with pytest.raises(InputError, match=r"user 'user1' of shop has 2 event\(s\).*--k-core 3"):
+def test_a_user_with_two_events_is_named_with_both_remedies() -> None:
+    says = r"user 'user1' of shop has 2 event\(s\).*--min-user-events 3 .*--keep-short \(keep_short=\)"
+    with pytest.raises(InputError, match=says):
         leave_one_out(dataset([[1, 2, 3], [4, 5], [6]], items=DIGITS))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=30),
+    st.floats(0, 1, exclude_min=True),
+)
+def test_users_with_few_events_train_on_all_of_them_and_are_not_tested(
+    histories: list[list[int]], valid_share: float
+) -> None:
+    tested = [s for s, history in enumerate(histories) if len(history) >= 3]
+    assume(tested or not histories)
+    split = leave_one_out(dataset(histories, items=DIGITS), valid_share=valid_share, keep_short=True)
+    longer = leave_one_out(dataset([histories[s] for s in tested], items=DIGITS), valid_share=valid_share)
+    for ours, theirs in ((split.valid, longer.valid), (split.test, longer.test)):
+        assert asked(ours) == {tested[s]: question for s, question in asked(theirs).items()}
+    assert len(split.train) == len(histories)
+    train = {s: longer.train.history(number).tolist() for number, s in enumerate(tested)}
+    for s, history in enumerate(histories):
+        assert split.train.history(s).tolist() == train.get(s, history)
+
+
+def test_somebody_must_have_enough_events_to_be_tested() -> None:
+    with pytest.raises(InputError, match=r"no user of shop has the 3 events .*; give longer histories"):
+        leave_one_out(dataset([[1, 2], [3]], items=DIGITS), keep_short=True)
+
+
+def test_a_split_by_time_refuses_to_keep_short_users() -> None:
+    with pytest.raises(InputError, match=r"--keep-short \(keep_short= in Python\) .*; leave it out"):
+        split_dataset(timed(TIMED), "time", keep_short=True)
+    kept = split_dataset(dataset([[1, 2, 3], [4]], items=DIGITS), keep_short=True)
+    assert (len(kept.train), len(kept.test.targets)) == (2, 1)
 
 
 def test_the_target_of_a_split_by_time_is_the_first_event_of_a_period() -> None:

@@ -101,6 +101,19 @@ def test_a_frame(tmp_path: Path) -> None:
         assert run.data() is None
 
 
+def test_users_with_few_events(shop: Path) -> None:
+    with (shop / "log.csv").open("a") as log:
+        log.write("new,s01e12,9999,5\n")
+    lines = r"""
+    # [short]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts \
+        --min-user-events 1 --keep-short --out everyone
+    # [/short]
+    """
+    type_in(shop, lines, SMALLER)
+    assert Run(shop / "everyone").dataset().num_users == 61
+
+
 def test_the_split_by_time(shop: Path) -> None:
     lines = r"""
     # [split]

@@ -62,6 +62,19 @@ def test_the_caption_of_a_split_by_time_has_the_number_of_users() -> None:
 
 
 @pytest.mark.parametrize(
+    ("short", "words"),
+    [
+        (0, "leave-one-out, whole"),
+        (1, "leave-one-out, without 1 user of fewer than 3 events, whole"),
+        (1234, "leave-one-out, without 1,234 users of fewer than 3 events, whole"),
+    ],
+)
+def test_the_caption_says_how_many_users_were_too_short_to_test(short: int, words: str) -> None:
+    protocol = {"split": "leave-one-out", "valid_users": 9, "test_users": 9, "short_users": short}
+    assert words in " ".join(lines(report(protocol=protocol)))
+
+
+@pytest.mark.parametrize(
     ("asked", "words"),
     [(604, "leave-one-out (validated on 604 of 6,040 users), "), (6040, "leave-one-out, ")],
 )

@@ -90,6 +90,16 @@ NUMBERS: dict[str, Bad] = {
     "calibration above 1": option(
         "--loss", "gbce", "--gbce-t", "1.01", says=("--gbce-t must lie in [0, 1]",)
     ),
+    "fewest events of a user below 0": option(
+        "--min-user-events",
+        "-1",
+        says=("--min-user-events", "of a user, and it is -1", "0 to keep everything"),
+    ),
+    "fewest events of an item that nothing reaches": option(
+        "--min-item-events",
+        "10000",
+        says=("items with fewer than 10000 interactions", "lower --min-item-events"),
+    ),
     "core below 0": option("--k-core", "-5", says=("--k-core", "-5", "0 to keep everything")),
     "column with an empty name": option(
         "--user-column", "", says=("log.csv has no column ''", "--user-column")
@@ -121,7 +131,26 @@ CONTRADICTIONS: dict[str, Bad] = {
         "--loss", "gbce", "--negatives-from", "popularity", says=("--negatives-from", "another loss")
     ),
     "no data": Bad("train --out run", ("there are no data to train on", "give DATA")),
-    "resume without a run": Bad("train --out run --resume", ("there are no data to train on",)),
+    "resume without a folder": Bad(
+        "train --out run --resume",
+        ("there is no folder run, so there is no run to continue", "check --out, or give DATA"),
+    ),
+    "resume without a run": Bad(
+        "train --out run --resume",
+        ("run holds no run (there is no run.json)", "check --out, or give DATA"),
+        lambda at: (at / "run").mkdir(),
+    ),
+    "resume a file": Bad(
+        "train --out log.csv --resume", ("log.csv holds no run", "check --out, or give DATA"), GOOD_LOG
+    ),
+    "resume a link to nowhere": Bad(
+        "train --out run --resume", ("run holds no run", "--out"), lambda at: (at / "run").symlink_to("none")
+    ),
+    "resume without a run, with a config of no data": Bad(
+        "train --config c.toml --out run --resume",
+        ("there is no folder run", "give DATA"),
+        text("[optimisation]\nepochs = 1\n", "c.toml"),
+    ),
     "resume with another width": resumed("--d-model 8", "started with --d-model 16, not 8"),
     "resume with another split": resumed("--split time", "started with --split leave-one-out, not time"),
     "resume with another loss": resumed("--loss bpr", "started with --loss cross-entropy, not bpr"),

@@ -84,7 +84,7 @@ CONTENTS: dict[str, Bad] = {
     "an id of a megabyte before a bad time": log(HEADER + f"a,{LONG},1\na,b,soon\n", "log.csv", "'soon'"),
     "an id of a megabyte before a missing value": log(HEADER + f"a,{LONG},1\na,b,\n", "log.csv"),
     "an id of a megabyte of a user with one event": log(
-        HEADER + f"{LONG},b,1\n", "has 1 event(s)", "--k-core 3", "…", words=("--k-core", "0")
+        HEADER + f"{LONG},b,1\n", "has 1 event(s)", "--min-user-events 3", "…", words=("--k-core", "0")
     ),
     "spaces outside ASCII": log("\u00a0\n\u2003\n", "log.csv holds separators and spaces only"),
     "vertical tabs": log("\v\f\n", "log.csv is empty"),

@@ -236,6 +236,12 @@ DATA: dict[str, Wrong] = {
         lambda: Dataset.from_frame(FRAME, k_core=1.5), "k_core= in Python.*1.5"
     ),
     "None for a core": value_error(lambda: Dataset.from_frame(FRAME, k_core=None), "k_core= in Python.*None"),
+    "a fraction of a user's events": value_error(
+        lambda: Dataset.from_frame(FRAME, min_user_events=1.5), "min_user_events= in Python.*1.5"
+    ),
+    "the fewest events of an item in words": value_error(
+        lambda: Dataset.from_frame(FRAME, min_item_events="2"), "min_item_events= in Python.*'2'"
+    ),
     "a core below 0": value_error(lambda: Dataset.from_frame(FRAME, k_core=-1), "k_core= in Python.*-1"),
     "a core of nan": value_error(
         lambda: Dataset.from_frame(FRAME, k_core=float("nan")), "k_core= in Python.*nan"

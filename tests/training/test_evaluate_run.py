@@ -16,7 +16,7 @@ from recblr.training import DataConfig, Run, train
 from recblr.training.evaluate import evaluate_run
 
 FACTS = {"command": "recblr train d.inter --out run"}
-DATA = DataConfig(paths=("d.inter",), k_core=5)
+DATA = DataConfig(paths=("d.inter",), k_core=5, min_item_events=3)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,8 @@ def test_figures_equal_the_ranking_of_the_model_and_the_simple_models(run: Run, 
 
 def test_the_report_names_its_command_data_and_options(run: Run, report: Report) -> None:
     assert report["command"] == FACTS["command"]
-    assert report["protocol"]["k_core"] == 5
+    minimum = [report["protocol"][name] for name in ("k_core", "min_user_events", "min_item_events")]
+    assert minimum == [5, None, 3]
     assert report["dataset"]["fingerprint"] == tiny_dataset().fingerprint
     assert report["model"]["d_model"] == 16
     assert report["model"]["parameters"] == sum(p.numel() for p in run.model().parameters())

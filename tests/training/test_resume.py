@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from training.tiny_runs import (
     StopAfter,
     Stopped,
     assert_same_run,
+    at_question,
     contents,
     tiny_config,
     tiny_dataset,
@@ -26,6 +28,7 @@ from recblr.errors import InputError
 from recblr.nn import RecBLRConfig
 from recblr.training import Run, TrainingConfig, checkpoint, train, trainer
 from recblr.training.evaluate import evaluate_run
+from recblr.training.progress import TrainingStopped
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,21 @@ def test_a_run_stopped_after_every_epoch_equals_one_without_a_stop(tmp_path: Pat
             train(tiny_dataset(), run, tiny_config(), resume=True, listener=StopAfter(epoch))
     resume(run.folder)
     assert_same_run(run.folder, straight)
+
+
+def test_a_run_with_users_too_short_to_be_tested_equals_one_without_a_stop(tmp_path: Path) -> None:
+    long = tiny_dataset()
+    lengths = long.histories.lengths.copy()
+    lengths[::3], lengths[1::3] = 2, 1
+    dataset = replace(long, histories=long.histories.heads(lengths), times=None)
+    config = tiny_config(keep_short=True, checkpoint_minutes=1e-9)
+    train(dataset, Run(tmp_path / "straight"), config)
+    run = Run(tmp_path / "run")
+    with pytest.raises(TrainingStopped):
+        train(dataset, run, config, stop=at_question(4))
+    train(dataset, run, config, resume=True)
+    assert_same_run(run.folder, tmp_path / "straight")
+    assert evaluate_run(run)["protocol"]["test_users"] == int((lengths >= 3).sum()) == 20
 
 
 # Functions that are called at the end of an epoch.  A crash may come just before or just after each of them.

@@ -229,7 +229,7 @@ def test_data_without_a_single_target_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_user_with_too_few_events_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"user 'u1' of shop has 1 event\(s\).*--k-core 3"):
+    with pytest.raises(InputError, match=r"user 'u1' of shop has 1 event\(s\).*--min-user-events 3"):
         train(of_lengths(5, 1), Run(tmp_path / "run"), tiny_config())
     assert list(tmp_path.iterdir()) == []
 

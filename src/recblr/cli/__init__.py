@@ -45,10 +45,11 @@ def main() -> None:
 
 
 def _command() -> None:
+    _open_standard_streams()
     try:
         # Importing a command's module registers it.
         from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
-        from recblr.cli.app import app, tell
+        from recblr.cli.app import app, discard, tell
     except ModuleNotFoundError as error:  # not even the packages that the help needs
         sentence = needed("this command", error)
         if sentence is error:
@@ -72,16 +73,24 @@ def _command() -> None:
         tell(str(sentence))
         sys.exit(2)
     except BrokenPipeError:  # `recblr … | head`
-        _discard_output()
+        discard(sys.stdout)
         sys.exit(1)
     except OSError as error:
         if error.filename is not None or error.errno not in _CANNOT_WRITE:
             raise
-        _discard_output()
+        discard(sys.stdout)
         tell(f"cannot write the output: {error.strerror}; make room where the output is written")
         sys.exit(2)
 
 
-def _discard_output() -> None:
-    """Discard the rest of the output.  Python writes it at exit, which would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _open_standard_streams() -> None:
+    """Open /dev/null in place of each standard stream that is closed, as after `recblr … >&-`.
+
+    Otherwise the next file would get the number of the stream, perhaps a model.  What a library prints would
+    then go into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one

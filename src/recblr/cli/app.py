@@ -1,10 +1,13 @@
 """The parts that all commands share: the application, its output, and its error messages."""
 
+import errno
+import os
 import shlex
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -80,9 +83,57 @@ def example(*lines: str) -> str:
     return "Example:\n\n" + "\n\n".join(f"  [bold]{line}[/bold]" for line in lines)
 
 
-def plain_console() -> Console:
-    """Standard output.  Ids, titles and paths are shown as they are, and are never read as markup."""
-    console = Console(markup=False, emoji=False, highlight=False)
+class _LastingOutput:
+    """Standard output for a command that must not end with it.
+
+    The reader of a pipe may close it, a terminal may be lost, a disk may be full.  The rest of the output is
+    then discarded.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stream.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            discard(self._stream)
+            if error.errno != errno.EPIPE:  # `recblr … | head` wants no more output
+                tell(f"cannot write the output any more: {error.strerror}; the command goes on without it")
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what is not written yet and what comes later.  Python's last try at exit would fail again."""
+    with suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def plain_console(*, lasting: bool = False) -> Console:
+    """Standard output.  Ids, titles and paths are shown as they are, and are never read as markup.
+
+    lasting: if the output can no longer be written, go on without it.  By default, this ends the command.
+    """
+    file = _LastingOutput(sys.stdout) if lasting and sys.stdout is not None else None
+    console = Console(file=file, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
     if not console.is_terminal:
         console.width = 10_000  # do not wrap lines, so that grep and cut find whole lines
     return console
@@ -95,8 +146,10 @@ def tell(sentence: str) -> None:
         # Cut the middle: the problem comes first and the remedy last.
         sentence = f"{sentence[:half]}…{sentence[-half:]}"
     if sys.stderr is not None:
-        with suppress(OSError):  # the message cannot be shown, but the exit code reports the failure
+        try:
             print(f"recblr: {printable(sentence)}", file=sys.stderr)
+        except OSError:  # the message cannot be shown, but the exit code reports the failure
+            discard(sys.stderr)
 
 
 def printable(text: str) -> str:

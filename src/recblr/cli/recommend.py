@@ -1,14 +1,17 @@
 """`recblr recommend`: print the items that the model recommends after a history."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable
+from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable, tell
 from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError
+
+if TYPE_CHECKING:  # the help needs no torch
+    from recblr.data import Dataset
 
 _LAST_EVENTS = 10
 """The number of events of a user that are shown with their titles."""
@@ -18,6 +21,7 @@ _LAST_EVENTS = 10
     epilog=example(
         "recblr recommend run --user 42 -k 5 --titles movies.dat",
         "recblr recommend run --history 1270,1721,1022",
+        "recblr recommend run --item 1270 --item 1721",
     )
 )
 def recommend(
@@ -25,6 +29,10 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="U", help="Id of a user in the run's data.")] = None,
     history: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Item ids of any history, oldest first.")
+    ] = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="One item id of any history; repeat it, oldest first."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 10,
     titles: Annotated[
@@ -46,8 +54,8 @@ def recommend(
         from recblr.serving.recommend import recommend_ids
         from recblr.system.device import device_for
 
-    if (user is None) == (history is None):
-        raise InputError("give either --user, for a user of the data, or --history, for any items")
+    if [user is None, history is None, not item].count(False) != 1:
+        raise InputError("give either --user, for a user of the data, or --history or --item, for any items")
     chosen_device = device_for(device)
     names = read_titles(titles) if titles else {}
     run = Run(folder)
@@ -58,12 +66,12 @@ def recommend(
         tokens = [dataset.item_ids[item] for item in items]
         title = f"for user {user} after {len(tokens)} events" + (", the last of them:" if names else "")
     else:
-        tokens = [token.strip() for token in (history or "").split(",") if token.strip()]
-        if not tokens:
-            raise InputError("--history is empty", "give item ids separated by commas, oldest first")
+        tokens = list(item) if item else _separated(history or "", dataset)
         for token in tokens:
             dataset.item_index(token)  # raises for an unknown item, and suggests the most similar id
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
+    if titles:
+        _tell_if_titles_lack(titles, names, dataset)
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
     if user is not None and names:
@@ -83,3 +91,37 @@ def recommend(
         known = [printable(names.get(token, ""))] if names else []
         table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
     console.print(table)
+
+
+def _separated(history: str, dataset: "Dataset") -> list[str]:
+    """The ids in the text of --history.  InputError if there is none, or if an id seems to hold a comma."""
+    parts = history.split(",")
+    tokens = [token.strip() for token in parts if token.strip()]
+    if not tokens:
+        raise InputError("--history is empty", "give item ids separated by commas, oldest first")
+    known = set(dataset.item_ids)
+    if known.issuperset(tokens):
+        return tokens
+    most = max(token.count(",") for token in known)
+    for start in range(len(parts)):
+        for end in range(start + 2, min(start + most + 1, len(parts)) + 1):
+            joined = ",".join(parts[start:end]).strip()
+            if joined in known and not known.issuperset(part.strip() for part in parts[start:end]):
+                raise InputError(
+                    f"--history separates ids at commas, and the item {joined!r} holds one",
+                    "give each id with an --item of its own, oldest first",
+                )
+    return tokens
+
+
+def _tell_if_titles_lack(file: Path, names: dict[str, str], dataset: "Dataset") -> None:
+    """Say so if fewer than half of the items have a title in the file."""
+    titled = sum(token in names for token in dataset.item_ids)
+    if not titled:
+        # The last id of the file, because the first line may be a header.
+        tell(
+            f"no item has a title in {file}: its ids are like {next(reversed(names))!r}, "
+            f"and those of the run like {dataset.item_ids[0]!r}"
+        )
+    elif 2 * titled < dataset.num_items:
+        tell(f"only {titled:,} of the {dataset.num_items:,} items have a title in {file}")

@@ -64,7 +64,7 @@ def reproduce(
         from recblr.training.curves import can_draw
 
     keep_freed_memory()
-    console, chosen, folder = plain_console(), recipe(name), out or Path(f"reproduce-{name}")
+    console, chosen, folder = plain_console(lasting=True), recipe(name), out or Path(f"reproduce-{name}")
     if not 1 <= seeds <= _MOST_SEEDS:
         raise InputError(f"--seeds must lie in 1..{_MOST_SEEDS}, but is {seeds}")
     config, reading = configs_from(chosen.options, typed_options(typed))
@@ -78,7 +78,9 @@ def reproduce(
     dataset = replace(read_data(reading, console), name=name)  # not the name of the file
     reading = with_real_paths(reading)
     counts = dataset.num_users, dataset.num_items, dataset.num_interactions
-    chosen.check_counts(*counts, source=str(path), k_core=reading.k_core)
+    minimum = {key: reading.as_options()[key] for key in ("k-core", "min-user-events", "min-item-events")}
+    filters = " ".join(f"--{key} {value}" for key, value in minimum.items() if value is not None)
+    chosen.check_counts(*counts, source=str(path), filters=filters)
     events = split_for(dataset, config).train.items.size
     config = config.settled(events)
     configs = {seed: replace(config, seed=seed) for seed in runs}
@@ -87,7 +89,7 @@ def reproduce(
             with run.lock():
                 run.resume(dataset, configs[seed], reading)
 
-    print_dataset(dataset, console)
+    print_dataset(dataset, config, console)
     print_device(device, console)
     warn_without_matplotlib("curves.png and report.png")
     again = typed_command()

@@ -1,47 +1,52 @@
-"""Ctrl-C and SIGTERM.  After either signal, a command ends with one sentence.  Clusters send SIGTERM to jobs.
+"""Ctrl-C, SIGTERM and SIGHUP.  After each of these signals, a command ends with one sentence.
 
-A training saves the run first, unless a second signal comes.  Every other command stops at once.  This module
-imports quickly, because signals must be handled from the start of the program.
+Clusters send SIGTERM to jobs.  SIGHUP comes if the terminal is closed or its connection is lost.  A training
+saves the run first, unless a second signal comes.  Every other command stops at once.  This module imports
+quickly, because signals must be handled from the start of the program.
 """
 
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Self, TypeAlias
 
 _Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None  # the type of signal.getsignal
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came.  Code that handles Ctrl-C handles this too."""
+    """The signal with this number came, SIGTERM or SIGHUP.  Code that handles Ctrl-C handles this too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """The exit code that a shell reports after the signal: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+    """The exit code that a shell reports: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Inside the `with` block, Ctrl-C raises KeyboardInterrupt and SIGTERM raises Terminated."""
+    """Inside the `with` block, Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP raise Terminated."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise Terminated(number)
 
-    with _handlers({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}):
+    with _handlers(dict.fromkeys(_SIGNALS, terminate) | {signal.SIGINT: signal.default_int_handler}):
         yield
 
 
 class StopOnSignal:
     """Whether a training should stop, as the `stop` of `recblr.training.train`.
 
-    Inside the `with` block, the object returns True when called after the first SIGINT or SIGTERM.  A second
-    signal raises KeyboardInterrupt.  A signal that the process ignores stays ignored; a shell makes its
-    background processes ignore SIGINT.
+    Inside the `with` block, the object returns True when called after the first SIGINT, SIGTERM or SIGHUP.  A
+    second SIGINT or SIGTERM raises KeyboardInterrupt.  A signal that the process ignores stays ignored: a
+    shell makes its background processes ignore SIGINT, and nohup makes its command ignore SIGHUP.
 
     on_signal: called at the first signal, in the main thread, between any two instructions.
     """
@@ -68,6 +73,8 @@ class StopOnSignal:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
+            if number == signal.SIGHUP:  # the shell and the system each send one when a terminal is closed
+                return
             raise KeyboardInterrupt
         self._signal = number
         self._on_signal()
@@ -81,10 +88,11 @@ def signals_end_process() -> Iterator[None]:
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"recblr: stopped\n")
+        with suppress(OSError):  # the terminal is gone
+            os.write(2, b"recblr: stopped\n")
         os._exit(128 + number)
 
-    with _handlers({signal.SIGINT: signal.SIG_DFL, signal.SIGTERM: end}):
+    with _handlers(dict.fromkeys(_SIGNALS, end) | {signal.SIGINT: signal.SIG_DFL}):
         yield
 
 

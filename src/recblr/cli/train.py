@@ -70,13 +70,18 @@ def train(
         from recblr.training.tensorboard import check_tensorboard
 
     keep_freed_memory()
-    console = plain_console()
+    console = plain_console(lasting=True)
     run = Run(out)
     continuing = resume and run.exists()
     given = (read_config(config) if config is not None else {}) | typed_options(typed)
     if data:
         given["paths"] = tuple(map(str, data))
     own_data = continuing and "paths" not in given
+    if resume and not continuing:
+        if "paths" not in given:
+            raise _nothing_to_continue(run)
+        # A command that a cluster starts again has --resume from the first time on.
+        console.print(f"{out} holds no run yet, so a new one starts", soft_wrap=True)
     training, reading = configs_from(run.options() if continuing and config is None else {}, given)
     if training.tensorboard:
         check_tensorboard()
@@ -86,13 +91,24 @@ def train(
     else:
         dataset = read_data(reading, console)
         reading = with_real_paths(reading)
-    print_dataset(dataset, console)
+    print_dataset(dataset, training, console)
     print_device(device, console)
     warn_without_matplotlib("curves.png")
     train_and_show(
         dataset, run, training, reading, console, resume=resume, command_to_resume=run.resume_command
     )
     evaluate_and_print(run, console, training.device)
+
+
+def _nothing_to_continue(run: "Run") -> InputError:
+    remedy = "check --out, or give DATA to start a new run"
+    if not os.path.lexists(run.folder):
+        return InputError(f"there is no folder {run.folder}, so there is no run to continue", remedy)
+    try:
+        run.facts()
+    except InputError as error:
+        return InputError(error.problem, remedy)
+    raise AssertionError("the folder holds a run")
 
 
 def read_data(config: DataConfig, console: Console) -> "Dataset":
@@ -117,6 +133,8 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
             encoding=config.encoding,
             min_rating=config.min_rating,
             k_core=config.k_core,
+            min_user_events=config.min_user_events,
+            min_item_events=config.min_item_events,
         )
 
 
@@ -125,13 +143,19 @@ def with_real_paths(config: DataConfig) -> DataConfig:
     return replace(config, paths=tuple(os.path.realpath(path) for path in config.paths))
 
 
-def print_dataset(dataset: "Dataset", console: Console) -> None:
+def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) -> None:
+    from recblr.data.splits import TESTED_EVENTS
+
     if dataset.reading is not None:
         console.print(printable(str(dataset.reading)), soft_wrap=True)
     console.print(
         f"{dataset.name}: {dataset.num_users:,} users, {dataset.num_items:,} items, "
         f"{dataset.num_interactions:,} interactions, {dataset.mean_length:.1f} per user",
     )
+    short = int((dataset.histories.lengths < TESTED_EVENTS).sum())
+    if config.keep_short and short:
+        users = "1 user has" if short == 1 else f"{short:,} users have"
+        console.print(f"{users} fewer than {TESTED_EVENTS} events: they train, and are not tested")
 
 
 def print_device(device: "torch.device", console: Console) -> None:

@@ -70,6 +70,9 @@ class TrainingConfig:
     test_share: float | None = _data(
         None, "With --split time, share of the events to test on, the latest ones; by default 0.1."
     )
+    keep_short: bool = _data(
+        False, "With leave-one-out, let users with fewer than 3 events train; they are not tested."
+    )
     epochs: int = _optimisation(36, "Passes over every user's whole training history.")
     samples: Samples = _optimisation(
         "positions",
@@ -212,6 +215,8 @@ class DataConfig:
         None, "Drop interactions with a lower rating, or with none.", fixed=False
     )
     k_core: int = _data(5, "Drop users and items with fewer interactions than this, repeatedly.")
+    min_user_events: int | None = _data(None, "The same for users only; by default the value of --k-core.")
+    min_item_events: int | None = _data(None, "The same for items only; by default the value of --k-core.")
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "DataConfig":

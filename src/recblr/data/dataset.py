@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recblr.data import storage
-from recblr.data.events import ReadingSummary, indexed
+from recblr.data.events import MinimumCounts, ReadingSummary, indexed
 from recblr.data.packed import Numbers, Packed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
@@ -79,6 +79,8 @@ class Dataset:
         offset_unit: str | None = None,
         min_rating: float | None = None,
         k_core: int = 5,
+        min_user_events: int | None = None,
+        min_item_events: int | None = None,
         name: str = "frame",
     ) -> Dataset:
         """Make a dataset from a data frame with one interaction in each row, like `recblr.data.read_dataset`.
@@ -92,13 +94,16 @@ class Dataset:
         min_rating: rows with a lower rating, or with none, are dropped, before anything is counted.
         k_core: users and items with fewer interactions are dropped, again and again until all have enough.
             0 or 1 keeps all.
+        min_user_events, min_item_events: the smallest number of interactions of a user, and of an item; by
+            default k_core.
         name: the name of the dataset in reports and messages.
 
         Raises InputError for a column that is missing or has a wrong type, for a missing value, and if no row
         remains.
         """
+        minimum = MinimumCounts(k_core, min_user_events, min_item_events)
         events = read_frame(frame, Wanted(user, item, time, rating, min_rating, file_order, offset_unit))
-        return cls(name, *indexed(events, k=k_core, min_rating=min_rating))
+        return cls(name, *indexed(events, minimum, min_rating=min_rating))
 
     @property
     def num_users(self) -> int:

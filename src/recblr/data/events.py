@@ -58,6 +58,54 @@ class Events:
 
 
 @dataclass(frozen=True)
+class MinimumCounts:
+    """How many events every user and every item must have, as the options say.
+
+    k_core: the number for both sides. A number of one side's own takes its place on that side.
+    min_user_events, min_item_events: the number for users and for items; None for k_core.
+
+    Raises InputError unless each is a whole number from 0. 0 and 1 drop nothing.
+    """
+
+    k_core: int = 5
+    min_user_events: int | None = None
+    min_item_events: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, what in (
+            ("k_core", "user or item"),
+            ("min_user_events", "user"),
+            ("min_item_events", "item"),
+        ):
+            value = getattr(self, name)
+            if value is None and name != "k_core":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(
+                    f"--{name.replace('_', '-')} ({name}= in Python) is the smallest number of interactions "
+                    f"of a {what}, and it is {value!r}",
+                    "give a whole number, or 0 to keep everything",
+                )
+
+    @property
+    def users(self) -> int:
+        """The number of events that a user must have."""
+        return self.k_core if self.min_user_events is None else self.min_user_events
+
+    @property
+    def items(self) -> int:
+        """The number of events that an item must have."""
+        return self.k_core if self.min_item_events is None else self.min_item_events
+
+    @property
+    def in_force(self) -> list[str]:
+        """The options that can drop an event."""
+        sides = (("min_user_events", self.users), ("min_item_events", self.items))
+        names = ["k_core" if getattr(self, name) is None else name for name, fewest in sides if fewest > 1]
+        return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
 class ReadingSummary:
     """How many rows were read, how many of them were dropped, by reason, and how they are ordered.
 
@@ -114,22 +162,16 @@ def concatenate(parts: Sequence[Events]) -> Events:
 
 
 def indexed(
-    events: Events, *, k: int, min_rating: float | None = None
+    events: Events, minimum: MinimumCounts, *, min_rating: float | None = None
 ) -> tuple[Packed, list[str], list[str], Numbers | None, ReadingSummary, str | None]:
     """The parts of a dataset: histories, user ids, item ids, times, a summary of the reading, and the unit.
 
-    Events without a rating, or with one below min_rating, are dropped first; what remains is the k-core of
-    the other events.
-    Each history is sorted by time. Events with the same time keep the order of the file. Users are numbered
-    in the order of their first event that is rated high enough. Items are numbered in the order of their
-    first event that is in the k-core. Raises InputError if no event remains.
+    Events without a rating, or with one below min_rating, are dropped first. Then users and items with too
+    few of the other events are dropped, as frequent says. Each history is sorted by time. Events with the
+    same time keep the order of the file. Users are numbered in the order of their first event that is rated
+    high enough. Items are numbered in the order of their first event that remains. Raises InputError if no
+    event remains.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise InputError(
-            "--k-core (k_core= in Python) is the smallest number of interactions of a user or item, and it "
-            f"is {k!r}",
-            "give a whole number, or 0 to keep everything",
-        )
     read, unrated = len(events), 0
     if min_rating is not None:
         assert events.ratings is not None
@@ -138,7 +180,7 @@ def indexed(
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
     times = events.times
-    keep = k_core(users, items, k, source=events.source)
+    keep, of_users, of_items = frequent(users, items, minimum, source=events.source)
     if not keep.all():
         users, items = users[keep], items[keep]
         times = None if times is None else times[keep]
@@ -149,8 +191,12 @@ def indexed(
         "without any value": events.blank_rows,
         "without a rating": unrated,
         "" if min_rating is None else f"rated below {min_rating:g}": read - unrated - len(events),
-        f"of users or items with fewer than {k} events": len(events) - users.size,
     }
+    if minimum.users == minimum.items:
+        dropped[f"of users or items with fewer than {minimum.users} events"] = of_users + of_items
+    else:
+        dropped[f"of users with fewer than {minimum.users} events"] = of_users
+        dropped[f"of items with fewer than {minimum.items} events"] = of_items
     summary = ReadingSummary(
         read + events.blank_rows,
         {reason: count for reason, count in dropped.items() if count},
@@ -170,33 +216,50 @@ def indexed(
     )
 
 
-def k_core(
-    users: Int64Array, items: Int64Array, k: int, *, source: str = "the data"
-) -> npt.NDArray[np.bool_]:
-    """Which interactions are in the k-core, where every user and every item has at least k interactions.
+def frequent(
+    users: Int64Array, items: Int64Array, minimum: MinimumCounts, *, source: str = "the data"
+) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Which interactions remain if every user and every item must have at least its minimum of them.
 
     users, items: (N,) int64 indices from 0, a pair for each interaction. A pair counts as often as it occurs.
 
-    Returns (N,) bool. k ≤ 1 keeps everything. A dropped user can make an item rare, and a dropped item can
-    make a user rare. So dropping is repeated until nothing changes.
+    Returns (N,) bool, the number of interactions that were dropped with their user, and the number of those
+    that were dropped with their item. A dropped user can make an item rare, and a dropped item can make a
+    user rare. So dropping is repeated until nothing changes. With the same minimum for both, this is the
+    k-core.
 
     Raises InputError, which names `source`, if nothing is left.
     """
     keep = np.ones(users.size, dtype=np.bool_)
-    if k <= 1:
-        return keep
-    left = users.size
-    while left:
-        for ids in (users, items):
-            keep &= np.bincount(ids[keep], minlength=1 + int(ids.max()))[ids] >= k
-        remaining = int(np.count_nonzero(keep))
-        if remaining == left:
-            return keep
-        left = remaining
-    raise InputError(
-        f"nothing is left of {source} after dropping users and items with fewer than {k} interactions: "
+    dropped = [0, 0]
+    left, before = users.size, -1
+    while left and left != before:
+        before = left
+        for side, (ids, fewest) in enumerate(((users, minimum.users), (items, minimum.items))):
+            if fewest > 1 and left:
+                keep &= np.bincount(ids[keep], minlength=1 + int(ids.max()))[ids] >= fewest
+                remaining = int(np.count_nonzero(keep))
+                dropped[side] += left - remaining
+                left = remaining
+    if left or not users.size:
+        return keep, dropped[0], dropped[1]
+    raise _nothing_left(users, items, minimum, source)
+
+
+def _nothing_left(users: Int64Array, items: Int64Array, minimum: MinimumCounts, source: str) -> InputError:
+    if minimum.users == minimum.items:
+        rare = f"users and items with fewer than {minimum.users} interactions"
+    else:
+        sides = (("users", minimum.users), ("items", minimum.items))
+        rare = " and ".join(
+            f"{name} with fewer than {fewest} interactions" for name, fewest in sides if fewest > 1
+        )
+    flags = " or ".join("--" + name.replace("_", "-") for name in minimum.in_force)
+    names = ", ".join(f"{name}=" for name in minimum.in_force)
+    return InputError(
+        f"nothing is left of {source} after dropping {rare}: "
         f"it had {users.size} interactions, {np.unique(users).size} users and {np.unique(items).size} items",
-        "lower --k-core (k_core= in Python; 0 keeps everything)",
+        f"lower {flags} ({names} in Python; 0 keeps everything)",
     )
 
 

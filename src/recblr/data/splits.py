@@ -12,6 +12,9 @@ from recblr.errors import InputError
 
 SPLITS = ("leave-one-out", "time")
 
+TESTED_EVENTS = 3
+"""The fewest events of a user that leave-one-out tests: one to train on, one to validate, one to test."""
+
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
@@ -45,18 +48,26 @@ def split_dataset(
     *,
     valid_share: float | None = None,
     test_share: float | None = None,
+    keep_short: bool = False,
 ) -> Split:
     """Split a dataset by `how`, one of SPLITS: see leave_one_out and split_by_time.
 
     valid_share: a share of the users ("leave-one-out") or of the events ("time"); None for the default.
     test_share: a share of the events, only for "time"; None for the default.
+    keep_short: only for "leave-one-out": users with fewer than 3 events train and are not tested.
 
-    Raises InputError for another `how`, for a share that the split does not take, and for data that it cannot
-    split.
+    Raises InputError for another `how`, for an option that the split does not take, and for data that it
+    cannot split.
     """
     shares = {"valid_share": valid_share, "test_share": test_share}
     given = {name: share for name, share in shares.items() if share is not None}
     if how == "time":
+        if keep_short:
+            raise InputError(
+                "--keep-short (keep_short= in Python) goes with the split leave-one-out only: a split by "
+                "time refuses no user",
+                "leave it out, or choose --split leave-one-out",
+            )
         return split_by_time(dataset, **given)
     if how != "leave-one-out":
         raise InputError(f"there is no split {how!r}", f"choose one of {', '.join(SPLITS)}")
@@ -66,18 +77,20 @@ def split_dataset(
             "leave-one-out",
             "leave it out, or choose --split time",
         )
-    return leave_one_out(dataset, **given)
+    return leave_one_out(dataset, keep_short=keep_short, **given)
 
 
-def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
+def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0, keep_short: bool = False) -> Split:
     """Test on the last event of each user, validate on the one before it, and train on the rest.
 
     valid_share: the share of the users that validate. They are spread evenly over all users, and are the same
         for the same data. The other users train on the event before their last one too.
+    keep_short: users with fewer than 3 events train on all of them, and have no validation or test target.
+        The users that validate are then a share of the other users.
 
     The order of the users stays the same. The test history ends with the validation target, because
-    everything before the test target is known then. Raises InputError for a user with fewer than 3 events,
-    whom it names, and for a share outside (0, 1].
+    everything before the test target is known then. Raises InputError for a share outside (0, 1], and for a
+    user with fewer than 3 events, whom it names; with keep_short, if no user has 3.
     """
     if not 0 < valid_share <= 1:
         raise InputError(
@@ -86,24 +99,31 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0) -> Split:
         )
     histories = dataset.histories
     lengths = histories.lengths
-    if (lengths < 3).any():
-        short = int(np.argmax(lengths < 3))
+    short = lengths < TESTED_EVENTS
+    if short.any() and not keep_short:
+        first = int(np.argmax(short))
         raise InputError(
-            f"user {dataset.user_ids[short]!r} of {dataset.name} has {lengths[short]} event(s), but "
-            "training, validation and test need 3",
-            "drop such users with --k-core 3 or more (k_core= in Python)",
+            f"user {dataset.user_ids[first]!r} of {dataset.name} has {lengths[first]} event(s), but "
+            f"training, validation and test need {TESTED_EVENTS}",
+            f"drop such users with --min-user-events {TESTED_EVENTS} (min_user_events= in Python), or let "
+            "them train without a test with --keep-short (keep_short=)",
         )
-    ends = histories.offsets[1:]
-    users = len(histories)
-    count = min(users, max(1, round(valid_share * users)))
-    validating = np.arange(count) * users // count
-    held_out = np.ones(users, dtype=np.int64)
+    if lengths.size and short.all():
+        raise InputError(
+            f"no user of {dataset.name} has the {TESTED_EVENTS} events that training, validation and test "
+            "need",
+            "give longer histories",
+        )
+    tested = np.flatnonzero(~short)
+    count = min(tested.size, max(1, round(valid_share * tested.size)))
+    validating = tested[np.arange(count) * tested.size // count]
+    held_out = np.where(short, 0, 1)
     held_out[validating] = 2
-    train, known = histories.heads(lengths - held_out), histories.trimmed(last=1)
+    train, last = histories.heads(lengths - held_out), histories.offsets[1:][tested] - 1
     return Split(
         train,
-        Holdout(train.select(validating), histories.items[ends[validating] - 2], validating),
-        Holdout(known, histories.items[ends - 1], np.arange(users)),
+        Holdout(train.select(validating), histories.items[histories.offsets[1:][validating] - 2], validating),
+        Holdout(histories.select(tested).trimmed(last=1), histories.items[last], tested),
     )
 
 

@@ -103,6 +103,8 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
     elif split == "leave-one-out" and {"valid_users", "test_users"} <= protocol.keys():
         asked, users = protocol["valid_users"], protocol["test_users"]
         words[0] += f" (validated on {asked:,} of {users:,} users)" if asked != users else ""
+    short = protocol.get("short_users", 0)  # reports of older versions have no such entry
+    words += [f"without {short:,} user{'s' if short > 1 else ''} of fewer than 3 events"] if short else []
     words += [str(protocol["candidates"])] if "candidates" in protocol else []
     return words + ([f"{protocol['ties']} ties"] if "ties" in protocol else [])
 

@@ -311,7 +311,13 @@ def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:
 
 def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
     """Split the data as a run's options say.  InputError if the data cannot be split in this way."""
-    return split_dataset(dataset, config.split, valid_share=config.valid_share, test_share=config.test_share)
+    return split_dataset(
+        dataset,
+        config.split,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        keep_short=config.keep_short,
+    )
 
 
 def checkpoint_name(epoch: int, step: int) -> str:

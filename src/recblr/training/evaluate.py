@@ -76,7 +76,11 @@ def evaluate_run(
             "split": config.split,
             "valid_users": len(split.valid.targets),
             "test_users": len(split.test.targets),
-            "k_core": data.k_core if data else None,
+            "short_users": dataset.num_users - len(split.test.targets) if config.keep_short else 0,
+            **{
+                name: getattr(data, name) if data else None
+                for name in ("k_core", "min_user_events", "min_item_events")
+            },
         },
         model={
             "name": name,

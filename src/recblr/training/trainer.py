@@ -55,7 +55,7 @@ def train(
     continue on another device, because its files do not depend on the device.
 
     Args:
-        dataset: filtered histories of at least 3 events.
+        dataset: filtered histories; with leave-one-out, of at least 3 events unless config.keep_short.
         run: a new folder.  With ``resume``, it may hold a run with the same data and options.
         config: the options.
         data: how the dataset was read.  It is saved with the options in the run's config.toml.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recblr.data.dataset import Dataset
-from recblr.data.events import Events, concatenate, indexed
+from recblr.data.events import Events, MinimumCounts, concatenate, indexed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_parquet
 from recblr.data.read.lines import read_lines
@@ -44,6 +44,8 @@ def read_dataset(
     encoding: str = "utf-8",
     min_rating: float | None = None,
     k_core: int = 5,
+    min_user_events: int | None = None,
+    min_item_events: int | None = None,
 ) -> Dataset:
     """Read one or more files of interactions as a dataset, named after the first.
 
@@ -72,6 +74,8 @@ def read_dataset(
     min_rating: interactions with a lower rating, or with none, are dropped, before anything is counted.
     k_core: users and items with fewer interactions are dropped, again and again until all have enough. 0 or 1
         keeps all.
+    min_user_events, min_item_events: the smallest number of interactions of a user, and of an item; by
+        default k_core.
 
     Times are numbers of any unit, or dates (ISO 8601 in text), which become whole numbers since 1970 (see
     `Dataset.time_unit`). Histories are sorted by time, and events with the same time keep the order of the
@@ -81,13 +85,14 @@ def read_dataset(
     """
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
+    minimum = MinimumCounts(k_core, min_user_events, min_item_events)
     wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit)
     if isinstance(columns, str):
         columns = [word.strip() for word in columns.split(",")]
     form = TextForm(None if columns is None else tuple(columns), separator, quotes)
     paths = _listed(path)
     events = concatenate([_read(one, format, wanted, form, encoding) for one in paths])
-    return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
+    return Dataset(_without_gz(paths[0]).stem, *indexed(events, minimum, min_rating=min_rating))
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
