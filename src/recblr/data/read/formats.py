@@ -9,12 +9,14 @@ from pathlib import Path
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, concatenate, indexed
 from recblr.data.read.columns import Wanted
-from recblr.data.read.frames import read_parquet
+from recblr.data.read.json import read_json
+from recblr.data.read.parquet import read_parquet, read_parquet_folder
 from recblr.data.read.text import INTER, csv_dialect, movielens, read_lines, read_table
 from recblr.errors import InputError
+from recblr.io.compression import inner_path, without_compression
 from recblr.io.reading import check_readable, read_text
 
-FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "pairs", "sequences")
+FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "json", "pairs", "sequences")
 
 _BY_SUFFIX = {
     ".inter": "inter",
@@ -23,6 +25,10 @@ _BY_SUFFIX = {
     ".dat": "movielens",
     ".data": "movielens",
     ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
     ".txt": "lines",
 }
 
@@ -40,14 +46,16 @@ def read_dataset(
 ) -> Dataset:
     """Read one or more files of interactions as a dataset, named after the first.
 
-    path: one file or several. Their events are joined in the given order, so a history may span files. Text
-        files may be gzipped.
+    path: one file or several. Their events are joined in the given order, so a history may span files. A
+        folder of Parquet files counts as one file. Files may be compressed: .gz, .bz2, .xz, .zst, or one file
+        in a .zip.
     format: the format of every file. "auto" takes it from the suffix; else one of
         "inter"      .inter: RecBole's atomic file: tabs, header ``user_id:token …``
         "csv"        .csv, .tsv: a header, and commas, tabs or semicolons
         "movielens"  .dat, .data: `user::item::rating::timestamp` without a header (ratings.dat), also with
                      tabs (u.data) or commas
-        "parquet"    .parquet
+        "parquet"    .parquet, .pq, or a folder of them
+        "json"       .json, .jsonl, .ndjson: an object for each event, on its own line or in one array
         "pairs"      `user item` in each line, oldest first
         "sequences"  `user item item …` in each line, oldest first
         A .txt file has pairs if every line has two words. Otherwise it has sequences.
@@ -67,7 +75,7 @@ def read_dataset(
     wanted = Wanted(user, item, time, rating, min_rating)
     paths = _listed(path)
     events = concatenate([_read(one, format, wanted) for one in paths])
-    return Dataset(_without_gz(paths[0]).stem, *indexed(events, k=k_core, min_rating=min_rating))
+    return Dataset(_name(paths[0]), *indexed(events, k=k_core, min_rating=min_rating))
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -87,16 +95,30 @@ def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
             raise InputError(
                 f"the data file {other} is given twice", "give it once, or its events count twice"
             )
+    for real, one in seen.items():
+        for folder in map(str, Path(real).parents):
+            if folder in seen:
+                raise InputError(
+                    f"{one} is in the folder {seen[folder]}, which is given too",
+                    "give one of them, or its events count twice",
+                )
     return paths
 
 
 def _read(path: Path, format: str, wanted: Wanted) -> Events:
-    form = _by_suffix(path) if format == "auto" else format
+    if os.path.isdir(path) and format in ("auto", "parquet"):
+        return read_parquet_folder(path, wanted)
+    check_readable(path)
+    inside = inner_path(path)
+    form = _by_suffix(path, inside) if format == "auto" else format
     if form == "parquet":
         return read_parquet(path, wanted)
     if form in ("lines", "pairs", "sequences", "movielens"):
         _check_no_header_needed(path, form, wanted)
     data = read_text(path)
+    path = inside  # errors then name the file in an archive too
+    if form == "json":
+        return read_json(path, data, wanted)
     if form == "inter":
         return read_table(path, data, INTER, wanted)
     if form == "csv":
@@ -120,16 +142,19 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
         )
 
 
-def _by_suffix(path: Path) -> str:
-    suffix = _without_gz(path).suffix.lower()
-    if suffix not in _BY_SUFFIX:
-        check_readable(path)  # if the file does not exist, the error says that and not this
-        raise InputError(
-            f"the name {path.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do)",
-            f"choose one of the formats {', '.join(FORMATS[1:])}",
-        )
-    return _BY_SUFFIX[suffix]
+def _by_suffix(path: Path, inside: Path) -> str:
+    """The format by the name of the file: in an archive, by the name of its member or else its own."""
+    for name in (inside, path):
+        suffix = without_compression(name).suffix.lower()
+        if suffix in _BY_SUFFIX:
+            return _BY_SUFFIX[suffix]
+    raise InputError(
+        f"the name {inside.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do)",
+        f"choose one of the formats {', '.join(FORMATS[1:])}",
+    )
 
 
-def _without_gz(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+def _name(path: Path) -> str:
+    """The name of a dataset that is read from a file or a folder."""
+    path = without_compression(Path(os.path.abspath(path)))
+    return path.stem if path.suffix.lower() in _BY_SUFFIX or not os.path.isdir(path) else path.name
