@@ -14,17 +14,17 @@ from recblr.data.events import Events
 from recblr.data.packed import Int64Array
 from recblr.data.read.columns import Column, Wanted
 from recblr.data.read.lists import (
+    Names,
     Steps,
     Values,
-    add_leaves,
     choose,
     expand,
     from_python,
     is_list,
+    is_nested,
     leaves,
     value_at,
     values_at,
-    without_objects,
 )
 from recblr.data.read.values import to_events
 from recblr.errors import InputError
@@ -148,18 +148,18 @@ def _read_pandas(source: str, frame: Frame, wanted: Wanted) -> Events:
     found: list[Steps] = []
     positions: list[int] = []  # the columns of the frame that the names are from
     for position, name in enumerate(frame.columns):
-        names: dict[Steps, None] = {}
+        names = Names()
         values = frame.iloc[:, position]
-        for value in values if _is_nested(values) else [None]:
-            add_leaves(names, None if _is_missing(value) else value, (str(name),))
-        own = without_objects(names)
+        for value in values if values.dtype == object and is_nested(values) else [None]:
+            names.add(None if _is_missing(value) else value, (str(name),))
+        own = names.leaves()
         found += own
         positions += [position] * len(own)
     columns = choose(source, found, wanted)
     table: dict[str, Values] = {}
     for column in columns:
         values, steps = frame.iloc[:, positions[column.position]], found[column.position][1:]
-        if _is_nested(values):
+        if values.dtype == object and is_nested(values):
             nested = [None if _is_missing(value) else value_at(value, steps) for value in values]
             table[column.role] = from_python(nested, partial(_elements, column=column, source=source))
             continue
@@ -168,13 +168,6 @@ def _read_pandas(source: str, frame: Frame, wanted: Wanted) -> Events:
             raise _no_value(column, row_of(source, int(np.argmax(missing))))
         table[column.role] = _to_polars(values, column, source)
     return to_checked_events(table, columns, source=source, place=lambda row: row_of(source, row))
-
-
-def _is_nested(values: Any) -> bool:
-    """Whether a pandas column holds lists or objects."""
-    return values.dtype == object and any(
-        issubclass(kind, list | tuple | np.ndarray | dict) for kind in set(map(type, values))
-    )
 
 
 def _is_missing(value: object) -> bool:

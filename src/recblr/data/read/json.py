@@ -25,7 +25,7 @@ from recblr.data.events import Events
 from recblr.data.packed import Int64Array
 from recblr.data.read.columns import Column, Wanted
 from recblr.data.read.frames import to_checked_events
-from recblr.data.read.lists import Steps, add_leaves, choose, from_python, value_at, without_objects
+from recblr.data.read.lists import Names, Steps, choose, from_python, value_at
 from recblr.errors import InputError
 
 _SPACES = re.compile(r"[ \t\r\n]*")
@@ -49,18 +49,18 @@ def read_json(path: Path, data: bytes, wanted: Wanted) -> Events:
     wanted name that an object has twice, and as read_frame does.
     """
     source = str(path)
-    found: dict[Steps, None] = {}
+    names = Names()
     guess: list[Steps] = []
     # Most often, the first object has all names. So the file is read once and not twice.
     with suppress(InputError, StopIteration):
-        add_leaves(found, next(_objects(source, data))[1], ())
-        guess, _ = _chosen(source, found, wanted)
-    lines, values = _collect(_objects(source, data), guess, found)
+        names.add(next(_objects(source, data))[1])
+        guess, _ = _chosen(source, names, wanted)
+    lines, values = _collect(_objects(source, data), guess, names)
     if not lines:
         raise InputError(f"{source} has no objects", "give a file with an interaction in each object")
-    steps, columns = _chosen(source, found, wanted)
+    steps, columns = _chosen(source, names, wanted)
     if steps != guess:
-        lines, values = _collect(_objects(source, data), steps, {})
+        lines, values = _collect(_objects(source, data), steps, names)
 
     def place(row: int) -> str:
         return f"{source}, line {lines[row]}"
@@ -72,18 +72,18 @@ def read_json(path: Path, data: bytes, wanted: Wanted) -> Events:
     return to_checked_events(table, columns, source=source, place=place)
 
 
-def _chosen(source: str, found: dict[Steps, None], wanted: Wanted) -> tuple[list[Steps], list[Column]]:
-    leaves = without_objects(found)
+def _chosen(source: str, names: Names, wanted: Wanted) -> tuple[list[Steps], list[Column]]:
+    leaves = names.leaves()
     columns = choose(source, leaves, wanted)
     return [leaves[column.position] for column in columns], columns
 
 
 def _collect(
-    objects: Iterator[tuple[int, dict[str, Any]]], wanted: list[Steps], found: dict[Steps, None]
+    objects: Iterator[tuple[int, dict[str, Any]]], wanted: list[Steps], names: Names
 ) -> tuple[Sequence[int], list[list[Any]]]:
     """The line of each object, and its values, a list for each of the wanted names.
 
-    All names of the objects are added to found.
+    The names in the objects are added to names.
     """
     lines = array("q")
     values: list[list[Any]] = [[] for _ in wanted]
@@ -91,14 +91,9 @@ def _collect(
         (steps[0], column.append) for steps, column in zip(wanted, values, strict=True) if len(steps) == 1
     ]
     deep = [(steps, column.append) for steps, column in zip(wanted, values, strict=True) if len(steps) > 1]
-    known = set()
     for line, value in objects:
         lines.append(line)
-        for key, inner in value.items():
-            if key not in known or type(inner) in (dict, list, tuple):
-                add_leaves(found, inner, (key,))
-                if (key,) in found:
-                    known.add(key)
+        names.add(value)
         for key, append in simple:
             append(value.get(key))
         for steps, append in deep:

@@ -184,29 +184,50 @@ def values_at(values: Values, steps: Steps) -> Values:
 
 
 _LISTS = (list, tuple, np.ndarray)
+_NESTED = frozenset((dict, *_LISTS))
 
 
 def is_list(value: object) -> bool:
     return isinstance(value, _LISTS)
 
 
-def add_leaves(found: dict[Steps, None], value: object, steps: Steps) -> None:
-    """Add the names of a Python value to found: its own, or those of the fields of its objects."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            add_leaves(found, inner, (*steps, str(key)))
-    elif is_list(value) and any(isinstance(inner, dict) or is_list(inner) for inner in value):  # type: ignore[attr-defined]
-        for inner in value:  # type: ignore[attr-defined]
-            add_leaves(found, inner, steps)
-    else:
-        found[steps] = None
+def is_nested(values: Iterable[object]) -> bool:
+    """Whether any of the values is a list or an object."""
+    return not _NESTED.isdisjoint(map(type, values))
 
 
-def without_objects(found: Iterable[Steps]) -> list[Steps]:
-    """The names without those that are an object elsewhere: a row may have null in place of an object."""
-    found = list(found)
-    objects = {steps[:end] for steps in found for end in range(1, len(steps))}
-    return [steps for steps in found if steps not in objects]
+class Names:
+    """The names of the values in Python objects, in the order of their first appearance."""
+
+    def __init__(self) -> None:
+        self._found: dict[Steps, None] = {}
+        self._plain: dict[Steps, set[str]] = {}  # for each object, the names that had plain values
+
+    def add(self, value: Any, steps: Steps = ()) -> None:
+        """Add the names in a value, which has the name `steps` itself if it is no object."""
+        if type(value) is dict:
+            plain = self._plain.setdefault(steps, set())
+            nested = is_nested(value.values())
+            if not nested and value.keys() <= plain:
+                return  # by far the most frequent case
+            for key, inner in value.items():
+                if type(key) is not str:
+                    continue  # no column can have this name
+                if type(inner) in _NESTED:
+                    self.add(inner, (*steps, key))
+                elif key not in plain:
+                    plain.add(key)
+                    self._found[(*steps, key)] = None
+        elif is_list(value) and is_nested(value):
+            for inner in value:
+                self.add(inner, steps)
+        else:
+            self._found[steps] = None
+
+    def leaves(self) -> list[Steps]:
+        """The names of plain values and of lists of these; not of a null where other rows have an object."""
+        objects = {steps[:end] for steps in self._found for end in range(1, len(steps))}
+        return [steps for steps in self._found if steps not in objects]
 
 
 def value_at(value: Any, steps: Steps) -> Any:
@@ -231,7 +252,7 @@ def from_python(values: Sequence[Any], convert: Callable[[Sequence[Any], Int64Ar
 def _from_python(
     values: Sequence[Any], rows: Int64Array, convert: Callable[[Sequence[Any], Int64Array], pl.Series]
 ) -> Values:
-    if not any(issubclass(kind, _LISTS) for kind in set(map(type, values))):
+    if set(_LISTS).isdisjoint(map(type, values)):
         return convert(values, rows)
     # One value among lists is a list of one: some programs write a single element without brackets.
     wrapped = [value if is_list(value) else [] if value is None else [value] for value in values]
