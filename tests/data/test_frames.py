@@ -172,7 +172,6 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
         ("'item_id'", "Float64", "integers or strings"),
     ),
     "users that are true or false": ({"user_id": [True, False, True]}, {}, ("'user_id'", "Boolean")),
-    "items in lists": ({"item_id": [[7], [8], [7]]}, {}, ("'item_id'", "List", "convert it")),
     "users in bytes": ({"user_id": [b"a", b"b", b"a"]}, {}, ("'user_id'", "Binary")),
     "times in words": ({"timestamp": ["1", "soon", "2"]}, {}, ("row 1", "'soon'", "time= in Python")),
     "an infinite time": ({"timestamp": [3.0, 2.0, float("inf")]}, {}, ("row 2", "inf in the time column")),

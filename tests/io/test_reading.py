@@ -61,7 +61,7 @@ def test_a_bad_file_gives_one_sentence(tmp_path: Path, name: str) -> None:
 def test_a_file_that_decompresses_to_far_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recblr.io.reading._ALWAYS_ALLOWED", 1000)
+    monkeypatch.setattr("recblr.io.compression._ALWAYS_ALLOWED", 1000)
     file = tmp_path / "log.gz"
     file.write_bytes(gzip.compress(b"a" * 100_000))
     with pytest.raises(InputError, match="decompresses to more than 100 times its size"):

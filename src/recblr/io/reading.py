@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import errno
-import gzip
-import io
 import os
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recblr.errors import InputError
+from recblr.io.compression import decompressed
 
-_GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-# A gzip file may always decompress to the first number of bytes, and else to the second number times its own
-# size.  Logs compress to about a tenth.  A file that compresses to a thousandth would fill the memory.
-_ALWAYS_ALLOWED, _MOST_TIMES = 256 << 20, 100
 
 
 class Endless(OSError):
@@ -43,10 +36,10 @@ def read_text(path: Path, encoding: str = "utf-8") -> bytes:
     """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
 
     Raises InputError for an unknown encoding, and if the file does not exist, is a folder, a pipe or a
-    device, cannot be read, is a damaged gzip file, decompresses to far too much, is binary, has another
-    encoding, or is empty.
+    device, cannot be read, cannot be decompressed (see decompressed() in compression.py), is binary, has
+    another encoding, or is empty.
     """
-    data = _decompressed(path, _read(path))
+    data = read_bytes(path)
     if encoding != "utf-8":
         data = _as_utf8(path, data, encoding)
     if data.startswith(_BYTE_ORDER_MARK):
@@ -90,10 +83,12 @@ def check_readable(path: Path) -> None:
             pass
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The file's content, decompressed. Raises InputError as read_text does, except for what is not text."""
     with _errors_explained(path):
         check_ends(path)
-        return path.read_bytes()
+        data = path.read_bytes()
+    return decompressed(path, data)
 
 
 @contextmanager
@@ -110,25 +105,6 @@ def _errors_explained(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read", "check its permissions") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})", "check the path") from None
-
-
-def _decompressed(path: Path, data: bytes) -> bytes:
-    if data.startswith(_GZIP):
-        try:
-            most = max(_ALWAYS_ALLOWED, _MOST_TIMES * len(data))
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-                decompressed = file.read(most + 1)
-            if len(decompressed) > most:
-                raise InputError(
-                    f"{path} decompresses to more than {_MOST_TIMES} times its size, which no log does",
-                    "decompress it yourself if you trust it",
-                )
-            return decompressed
-        except (EOFError, OSError, zlib.error):
-            raise InputError(f"{path} is a damaged gzip file", "fetch or compress it again") from None
-    if data and path.suffix.lower() == ".gz":
-        raise InputError(f"{path} is named .gz but is not gzip", "rename it without .gz, or compress it")
-    return data
 
 
 def _line(data: bytes, position: int) -> int:

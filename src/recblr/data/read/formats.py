@@ -9,13 +9,15 @@ from pathlib import Path
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, MinimumCounts, concatenate, indexed
 from recblr.data.read.columns import Wanted
-from recblr.data.read.frames import read_parquet
+from recblr.data.read.json import read_json
 from recblr.data.read.lines import read_lines
+from recblr.data.read.parquet import read_parquet, read_parquet_folder
 from recblr.data.read.text import TextForm, read_csv, read_inter, read_movielens
 from recblr.errors import InputError
+from recblr.io.compression import inner_path, without_compression
 from recblr.io.reading import check_readable, read_text
 
-FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "pairs", "sequences")
+FORMATS = ("auto", "inter", "csv", "movielens", "parquet", "json", "pairs", "sequences")
 
 _BY_SUFFIX = {
     ".inter": "inter",
@@ -24,6 +26,10 @@ _BY_SUFFIX = {
     ".dat": "movielens",
     ".data": "movielens",
     ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
     ".txt": "lines",
 }
 
@@ -49,14 +55,16 @@ def read_dataset(
 ) -> Dataset:
     """Read one or more files of interactions as a dataset, named after the first.
 
-    path: one file or several. Their events are joined in the given order, so a history may span files. Text
-        files may be gzipped.
+    path: one file or several. Their events are joined in the given order, so a history may span files. A
+        folder of Parquet files counts as one file. Files may be compressed: .gz, .bz2, .xz, .zst, or one file
+        in a .zip.
     format: the format of every file. "auto" takes it from the suffix; else one of
         "inter"      .inter: RecBole's atomic file: tabs, header ``user_id:token …``
         "csv"        .csv, .tsv: a header, and commas, semicolons, tabs or bars
         "movielens"  .dat, .data: `user::item::rating::timestamp` without a header (ratings.dat), also with
                      tabs (u.data)
-        "parquet"    .parquet
+        "parquet"    .parquet, .pq, or a folder of them
+        "json"       .json, .jsonl, .ndjson: an object for each event, on its own line or in one array
         "pairs"      `user item` in each line, oldest first
         "sequences"  `user item item …` in each line, oldest first
         A .txt file has pairs if every line has two words, and sequences if lines differ in length.
@@ -92,7 +100,7 @@ def read_dataset(
     form = TextForm(None if columns is None else tuple(columns), separator, quotes)
     paths = _listed(path)
     events = concatenate([_read(one, format, wanted, form, encoding) for one in paths])
-    return Dataset(_without_gz(paths[0]).stem, *indexed(events, minimum, min_rating=min_rating))
+    return Dataset(_name(paths[0]), *indexed(events, minimum, min_rating=min_rating))
 
 
 def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -112,15 +120,28 @@ def _listed(path: str | Path | Sequence[str | Path]) -> list[Path]:
             raise InputError(
                 f"the data file {other} is given twice", "give it once, or its events count twice"
             )
+    for real, one in seen.items():
+        for folder in map(str, Path(real).parents):
+            if folder in seen:
+                raise InputError(
+                    f"{one} is in the folder {seen[folder]}, which is given too",
+                    "give one of them, or its events count twice",
+                )
     return paths
 
 
 def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str) -> Events:
+    if os.path.isdir(path) and format in ("auto", "parquet"):
+        if text.columns is not None:
+            _check_columns_fit(path, "parquet", wanted)
+        return read_parquet_folder(path, wanted)
+    check_readable(path)
+    inside = inner_path(path)
     form = format
     if format == "auto":
-        # With columns by position, every text file is a table, whatever its name.
-        known = text.columns is None or _suffix(path) in (".parquet", ".inter")
-        form = _by_suffix(path) if known else "csv"
+        form = _by_suffix(path, inside, default=None if text.columns is None else "csv")
+        if text.columns is not None and form in ("lines", "movielens"):
+            form = "csv"
     if text.columns is not None:
         _check_columns_fit(path, form, wanted)
     if form == "parquet":
@@ -128,6 +149,9 @@ def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str
     if form in ("lines", "pairs", "sequences", "movielens"):
         _check_no_header_needed(path, form, wanted)
     data = read_text(path, encoding)
+    path = inside  # errors then name the file in an archive too
+    if form == "json":
+        return read_json(path, data, wanted)
     if form == "inter":
         return read_inter(path, data, wanted, text)
     if form == "csv":
@@ -168,20 +192,24 @@ def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
         )
 
 
-def _suffix(path: Path) -> str:
-    return _without_gz(path).suffix.lower()
+def _by_suffix(path: Path, inside: Path, default: str | None) -> str:
+    """The format by the name of the file: in an archive, by the name of its member or else its own.
+
+    default: the format of a file whose name does not show it; None to raise InputError.
+    """
+    for name in (inside, path):
+        suffix = without_compression(name).suffix.lower()
+        if suffix in _BY_SUFFIX:
+            return _BY_SUFFIX[suffix]
+    if default is not None:
+        return default
+    raise InputError(
+        f"the name {inside.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do)",
+        f"choose one of the formats {', '.join(FORMATS[1:])}",
+    )
 
 
-def _by_suffix(path: Path) -> str:
-    suffix = _suffix(path)
-    if suffix not in _BY_SUFFIX:
-        check_readable(path)  # if the file does not exist, the error says that and not this
-        raise InputError(
-            f"the name {path.name} does not show the format of the file ({', '.join(_BY_SUFFIX)} do)",
-            f"choose one of the formats {', '.join(FORMATS[1:])}",
-        )
-    return _BY_SUFFIX[suffix]
-
-
-def _without_gz(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+def _name(path: Path) -> str:
+    """The name of a dataset that is read from a file or a folder."""
+    path = without_compression(Path(os.path.abspath(path)))
+    return path.stem if path.suffix.lower() in _BY_SUFFIX or not os.path.isdir(path) else path.name
