@@ -19,6 +19,7 @@ import polars as pl
 
 from recblr.data.events import Events
 from recblr.data.read.columns import Column, Wanted, choose_columns, is_usual_name, listed
+from recblr.data.read.lists import expand
 from recblr.data.read.times import any_is_value, as_numbers, as_times, looks_like_times
 from recblr.data.read.values import to_events
 from recblr.errors import InputError
@@ -28,6 +29,7 @@ _FIELD_MARK = "\x1f"
 
 _SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
 _NAMES_OF_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)", " ": "spaces"}
+_MAY_BE_EMPTY = ("rating", "item list", "time list")
 _ROLES = ("user", "item", "time", "offset", "rating")
 
 _MOVIELENS = ("user", "item", "rating", "time")
@@ -173,9 +175,19 @@ def _read(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
     frame, blank_rows, spanning = table.parse(columns)
     if frame.is_empty():
         raise InputError(f"{path} has a header and no rows", "give a file with one interaction in each row")
-    events = to_events(frame, columns, source=str(path), place=table.place, offset_unit=wanted.offset_unit)
-    notes = (f"rows of {path.name} that span several lines: {spanning:,}",) if spanning else ()
-    return replace(events, blank_rows=blank_rows, notes=notes)
+    frame, used = table.with_lists(frame, columns)
+    expanded = expand(frame, used, table.place)
+    events = to_events(
+        expanded.frame, used, source=str(path), place=expanded.place, offset_unit=wanted.offset_unit
+    )
+    blank_rows += expanded.empty_rows
+    notes = [f"rows of {path.name} that span several lines: {spanning:,}"] if spanning else []
+    notes += [
+        f"{column.name!r} is not read: it has the time of the last item of each list only"
+        for column in columns
+        if column.role == "time" and column not in used
+    ]
+    return replace(events, blank_rows=blank_rows, notes=tuple(notes))
 
 
 class _Table:
@@ -220,7 +232,41 @@ class _Table:
             raise self._no_header() from None
         if _first_line_is_data([column.name for column in columns]):
             raise self._no_header()
-        return columns
+        return columns + [
+            Column(f"{column.role} list", name, self.names.index(name))
+            for column in columns
+            if self.types.get(name := f"{column.name}_list", "").endswith("_seq")
+            and column.role in ("item", "time")
+        ]
+
+    def with_lists(self, frame: pl.DataFrame, columns: list[Column]) -> tuple[pl.DataFrame, list[Column]]:
+        """The same table, but with lists in place of the texts of RecBole's lists, and the columns of that.
+
+        If the item has a list beside it, the list is the history before the item.
+        """
+        for column in columns:
+            if self.types.get(column.name, "").endswith("_seq"):
+                frame = frame.with_columns(pl.col(column.role).str.split(" ").fill_null([]))
+        if "item list" not in frame.columns:
+            return frame, [column for column in columns if column.role != "time list"]
+        again = (~frame["user"].is_first_distinct()).arg_true()
+        if len(again):
+            raise InputError(
+                f"{self.place(again[0])} is another row of user {frame['user'][again[0]]!r}, and each row has "
+                "a list of items, so the same event may stand in several rows",
+                "keep the row with the longest list of each user, or drop the column of the lists",
+            )
+        if "rating" in frame.columns:
+            raise InputError(
+                f"the items in the lists of {self.path} have no ratings to compare with --min-rating "
+                "(min_rating= in Python)",
+                "leave it out, or drop the column of the lists",
+            )
+        # Without a list of times, the time belongs to the last item only. The list has the order.
+        listed_roles = [role for role in ("item", "time") if f"{role} list" in frame.columns]
+        return frame.with_columns(
+            pl.concat_list(f"{role} list", role).alias(role) for role in listed_roles
+        ), [column for column in columns if column.role == "user" or column.role in listed_roles]
 
     def _choose_by_position(self, wanted: Wanted) -> list[Column]:
         first = next(self._rows())[2]
@@ -304,10 +350,8 @@ class _Table:
         if frame["beyond"].null_count() < len(frame):
             return None
         frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars().replace("", None))
-        if frame.drop("rating", strict=False).null_count().sum_horizontal().item() or (
-            # Without a rating, a row of MovieLens may be too short.
-            "rating" in frame.columns and frame["rating"].null_count()
-        ):
+        # A row without a value may be blank, or too short.
+        if frame.null_count().sum_horizontal().item():
             return None
         return frame
 
@@ -330,7 +374,7 @@ class _Table:
             self._check_width(line, fields)
             values = [fields[c.position].strip() if c.position < len(fields) else "" for c in columns]
             for column, value in zip(columns, values, strict=True):
-                if not value and column.role != "rating":
+                if not value and column.role not in _MAY_BE_EMPTY:
                     raise InputError(
                         f"{self.path}, line {line} has no value in column {column.name!r}",
                         "add it, or drop the row",
