@@ -51,7 +51,7 @@ def test_the_package_exports_its_names():
 def plain_layer(layer, x):
     """RecBLRLayer on one sequence (T, D), written from the paper's formulas and serial in time."""
     recurrent = layer.recurrent
-    xs, zs = recurrent.input(x)
+    xs, zs = recurrent.input(x).chunk(2, -1)
     padded = torch.cat([torch.zeros(recurrent.conv1d.kernel_size - 1, xs.shape[1]), xs])
     state = torch.zeros(xs.shape[1])
     decay = F.softplus(recurrent.bdlru.Lambda)

@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, LayerConfig
@@ -26,17 +25,6 @@ class LayerState(NamedTuple):
     conv: Tensor
     hidden: Tensor
     average: Tensor
-
-
-class SplitLinear(nn.Linear):
-    """nn.Linear that returns the two halves of its output as separate tensors.
-
-    So the backward pass does not have to join the gradients of the halves.
-    """
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        first, second = self.weight.chunk(2)
-        return F.linear(u, first), F.linear(u, second)
 
 
 class GatedRecurrentLayer(nn.Module):
@@ -67,7 +55,7 @@ class GatedRecurrentLayer(nn.Module):
                     raise TypeError(f"GatedRecurrentLayer has no {name}: use RecBLRLayer, its block")
         self.d_model, self.d_inner = config.d_model, config.d_inner
         self.padding_steps = config.padding_steps
-        self.input = SplitLinear(self.d_model, 2 * self.d_inner, bias=False)
+        self.input = nn.Linear(self.d_model, 2 * self.d_inner, bias=False)
         self.conv1d = CausalConv1d(self.d_inner, config.d_conv)
         self.bdlru = BDLRU(self.d_inner, beta_epsilon=config.beta_epsilon, lambda_init=config.lambda_init)
         self.output = nn.Linear(self.d_inner, self.d_model, bias=False)
@@ -93,7 +81,8 @@ class GatedRecurrentLayer(nn.Module):
         if state is not None and (state.average.shape[-1] == 0) != (self.average is None):
             has = "no history average" if self.average is None else "a history average"
             raise ValueError(f"the state does not fit: this layer has {has}; give a state that it returned")
-        x, z = self.input(u)
+        # Views, not copies.  The operators read rows that are not next to each other in memory.
+        x, z = self.input(u).chunk(2, -1)
         if state is None and self.padding_steps:
             state = self._after_padding(x, offsets)
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
