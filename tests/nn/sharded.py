@@ -20,9 +20,10 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from recblr.config import TrainingConfig
-from recblr.config.model import SASRecConfig
+from recblr.config.model import GRU4RecConfig, SASRecConfig
 from recblr.data import Batch
 from recblr.nn import NextItemModel, RecBLR, RecBLRConfig
+from recblr.nn.baselines import GRU4Rec
 from recblr.nn.losses import linear_cross_entropy
 from recblr.nn.model import build_model
 from recblr.training.learner import Learner
@@ -30,12 +31,14 @@ from recblr.training.learner import Learner
 RANKS, ITEMS, STEPS, RATE = 2, 31, 4, 0.01
 CONFIG = TrainingConfig(model=RecBLRConfig(d_model=8, num_layers=2, dropout=0.0), ema=0.0, clip_norm=0.5)
 SASREC = SASRecConfig(d_model=8, num_layers=2, num_heads=2, dropout=0.0, max_length=20)
+GRU4REC = GRU4RecConfig(d_model=8, dropout=0.0)
 
 
 def shard(model: NextItemModel) -> NextItemModel:
     """Shard each layer, and then the rest of the model."""
-    for layer in model.layers if isinstance(model, RecBLR) else model.encoder.blocks:
-        fully_shard(layer)
+    if not isinstance(model, GRU4Rec):
+        for layer in model.layers if isinstance(model, RecBLR) else model.encoder.blocks:
+            fully_shard(layer)
     return fully_shard(model)
 
 
@@ -81,6 +84,10 @@ def a_loop_of_ones_own() -> dict[str, list[float]]:
 
 def sasrec() -> dict[str, list[float]]:
     return own_loop(build_model(ITEMS, SASREC))
+
+
+def gru4rec() -> dict[str, list[float]]:
+    return own_loop(build_model(ITEMS, GRU4REC))
 
 
 def the_step_of_recblr_train() -> dict[str, list[float]]:
@@ -134,6 +141,7 @@ def inference() -> dict[str, bool]:
 CASES = (
     a_loop_of_ones_own,
     sasrec,
+    gru4rec,
     the_step_of_recblr_train,
     weights_are_whole_only_while_a_layer_runs,
     inference,

@@ -38,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(printed) for printed, _ in ended]
 
 
-@pytest.mark.parametrize("loop", ["a_loop_of_ones_own", "sasrec", "the_step_of_recblr_train"])
+@pytest.mark.parametrize("loop", ["a_loop_of_ones_own", "sasrec", "gru4rec", "the_step_of_recblr_train"])
 def test_a_model_that_is_sharded_by_layer_trains_as_a_whole_one(loop: str, results: list[Any]) -> None:
     for result in results:
         whole, sharded = result[loop]["whole"], result[loop]["sharded"]

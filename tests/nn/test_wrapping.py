@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
@@ -381,7 +382,7 @@ class Counting:
 @pytest.mark.usefixtures("_no_compiled_code")
 @pytest.mark.parametrize("by_layer", [True, False])
 def test_every_pass_uses_what_was_compiled_in_place(by_layer: bool) -> None:
-    model = model_of("recblr").eval()
+    model = model_of("recblr", num_layers=2 if by_layer else 1).eval()
     plain, backend = copy.deepcopy(model), Counting()
     compiled = model.layers if by_layer else [model]
     for module in compiled:
@@ -406,7 +407,9 @@ def test_compiled_layers_train() -> None:
     plain, items = copy.deepcopy(model), packed_items()
     for layer in model.layers:
         layer.compile(backend="aot_eager", fullgraph=True)
+    counters.clear()
     for m in (model, plain):
         loss_of(m, items).backward()
+    assert counters["stats"]["unique_graphs"] == 1  # both layers share it
     for name, gradient in gradients(plain).items():
         torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
