@@ -401,6 +401,15 @@ def test_every_pass_uses_what_was_compiled_in_place(by_layer: bool) -> None:
             assert backend.runs == len(compiled)
 
 
+def test_the_states_and_steps_of_a_compiled_copy_are_not_compiled() -> None:
+    """So docs/wrapping.md advises to compile in place."""
+    backend = Counting()
+    compiled = torch.compile(model_of("recblr"), backend=backend)
+    _, state = compiled.with_state(torch.randint(ITEMS, (2, 5)))
+    compiled.step(torch.tensor([1, 2]), state)
+    assert backend.runs == 0
+
+
 @pytest.mark.usefixtures("_no_compiled_code")
 def test_compiled_layers_train() -> None:
     model = model_of("recblr", dropout=0.0)
