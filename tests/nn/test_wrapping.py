@@ -107,8 +107,8 @@ def test_each_pass_of_the_model_calls_every_module_once(name: str) -> None:
     each_once(model, passes)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
-def test_each_pass_of_a_baseline_calls_every_module_once(name: str) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_pass_over_packed_histories_calls_every_module_once(name: str) -> None:
     model, items = model_of(name), packed_items()
     each_once(model, {"packed": lambda: model(items, offsets=OFFSETS)})
 
