@@ -51,7 +51,7 @@ def test_the_package_exports_its_names():
 def plain_layer(layer, x):
     """RecBLRLayer on one sequence (T, D), written from the paper's formulas and serial in time."""
     recurrent = layer.recurrent
-    xs, zs = recurrent.input(x)
+    xs, zs = recurrent.input(x).chunk(2, -1)
     padded = torch.cat([torch.zeros(recurrent.conv1d.kernel_size - 1, xs.shape[1]), xs])
     state = torch.zeros(xs.shape[1])
     decay = F.softplus(recurrent.bdlru.Lambda)
@@ -84,7 +84,7 @@ def test_the_layers_of_a_model_follow_its_config():
     )
     assert replace(config, ffn_dropout=0.0, history_average=True).layer().ffn_dropout == 0.0
     for layer in RecBLR(3, config).layers:
-        assert (layer.dropout.p, layer.ffn.dropout.p) == (0.3, 0.3)
+        assert (layer.dropout.p, layer.output_dropout.p, layer.ffn.dropout.p) == (0.3, 0.3, 0.3)
         gated = layer.recurrent
         assert (gated.d_inner, gated.conv1d.kernel_size, gated.padding_steps) == (18, 5, 5)
         assert (gated.bdlru.beta_epsilon, gated.bdlru.lambda_init) == (1e-8, "linspace")

@@ -155,18 +155,17 @@ class SASRecEncoder(nn.Module):
         return y
 
     def _positions(self, x: Tensor, groups: list[Tensor] | None) -> Tensor:
-        learned: Tensor = self.positions.weight
+        learned: int = self.positions.num_embeddings
         longest = x.shape[-2] if groups is None else max((valid.shape[1] for valid in groups), default=0)
-        if longest > len(learned):
+        if longest > learned:
             raise ValueError(
-                f"a history has {longest} events, but the model has learned {len(learned)} positions:"
+                f"a history has {longest} events, but the model has learned {learned} positions:"
                 " give only its newest events, or train with a larger max_length"
             )
-        if groups is None:
-            return learned[:longest]
         numbers = torch.arange(longest, device=x.device)
-        of_rows = torch.cat([numbers[: valid.shape[1]].expand(valid.shape)[valid] for valid in groups])
-        embedded: Tensor = self.positions(of_rows)
+        if groups is not None:
+            numbers = torch.cat([numbers[: valid.shape[1]].expand(valid.shape)[valid] for valid in groups])
+        embedded: Tensor = self.positions(numbers)
         return embedded
 
 
@@ -179,12 +178,13 @@ class SASRecBlock(nn.Module):
         self.attention = CausalSelfAttention(d_model, num_heads, dropout)
         self.ffn_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.ffn = PositionwiseFeedForward(d_model, ffn_width, dropout, activation=F.relu)
-        self.dropout = Dropout(dropout)
+        # One module for each place, because a module is called once in each pass.
+        self.dropout, self.output_dropout = Dropout(dropout), Dropout(dropout)
 
     def forward(self, x: Tensor, groups: list[Tensor] | None = None) -> Tensor:
         """As :meth:`SASRecEncoder.forward`."""
         u = x + self.dropout(self.attention(self.attention_norm(x), groups))
-        y: Tensor = u + self.dropout(self.ffn(self.ffn_norm(u)))
+        y: Tensor = u + self.output_dropout(self.ffn(self.ffn_norm(u)))
         return y
 
 

@@ -1,16 +1,15 @@
 """The gated recurrent layer, and the RecBLR block that contains it."""
 
-import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recblr.config.model import LambdaInit, LayerConfig
 from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, check_last_axis
 from recblr.nn.padding import run_packed
 from recblr.nn.units import BDLRU, CausalConv1d, HistoryAverage
+from recblr.ops import causal_conv1d
 
 
 class LayerState(NamedTuple):
@@ -26,17 +25,6 @@ class LayerState(NamedTuple):
     conv: Tensor
     hidden: Tensor
     average: Tensor
-
-
-class SplitLinear(nn.Linear):
-    """nn.Linear that returns the two halves of its output as separate tensors.
-
-    So the backward pass does not have to join the gradients of the halves.
-    """
-
-    def forward(self, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        first, second = self.weight.chunk(2)
-        return F.linear(u, first), F.linear(u, second)
 
 
 class GatedRecurrentLayer(nn.Module):
@@ -67,7 +55,7 @@ class GatedRecurrentLayer(nn.Module):
                     raise TypeError(f"GatedRecurrentLayer has no {name}: use RecBLRLayer, its block")
         self.d_model, self.d_inner = config.d_model, config.d_inner
         self.padding_steps = config.padding_steps
-        self.input = SplitLinear(self.d_model, 2 * self.d_inner, bias=False)
+        self.input = nn.Linear(self.d_model, 2 * self.d_inner, bias=False)
         self.conv1d = CausalConv1d(self.d_inner, config.d_conv)
         self.bdlru = BDLRU(self.d_inner, beta_epsilon=config.beta_epsilon, lambda_init=config.lambda_init)
         self.output = nn.Linear(self.d_inner, self.d_model, bias=False)
@@ -93,11 +81,11 @@ class GatedRecurrentLayer(nn.Module):
         if state is not None and (state.average.shape[-1] == 0) != (self.average is None):
             has = "no history average" if self.average is None else "a history average"
             raise ValueError(f"the state does not fit: this layer has {has}; give a state that it returned")
-        x, z = self.input(u)
-        if state is None and self.padding_steps:
-            state = self._after_padding(x, offsets)
+        # Views, not copies.  The operators read rows that are not next to each other in memory.
+        x, z = self.input(u).chunk(2, -1)
+        before = self._padding(x) if state is None and self.padding_steps else None
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
-        y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets)
+        y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets, before=before)
         out = self.output(y)
         if self.average is None:
             return out, LayerState(conv, hidden, hidden.new_empty(hidden.shape[0], 0))
@@ -109,13 +97,15 @@ class GatedRecurrentLayer(nn.Module):
         y, state = self(u_t.unsqueeze(1), state=state)
         return y.squeeze(1), state
 
-    def _after_padding(self, x: Tensor, offsets: Tensor | None) -> LayerState:
-        """The state after the padding steps, computed once: it is the same for all sequences."""
-        sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
-        padded, conv = self.conv1d(x.new_zeros(1, self.padding_steps, self.d_inner))
-        _, hidden = self.bdlru(padded)
-        average = hidden.new_zeros(sequences, self.d_model if self.average is not None else 0)
-        return LayerState(conv.expand(sequences, -1, -1), hidden.expand(sequences, -1), average)
+    def _padding(self, x: Tensor) -> Tensor:
+        """What the convolution returns for the padding steps, ``(P, H)``.  It is the same for all sequences.
+
+        The inputs are zeros, so the convolution's state after them is zeros, as at the beginning.  This calls
+        the operator, not the module, because a module is called once in each pass.
+        """
+        zeros, conv = x.new_zeros(self.padding_steps, self.d_inner), self.conv1d
+        y, _ = causal_conv1d(zeros, conv.weight, conv.bias, silu=conv.silu)
+        return y
 
 
 class RecBLRLayer(nn.Module):
@@ -161,7 +151,8 @@ class RecBLRLayer(nn.Module):
         self.layer_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
         self.ffn = PositionwiseFeedForward(d_model, config.d_ffn, ffn_dropout)
         self.ffn_norm = nn.LayerNorm(d_model, eps=LAYER_NORM_EPS)
-        self.dropout = Dropout(dropout)
+        # One module for each place, because a module is called once in each pass.
+        self.dropout, self.output_dropout = Dropout(dropout), Dropout(dropout)
 
     def forward(
         self,
@@ -170,8 +161,9 @@ class RecBLRLayer(nn.Module):
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: LayerState | None = None,
-    ) -> Tensor:
-        """Run over whole sequences.  :meth:`with_state` returns the state too.
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, LayerState]:
+        """Run over whole sequences.
 
         Args:
             x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
@@ -179,14 +171,17 @@ class RecBLRLayer(nn.Module):
                 padding.  They are not read, and the output there is zero.
             offsets: ``(S + 1,)`` for packed sequences, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
+            return_state: also return the state after the last event of every sequence, as :meth:`with_state`
+                does.
 
         Returns:
-            The output, of x's shape.
+            The output, of x's shape.  With return_state, a tuple of the output and the state.
 
         Raises:
             ValueError: both lengths and offsets are given, or a shape, range or state does not fit.
         """
-        return self.with_state(x, lengths=lengths, offsets=offsets, state=state)[0]
+        y, new_state = run_packed(self._run, x, lengths, offsets, state)
+        return (y, new_state) if return_state else y
 
     def with_state(
         self,
@@ -197,7 +192,9 @@ class RecBLRLayer(nn.Module):
         state: LayerState | None = None,
     ) -> tuple[Tensor, LayerState]:
         """As :meth:`forward`, but also return the state after the last event of every sequence."""
-        return run_packed(self._run, x, lengths, offsets, state)
+        output: tuple[Tensor, LayerState]
+        output = self(x, lengths=lengths, offsets=offsets, state=state, return_state=True)
+        return output
 
     def step(self, x_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Run one event of each sequence, at constant cost.
@@ -205,10 +202,10 @@ class RecBLRLayer(nn.Module):
         x_t is ``(B, D)``.  state is None at the beginning.  Returns the output ``(B, D)`` and the new state.
         Raises the errors of :meth:`forward`.
         """
-        y, state = self._run(x_t.unsqueeze(1), None, state)
+        y, state = self(x_t.unsqueeze(1), state=state, return_state=True)
         return y.squeeze(1), state
 
     def _run(self, x: Tensor, offsets: Tensor | None, state: LayerState | None) -> tuple[Tensor, LayerState]:
         y, state = self.recurrent(x, offsets=offsets, state=state)
         u = self.layer_norm(self.dropout(y) + x)
-        return self.ffn_norm(self.dropout(self.ffn(u)) + u), state
+        return self.ffn_norm(self.output_dropout(self.ffn(u)) + u), state

@@ -1,6 +1,7 @@
 """The model RecBLR: item embedding, blocks and scores.  `build_model` makes the model of any config."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,24 +49,30 @@ class RecBLR(NextItemModel):
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: State | None = None,
-    ) -> Tensor:
-        """Hidden vectors after every event; :meth:`with_state` returns the state too.
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, State]:
+        """Hidden vectors after every event.
 
         Args:
             items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``.
             lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
             offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
+            return_state: also return the state after the last event of every history, as :meth:`with_state`
+                does.
 
         Returns:
-            ``(B, T, D)`` or ``(N, D)``.  :meth:`scores` computes scores from it.
+            ``(B, T, D)`` or ``(N, D)``.  :meth:`scores` computes scores from it.  With return_state, a tuple
+            of this and the state.
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; both
                 lengths and offsets are given, or one of them has a wrong shape or range; the state does not
                 fit.
         """
-        return self.with_state(items, lengths=lengths, offsets=offsets, state=state)[0]
+        run = partial(self._run, return_state)
+        hidden, new_state = run_packed(run, items, lengths, offsets, state, padded="(B, T)", packed="items")
+        return (hidden, new_state) if return_state else hidden
 
     def with_state(
         self,
@@ -76,7 +83,9 @@ class RecBLR(NextItemModel):
         state: State | None = None,
     ) -> tuple[Tensor, State]:
         """As :meth:`forward`, but also return the state after the last event of every history."""
-        return run_packed(self._run, items, lengths, offsets, state, padded="(B, T)", packed="items")
+        output: tuple[Tensor, State]
+        output = self(items, lengths=lengths, offsets=offsets, state=state, return_state=True)
+        return output
 
     def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Run one event of each history, at constant cost.
@@ -84,10 +93,13 @@ class RecBLR(NextItemModel):
         items is ``(B,)``.  state is None at the beginning.  Returns the hidden vectors ``(B, D)`` and the new
         state.  Raises the errors of :meth:`forward`.
         """
-        hidden, state = self._run(items.unsqueeze(1), None, state)
+        hidden, state = self(items.unsqueeze(1), state=state, return_state=True)
         return hidden.squeeze(1), state
 
-    def _run(self, items: Tensor, offsets: Tensor | None, state: State | None) -> tuple[Tensor, State]:
+    def _run(
+        self, return_state: bool, items: Tensor, offsets: Tensor | None, state: State | None
+    ) -> tuple[Tensor, State]:
+        """The hidden vectors and the new state of packed rows.  Without return_state, the new state is ()."""
         if state is not None and len(state) != len(self.layers):
             raise ValueError(
                 f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(state)}"
@@ -95,8 +107,12 @@ class RecBLR(NextItemModel):
         x = self.layer_norm(self.dropout(self.embed(items)))
         states = []
         for i, layer in enumerate(self.layers):
-            x, layer_state = layer.with_state(x, offsets=offsets, state=state[i] if state else None)
-            states.append(layer_state)
+            given = {"offsets": offsets, "state": state[i] if state else None}
+            if return_state:
+                x, layer_state = layer(x, **given, return_state=True)
+                states.append(layer_state)
+            else:
+                x = layer(x, **given)
         return x, tuple(states)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -85,6 +86,7 @@ class BDLRU(_StatefulModule):
         *,
         initial: Tensor | None = None,
         offsets: Tensor | None = None,
+        before: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run over whole sequences.
 
@@ -93,6 +95,8 @@ class BDLRU(_StatefulModule):
             z: the pre-activation of the output gate, of x's shape.  With z, the output is ``h * silu(z)``.
             initial: the state before the first step, ``(B, C)`` or ``(S, C)``; None means zeros.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+            before: ``(P, C)``, inputs that come before the first step of every sequence, the same for all.
+                The state after them takes the place of `initial`.
 
         Returns:
             The output, of x's shape and dtype, and the final state, ``(B, C)`` or ``(S, C)``, in float32
@@ -103,8 +107,18 @@ class BDLRU(_StatefulModule):
         """
         check_last_axis("x", x, self.channels, "channels")
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
-        arguments = x, self.gates(x), decay, z, initial, offsets
-        return bdlru_with_epsilon(self.beta_epsilon, *arguments) if self.beta_epsilon else bdlru(*arguments)
+        run = partial(bdlru_with_epsilon, self.beta_epsilon) if self.beta_epsilon else bdlru
+        if before is None:
+            return run(x, self.gates(x), decay, z, initial, offsets)
+        if initial is not None:
+            raise ValueError("initial and before both say what comes before the first step: give one of them")
+        check_last_axis("before", before, self.channels, "channels")
+        # One call for all rows, because a module is called once in each pass.
+        gates = self.gates(torch.cat([before, x.flatten(0, -2)]))
+        _, state = run(before, gates[: len(before)], decay)
+        sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
+        gates = gates[len(before) :].reshape(*x.shape[:-1], gates.shape[-1])
+        return run(x, gates, decay, z, state.expand(sequences, -1), offsets)
 
     def step(
         self, x_t: Tensor, state: Tensor | None = None, z_t: Tensor | None = None
