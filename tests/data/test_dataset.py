@@ -178,23 +178,39 @@ def test_a_file_of_another_dataset_is_reported_as_damage(tmp_path: Path, name: s
 )
 def test_a_table_of_another_form_is_reported_as_damage(tmp_path: Path, table: pl.DataFrame) -> None:
     make([[0, 1]]).save(tmp_path)
+    change_version(tmp_path, 2)  # which has no digests
     table.write_parquet(tmp_path / "histories.parquet")
     with pytest.raises(InputError, match="is damaged"):
         Dataset.load(tmp_path)
 
 
-def test_an_older_version_without_times_is_read(tmp_path: Path) -> None:
+def change_version(folder: Path, version: int) -> None:
+    about = json.loads((folder / "dataset.json").read_text())
+    if version < 3:
+        del about["sha256"]
+    (folder / "dataset.json").write_text(json.dumps(about | {"version": version}))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_versions_without_digests_are_read(tmp_path: Path, version: int) -> None:
     make([[0, 1]]).save(tmp_path)
-    about = json.loads((tmp_path / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 1}))
+    change_version(tmp_path, version)
     assert Dataset.load(tmp_path).fingerprint == make([[0, 1]]).fingerprint
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     make([[0, 1]]).save(tmp_path)
+    change_version(tmp_path, 4)
+    with pytest.raises(InputError, match="version 4"):
+        Dataset.load(tmp_path)
+
+
+@pytest.mark.parametrize("digests", [None, "x", {}, {"histories.parquet": 7}])
+def test_digests_of_another_form_are_reported_as_damage(tmp_path: Path, digests: object) -> None:
+    make([[0, 1]]).save(tmp_path)
     about = json.loads((tmp_path / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps(about | {"version": 3}))
-    with pytest.raises(InputError, match="version 3"):
+    (tmp_path / "dataset.json").write_text(json.dumps(about | {"sha256": digests}))
+    with pytest.raises(InputError, match="is damaged"):
         Dataset.load(tmp_path)
 
 
@@ -239,7 +255,7 @@ def test_times_may_decrease_from_one_history_to_the_next() -> None:
         (
             "dataset.json",
             '{"version": 9, "name": "a", "fingerprint": "b"}',
-            "{}/dataset.json has version 9 and this program reads versions up to 2",
+            "{}/dataset.json has version 9 and this program reads versions up to 3",
         ),
     ],
 )

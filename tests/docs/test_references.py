@@ -19,9 +19,9 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
 
 # Flags of other programs, and names that the pages call planned.
-OTHERS_FLAGS = {"--no-deps": "pip", "--strict": "mypy", "--durations": "pytest"} | dict.fromkeys(
-    ("--data", "--only", "--minutes"), "benchmarks/gpu.py"
-)
+OTHERS_FLAGS = {
+    "--no-deps": "pip", "--strict": "mypy", "--durations": "pytest", "--preload": "gunicorn",
+} | dict.fromkeys(("--data", "--only", "--minutes"), "benchmarks/gpu.py")  # fmt: skip
 PLANNED = {"recblr.Engine"}
 
 of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

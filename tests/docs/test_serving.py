@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,44 @@ def test_the_command(shop: Path) -> None:
     # [/command]
     """
     type_in(shop, lines)
+
+
+def test_a_server_that_forks(shop: Path) -> None:
+    app = """
+    # [fork]
+    from pathlib import Path
+
+    import torch
+
+    torch.set_num_threads(1)  # in the parent, before any work of torch
+
+    from recblr.run import load_model
+    from recblr.serving import recommend_ids
+
+    saved = load_model(Path("run/model.safetensors"))  # before the fork: all workers share it
+
+    def answer(history):
+        return recommend_ids(saved, history, 5)
+    # [/fork]
+    """
+    server = """
+    import os, signal
+    expected = answer(["s01e12", "s02e01"])
+    for _ in range(3):
+        worker = os.fork()
+        if worker == 0:
+            signal.alarm(60)
+            os._exit(answer(["s01e12", "s02e01"]) != expected)
+        assert os.waitpid(worker, 0)[1] == 0
+    print("served")
+    """
+    program = textwrap.dedent(app) + textwrap.dedent(server)
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=shop, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("served\n", "")
 
 
 def test_the_header(shop: Path) -> None:

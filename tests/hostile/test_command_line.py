@@ -153,6 +153,10 @@ CONTRADICTIONS: dict[str, Bad] = {
     ),
     "resume with another width": resumed("--d-model 8", "started with --d-model 16, not 8"),
     "resume with another split": resumed("--split time", "started with --split leave-one-out, not time"),
+    "resume with a minimum of its own": resumed(
+        "--min-item-events 3", "run was started without --min-item-events, not with 3"
+    ),
+    "resume with users of few events": resumed("--keep-short", "started with --keep-short False, not True"),
     "resume with another loss": resumed("--loss bpr", "started with --loss cross-entropy, not bpr"),
     "resume with other data": resumed("log.csv", "was started", "--out"),
     "resume with missing data": resumed("none.csv", "there is no file none.csv"),

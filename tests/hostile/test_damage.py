@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from training.tiny_runs import contents
 
-from recblr.data import read_dataset
+from recblr.data import Dataset, read_dataset
 
 MODEL = "model.safetensors"
 # The files of a run that each command reads.  Damage in other files has no effect on it.
@@ -62,6 +62,29 @@ def test_a_damaged_run_works_or_gives_one_sentence(
     else:
         assert seen.err == ""
     shutil.rmtree(folder)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=POSITIONS, bits=st.integers(0, 255))
+@pytest.mark.parametrize("name", ["histories.parquet", "catalogue.parquet"])
+def test_a_damaged_table_of_a_saved_dataset_never_reaches_polars(
+    name: str, finished: Path, tmp_path: Path, position: float, bits: int
+) -> None:
+    # One flipped bit can make polars ask for gigabytes and abort the process, which nothing can catch.
+    folder = Path(shutil.copytree(finished / "dataset", tmp_path / "dataset", dirs_exist_ok=True))
+    file = folder / name
+    file.write_bytes(damage(file.read_bytes(), position, bits))
+    read, seen = pl.read_parquet, []
+
+    def spy(content: bytes) -> pl.DataFrame:
+        seen.append(content)
+        return read(content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl, "read_parquet", spy)
+        complaint = sentence(lambda: Dataset.load(folder))
+    assert complaint == f"the dataset saved in {folder} is damaged; read the data file again"
+    assert file.read_bytes() not in seen
 
 
 def as_parquet(raw: bytes) -> bytes:

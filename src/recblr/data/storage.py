@@ -3,15 +3,19 @@
     histories.parquet   user: string, items: list of int64; one row for each user, oldest event first;
                         if there are times, also times: list of int64 or float64, as long as items
     catalogue.parquet   item: string; the number of the row is the index of the item
-    dataset.json        name, version and fingerprint; written last
+    dataset.json        name, version, fingerprint, and the SHA-256 of each table's file; written last
 
-Each file is replaced atomically. The fingerprint shows if one of the three belongs to another dataset.
+Each file is replaced atomically. The fingerprint shows if one of the three belongs to another dataset. A
+table is compared with its digest before polars reads it: a damaged size in a Parquet file can make polars
+ask for so much memory that the process is aborted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 
-_VERSION = 2  # version 1 had no times; it is read in the same way
+_VERSION = 3  # versions 1 and 2 had no digests, and version 1 had no times; both are still read
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
@@ -55,11 +59,14 @@ def write(directory: Path, parts: Parts) -> None:
     users = users.with_columns(items=_as_lists(parts.histories.items, parts.histories))
     if parts.times is not None:
         users = users.with_columns(times=_as_lists(parts.times, parts.histories))
-    with atomic_path(directory / _HISTORIES) as path:
-        path.write_bytes(_as_parquet(users))
-    with atomic_path(directory / _CATALOGUE) as path:
-        path.write_bytes(_as_parquet(pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)})))
-    about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint}
+    items = pl.DataFrame({"item": pl.Series(parts.item_ids, dtype=pl.String)})
+    digests = {}
+    for name, table in ((_HISTORIES, users), (_CATALOGUE, items)):
+        content = _as_parquet(table)
+        digests[name] = hashlib.sha256(content).hexdigest()
+        with atomic_path(directory / name) as path:
+            path.write_bytes(content)
+    about = {"version": _VERSION, "name": parts.name, "fingerprint": parts.fingerprint, "sha256": digests}
     if parts.time_unit is not None:
         about["time_unit"] = parts.time_unit
     with atomic_path(directory / _ABOUT) as path:
@@ -77,16 +84,18 @@ def read(directory: Path) -> Parts:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
         unit = about.get("time_unit")
+        digests = None if version in (1, 2) else about.get("sha256")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(directory) from None
-    if version not in (1, _VERSION):
+    if version not in (1, 2, _VERSION):
         raise InputError(
             f"{directory / _ABOUT} has version {version!r} and this program reads versions up to {_VERSION}",
             "read the data file again",
         )
+    if version == _VERSION and not isinstance(digests, dict):
+        raise damaged(directory)
     try:
-        users = pl.read_parquet(directory / _HISTORIES, glob=False)
-        items = pl.read_parquet(directory / _CATALOGUE, columns=["item"], glob=False)
+        users, items = (_table(directory, name, digests) for name in (_HISTORIES, _CATALOGUE))
         users = users.cast({"user": pl.String, "items": pl.List(pl.Int64)})
         items = items.cast({"item": pl.String})
         lengths = users["items"].list.len().to_numpy()
@@ -104,6 +113,14 @@ def read(directory: Path) -> Parts:
 def damaged(directory: Path) -> InputError:
     """The error for files that exist but are not one complete dataset."""
     return InputError(f"the dataset saved in {directory} is damaged", "read the data file again")
+
+
+def _table(directory: Path, name: str, digests: Mapping[str, str] | None) -> pl.DataFrame:
+    """A table of the dataset. digests: {name of a file: SHA-256 in hex}; None if the version has none."""
+    content = (directory / name).read_bytes()
+    if digests is not None and hashlib.sha256(content).hexdigest() != digests.get(name):
+        raise damaged(directory)
+    return pl.read_parquet(content)
 
 
 def _as_parquet(table: pl.DataFrame) -> bytes:

@@ -13,5 +13,6 @@ from recblr.ops.common.checks import check_offsets
 from recblr.ops.scan import scan, scan_with_final
 
 native.load()
+native.use_one_thread_after_fork()
 
 __all__ = ["bdlru", "causal_conv1d", "check_offsets", "scan", "scan_with_final"]

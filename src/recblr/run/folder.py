@@ -237,9 +237,9 @@ class Run:
         differing = [key for key, value in now.items() if before.get(key, OPTIONS[key].default) != value]
         for key in differing:
             if OPTIONS[key].fixed:
+                earlier = before.get(key, OPTIONS[key].default)
                 raise InputError(
-                    f"{self.folder} was started with --{key} {before.get(key, OPTIONS[key].default)},"
-                    f" not {now[key]}",
+                    f"{self.folder} was started {_difference(key, earlier, now[key])}",
                     "resume with the same options, or choose another --out",
                 )
         if self.facts()["fingerprint"] != dataset.fingerprint:
@@ -303,6 +303,13 @@ class Run:
     def log(self) -> list[EpochRecord]:
         """The records of the log, one for each epoch.  InputError if a line is damaged."""
         return read_log(self.log_file)
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """How the values of an option differ; None is an option that is not given."""
+    if before is None:
+        return f"without --{key}, not with {now}"
+    return f"with --{key} {before}, not " + ("without it" if now is None else f"{now}")
 
 
 def _options(config: TrainingConfig, data: DataConfig | None) -> dict[str, Any]:

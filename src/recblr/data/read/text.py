@@ -252,7 +252,7 @@ class _Table:
         again = (~frame["user"].is_first_distinct()).arg_true()
         if len(again):
             raise InputError(
-                f"{self.place(again[0])} is another row of user {frame['user'][again[0]]!r}, and each row has "
+                f"{self.place(again[0])} is another row of {frame['user'][again[0]]!r}, and each row has "
                 "a list of items, so the same event may stand in several rows",
                 "keep the row with the longest list of each user, or drop the column of the lists",
             )

@@ -101,6 +101,15 @@ def load() -> None:
         _report_missing(cuda_problem, "CUDA kernels", "is used on GPUs")
 
 
+def use_one_thread_after_fork() -> None:
+    """Let torch use one thread in every process that is forked from this one.
+
+    A forked process has none of its parent's threads.  OpenMP does not know that, and would wait for them for
+    ever, in our kernels and in torch's own.  With one thread, it does not ask for them.
+    """
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def _report_missing(problem: str, kernels: str, is_used: str) -> None:
     """Warn that the reference is used.  Raise RuntimeError if the native kernels are required."""
     if os.environ.get(REQUIRE) == "1":
