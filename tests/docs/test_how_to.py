@@ -81,6 +81,19 @@ def test_ratings_and_several_files(shop: Path) -> None:
     assert both.num_users == 60
 
 
+def test_lists_of_objects(tmp_path: Path) -> None:
+    grouped = events().rename({"uid": "session", "sku": "aid"}).group_by("session", maintain_order=True)
+    sessions = grouped.agg(events=pl.struct("aid", "ts"))
+    sessions.write_ndjson(tmp_path / "otto.jsonl")
+    lines = r"""
+    # [nested]
+    recblr train otto.jsonl --user-column session --item-column aid --time-column ts --out sessions
+    # [/nested]
+    """
+    type_in(tmp_path, lines, SMALLER)
+    assert Run(tmp_path / "sessions").dataset().num_interactions == len(events())
+
+
 def test_a_frame(tmp_path: Path) -> None:
     log = events()
     with at(tmp_path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+import zstandard
 from cli.command import at, recblr
 from hostile.damaging import POSITIONS, damage, sentence
 from hostile.rows import HEADER, ROWS, assert_one_sentence, in_time
@@ -93,6 +97,13 @@ def as_parquet(raw: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def as_zip(raw: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("log.csv", raw)
+    return buffer.getvalue()
+
+
 LOG = (HEADER + ROWS).encode()
 FORMATS: dict[str, Callable[[bytes], bytes]] = {
     "log.csv": bytes,
@@ -101,6 +112,11 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
     "log.dat": lambda raw: raw.partition(b"\n")[2].replace(b",", b"::").replace(b"::i", b"::5::i"),
     "log.txt": lambda raw: b"\n".join(b" ".join(row.split(b",")[:2]) for row in raw.splitlines()),
     "log.parquet": as_parquet,
+    "log.jsonl": lambda raw: pl.read_csv(raw).write_ndjson().encode(),
+    "log.csv.bz2": bz2.compress,
+    "log.csv.xz": lzma.compress,
+    "log.csv.zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    "log.csv.zip": as_zip,
 }
 
 

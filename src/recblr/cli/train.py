@@ -38,8 +38,8 @@ def train(
         list[Path] | None,
         typer.Argument(
             metavar="DATA",
-            help="Interactions: .inter, .csv, .tsv, .dat, .parquet or SASRec .txt, also gzipped."
-            " Several files are read as one log.",
+            help="Interactions: .inter, .csv, .tsv, .dat, .json, .jsonl, .parquet or SASRec .txt, also"
+            " compressed, or a folder of Parquet files. Several files are read as one log.",
         ),
     ] = None,
     *,

@@ -187,7 +187,7 @@ class DataConfig:
     paths: tuple[str, ...] = _data((), "The data files.", fixed=False)
     format: str = _data(
         "auto",
-        "auto, inter, csv, movielens, parquet, pairs (user item) or sequences (user item item …).",
+        "auto, inter, csv, movielens, parquet, json, pairs (user item) or sequences (user item item …).",
         fixed=False,
     )
     columns: str | None = _data(

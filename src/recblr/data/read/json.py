@@ -56,15 +56,15 @@ def read_json(path: Path, data: bytes, wanted: Wanted) -> Events:
     names = Names()
     guess: list[Steps] = []
     # Most often, the first object has all names. So the file is read once and not twice.
-    with suppress(InputError, StopIteration):
+    with suppress(InputError, StopIteration, RecursionError):
         names.add(next(_objects(source, data))[1])
         guess, _ = _chosen(source, data, names, wanted)
-    lines, values = _collect(_objects(source, data), guess, names)
+    lines, values = _collect(source, _objects(source, data), guess, names)
     if not lines:
         raise InputError(f"{source} has no objects", "give a file with an interaction in each object")
     steps, columns = _chosen(source, data, names, wanted)
     if steps != guess:
-        lines, values = _collect(_objects(source, data), steps, names)
+        lines, values = _collect(source, _objects(source, data), steps, names)
 
     def place(row: int) -> str:
         return f"{source}, line {lines[row]}"
@@ -92,7 +92,7 @@ def _chosen(source: str, data: bytes, names: Names, wanted: Wanted) -> tuple[lis
 
 
 def _collect(
-    objects: Iterator[tuple[int, dict[str, Any]]], wanted: list[Steps], names: Names
+    source: str, objects: Iterator[tuple[int, dict[str, Any]]], wanted: list[Steps], names: Names
 ) -> tuple[Sequence[int], list[list[Any]]]:
     """The line of each object, and its values, a list for each of the wanted names.
 
@@ -106,11 +106,14 @@ def _collect(
     deep = [(steps, column.append) for steps, column in zip(wanted, values, strict=True) if len(steps) > 1]
     for line, value in objects:
         lines.append(line)
-        names.add(value)
-        for key, append in simple:
-            append(value.get(key))
-        for steps, append in deep:
-            append(value_at(value, steps))
+        try:
+            names.add(value)
+            for key, append in simple:
+                append(value.get(key))
+            for steps, append in deep:
+                append(value_at(value, steps))
+        except RecursionError as error:
+            raise _broken(f"{source}, line {line}", error) from None
     return lines, values
 
 
@@ -262,10 +265,10 @@ def _converter(
         try:
             if types <= {str}:
                 return pl.Series(values, dtype=pl.String)
-            if types == {int}:
+            if types == {int} and all(value is None or abs(value) < 2**63 for value in values):
                 return pl.Series(values, dtype=pl.Int64)
-        except (UnicodeEncodeError, OverflowError, TypeError, pl.exceptions.PolarsError):
-            pass
+        except UnicodeEncodeError:
+            pass  # found below
         texts: list[str | None] = []
         for value, row in zip(values, rows, strict=True):
             kind = type(value)
