@@ -51,7 +51,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats
         )
         ctx.save_for_backward(*gradients)
-        return loss.to(hidden.dtype)
+        rounded: Tensor = loss.to(hidden.dtype)
+        return rounded
 
     @staticmethod
     @once_differentiable
@@ -76,7 +77,8 @@ def _composed(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor 
         everything = torch.arange(weight.shape[0], device=hidden.device)
         logits = logits + bias * Seen(items, offsets).by(rows, everything)
     wanted = logits.log_softmax(1).gather(1, targets.unsqueeze(1))
-    return -wanted.sum() / max(hidden.shape[0], 1)
+    loss: Tensor = -wanted.sum() / max(hidden.shape[0], 1)
+    return loss
 
 
 def _reference(

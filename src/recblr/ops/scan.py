@@ -67,7 +67,7 @@ SCAN_BACKWARD = torch.ops.recblr._scan_backward.default
 
 
 def _needs_no_autograd(*tensors: Tensor | None) -> bool:
-    """Whether a call with these tensors needs no derivative, so that autograd's Python code can be skipped."""
+    """Whether a call with these tensors needs no derivative, so that it can skip autograd's Python code."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return False  # the compiler traces the whole call, and inference mode skips that code already
     if forward_mode_possible():

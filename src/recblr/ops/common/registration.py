@@ -130,8 +130,8 @@ def register_derivatives(
     Args:
         name: the operator's name.
         save, gradient: `setup_context` and `backward` of a torch.autograd.Function.
-        tangent: takes the `ctx` that `save` wrote, the tensors that `save` saved for the forward mode, and the
-            tangents of the arguments.  It returns the tangents of the outputs.
+        tangent: takes the `ctx` that `save` wrote, the tensors that `save` saved for the forward mode, and
+            the tangents of the arguments.  It returns the tangents of the outputs.
         composed: computes the same as the operator, from differentiable PyTorch operations.  It is called
             instead of the operator if an argument has a tangent, and under torch.func.  An operator needs
             either `tangent` or `composed`.
