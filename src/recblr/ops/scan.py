@@ -10,6 +10,8 @@ the last G.  The gradients are ``db = G``, ``da[t] = G[t] conj(h[t-1])`` and ``d
 Second order.  Let P be the cotangent of G that comes from da and db.  All second-order terms follow from the
 recurrence ``Q[t] = P[t] + a[t] Q[t-1]``.  It starts from the cotangent of dinitial.
 
+Forward mode.  The tangent of a scan is a scan: ``dh[t] = a[t] dh[t-1] + (da[t] h[t-1] + db[t])``.
+
 Gradients of complex values follow PyTorch's convention: conjugate Wirtinger derivatives.
 """
 

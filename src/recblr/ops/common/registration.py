@@ -21,6 +21,7 @@ from torch import Tensor
 from recblr.ops.common.derivatives import derivative_of, save_arguments, saved_arguments
 from recblr.ops.common.torch_internals import (
     KernelBelowAutograd,
+    OneLevelFunction,
     any_requires_grad,
     apply_at_one_level,
     derivatives_on,
@@ -139,7 +140,7 @@ def register_derivatives(
     """
     operator = getattr(torch.ops.recblr, name).default
 
-    class Function(torch.autograd.Function):
+    class Function(OneLevelFunction):
         @staticmethod
         def forward(ctx: Any, below: Callable[..., Any], *given: Any) -> Any:
             output = below(*given)

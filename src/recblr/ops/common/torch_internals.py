@@ -23,8 +23,12 @@ try:
     any_requires_grad: Callable[..., bool] = torch._C._any_requires_grad
     forward_ad_enabled: Callable[[], bool] = torch._C._is_fwd_grad_enabled
     set_forward_ad_enabled: Callable[[bool], None] = torch._C._set_fwd_grad_enabled
+    _single_level_allowed = torch._C._functorch.get_single_level_autograd_function_allowed
+    _allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
+    # The base of torch.autograd.Function: it has forward, backward and jvp, but ignores torch.func.
+    OneLevelFunction = torch.autograd.function._SingleLevelFunction
 except AttributeError as error:
-    raise _missing(f"torch._C.{error.name}") from None
+    raise _missing(f"{getattr(error.obj, '__name__', 'torch')}.{error.name}") from None
 
 try:
     _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU).add(
@@ -107,25 +111,20 @@ class KernelBelowAutograd:
                 return self._operator.redispatch(self._keys, *arguments)
 
 
-def apply_at_one_level(function: type[torch.autograd.Function], *arguments: Any) -> Any:
-    """Apply a torch.autograd.Function.  Under torch.func, apply it for the innermost transform only.
+def apply_at_one_level(function: Any, *arguments: Any) -> Any:
+    """Apply an :class:`OneLevelFunction`.  Under torch.func, this is for the innermost transform only.
 
-    ``Function.apply`` would go through all transforms.  But it cannot do so inside autograd's kernel of an
-    operator, because there torch is already at one of the transforms (pytorch #168393).
+    A torch.autograd.Function would go through all transforms.  But it cannot do so inside autograd's kernel
+    of an operator, because there torch is already at one of the transforms (pytorch #168393).
     """
     if not functorch_active():
         return function.apply(*arguments)
+    before = _single_level_allowed()
+    _allow_single_level(True)
     try:
-        functorch = torch._C._functorch
-        allow = functorch.set_single_level_autograd_function_allowed
-        before = functorch.get_single_level_autograd_function_allowed()
-    except AttributeError:
-        raise _missing("torch._C._functorch.set_single_level_autograd_function_allowed") from None
-    allow(True)
-    try:
-        return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
+        return function.apply(*arguments)
     finally:
-        allow(before)
+        _allow_single_level(before)
 
 
 def dispatch_modes_active() -> bool:
