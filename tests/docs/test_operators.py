@@ -84,6 +84,22 @@ def test_complex() -> None:
     torch.testing.assert_close(h[:, 1], a[:, 1] * b[:, 0] + b[:, 1])
 
 
+def test_forward_mode() -> None:
+    a, b = torch.rand(2, 5, 3, dtype=torch.float64), torch.rand(2, 5, 3, dtype=torch.float64)
+
+    # [forward-mode]
+    def energy(b: torch.Tensor) -> torch.Tensor:
+        return recblr.scan(a, b).sin().square().sum()
+
+    direction = torch.randn_like(b)
+    slope = torch.func.jvp(energy, (b,), (direction,))[1]
+    product = torch.func.jvp(torch.func.grad(energy), (b,), (direction,))[1]  # Hessian times direction
+    # [/forward-mode]
+    torch.testing.assert_close(slope, (torch.func.grad(energy)(b) * direction).sum())
+    hessian = torch.func.hessian(energy)(b)
+    torch.testing.assert_close(product, torch.einsum("ijkabc,abc->ijk", hessian, direction))
+
+
 def test_torch_func() -> None:
     # [torch-func]
     layer = recblr.RecBLRLayer(16)

@@ -1,4 +1,4 @@
-"""torch.func on the public functions: grad, jacrev, nesting and vmap.  Bare operators do not support it."""
+"""torch.func on the operators: grad, jacrev, nesting and vmap."""
 
 from typing import Any
 
@@ -96,17 +96,20 @@ def test_a_layers_gradients_for_every_sample_of_a_batch() -> None:
         _close([got[name][s] for name in parameters], list(wanted))
 
 
-@pytest.mark.xfail(
-    raises=RuntimeError,
-    reason="torch.func cannot differentiate custom operators with a registered derivative (pytorch #168393)",
-)
-@pytest.mark.parametrize("name", ["scan", "scan_with_final"])
+@pytest.mark.parametrize("name", ["scan", "scan_with_final", "bdlru", "causal_conv1d"])
 def test_grad_of_a_bare_operator(name: str) -> None:
-    a, b = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
+    given, offsets = _arguments("packed")
+    others = {
+        "scan": [given["b"], given["initial"]],
+        "bdlru": [given["gates"], given["decay"], given["b"], given["initial"]],
+        "causal_conv1d": [given["weight"], None, None],
+    }[name.removesuffix("_with_final")]
 
-    def run(a: Tensor) -> Tensor:
-        out = getattr(torch.ops.recblr, name)(a, b)
-        return (out if name == "scan" else out[0]).sum()
+    def loss(function: Any, x: Tensor) -> Tensor:
+        out = function(x, *others, offsets)
+        return (out if name == "scan" else out[0] + out[1].sum()).sin().sum()
 
-    got = torch.func.grad(run)(a)
-    _close(got, torch.func.grad(lambda a: recblr.scan(a, b).sum())(a))
+    bare, public = getattr(torch.ops.recblr, name), getattr(recblr, name)
+    got = torch.func.grad(lambda x: loss(bare, x))(given["a"])
+    leaf = given["a"].clone().requires_grad_()
+    _close(got, torch.autograd.grad(loss(public, leaf), leaf)[0])

@@ -33,7 +33,8 @@ def linear_cross_entropy(
 
     torch has a chunked ``linear_cross_entropy`` too, from version 2.13 on.  This one gives the same result
     under every version of torch, is faster on a CPU (benchmarks/loss.py), and supports a repeat bias.  It can
-    be differentiated once, not twice.
+    be differentiated once, not twice.  In forward mode and under torch.func it holds all logits, and can be
+    differentiated any number of times.
 
     Args:
         hidden: ``(N, D)``.

@@ -9,14 +9,13 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import silu_slope, transform_active
+from recblr.ops.common.derivatives import silu, silu_slope
 from recblr.ops.common.layout import empty_rows_like, empty_state
 from recblr.ops.common.registration import define, downcast, parameters, raise_value_errors, register_fused
-from recblr.ops.scan import transformable_scan_backward, transformable_scan_with_final
+from recblr.ops.scan import SCAN_BACKWARD, SCAN_WITH_FINAL
 
 
 class Arguments(NamedTuple):
@@ -85,18 +84,14 @@ def bdlru(
     """
     arguments = x, gates, decay, z, initial, offsets, scale
     checks.tensors("bdlru", Arguments._fields, *arguments, required=3)
-    if transform_active():
-        return _call(*arguments, kernel=False)
     y, final = torch.ops.recblr.bdlru(*arguments)
     return y, final
 
 
-def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
-    """Check the arguments, then call the kernel.  With ``kernel=False``, call the composition instead."""
+def _call(*given: Any) -> tuple[Tensor, Tensor]:
+    """Check the arguments, then call the kernel."""
     a = Arguments(*given)
     _check("bdlru", a)
-    if not kernel:
-        return composed_bdlru(*a)
     wide_scale = None if a.scale is None else a.scale.to(a.decay.dtype)
     y, final, _ = torch.ops.recblr._bdlru(*a[:-1], wide_scale)
     return y, final
@@ -169,8 +164,8 @@ def _factors(a: Arguments) -> _Factors:
 def _gated_scan(a: Arguments, alpha: Tensor, beta: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
     """Eq. 5 of arXiv 2406.12580 and the output gate.  Return y in x's dtype, and the final state."""
     wide = a.decay.dtype
-    h, final = transformable_scan_with_final(alpha, beta * i * a.x.to(wide), a.initial, a.offsets, False)
-    y = h if a.z is None else h * F.silu(a.z.to(wide))
+    h, final = SCAN_WITH_FINAL(alpha, beta * i * a.x.to(wide), a.initial, a.offsets, False)
+    y = h if a.z is None else h * silu(a.z.to(wide))
     return y.to(a.x.dtype), final
 
 
@@ -202,17 +197,15 @@ def composed_bdlru_backward(
     a = Arguments(*given[: len(Arguments._fields)])  # only the kernel needs the states that follow
     wide = a.decay.dtype
     f, x = _factors(a), a.x.to(wide)
-    h, _ = transformable_scan_with_final(f.alpha, f.beta * f.i * x, a.initial, a.offsets, False)
+    h, _ = SCAN_WITH_FINAL(f.alpha, f.beta * f.i * x, a.initial, a.offsets, False)
 
     dh = torch.zeros_like(x) if grad is None else grad.to(wide)
     dz = a.x.new_empty(0)
     if a.z is not None:
         before = a.z.to(wide)
         dz = (dh * h * silu_slope(before)).to(a.z.dtype)
-        dh = dh * F.silu(before)
-    dalpha, db, dinitial = transformable_scan_backward(
-        dh, grad_final, f.alpha, h, a.initial, a.offsets, False
-    )
+        dh = dh * silu(before)
+    dalpha, db, dinitial = SCAN_BACKWARD(dh, grad_final, f.alpha, h, a.initial, a.offsets, False)
     du = torch.where(f.above_bound, db * f.i * x * (f.alpha**2 / f.beta) - dalpha * f.alpha, 0)
     dgates = torch.cat([du * f.u * (1 - f.r), db * f.beta * x * f.i * (1 - f.i)], -1)
     dscale = x.new_empty(0) if a.scale is None else (du * f.r * a.decay).sum(-1, keepdim=True)
@@ -220,11 +213,15 @@ def composed_bdlru_backward(
     return (db * f.beta * f.i).to(a.x.dtype), dgates.to(a.gates.dtype), ddecay, dz, dinitial, dscale
 
 
-def _reference(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _composed(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
     a = Arguments(*given)
-    _check_kernel("bdlru", a)
     y, final = composed_bdlru(*a)
     return y.contiguous(), final, final.new_zeros(_states_in(a.x), a.x.shape[-1])
+
+
+def _reference(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _check_kernel("bdlru", Arguments(*given))
+    return _composed(*given)
 
 
 def _fake(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -262,6 +259,7 @@ register_fused(
     cast=_cast,
     reference=_reference,
     fake=_fake,
+    composed=_composed,
     reference_backward=_reference_backward,
     fake_backward=_fake_backward,
     composed_backward=composed_bdlru_backward,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import silu_slope, transform_active
+from recblr.ops.common.derivatives import silu, silu_slope
 from recblr.ops.common.layout import empty_rows_like, offsets_of, sequence_of
 from recblr.ops.common.registration import define, downcast, parameters, raise_value_errors, register_fused
 
@@ -74,26 +74,16 @@ def causal_conv1d(
     """
     tensors = x, weight, bias, initial, offsets
     checks.tensors("causal_conv1d", Arguments._fields, *tensors, required=2)
-    if transform_active():
-        return _call(*tensors, silu, kernel=False)
     y, final = torch.ops.recblr.causal_conv1d(*tensors, silu)
     return y, final
 
 
-def _call(*given: Any, kernel: bool = True) -> tuple[Tensor, Tensor]:
-    """Check the arguments, then call the kernel.
-
-    With ``kernel=False``, or if the weight is too wide for the kernel, call the composition instead.
-    """
+def _call(*given: Any) -> tuple[Tensor, Tensor]:
+    """Check the arguments, then call the kernel, or the composition if the weight is too wide for it."""
     a = Arguments(*given)
     _check("causal_conv1d", a)
-    if not kernel or a.weight.shape[1] > MAX_WIDTH:
-        if a.offsets is not None and a.offsets.device.type == "cpu":
-            # The tensors may be traced, so values cannot be read here.  A scan without channels checks the
-            # values of the offsets.
-            no_channels = torch.empty(a.x.shape[0], 0, device="cpu")
-            torch.ops.recblr.scan(no_channels, no_channels, None, a.offsets, False)
-        return composed_causal_conv1d(*a)
+    if a.weight.shape[1] > MAX_WIDTH:
+        return _composed(*a)
     wide = checks.accumulation_dtype(a.x.dtype)
     bias = None if a.bias is None else a.bias.to(wide)
     y, final = torch.ops.recblr._causal_conv1d(a.x, a.weight.to(wide), bias, *a[3:])
@@ -140,6 +130,17 @@ def _check_backward(
     return a, past
 
 
+def _composed(*given: Any) -> tuple[Tensor, Tensor]:
+    """:func:`composed_causal_conv1d` with a contiguous y, after a check of the values of the offsets."""
+    a = Arguments(*given)
+    if a.offsets is not None and a.offsets.device.type == "cpu":
+        # The tensors may be traced, so values cannot be read here.  A scan without channels checks them.
+        no_channels = torch.empty(a.x.shape[0], 0, device="cpu")
+        torch.ops.recblr.scan(no_channels, no_channels, None, a.offsets, False)
+    y, final = composed_causal_conv1d(*a)
+    return y.contiguous(), final
+
+
 def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
     """:func:`recblr.causal_conv1d` as a composition of PyTorch operations.
 
@@ -158,7 +159,7 @@ def composed_causal_conv1d(*given: Any) -> tuple[Tensor, Tensor]:
         y, final = _convolve(rows.all, taps, 0).index_select(0, rows.first), rows.final()
     if a.bias is not None:
         y = y + a.bias.to(wide)
-    return (F.silu(y) if a.silu else y).to(a.x.dtype), final
+    return (silu(y) if a.silu else y).to(a.x.dtype), final
 
 
 def composed_causal_conv1d_backward(
@@ -274,6 +275,7 @@ register_fused(
     cast=_cast,
     reference=_reference,
     fake=_fake,
+    composed=_composed,
     reference_backward=_reference_backward,
     fake_backward=_fake_backward,
     composed_backward=composed_causal_conv1d_backward,

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from recblr.ops.common.layout import sequence_of
 from recblr.ops.common.registration import LIBRARY, define
+from recblr.ops.common.torch_internals import forward_mode_possible
 
 define(
     "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients,"
@@ -29,10 +30,13 @@ MIN_CHUNK_ROWS = 64
 def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
     """The mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in hidden's dtype.
 
-    It can be differentiated once.
+    It can be differentiated once.  Where tensors may have tangents, and under torch.func, it is a composition
+    of PyTorch operations that holds all logits.  The composition is differentiable to any order.
 
     repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; all four are None without a bias.
     """
+    if forward_mode_possible():
+        return _composed(hidden, weight, targets, *repeats)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *repeats)
     return loss
 
@@ -42,12 +46,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
-        in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # these dtypes have no kernel
-        function = _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
         needs_grad = any(ctx.needs_input_grad)
-        loss, *gradients = function(hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats)
+        loss, *gradients = _function(hidden)(
+            hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats
+        )
         ctx.save_for_backward(*gradients)
-        return loss.to(hidden.dtype)
+        rounded: Tensor = loss.to(hidden.dtype)
+        return rounded
 
     @staticmethod
     @once_differentiable
@@ -55,6 +60,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         d_repeats = d_bias * grad if ctx.needs_input_grad[3] else None
         return d_hidden * grad, d_weight * grad, None, d_repeats, None, None, None
+
+
+def _function(hidden: Tensor) -> Any:
+    in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # these dtypes have no kernel
+    return _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
+
+
+def _composed(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
+    # This call checks the arguments.
+    _function(hidden)(hidden.detach().contiguous(), weight.detach().contiguous(), targets, False, *repeats)
+    logits = hidden @ weight.mT
+    bias, items, offsets, rows = repeats
+    if bias is not None and items is not None and offsets is not None:
+        rows = torch.arange(hidden.shape[0], device=hidden.device) if rows is None else rows
+        everything = torch.arange(weight.shape[0], device=hidden.device)
+        logits = logits + bias * Seen(items, offsets).by(rows, everything)
+    wanted = logits.log_softmax(1).gather(1, targets.unsqueeze(1))
+    loss: Tensor = -wanted.sum() / max(hidden.shape[0], 1)
+    return loss
 
 
 def _reference(

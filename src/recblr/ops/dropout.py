@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from recblr.ops.common import native
-from recblr.ops.common.derivatives import transform_active
-from recblr.ops.common.registration import define
-from recblr.ops.common.torch_internals import dispatch_modes_active
+from recblr.ops.common.registration import define, register_derivatives
+from recblr.ops.common.torch_internals import dispatch_modes_active, functorch_active
 
 define("_dropout(Tensor x, int seed, float p) -> Tensor")
 
@@ -24,7 +23,7 @@ def seeded_dropout(x: Tensor, seed: int, p: float) -> Tensor:
 
     Only call this if `has_kernel_for(x)`.
     """
-    y: Tensor = _SeededDropout.apply(x, seed, p)
+    y: Tensor = torch.ops.recblr._dropout.default(x.contiguous(), seed, p)
     return y
 
 
@@ -32,7 +31,7 @@ def has_kernel_for(x: Tensor) -> bool:
     """Whether the kernel supports x's device and dtype, and no transform and no tracing is active."""
     return (
         not torch.compiler.is_compiling()
-        and not transform_active()
+        and not functorch_active()
         and not dispatch_modes_active()
         and type(x) is Tensor
         and x.device.type == "cpu"
@@ -41,16 +40,17 @@ def has_kernel_for(x: Tensor) -> bool:
     )
 
 
-class _SeededDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, seed: int, p: float) -> Tensor:
-        ctx.seed, ctx.p = seed, p
-        y: Tensor = torch.ops.recblr._dropout(x.contiguous(), seed, p)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _SeededDropout.apply(grad, ctx.seed, ctx.p), None, None
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.seed, ctx.p = inputs
 
 
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return seeded_dropout(grad, ctx.seed, ctx.p), None, None
+
+
+def _tangent(ctx: Any, _: Any, t_x: Tensor, *__: None) -> Tensor:
+    return seeded_dropout(t_x, ctx.seed, ctx.p)
+
+
+register_derivatives("_dropout", save=_save, gradient=_gradient, tangent=_tangent)
 torch.library.register_fake("recblr::_dropout", lambda x, *_: torch.empty_like(x))

@@ -10,16 +10,19 @@ the last G.  The gradients are ``db = G``, ``da[t] = G[t] conj(h[t-1])`` and ``d
 Second order.  Let P be the cotangent of G that comes from da and db.  All second-order terms follow from the
 recurrence ``Q[t] = P[t] + a[t] Q[t-1]``.  It starts from the cotangent of dinitial.
 
+Forward mode.  The tangent of a scan is a scan: ``dh[t] = a[t] dh[t-1] + (da[t] h[t-1] + db[t])``.
+
 Gradients of complex values follow PyTorch's convention: conjugate Wirtinger derivatives.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from recblr.ops.common import checks
-from recblr.ops.common.derivatives import transform_active, transformable, vmap_rule
+from recblr.ops.common.derivatives import vmap_rule
 from recblr.ops.common.layout import empty_in_layout_of, empty_state, offsets_of, previous_rows
 from recblr.ops.common.registration import (
     LIBRARY,
@@ -27,9 +30,10 @@ from recblr.ops.common.registration import (
     parameters,
     raise_value_errors,
     register_autocast,
+    register_derivatives,
     upcast,
 )
-from recblr.ops.common.torch_internals import below_autograd
+from recblr.ops.common.torch_internals import below_autograd, forward_mode_possible
 
 
 class Arguments(NamedTuple):
@@ -60,11 +64,16 @@ define(
     f"_scan_backward({parameters(BackwardArguments)}) -> (Tensor da, Tensor db, Tensor dinitial)",
 )
 
+SCAN_WITH_FINAL = torch.ops.recblr.scan_with_final.default
+SCAN_BACKWARD = torch.ops.recblr._scan_backward.default
+
 
 def _needs_no_autograd(*tensors: Tensor | None) -> bool:
-    """Whether a call with these tensors needs no gradient, so that autograd's Python code can be skipped."""
+    """Whether a call with these tensors needs no derivative, so that it can skip autograd's Python code."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return False  # the compiler traces the whole call, and inference mode skips that code already
+    if forward_mode_possible():
+        return False
     return not torch.is_grad_enabled() or not any(x is not None and x.requires_grad for x in tensors)
 
 
@@ -98,8 +107,6 @@ def scan(
         TypeError: an argument is not a tensor.
     """
     checks.tensors("scan", Arguments._fields, a, b, initial, offsets, required=2)
-    if transform_active():
-        return scan_with_final(a, b, initial, offsets, reverse)[0]
     operator = torch.ops.recblr.scan.default
     h: Tensor
     if _needs_no_autograd(a, b, initial):
@@ -137,7 +144,7 @@ def scan_with_final(
         TypeError: an argument is not a tensor.
     """
     checks.tensors("scan_with_final", Arguments._fields, a, b, initial, offsets, required=2)
-    h, final = transformable_scan_with_final(a, b, initial, offsets, reverse)
+    h, final = SCAN_WITH_FINAL(a, b, initial, offsets, reverse)
     return h, final
 
 
@@ -257,6 +264,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     a, _, initial, offsets, ctx.reverse = inputs
     h = output if isinstance(output, Tensor) else output[0]
     ctx.save_for_backward(a, h, initial, offsets)
+    ctx.save_for_forward(a, h, initial, offsets)
+    ctx.set_materialize_grads(False)  # an unused output costs nothing
 
 
 def _first_order(
@@ -265,13 +274,34 @@ def _first_order(
     if grad is None and grad_final is None:
         return (None,) * 5
     a, h, initial, offsets = ctx.saved_tensors
-    da, db, dinitial = transformable_scan_backward(grad, grad_final, a, h, initial, offsets, ctx.reverse)
+    da, db, dinitial = SCAN_BACKWARD(grad, grad_final, a, h, initial, offsets, ctx.reverse)
     return da, db, None if initial is None else dinitial, None, None
+
+
+def _sum(*terms: Tensor | None) -> Tensor | None:
+    """The sum of the terms that are not None; None without any."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else None
+
+
+def _tangent_of(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """The tangents of scan or scan_with_final: the operator again, with another b and initial state."""
+
+    def tangent(
+        ctx: Any, saved: list[Any], t_a: Tensor | None, t_b: Tensor | None, t_initial: Tensor | None, *_: None
+    ) -> Any:
+        a, h, initial, offsets = saved
+        through_a = None if t_a is None else t_a * previous_rows(h, initial, offsets, ctx.reverse)
+        b = _sum(through_a, t_b)
+        return operator(a, torch.zeros_like(h) if b is None else b, t_initial, offsets, ctx.reverse)
+
+    return tangent
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     grad, grad_final, a, h, initial, offsets, reverse = inputs
     ctx.save_for_backward(a, h, initial, offsets, output[1])
+    ctx.save_for_forward(a, h, initial, offsets, output[1])
     ctx.reverse, ctx.given = reverse, (grad is not None, grad_final is not None)
 
 
@@ -281,7 +311,7 @@ def _second_order(
     a, h, initial, offsets, g = ctx.saved_tensors
     reverse = ctx.reverse
     p = grad_da * previous_rows(h, initial, offsets, reverse) + grad_db
-    q, q_final = transformable_scan_with_final(a, p, grad_dinitial, offsets, reverse)
+    q, q_final = SCAN_WITH_FINAL(a, p, grad_dinitial, offsets, reverse)
     d_a = g * previous_rows(q, grad_dinitial, offsets, reverse).conj()
     # h[t-1] enters only through da[t] = G[t] conj(h[t-1]); initial is the h before the first step.
     d_previous = grad_da.conj() * g
@@ -302,8 +332,29 @@ def _first_rows(values: Tensor, initial: Tensor, offsets: Tensor | None, reverse
     return torch.where((ends > starts).unsqueeze(1), first.to(initial.dtype), torch.zeros_like(initial))
 
 
-transformable_scan_with_final = transformable(torch.ops.recblr.scan_with_final, _save, _first_order)
-transformable_scan_backward = transformable(torch.ops.recblr._scan_backward, _save_backward, _second_order)
+def _backward_tangent(
+    ctx: Any,
+    saved: list[Any],
+    t_grad: Tensor | None,
+    t_final: Tensor | None,
+    t_a: Tensor | None,
+    t_h: Tensor | None,
+    t_initial: Tensor | None,
+    *_: None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The tangents of da, db and dinitial."""
+    a, h, initial, offsets, g = saved
+    reverse = ctx.reverse
+    through_a = None if t_a is None else t_a.conj() * g
+    # conj(a[t+1]) G[t+1] is a term of G[t], and at the first step, it is dinitial.
+    after = None if through_a is None else previous_rows(through_a, None, offsets, not reverse)
+    t_da, t_db, t_dinitial = SCAN_BACKWARD(_sum(t_grad, after), t_final, a, h, initial, offsets, reverse)
+    if t_h is not None or t_initial is not None:
+        t_h = torch.zeros_like(h) if t_h is None else t_h
+        t_da = t_da + g * previous_rows(t_h, t_initial, offsets, reverse).conj()
+    if through_a is not None:
+        t_dinitial = t_dinitial + _first_rows(through_a, t_dinitial, offsets, reverse)
+    return t_da, t_db, t_dinitial
 
 
 def _cast(_: torch.dtype, *given: Any) -> tuple[Any, ...]:
@@ -313,10 +364,6 @@ def _cast(_: torch.dtype, *given: Any) -> tuple[Any, ...]:
 
 
 def _register() -> None:
-    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _save(ctx, inputs, output)
-        ctx.set_materialize_grads(False)  # an unused output costs nothing
-
     for name, reference, fake in (
         ("scan", reference_scan, _fake),
         ("scan_with_final", reference_scan_with_final, _fake_with_final),
@@ -326,12 +373,16 @@ def _register() -> None:
         torch.library.register_fake(f"recblr::{name}", fake)
     for name in ("scan", "scan_with_final"):
         register_autocast(name, _cast)
-        torch.library.register_autograd(f"recblr::{name}", _first_order, setup_context=save)
-        operator = getattr(torch.ops.recblr, name)
+        operator = getattr(torch.ops.recblr, name).default
+        register_derivatives(
+            name, save=_save, gradient=_first_order, tangent=_tangent_of(operator), arguments=Arguments
+        )
         torch.library.register_vmap(f"recblr::{name}", vmap_rule(operator, Arguments, main="b"))
-    backward = torch.ops.recblr._scan_backward
-    torch.library.register_autograd("recblr::_scan_backward", _second_order, setup_context=_save_backward)
-    torch.library.register_vmap("recblr::_scan_backward", vmap_rule(backward, BackwardArguments, main="h"))
+    register_derivatives(
+        "_scan_backward", save=_save_backward, gradient=_second_order, tangent=_backward_tangent
+    )
+    rule = vmap_rule(SCAN_BACKWARD, BackwardArguments, main="h")
+    torch.library.register_vmap("recblr::_scan_backward", rule)
 
 
 _register()

@@ -1,9 +1,9 @@
-"""Derivatives of operators, and their support for torch.func.
+"""What the derivatives of operators share.
 
-- `transformable` makes an operator differentiable under torch.func.
-- `register_derivative_of` makes a backward operator differentiable, so that second and higher derivatives
-  exist.
-- `vmap_rule` makes an operator's rule for vmap.
+- `save_arguments` and `saved_arguments`: what a derivative needs of the arguments.
+- `derivative_of`: the derivative of a backward operator, so that second and higher derivatives exist.
+- `silu` and `silu_slope`: SiLU with derivatives of every order in every mode.
+- `vmap_rule`: an operator's rule for vmap.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,49 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from recblr.ops.common.torch_internals import functorch_active
-
-
-def transform_active() -> bool:
-    """Whether a transform of torch.func is active, and torch.compile does not trace the call.
-
-    torch.func cannot differentiate a custom operator with a registered derivative (pytorch #168393).  It can
-    differentiate a torch.autograd.Function.  So under torch.func, the operators use the same formulas through
-    such a Function.
-    """
-    return not torch.compiler.is_compiling() and functorch_active()
-
-
-def transformable(
-    operator: Callable[..., Any],
-    save: Callable[..., None],
-    gradient: Callable[..., tuple[Tensor | None, ...]],
-) -> Callable[..., Any]:
-    """A function that calls the operator, and that torch.func can differentiate too.
-
-    save, gradient: `setup_context` and `backward` of a torch.autograd.Function.
-    """
-
-    class Function(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(*arguments: Any) -> Any:
-            return operator(*arguments)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            save(ctx, inputs, output)
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Any) -> Any:
-            return gradient(ctx, *grads)
-
-    def call(*arguments: Any) -> Any:
-        return Function.apply(*arguments) if transform_active() else operator(*arguments)
-
-    return call
 
 
 def save_arguments(ctx: Any, values: Sequence[Any]) -> None:
@@ -69,15 +26,12 @@ def saved_arguments(ctx: Any) -> list[Any]:
     return [other if tensor is None else tensor for tensor, other in pairs]
 
 
-def register_derivative_of(operator: str, function: Callable[..., tuple[Tensor, ...]]) -> None:
-    """Register the derivative of a backward operator.
+def derivative_of(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The derivative of a backward operator whose arguments :func:`save_arguments` saved.
 
     function: computes the same values as the operator, from differentiable PyTorch operations.  Autograd
         differentiates this function.
     """
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        save_arguments(ctx, inputs)
 
     def gradient(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         create_graph = torch.is_grad_enabled()
@@ -101,7 +55,7 @@ def register_derivative_of(operator: str, function: Callable[..., tuple[Tensor, 
             )
         return tuple(next(gradients) if _is_floating(value) else None for value in inputs)
 
-    torch.library.register_autograd(operator, gradient, setup_context=save)
+    return gradient
 
 
 def _is_floating(value: Any) -> bool:
@@ -110,6 +64,11 @@ def _is_floating(value: Any) -> bool:
 
 def _alias(x: Tensor) -> Tensor:
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU.  torch.nn.functional.silu has a gradient that has no tangent."""
+    return x * torch.sigmoid(x)
 
 
 def silu_slope(x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 - `define` and `parameters`: the schemas.
 - `register_autocast`, `upcast` and `downcast`: the rules for autocast.
+- `register_derivatives`: derivatives in reverse and in forward mode, also under torch.func.
 - `register_fused`: the reference, fake function and derivative of an operator with fused kernels.
 - `raise_value_errors`: one type of error under every version of torch.
 
@@ -17,8 +18,19 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import torch
 from torch import Tensor
 
-from recblr.ops.common.derivatives import register_derivative_of, save_arguments, saved_arguments
-from recblr.ops.common.torch_internals import without_autocast
+from recblr.ops.common.derivatives import derivative_of, save_arguments, saved_arguments
+from recblr.ops.common.torch_internals import (
+    KernelBelowAutograd,
+    OneLevelFunction,
+    any_requires_grad,
+    apply_at_one_level,
+    derivatives_on,
+    forward_mode_possible,
+    functorch_active,
+    primal_of,
+    tangent_of,
+    without_autocast,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,6 +114,63 @@ def register_autocast(name: str, cast: Callable[..., tuple[Any, ...]]) -> None:
         LIBRARY.impl(name, rule, f"Autocast{device.upper()}")
 
 
+def register_derivatives(
+    name: str,
+    *,
+    save: Callable[..., None],
+    gradient: Callable[..., tuple[Tensor | None, ...]],
+    tangent: Callable[..., Any] | None = None,
+    composed: Callable[..., Any] | None = None,
+    arguments: Callable[..., tuple[Any, ...]] | None = None,
+) -> None:
+    """Register autograd's kernel of an operator.
+
+    torch.library.register_autograd does not do: its kernel drops tangents in silence, and it fails under
+    torch.func (pytorch #168393).
+
+    Args:
+        name: the operator's name.
+        save, gradient: `setup_context` and `backward` of a torch.autograd.Function.
+        tangent: takes the `ctx` that `save` wrote, the tensors that `save` saved for the forward mode, and
+            the tangents of the arguments.  It returns the tangents of the outputs.
+        composed: computes the same as the operator, from differentiable PyTorch operations.  It is called
+            instead of the operator if an argument has a tangent, and under torch.func.  An operator needs
+            either `tangent` or `composed`.
+        arguments: makes the complete arguments.  torch does not pass those that have their default value.
+    """
+    operator = getattr(torch.ops.recblr, name).default
+
+    class Function(OneLevelFunction):
+        @staticmethod
+        def forward(ctx: Any, below: Callable[..., Any], *given: Any) -> Any:
+            output = below(*given)
+            save(ctx, given, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return None, *gradient(ctx, *grads)
+
+        @staticmethod
+        def jvp(ctx: Any, _: None, *tangents: Any) -> Any:
+            assert tangent is not None  # an operator without it is composed if there is a tangent
+            with derivatives_on(torch.is_grad_enabled(), True):  # outer levels may need them
+                return tangent(ctx, [primal_of(x) for x in ctx.saved_tensors], *tangents)
+
+    def kernel(keyset: Any, *given: Any) -> Any:
+        forward_mode = forward_mode_possible()
+        if forward_mode and composed is not None:
+            if functorch_active() or any(tangent_of(x) is not None for x in given):
+                return composed(*given)
+            forward_mode = False
+        below = KernelBelowAutograd(operator, keyset)
+        if forward_mode or (torch.is_grad_enabled() and any_requires_grad(*given)):
+            return apply_at_one_level(Function, below, *(arguments(*given) if arguments else given))
+        return below(*given)
+
+    LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+
+
 def register_fused(
     name: str,
     arguments: Any,
@@ -110,6 +179,7 @@ def register_fused(
     cast: Callable[..., tuple[Any, ...]],
     reference: Callable[..., Any],
     fake: Callable[..., Any],
+    composed: Callable[..., Any],
     reference_backward: Callable[..., Any],
     fake_backward: Callable[..., Any],
     composed_backward: Callable[..., Any],
@@ -123,12 +193,11 @@ def register_fused(
     Args:
         name: the name of the public operator.
         arguments: the NamedTuple of its arguments.
-        call: the public operator.  It checks the arguments and calls the kernel.  With ``kernel=False`` it
-            calls the composition of PyTorch operations instead of the kernel.
+        call: the public operator.  It checks the arguments and calls the kernel.
         cast: see :func:`register_autocast`.
         reference, reference_backward: used on a device that has no kernel.
         fake, fake_backward: return outputs without values, for tracing.
-        composed_backward: computes the same as the backward kernel, from differentiable PyTorch operations.
+        composed, composed_backward: compute the same as the kernels, from differentiable PyTorch operations.
     """
     kernel, backward = f"_{name}", f"_{name}_backward"
     differentiated = [
@@ -137,6 +206,9 @@ def register_fused(
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         save_arguments(ctx, (*inputs, *output[2:]))
+
+    def save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        save_arguments(ctx, inputs)
 
     def gradient(
         ctx: Any, grad: Tensor | None, grad_final: Tensor | None, *_: Any
@@ -153,12 +225,15 @@ def register_fused(
 
     LIBRARY.impl(name, call, "CompositeImplicitAutograd")
     # The rules for vmap.  Without a rule, vmap would loop over the calls.
-    LIBRARY.impl(name, functools.partial(call, kernel=False), "FuncTorchBatchedDecomposition")
+    LIBRARY.impl(name, call, "FuncTorchBatchedDecomposition")
+    LIBRARY.impl(kernel, composed, "FuncTorchBatchedDecomposition")
     LIBRARY.impl(backward, composed_backward, "FuncTorchBatchedDecomposition")
     register_autocast(name, cast)
     LIBRARY.impl(kernel, reference, "CompositeExplicitAutograd")
     LIBRARY.impl(backward, reference_backward, "CompositeExplicitAutograd")
     torch.library.register_fake(f"recblr::{kernel}", fake)
     torch.library.register_fake(f"recblr::{backward}", fake_backward)
-    torch.library.register_autograd(f"recblr::{kernel}", gradient, setup_context=save)
-    register_derivative_of(f"recblr::{backward}", composed_backward)
+    register_derivatives(kernel, save=save, gradient=gradient, composed=composed)
+    register_derivatives(
+        backward, save=save_backward, gradient=derivative_of(composed_backward), composed=composed_backward
+    )

@@ -1,11 +1,12 @@
 """All private names of torch that recblr uses, and what recblr does if a version of torch lacks one."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def _missing(name: str) -> RuntimeError:
@@ -15,10 +16,19 @@ def _missing(name: str) -> RuntimeError:
     )
 
 
-# Within this context, a call skips autograd's Python code.  Without it, a call only takes longer.
-below_autograd: Callable[[], AbstractContextManager[Any]] = getattr(
-    torch._C, "_AutoDispatchBelowAutograd", nullcontext
-)
+try:
+    # Within this context, a call skips autograd.
+    below_autograd: Callable[[], AbstractContextManager[Any]] = torch._C._AutoDispatchBelowAutograd
+    _AFTER_AUTOGRAD = torch._C._after_autograd_keyset
+    any_requires_grad: Callable[..., bool] = torch._C._any_requires_grad
+    forward_ad_enabled: Callable[[], bool] = torch._C._is_fwd_grad_enabled
+    set_forward_ad_enabled: Callable[[bool], None] = torch._C._set_fwd_grad_enabled
+    _single_level_allowed = torch._C._functorch.get_single_level_autograd_function_allowed
+    _allow_single_level = torch._C._functorch.set_single_level_autograd_function_allowed
+    # The base of torch.autograd.Function: it has forward, backward and jvp, but ignores torch.func.
+    OneLevelFunction = torch.autograd.function._SingleLevelFunction
+except AttributeError as error:
+    raise _missing(f"{getattr(error.obj, '__name__', 'torch')}.{error.name}") from None
 
 try:
     _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU).add(
@@ -45,6 +55,76 @@ def functorch_active() -> bool:
         return torch._C._are_functorch_transforms_active()
     except AttributeError:
         raise _missing("torch._C._are_functorch_transforms_active") from None
+
+
+def forward_mode_possible() -> bool:
+    """Whether tensors may have tangents: a level of forward_ad, or a transform of torch.func, is active.
+
+    torch.compile starts the level of ``torch.func.jvp`` without forward_ad, so the level alone does not do.
+    """
+    return getattr(forward_ad, "_current_level", 0) >= 0 or functorch_active()
+
+
+def tangent_of(x: Any) -> Tensor | None:
+    """The tangent of a tensor, or None.  PyTorch has one level of dual numbers, level 0."""
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        return None
+    tangent: Tensor | None = forward_ad.unpack_dual(x, level=0).tangent
+    return tangent
+
+
+def primal_of(x: Any) -> Any:
+    """A tensor without its tangent.  All other values are returned unchanged."""
+    return forward_ad.unpack_dual(x, level=0).primal if isinstance(x, Tensor) else x
+
+
+@contextmanager
+def derivatives_on(reverse: bool, forward: bool) -> Iterator[None]:
+    """A context with or without derivatives in each mode.  torch.autograd.Function turns both modes off."""
+    before = forward_ad_enabled()
+    set_forward_ad_enabled(forward)
+    try:
+        with torch.set_grad_enabled(reverse):
+            yield
+    finally:
+        set_forward_ad_enabled(before)
+
+
+class KernelBelowAutograd:
+    """Calls the kernel which an operator has below autograd.
+
+    Under torch.func, this kernel is the operator under the next outer transform.  So its derivatives must be
+    on or off as they are when this object is made.
+
+    keyset: what torch gives to autograd's kernel.
+    """
+
+    def __init__(self, operator: Any, keyset: Any) -> None:
+        self._operator, self._keys = operator, keyset & _AFTER_AUTOGRAD
+        self._modes = (torch.is_grad_enabled(), forward_ad_enabled()) if functorch_active() else None
+
+    def __call__(self, *arguments: Any) -> Any:
+        with below_autograd():
+            if self._modes is None:
+                return self._operator.redispatch(self._keys, *arguments)
+            with derivatives_on(*self._modes):
+                return self._operator.redispatch(self._keys, *arguments)
+
+
+def apply_at_one_level(function: Any, *arguments: Any) -> Any:
+    """Apply an :class:`OneLevelFunction`.  Under torch.func, this is for the innermost transform only.
+
+    A torch.autograd.Function would go through all transforms.  But it cannot do so inside autograd's kernel
+    of an operator, because there torch is already at one of the transforms (pytorch #168393).
+    """
+    if not functorch_active():
+        return function.apply(*arguments)
+    before = _single_level_allowed()
+    _allow_single_level(True)
+    try:
+        return function.apply(*arguments)
+    finally:
+        _allow_single_level(before)
 
 
 def dispatch_modes_active() -> bool:
