@@ -122,7 +122,8 @@ class RecBLRLayer(nn.Module):
     """One RecBLR block, a drop-in sequence layer ``(B, T, D) -> (B, T, D)`` (Fig. 2 of arXiv 2406.12580).
 
     ``u = LayerNorm(Dropout(GatedRecurrentLayer(x)) + x);  out = LayerNorm(Dropout(PFFN(u)) + u)``.
-    It is causal: an output depends only on its own position and on earlier ones.
+    It is causal: an output depends only on its own position and on earlier ones.  As in :class:`RecBLR`, the
+    gated layer has a history average by default; ``history_average=False`` gives the paper's block.
 
     Args: the fields of :class:`recblr.nn.LayerConfig`.  Its documentation describes each of them.
 
@@ -142,7 +143,7 @@ class RecBLRLayer(nn.Module):
         padding_steps: int = 0,
         beta_epsilon: float = 0.0,
         lambda_init: LambdaInit = "uniform",
-        history_average: bool = False,
+        history_average: bool = True,
     ) -> None:
         super().__init__()
         config = LayerConfig(
