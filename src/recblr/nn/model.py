@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
@@ -108,5 +109,13 @@ _MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {
 
 
 def build_model(num_items: int, config: ModelConfig) -> NextItemModel:
-    """A new model for a catalogue of num_items.  Its weights are drawn from torch's generator."""
-    return _MODELS[type(config)](num_items, config)
+    """A new model for a catalogue of num_items.  Its weights are drawn from torch's generator.
+
+    The weights are float32, whatever torch's default dtype is: training, model files and serving expect that.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return _MODELS[type(config)](num_items, config)
+    finally:
+        torch.set_default_dtype(default)
