@@ -175,17 +175,21 @@ class RecBLRLayer(nn.Module):
         """Run over whole sequences.  :meth:`with_state` returns the state too.
 
         Args:
-            x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
-            lengths: ``(B,)`` integers for a batch padded on the right.  Positions from lengths[b] on are
-                padding.  They are not read, and the output there is zero.
+            x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``, or a jagged nested tensor ``(B, T, D)``.
+            lengths: ``(B,)`` integers for a batch padded on the right, on x's device or on the CPU.
+                Positions from lengths[b] on are padding.  They are not read, the output there is zero, and
+                no gradient reaches them.  Lengths on the CPU are checked, and the padding costs nothing.  In
+                a compiled or exported graph, under torch.func, and on a GPU or the meta device, values are
+                not checked: a length out of 0..T counts as the nearest length in this range.
             offsets: ``(S + 1,)`` for packed sequences, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
 
         Returns:
-            The output, of x's shape.
+            The output, of x's shape; for a nested x, a nested tensor of the same structure.
 
         Raises:
-            ValueError: both lengths and offsets are given, or a shape, range or state does not fit.
+            ValueError: both lengths and offsets are given, or a shape, range or state does not fit, or a
+                nested x is strided or has gaps.
         """
         return self.with_state(x, lengths=lengths, offsets=offsets, state=state)[0]
 

@@ -53,13 +53,14 @@ class RecBLR(NextItemModel):
         """Hidden vectors after every event; :meth:`with_state` returns the state too.
 
         Args:
-            items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``.
+            items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``, or a jagged nested tensor
+                ``(B, T)``.
             lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
             offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
 
         Returns:
-            ``(B, T, D)`` or ``(N, D)``.  :meth:`scores` computes scores from it.
+            ``(B, T, D)`` or ``(N, D)``, nested if the items are.  :meth:`scores` computes scores from it.
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; both
