@@ -2,12 +2,13 @@
 
 From T = 1000 on, RecBLR's encoder also takes less memory.  The benchmark measures the forward and backward
 passes of the layers between embedding and head; both models share the other layers.  Both have the same width
-(64) and depth (2 blocks).  The claim is about "SASRec, FFN 4d".  Its feed-forward networks are four times as
-wide as the model, like RecBLR's.  "SASRec, FFN d" is the original SASRec: its feed-forward networks are as
-wide as the model, so it computes less.  SASRec's attention is torch's scaled_dot_product_attention, in
-float32, without dropout.  The process keeps freed memory, as `recblr train` does; otherwise page faults would
-take a tenth of the time of both.  A batch has about the same number of events at every T.  The physical limit
-is arithmetic, so the ratio of FLOPs is shown beside the ratio of speeds.
+(64) and depth (2 blocks).  RecBLR's layers are the paper's, without the average of the history.  The claim is
+about "SASRec, FFN 4d".  Its feed-forward networks are four times as wide as the model, like RecBLR's.
+"SASRec, FFN d" is the original SASRec: its feed-forward networks are as wide as the model, so it computes
+less.  SASRec's attention is torch's scaled_dot_product_attention, in float32, without dropout.  The process
+keeps freed memory, as `recblr train` does; otherwise page faults would take a tenth of the time of both.  A
+batch has about the same number of events at every T.  The physical limit is arithmetic, so the ratio of FLOPs
+is shown beside the ratio of speeds.
 Run: python benchmarks/encoder.py [--out DIR]
 """
 
@@ -34,7 +35,7 @@ LESS_MEMORY_FROM = 1000
 OURS, PEER, NARROW = "RecBLR", "SASRec, FFN 4d", "SASRec, FFN d"
 ENCODERS = {
     OURS: lambda steps: nn.Sequential(
-        *(RecBLRLayer(WIDTH, CONFIG.expand, CONFIG.d_conv) for _ in range(DEPTH))
+        *(RecBLRLayer(WIDTH, CONFIG.expand, CONFIG.d_conv, history_average=False) for _ in range(DEPTH))
     ),
     PEER: lambda steps: sasrec(steps, ffn_expand=4),
     NARROW: lambda steps: sasrec(steps, ffn_expand=1),

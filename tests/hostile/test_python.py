@@ -48,7 +48,7 @@ def value_error(call: Callable[[], object], says: str) -> Wrong:
 
 
 TENSOR = "must be a tensor, but is of the type"
-DENSE = "must be dense, but is a sparse or nested tensor"
+DENSE = "must be dense, but is a (sparse|nested) tensor; "
 
 # mypy would refuse most of these calls; the tests show what happens without it.
 OPERATORS: dict[str, Wrong] = {

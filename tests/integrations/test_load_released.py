@@ -45,6 +45,18 @@ def test_scores_equal_those_of_the_released_model(tmp_path: Path, shape: dict[st
     torch.testing.assert_close(our_scores(ours, *batch), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_checkpoint_is_float32_whatever_the_default_dtype_is(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = save(tmp_path / "RecBLR.pth", released_model())
+    expected = recblr.load_released(path).state_dict()
+    torch.set_default_dtype(dtype)
+    try:
+        found = recblr.load_released(path).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_the_config_is_found_in_tensors_and_settings(tmp_path: Path) -> None:
     path = save(tmp_path / "RecBLR.pth", released_model(layers=3, expand=3, d_conv=2))
     assert recblr.load_released(str(path)).config == RecBLRConfig.released(

@@ -74,14 +74,26 @@ def test_the_layer_takes_the_fields_of_its_config():
     assert [(p.name, p.default, p.kind) for p in of_layer] == [(p.name, p.default, p.kind) for p in of_config]
 
 
+def test_a_layer_and_the_layers_of_a_model_have_the_same_defaults():
+    """Only dropout differs: a layer has none unless it is given."""
+    defaults = RecBLRConfig()
+    layer = LayerConfig(defaults.d_model)
+    assert replace(defaults.layer(), dropout=layer.dropout, ffn_dropout=layer.ffn_dropout) == layer
+    for alone in (RecBLRLayer(8).recurrent, GatedRecurrentLayer(8)):
+        of_model = RecBLR(3, RecBLRConfig(d_model=8)).layers[0].recurrent
+        assert isinstance(alone.average, HistoryAverage)
+        assert alone.state_dict().keys() == of_model.state_dict().keys()
+
+
 def test_the_layers_of_a_model_follow_its_config():
     config = RecBLRConfig(
         d_model=6, expand=3.0, d_conv=5, dropout=0.3, max_length=11, padding_leak=True, beta_epsilon=1e-8,
         lambda_init="linspace", history_average=False,
     )  # fmt: skip
     assert config.layer() == LayerConfig(
-        6, 3.0, 5, 0.3, ffn_dropout=0.3, padding_steps=5, beta_epsilon=1e-8, lambda_init="linspace"
-    )
+        6, 3.0, 5, 0.3, ffn_dropout=0.3, padding_steps=5, beta_epsilon=1e-8, lambda_init="linspace",
+        history_average=False,
+    )  # fmt: skip
     assert replace(config, ffn_dropout=0.0, history_average=True).layer().ffn_dropout == 0.0
     for layer in RecBLR(3, config).layers:
         assert (layer.dropout.p, layer.output_dropout.p, layer.ffn.dropout.p) == (0.3, 0.3, 0.3)
@@ -92,11 +104,11 @@ def test_the_layers_of_a_model_follow_its_config():
 
 
 def test_the_gated_layer_takes_a_config_or_its_fields():
-    by_config = GatedRecurrentLayer(LayerConfig(4, 3, padding_steps=2), history_average=True)
-    by_fields = GatedRecurrentLayer(4, 3, padding_steps=2, history_average=True)
+    by_config = GatedRecurrentLayer(LayerConfig(4, 3, padding_steps=2), history_average=False)
+    by_fields = GatedRecurrentLayer(4, 3, padding_steps=2, history_average=False)
     for layer in (by_config, by_fields):
         assert (layer.d_model, layer.d_inner, layer.padding_steps) == (4, 12, 2)
-        assert layer.average is not None
+        assert layer.average is None
     with pytest.raises(TypeError):
         GatedRecurrentLayer(LayerConfig(4), 3)
     with pytest.raises(TypeError, match="width"):
@@ -107,7 +119,7 @@ def test_the_gated_layer_takes_a_config_or_its_fields():
 
 
 def test_the_layer_equals_the_formulas_of_the_paper():
-    layer = RecBLRLayer(6, dropout=0.3).eval().double()
+    layer = RecBLRLayer(6, dropout=0.3, history_average=False).eval().double()
     with torch.no_grad():
         layer.recurrent.bdlru.gates.weight.normal_()
     x = torch.randn(3, 9, 6, dtype=torch.float64)
@@ -120,8 +132,8 @@ def test_the_layer_equals_the_formulas_of_the_paper():
 
 
 def test_the_layer_adds_an_average_of_its_inputs():
-    plain = RecBLRLayer(6).eval().double()
-    layer = RecBLRLayer(6, history_average=True).eval().double()
+    plain = RecBLRLayer(6, history_average=False).eval().double()
+    layer = RecBLRLayer(6).eval().double()
     layer.load_state_dict(plain.state_dict(), strict=False)
     average = layer.recurrent.average
     x = torch.randn(2, 7, 6, dtype=torch.float64)
@@ -218,9 +230,9 @@ def test_one_event_at_a_time_equals_the_whole_pass(length, switch):
         CausalConv1d(5, 1),
         HistoryAverage(5),
         GatedRecurrentLayer(5),
-        GatedRecurrentLayer(5, history_average=True),
+        GatedRecurrentLayer(5, history_average=False),
         RecBLRLayer(5),
-        RecBLRLayer(5, history_average=True),
+        RecBLRLayer(5, history_average=False),
     ],
 )
 def test_the_steps_of_every_layer_equal_its_whole_pass(layer):

@@ -362,6 +362,26 @@ def test_opcheck_passes(gpu: str) -> None:
         torch.library.opcheck(OPS._causal_conv1d.default, conv)
 
 
+@pytest.mark.parametrize("where", ["cpu", "cuda:0"])
+def test_padded_batches_give_the_same_and_nothing_waits(gpu: str, where: str) -> None:
+    torch.manual_seed(0)
+    layer, x, lengths = RecBLRLayer(32), torch.randn(5, 60, 32), torch.tensor([60, 0, 7, 33, 1])
+    wanted = layer.with_state(x, lengths=lengths)
+    layer, x, lengths = layer.to(gpu), x.to(gpu).requires_grad_(), lengths.to(where)
+    with _waiting_is_an_error():
+        got = layer.with_state(x, lengths=lengths)
+        got[0].sum().backward()
+    _close_on_the_cpu(got, wanted)
+    with torch.no_grad():  # wrong lengths on a GPU are not noticed, but nothing is read out of bounds
+        wrong = torch.tensor([-5, 61, 2**40, 3, 60], device=gpu)
+        _close_on_the_cpu(layer.with_state(x, lengths=wrong), layer.with_state(x, lengths=wrong.clamp(0, 60)))
+
+
+def _close_on_the_cpu(got: Any, wanted: Any) -> None:
+    for one, other in zip((got[0], *got[1]), (wanted[0], *wanted[1]), strict=True):
+        torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-3, atol=1e-3)
+
+
 def test_a_compiled_layer_equals_the_eager_layer(gpu: str) -> None:
     pytest.importorskip("triton")
     torch.manual_seed(0)

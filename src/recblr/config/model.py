@@ -103,7 +103,10 @@ def check_recurrence(beta_epsilon: float, lambda_init: str) -> None:
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """The parameters of one RecBLR block; the defaults are the paper's, except for dropout.
+    """The parameters of one RecBLR block.
+
+    The defaults are those of :class:`RecBLRConfig`, except for dropout, which is off: they are the paper's,
+    except for `history_average`.
 
     d_model: width D of the input and the output.
     expand: the recurrence has a width of H = expand * D.
@@ -116,7 +119,8 @@ class LayerConfig:
         of the convolution makes them leave a state behind.  The authors' released code pads on the left to a
         power of two, so a sequence of 200 events begins after 56 such steps.  The paper has none.
     beta_epsilon, lambda_init: see :class:`recblr.nn.BDLRU`.
-    history_average: whether to add a :class:`recblr.nn.HistoryAverage` of the input; the paper has none.
+    history_average: whether to add a :class:`recblr.nn.HistoryAverage` of the input; False is the paper's
+        block.
     """
 
     d_model: int
@@ -129,7 +133,7 @@ class LayerConfig:
     padding_steps: int = 0
     beta_epsilon: float = 0.0
     lambda_init: LambdaInit = "uniform"
-    history_average: bool = False
+    history_average: bool = True
 
     def __post_init__(self) -> None:
         _check_counts(self, "d_model", "d_conv")
@@ -199,7 +203,8 @@ class RecBLRConfig(RecurrentConfig):
         None, "Dropout inside the feed-forward network; by default the value of --dropout. For recblr only."
     )
     history_average: bool = _option(
-        True, "Add a moving average of the history in every layer, unlike the paper's model. For recblr only."
+        LayerConfig.history_average,
+        "Add a moving average of the history in every layer, unlike the paper's model. For recblr only.",
     )
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ import recblr.nn
 from recblr.config import RecBLRConfig
 from recblr.errors import InputError
 from recblr.nn.losses import linear_cross_entropy
-from recblr.nn.padding import pack, valid_positions
+from recblr.nn.padding import pack
 
 try:
     from recbole.model.abstract_recommender import SequentialRecommender
@@ -117,7 +117,7 @@ class RecBLR(SequentialRecommender):  # type: ignore[misc]
         Returns:
             ``(B, D)``.
         """
-        items, offsets = pack(item_seq, valid_positions(item_seq_len, *item_seq.shape))
+        items, offsets, _ = pack(item_seq, item_seq_len)
         hidden: Tensor = self.recblr(items, offsets=offsets)
         return hidden[offsets[1:] - 1]
 

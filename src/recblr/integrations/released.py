@@ -58,8 +58,9 @@ def load_released(path: str | Path, *, max_length: int | None = None) -> RecBLR:
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} does not describe a RecBLR model: {error}", _REMEDY) from None
     # The meta device stores no weights and draws no random numbers.  The checkpoint's weights follow below.
+    # They are float32, also if torch's default dtype is another one.
     with torch.device("meta"):
-        model = RecBLR(len(tensors[_ITEMS]) - _PADDING_ITEMS, config)
+        model = RecBLR(len(tensors[_ITEMS]) - _PADDING_ITEMS, config).float()
     adopt_released(model, tensors, source=str(path))
     return model.eval()
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig
 from recblr.nn.common import check_count
+from recblr.ops.common.checks import dense
 
 
 class NextItemModel(nn.Module):
@@ -46,11 +47,12 @@ class NextItemModel(nn.Module):
         """The embeddings ``(..., D)`` of items ``(...)``.  The items are int64 or int32.
 
         Raises:
-            ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue.
+            ValueError: the items are not dense integers, or (on a CPU) an item is not in the catalogue.
             TypeError: the items are not a tensor.
         """
         if not isinstance(items, Tensor):
             raise TypeError(f"items must be a tensor of integers, but are of the type {type(items).__name__}")
+        dense("items", items)
         if items.dtype not in (torch.int64, torch.int32):
             kind = "int64 or int32" if "int" in str(items.dtype) else "integers"
             raise ValueError(f"items must be {kind}, but are {items.dtype}".replace("torch.", ""))

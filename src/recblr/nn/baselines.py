@@ -62,7 +62,7 @@ class GRU4Rec(NextItemModel):
         if not len(x):
             return x
         lengths = offsets.diff()
-        valid = valid_positions(lengths, len(lengths), int(lengths.max()))
+        valid = valid_positions(lengths, int(lengths.max()))
         # Padding on the right comes after all events, so it changes no state that is used.  torch's
         # PackedSequence would avoid padding.  But on a CPU, its gradient fills the whole batch with zeros
         # again for every event of the longest history.
@@ -247,7 +247,7 @@ def by_length(offsets: Tensor) -> tuple[Tensor, list[Tensor]]:
     for magnitude in magnitudes[magnitudes > 0].unique():
         members = (magnitudes == magnitude).nonzero().squeeze(1)
         longest = int(lengths[members].max())
-        valid = valid_positions(lengths[members], len(members), longest)
+        valid = valid_positions(lengths[members], longest)
         rows = offsets[members].unsqueeze(1) + torch.arange(longest, device=offsets.device)
         order.append(rows[valid])
         groups.append(valid)

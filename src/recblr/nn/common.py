@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recblr.ops.common.checks import dense
 from recblr.ops.dropout import has_kernel_for, seeded_dropout
 
 INIT_STD = 0.02
@@ -70,14 +71,15 @@ def check_count(name: str, value: int) -> None:
 
 
 def check_last_axis(name: str, x: Tensor, width: int, meaning: str) -> None:
-    """Refuse a tensor whose last axis is not `width` long.
+    """Refuse a tensor that is not dense, or whose last axis is not `width` long.
 
     Raises:
-        ValueError: the last axis of x has another length.
+        ValueError: the last axis of x has another length, or x is sparse or nested.
         TypeError: x is not a tensor.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a tensor, but is of the type {type(x).__name__}")
+    dense(name, x)
     if x.dim() == 0 or x.shape[-1] != width:
         raise ValueError(
             f"{name} must have a last axis of {width}, the layer's {meaning}, but has shape {tuple(x.shape)}"

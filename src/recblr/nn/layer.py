@@ -112,7 +112,8 @@ class RecBLRLayer(nn.Module):
     """One RecBLR block, a drop-in sequence layer ``(B, T, D) -> (B, T, D)`` (Fig. 2 of arXiv 2406.12580).
 
     ``u = LayerNorm(Dropout(GatedRecurrentLayer(x)) + x);  out = LayerNorm(Dropout(PFFN(u)) + u)``.
-    It is causal: an output depends only on its own position and on earlier ones.
+    It is causal: an output depends only on its own position and on earlier ones.  As in :class:`RecBLR`, the
+    gated layer has a history average by default; ``history_average=False`` gives the paper's block.
 
     Args: the fields of :class:`recblr.nn.LayerConfig`.  Its documentation describes each of them.
 
@@ -132,7 +133,7 @@ class RecBLRLayer(nn.Module):
         padding_steps: int = 0,
         beta_epsilon: float = 0.0,
         lambda_init: LambdaInit = "uniform",
-        history_average: bool = False,
+        history_average: bool = True,
     ) -> None:
         super().__init__()
         config = LayerConfig(
@@ -166,19 +167,24 @@ class RecBLRLayer(nn.Module):
         """Run over whole sequences.
 
         Args:
-            x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
-            lengths: ``(B,)`` integers for a batch padded on the right.  Positions from lengths[b] on are
-                padding.  They are not read, and the output there is zero.
+            x: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``, or a jagged nested tensor ``(B, T, D)``.
+            lengths: ``(B,)`` integers for a batch padded on the right, on x's device or on the CPU.
+                Positions from lengths[b] on are padding.  They are not read, the output there is zero, and
+                no gradient reaches them.  Lengths on the CPU are checked, and the padding costs nothing.  In
+                a compiled or exported graph, under torch.func, and on a GPU or the meta device, values are
+                not checked: a length out of 0..T counts as the nearest length in this range.
             offsets: ``(S + 1,)`` for packed sequences, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
             return_state: also return the state after the last event of every sequence, as :meth:`with_state`
                 does.
 
         Returns:
-            The output, of x's shape.  With return_state, a tuple of the output and the state.
+            The output, of x's shape; for a nested x, a nested tensor of the same structure.  With return_state, a
+            tuple of the output and the state.
 
         Raises:
-            ValueError: both lengths and offsets are given, or a shape, range or state does not fit.
+            ValueError: both lengths and offsets are given, or a shape, range or state does not fit, or a
+                nested x is strided or has gaps.
         """
         y, new_state = run_packed(self._run, x, lengths, offsets, state)
         return (y, new_state) if return_state else y

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
@@ -54,7 +55,8 @@ class RecBLR(NextItemModel):
         """Hidden vectors after every event.
 
         Args:
-            items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``.
+            items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``, or a jagged nested tensor
+                ``(B, T)``.
             lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
             offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
@@ -62,8 +64,8 @@ class RecBLR(NextItemModel):
                 does.
 
         Returns:
-            ``(B, T, D)`` or ``(N, D)``.  :meth:`scores` computes scores from it.  With return_state, a tuple
-            of this and the state.
+            ``(B, T, D)`` or ``(N, D)``, nested if the items are.  :meth:`scores` computes scores from it.
+            With return_state, a tuple of this and the state.
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; both
@@ -124,5 +126,13 @@ _MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {
 
 
 def build_model(num_items: int, config: ModelConfig) -> NextItemModel:
-    """A new model for a catalogue of num_items.  Its weights are drawn from torch's generator."""
-    return _MODELS[type(config)](num_items, config)
+    """A new model for a catalogue of num_items.  Its weights are drawn from torch's generator.
+
+    The weights are float32, whatever torch's default dtype is: training, model files and serving expect that.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return _MODELS[type(config)](num_items, config)
+    finally:
+        torch.set_default_dtype(default)

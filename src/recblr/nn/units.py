@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from recblr.config.model import LambdaInit, check_recurrence
 from recblr.nn.common import check_count, check_last_axis
@@ -20,12 +21,19 @@ INITIAL_DECAY, INITIAL_WEIGHT = 0.8, 1.5
 
 
 class _StatefulModule(nn.Module):
-    """A module that computes ``(x, initial=, offsets=) -> (y, final)``, and can also run event by event."""
+    """A module that computes ``(x, initial=, offsets=) -> (y, final)``, and can also run event by event.
+
+    exact: the name of a parameter that stays float32 if the module is cast to bfloat16 or float16, is made
+        while one of these is torch's default, or loads such weights.  Or None.
+    """
+
+    exact: str | None = None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         check_count("channels", channels)
         self.channels = channels
+        self.register_load_state_dict_post_hook(_restore_exact)
 
     def step(self, x_t: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run one event of each sequence.
@@ -36,6 +44,37 @@ class _StatefulModule(nn.Module):
         y, state = self(x_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
 
+    def _exact_parameters(self) -> list[nn.Parameter]:
+        """The parameter `exact`.  If it is parametrized, the parameters that it is computed from."""
+        if self.exact is None:
+            return []
+        if parametrize.is_parametrized(self, self.exact):
+            parametrizations: Any = self.parametrizations
+            return list(parametrizations[self.exact].parameters())
+        return [self.get_parameter(self.exact)]
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        exact = [tensor for p in self._exact_parameters() for tensor in (p, p.grad)]
+
+        def apply(tensor: Tensor) -> Tensor:
+            new: Tensor = fn(tensor)
+            wide = accumulation_dtype(new.dtype)
+            rounded = new.dtype != wide and any(tensor is other for other in exact)
+            return tensor.to(new.device, wide) if rounded else new
+
+        return super()._apply(apply, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _restore_exact(module: _StatefulModule, _: Any) -> None:
+    """After loading: convert the parameter `exact` to float32 if a 16-bit tensor was assigned to it."""
+    for parameter in module._exact_parameters():
+        parameter.data = parameter.data.to(accumulation_dtype(parameter.dtype))
+
+
+def _exact_dtype() -> torch.dtype:
+    """The dtype of a new parameter that stays exact: torch's default, but float32 instead of 16 bits."""
+    return accumulation_dtype(torch.get_default_dtype())
+
 
 class BDLRU(_StatefulModule):
     """Behavior-dependent linear recurrent unit (eqs. 5-8 of arXiv 2406.12580).
@@ -43,7 +82,10 @@ class BDLRU(_StatefulModule):
     ``r, i = sigmoid(W x + b)``, ``alpha = exp(-softplus(Lambda) * r)``,
     ``beta = sqrt(1 - alpha^2) * i``, ``h[t] = alpha * h[t-1] + beta * x[t]``.
 
-    Lambda stays float32 if the module is cast to bfloat16 or float16, because bfloat16 rounds 0.9985 to 1.
+    Lambda is float32 also in a module of bfloat16 or float16: if the module is cast, if it is made under such
+    a default dtype, and if it loads such weights.  In 16 bits, small steps of training would be lost, and the
+    first values could not be drawn: bfloat16 rounds an alpha of 0.9985 to 1.  A Lambda that was rounded
+    before it is loaded stays rounded.
 
     Args:
         channels: width C of input and state.
@@ -59,6 +101,8 @@ class BDLRU(_StatefulModule):
         ValueError: beta_epsilon is negative or not finite, or lambda_init is not "uniform" or "linspace".
     """
 
+    exact = "Lambda"
+
     def __init__(
         self, channels: int, *, beta_epsilon: float = 0.0, lambda_init: LambdaInit = "uniform"
     ) -> None:
@@ -66,7 +110,7 @@ class BDLRU(_StatefulModule):
         check_recurrence(beta_epsilon, lambda_init)
         self.beta_epsilon, self.lambda_init = beta_epsilon, lambda_init
         self.gates = nn.Linear(channels, 2 * channels)
-        self.Lambda = nn.Parameter(torch.empty(channels))
+        self.Lambda = nn.Parameter(torch.empty(channels, dtype=_exact_dtype()))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -76,8 +120,11 @@ class BDLRU(_StatefulModule):
             if self.lambda_init == "uniform":
                 self.Lambda.copy_(_lambda_of(torch.empty_like(self.Lambda).uniform_(MIN_ALPHA, MAX_ALPHA)))
             else:
-                first, last = _lambda_of(torch.tensor([MIN_ALPHA, MAX_ALPHA], device="cpu"))
-                self.Lambda.copy_(torch.linspace(first.item(), last.item(), self.channels))
+                ends = torch.tensor([MIN_ALPHA, MAX_ALPHA], device="cpu", dtype=self.Lambda.dtype)
+                first, last = _lambda_of(ends)
+                self.Lambda.copy_(
+                    torch.linspace(first.item(), last.item(), self.channels, dtype=self.Lambda.dtype)
+                )
 
     def forward(
         self,
@@ -130,13 +177,6 @@ class BDLRU(_StatefulModule):
         """
         y, state = self(x_t.unsqueeze(1), None if z_t is None else z_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        exact = self.Lambda.data
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.Lambda.dtype in (torch.bfloat16, torch.float16):
-            self.Lambda.data = exact.to(self.Lambda.device)
-        return self
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, beta_epsilon={self.beta_epsilon}, lambda_init={self.lambda_init!r}"
@@ -204,15 +244,18 @@ class HistoryAverage(_StatefulModule):
     through gates and projections.  Their weights start near zero, and with few or short histories they learn
     slowly.  This path works from the first step; docs/results.md shows its effect.
 
-    Its state is m, ``(B, C)``.
+    Its state is m, ``(B, C)``.  The parameter `decay`, the logit of a, stays float32 as
+    :attr:`BDLRU.Lambda` does.
 
     Args:
         channels: width C of input, output and state.
     """
 
+    exact = "decay"
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.decay = nn.Parameter(torch.empty(channels))  # the logit of a
+        self.decay = nn.Parameter(torch.empty(channels, dtype=_exact_dtype()))  # the logit of a
         self.weight = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
 

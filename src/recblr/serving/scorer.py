@@ -38,7 +38,7 @@ def model_scorer(model: NextItemModel) -> Scorer:
         ends = histories.offsets[1:][filled] - 1
         items, offsets, users, rows = tensors_on(device, histories.items, histories.offsets, filled, ends)
         hidden = model(items, offsets=offsets)
-        last = torch.zeros(len(histories), hidden.shape[-1], device=device)
+        last = hidden.new_zeros(len(histories), hidden.shape[-1])
         last[users] = hidden[rows]
         return model.scores(last, seen)
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recblr.errors import InputError
+
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SCANNED = (*FLOATING, torch.complex64, torch.complex128)
 
@@ -36,7 +38,26 @@ def tensors(op: str, names: Sequence[str], *values: Tensor | None, required: int
             kind = type(value).__name__
             raise TypeError(f"{op}: {names[place]} must be a tensor, but is of the type {kind}")
         if value.layout is not torch.strided or value.is_nested:
-            raise ValueError(f"{op}: {names[place]} must be dense, but is a sparse or nested tensor")
+            raise not_dense(names[place], value, f"{op}: ")
+
+
+def dense(name: str, value: Tensor) -> None:
+    """Refuse a sparse or nested tensor."""
+    if value.layout is not torch.strided or value.is_nested:
+        raise not_dense(name, value)
+
+
+def not_dense(name: str, value: Tensor, prefix: str = "") -> InputError:
+    """The error for a sparse or nested tensor."""
+    if not value.is_nested:
+        return InputError(
+            f"{prefix}{name} must be dense, but is a sparse tensor", "convert it with to_dense()"
+        )
+    first = "" if value.layout is torch.jagged else "make it with layout=torch.jagged, then "
+    return InputError(
+        f"{prefix}{name} must be dense, but is a nested tensor",
+        f"{first}give its values(), and its offsets() as offsets",
+    )
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
