@@ -215,8 +215,12 @@ class DataConfig:
         None, "Drop interactions with a lower rating, or with none.", fixed=False
     )
     k_core: int = _data(5, "Drop users and items with fewer interactions than this, repeatedly.")
-    min_user_events: int | None = _data(None, "The same for users only; by default the value of --k-core.")
-    min_item_events: int | None = _data(None, "The same for items only; by default the value of --k-core.")
+    min_user_events: int | None = _data(
+        None, "Drop users with fewer interactions than this; by default the value of --k-core."
+    )
+    min_item_events: int | None = _data(
+        None, "Drop items with fewer interactions than this; by default the value of --k-core."
+    )
 
     @classmethod
     def from_options(cls, values: dict[str, Any]) -> "DataConfig":
