@@ -179,8 +179,8 @@ class RecBLRLayer(nn.Module):
                 does.
 
         Returns:
-            The output, of x's shape; for a nested x, a nested tensor of the same structure.  With return_state, a
-            tuple of the output and the state.
+            The output, of x's shape; for a nested x, a nested tensor of the same structure.  With
+            return_state, a tuple of the output and the state.
 
         Raises:
             ValueError: both lengths and offsets are given, or a shape, range or state does not fit, or a

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recblr.errors import InputError
-from recblr.ops.common.derivatives import transform_active
-from recblr.ops.common.torch_internals import dispatch_modes_active
+from recblr.ops.common.torch_internals import dispatch_modes_active, functorch_active
 
 State = TypeVar("State")
 
@@ -115,7 +114,7 @@ def _at_hand(lengths: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(lengths) is Tensor
         and lengths.device.type == "cpu"
-        and not transform_active()
+        and not functorch_active()
         and not dispatch_modes_active()
     )
 
