@@ -446,6 +446,25 @@ def test_a_compiled_jvp_equals_the_eager_one(name: str) -> None:
     _close(got, jvp(plain, (values,), (tangents,)))
 
 
+@pytest.mark.parametrize("name", ["scan", "scan_with_final", "bdlru", "causal_conv1d"])
+def test_a_compiled_function_may_have_a_level_inside_or_outside(name: str) -> None:
+    torch._dynamo.reset()
+    values, tangents, public, _, plain = _problem(name, "batched")
+    keys = list(values)
+
+    def inside(given: list[Tensor], moved: list[Tensor]) -> list[Any]:
+        with forward_ad.dual_level():
+            duals = [forward_ad.make_dual(x, t) for x, t in zip(given, moved, strict=True)]
+            outputs = public(dict(zip(keys, duals, strict=True)))
+            return [forward_ad.unpack_dual(out).tangent for out in outputs]
+
+    wanted = jvp(plain, (values,), (tangents,))[1]
+    compiled = torch.compile(inside, backend="aot_eager", fullgraph=True)
+    _close(compiled([*values.values()], [*tangents.values()]), [*wanted])
+    outside = torch.compile(public, backend="aot_eager")
+    _close(_dual_run(outside, values, tangents)[1], [*wanted])
+
+
 def _layers() -> dict[str, nn.Module]:
     torch.manual_seed(1)
     return {
@@ -580,6 +599,22 @@ def test_the_cross_entropy_has_tangents(with_repeats: bool, smoothing: float) ->
         gradient = torch.autograd.grad(ours(given), [*given.values()], create_graph=True)
         got = {name: forward_ad.unpack_dual(g).tangent for name, g in zip(given, gradient, strict=True)}
     _close(got, _along(grad(plain), tangents)(values))
+
+
+def test_the_compiled_cross_entropy_has_tangents() -> None:
+    torch._dynamo.reset()
+    values, tangents, ours, plain = _loss_problem(False, 0.0)
+
+    def inside(given: Values, moved: Values) -> Any:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(
+                ours({name: forward_ad.make_dual(x, moved[name]) for name, x in given.items()})
+            ).tangent
+
+    wanted = jvp(plain, (values,), (tangents,))
+    _close(torch.compile(inside, backend="aot_eager")(values, tangents), wanted[1])
+    compiled = torch.compile(lambda v, t: jvp(ours, (v,), (t,)), backend="aot_eager")
+    _close(compiled(values, tangents), wanted)
 
 
 def test_the_cross_entropy_refuses_wrong_targets_in_forward_mode_too() -> None:

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from recblr.ops.common.layout import sequence_of
 from recblr.ops.common.registration import LIBRARY, define
-from recblr.ops.common.torch_internals import forward_mode_possible
+from recblr.ops.common.torch_internals import dual_level_active
 
 define(
     "_linear_cross_entropy(Tensor hidden, Tensor weight, Tensor targets, bool gradients,"
@@ -30,12 +30,12 @@ MIN_CHUNK_ROWS = 64
 def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
     """The mean over rows of ``-log softmax(hidden @ weight.T)[target]``, in hidden's dtype.
 
-    It can be differentiated once.  Where tensors may have tangents, and under torch.func, it is a composition
-    of PyTorch operations that holds all logits.  The composition is differentiable to any order.
+    It can be differentiated once.  In a level of forward_ad and under torch.func, it is a composition of
+    PyTorch operations that holds all logits.  The composition is differentiable to any order.
 
     repeats: bias, items, offsets and rows as in :class:`recblr.nn.Repeats`; all four are None without a bias.
     """
-    if forward_mode_possible():
+    if dual_level_active():
         return _composed(hidden, weight, targets, *repeats)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, *repeats)
     return loss

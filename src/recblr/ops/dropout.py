@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from recblr.ops.common import native
+from recblr.ops.common.derivatives import transform_active
 from recblr.ops.common.registration import define, register_derivatives
-from recblr.ops.common.torch_internals import dispatch_modes_active, functorch_active
+from recblr.ops.common.torch_internals import dispatch_modes_active
 
 define("_dropout(Tensor x, int seed, float p) -> Tensor")
 
@@ -31,7 +32,7 @@ def has_kernel_for(x: Tensor) -> bool:
     """Whether the kernel supports x's device and dtype, and no transform and no tracing is active."""
     return (
         not torch.compiler.is_compiling()
-        and not functorch_active()
+        and not transform_active()
         and not dispatch_modes_active()
         and type(x) is Tensor
         and x.device.type == "cpu"

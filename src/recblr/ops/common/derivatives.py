@@ -1,5 +1,6 @@
 """What the derivatives of operators share.
 
+- `transform_active`: whether a transform of torch.func is active.
 - `save_arguments` and `saved_arguments`: what a derivative needs of the arguments.
 - `derivative_of`: the derivative of a backward operator, so that second and higher derivatives exist.
 - `silu` and `silu_slope`: SiLU with derivatives of every order in every mode.
@@ -11,6 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from recblr.ops.common.torch_internals import functorch_active
+
+
+def transform_active() -> bool:
+    """Whether a transform of torch.func is active, and torch.compile does not trace the call."""
+    return not torch.compiler.is_compiling() and functorch_active()
 
 
 def save_arguments(ctx: Any, values: Sequence[Any]) -> None:

@@ -57,12 +57,18 @@ def functorch_active() -> bool:
         raise _missing("torch._C._are_functorch_transforms_active") from None
 
 
-def forward_mode_possible() -> bool:
-    """Whether tensors may have tangents: a level of forward_ad, or a transform of torch.func, is active.
-
-    torch.compile starts the level of ``torch.func.jvp`` without forward_ad, so the level alone does not do.
-    """
+def dual_level_active() -> bool:
+    """Whether a level of forward_ad or a transform of torch.func is active."""
     return getattr(forward_ad, "_current_level", 0) >= 0 or functorch_active()
+
+
+def forward_mode_possible() -> bool:
+    """Whether tensors may have tangents.
+
+    The graphs that torch.compile traces start a level without forward_ad.  But while a graph is traced, a
+    dispatch mode is active.
+    """
+    return dual_level_active() or dispatch_modes_active()
 
 
 def tangent_of(x: Any) -> Tensor | None:
