@@ -81,6 +81,31 @@ def test_ratings_and_several_files(shop: Path) -> None:
     assert both.num_users == 60
 
 
+def test_a_file_without_a_header_and_a_time_in_two_columns(tmp_path: Path) -> None:
+    log = events()
+    clicks = log.select("uid", pl.from_epoch("ts").dt.strftime("%FT%TZ"), "sku", zero=pl.lit(0))
+    clicks.write_csv(tmp_path / "clicks.dat", include_header=False)
+    views = log.select(
+        sessionId="uid",
+        userId=None,
+        itemId="sku",
+        timeframe=pl.col("ts") * 1000,
+        eventdate=pl.lit("2016-05-09"),
+    )
+    views.write_csv(tmp_path / "train-item-views.csv", separator=";")
+    lines = r"""
+    # [columns]
+    recblr train clicks.dat --columns user,time,item,- --out clicks
+    # [/columns]
+    # [offset]
+    recblr train train-item-views.csv --user-column sessionId --item-column itemId \
+        --time-column eventdate+timeframe --offset-unit ms --out sessions
+    # [/offset]
+    """
+    type_in(tmp_path, lines, SMALLER)
+    assert Run(tmp_path / "clicks").dataset().fingerprint == Run(tmp_path / "sessions").dataset().fingerprint
+
+
 def test_lists_of_objects(tmp_path: Path) -> None:
     grouped = events().rename({"uid": "session", "sku": "aid"}).group_by("session", maintain_order=True)
     sessions = grouped.agg(events=pl.struct("aid", "ts"))
@@ -91,7 +116,8 @@ def test_lists_of_objects(tmp_path: Path) -> None:
     # [/nested]
     """
     type_in(tmp_path, lines, SMALLER)
-    assert Run(tmp_path / "sessions").dataset().num_interactions == len(events())
+    expected = recblr.Dataset.from_frame(events(), user="uid", item="sku", time="ts")
+    assert Run(tmp_path / "sessions").dataset().fingerprint == expected.fingerprint
 
 
 def test_a_frame(tmp_path: Path) -> None:
