@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -279,7 +280,7 @@ def test_traces_keep_the_lengths_as_an_input() -> None:
         close(traced(x, lengths), tuple(made.with_state(x, lengths=lengths)))
 
 
-def test_lengths_under_vmap_and_grad() -> None:
+def test_lengths_under_vmap_grad_and_jvp() -> None:
     made, lengths = layer(), torch.tensor([2, 0, 5])
     x = torch.randn(4, 3, 5, WIDTH)
     found = torch.vmap(lambda one: made(one, lengths=lengths))(x)
@@ -292,6 +293,14 @@ def test_lengths_under_vmap_and_grad() -> None:
 
     expected = torch.autograd.grad(loss(parameters), list(parameters.values()))
     close(list(torch.func.grad(loss)(parameters).values()), list(expected))
+    tangent = torch.randn_like(x[0])
+    with torch.no_grad():
+        plain, found = torch.func.jvp(lambda one: made(one, lengths=lengths), (x[0],), (tangent,))
+        with forward_ad.dual_level():
+            dual = made(forward_ad.make_dual(x[0], tangent), lengths=lengths)
+            close((plain, found), tuple(forward_ad.unpack_dual(dual)))
+    assert not found[mask(lengths, 5)].any()
+    assert found[~mask(lengths, 5)].abs().min() > 0
     with pytest.raises(ValueError, match="offsets cannot be batched by vmap"):
         torch.vmap(lambda one, n: made(one, lengths=n))(x, lengths.expand(4, 3))
 

@@ -138,8 +138,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: HistoryAverage(4)(strided(rows(3, 2))),
         r"x must be dense.*; make it with layout=torch\.jagged, then give its values\(\)",
     ),
-    "a step of a layer": (lambda: LAYER.step(jagged(rows(3, 2))), "must be dense"),
-    "a step of a model": (lambda: MODEL.step(jagged(histories(3, 2))), "items must be dense"),
+    "a step of a layer": (lambda: LAYER.step(jagged(rows(3, 2))), r"must be \(B, T, D\)"),
+    "a step of a model": (lambda: MODEL.step(jagged(histories(3, 2))), r"must be \(B, T\)"),
     "another model": (
         lambda: GRU4Rec(9, GRU4RecConfig(d_model=8))(jagged(histories(3, 2)), offsets=torch.tensor([0, 5])),
         f"items must be dense, but is a nested tensor{GIVE}",
