@@ -91,7 +91,7 @@ def test_lists_of_objects(tmp_path: Path) -> None:
     # [/nested]
     """
     type_in(tmp_path, lines, SMALLER)
-    assert Run(tmp_path / "sessions").dataset().num_interactions == len(events())
+    assert Run(tmp_path / "sessions").dataset().num_users == 60
 
 
 def test_a_frame(tmp_path: Path) -> None:
