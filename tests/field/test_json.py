@@ -350,6 +350,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         OTTO,
     ),
     "a name twice in a dict of Python": ("{'user':1,'user':2,'item':3}", ("line 1 is not valid JSON",), {}),
+    "a dict of Python with a list for a name": ("{[1]: 2}\n", ("line 1 is not valid JSON",), {}),
     "an expression of Python": (
         "{'user':1,'item':2}\n{'user':1,'item':open('x')}",
         ("line 2 is not valid JSON",),
