@@ -327,8 +327,8 @@ except InputError as error:
 @pytest.mark.parametrize("kind", ["file", "folder", "compressed"])
 def test_a_damaged_page_gives_one_sentence(tmp_path: Path, kind: str) -> None:
     raw = rows()
-    # The type of a page in its header. With it, polars 2.1 asks for 2 EiB of memory and aborts.
-    at = raw.index(b"\x15\x00\x15") + 1
+    # The number of values (72) in the header of a page becomes negative. For it, polars 2.1 aborts.
+    at = raw.index(b",\x15\x90\x01") + 2
     damaged = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
     path = tmp_path / "log.parquet"
     if kind == "folder":
@@ -338,6 +338,18 @@ def test_a_damaged_page_gives_one_sentence(tmp_path: Path, kind: str) -> None:
     done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "is a damaged Parquet file; fetch or write it again" in done.stdout
+
+
+def test_a_killed_child_process_says_that_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = "import os; input(); print('ready', flush=True); input(); os.kill(os.getpid(), 9)"
+    monkeypatch.setattr("recblr.data.read.parquet._PROGRAM", killed)
+    TABLE.write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(
+        InputError, match=r"reads .*log\.parquet was killed, most likely because memory is short"
+    ):
+        read_dataset(tmp_path / "log.parquet", k_core=0)
 
 
 def test_without_a_child_process_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

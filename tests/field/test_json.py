@@ -350,6 +350,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
         OTTO,
     ),
     "a name twice in a dict of Python": ("{'user':1,'user':2,'item':3}", ("line 1 is not valid JSON",), {}),
+    "a dict of Python with a list for a name": ("{[1]: 2}\n", ("line 1 is not valid JSON",), {}),
     "an expression of Python": (
         "{'user':1,'item':2}\n{'user':1,'item':open('x')}",
         ("line 2 is not valid JSON",),
@@ -446,13 +447,22 @@ def test_what_is_wrong_gives_one_sentence(tmp_path: Path, case: str) -> None:
 
 
 def test_no_depth_gives_a_traceback(tmp_path: Path) -> None:
-    # Near the limit, the parser still succeeds, and the functions after it may not.
-    for depth in [*range(850, 1000), 5000, 20000]:
+    for depth in [*range(900, 1000, 5), 5000, 20000]:
         text = '{"user_id":1,"item_id":2,"x":' + '{"x":[' * (depth // 2) + "1" + "]}" * (depth // 2) + "}"
         try:
             read_dataset(write(tmp_path, text), k_core=0)
         except InputError as error:
             assert "line 1 is not valid JSON (it is nested too deeply)" in str(error)  # noqa: PT017
+
+
+def test_names_nested_too_deeply_give_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Later versions of Python parse what is too deep for the functions after the parser.
+    def too_deep(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("recblr.data.read.json.Names.add", too_deep)
+    with pytest.raises(InputError, match=r"line 1 is not valid JSON \(it is nested too deeply\)"):
+        read_dataset(write(tmp_path, TWO), k_core=0)
 
 
 IDS = st.text(max_size=3) | st.integers() | st.integers(2**53 - 2, 2**53 + 2) | st.sampled_from(["7", 7])

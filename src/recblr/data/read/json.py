@@ -33,6 +33,8 @@ from recblr.errors import InputError
 _SAMPLE = 1000
 
 _SPACES = re.compile(r"[ \t\r\n]*")
+# What the parsers of JSON and of Python's literals raise.
+_UNREADABLE = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
 _EXAMPLE = 'an object such as {"user_id": 7, "item_id": 3}'
 
 
@@ -127,7 +129,7 @@ def _objects(source: str, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         for parse in (_JSON.decode, _from_python_literal):
             try:
                 fits = isinstance(parse(start), dict)
-            except (ValueError, RecursionError, SyntaxError, MemoryError):
+            except _UNREADABLE:
                 continue
             if fits:
                 return _objects_of_lines(source, data, parse)
@@ -153,7 +155,7 @@ def _objects_of_lines(
     for number, text in _lines(data):
         try:
             value = parse(text)
-        except (ValueError, RecursionError, SyntaxError, MemoryError, TypeError) as error:
+        except _UNREADABLE as error:
             raise _broken(f"{source}, line {number}", error) from None
         if type(value) is not dict:
             raise _no_object(f"{source}, line {number}", value)

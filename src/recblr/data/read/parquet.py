@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,26 @@ def read_parquet(path: Path, wanted: Wanted) -> Events:
     check_readable(path)
     with path.open("rb") as file:
         start = file.read(10)
-    with _Probe() as probe, tempfile.TemporaryDirectory() as folder:
-        file_path = path
-        if is_compressed(start):
-            data = read_bytes(path)
-            start, file_path = data[:10], Path(folder) / "data.parquet"
-            file_path.write_bytes(data)
-        part = _Part(str(path), file_path, start, wanted, probe)
-        return part.events()
+    if not is_compressed(start):
+        with _Probe() as probe:
+            return _Part(str(path), path, start, wanted, probe).events()
+    data = read_bytes(path)
+    with _Probe() as probe, _temporary_file(data, str(path)) as unpacked:
+        return _Part(str(path), unpacked, data[:10], wanted, probe).events()
+
+
+@contextmanager
+def _temporary_file(data: bytes, source: str) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="recblr-")
+        (path := Path(folder.name) / "data.parquet").write_bytes(data)
+    except OSError as error:
+        raise InputError(
+            f"{source} cannot be decompressed into a temporary file ({error.strerror})",
+            "decompress it yourself, or set TMPDIR to a folder with space",
+        ) from None
+    with folder:
+        yield path
 
 
 def read_parquet_folder(folder: Path, wanted: Wanted) -> Events:
@@ -310,7 +322,7 @@ class _Probe:
         assert self.child.stdin is not None
         assert self.child.stdout is not None
         try:
-            self.child.stdin.write(json.dumps(question) + "\n")
+            self.child.stdin.write(json.dumps(question, default=str) + "\n")
             self.child.stdin.flush()
         except OSError:
             return ""
