@@ -435,6 +435,65 @@ LISTS = [
     ),
 ]
 
+NO_EFFECT = [
+    Shape(
+        "a separator for pairs",
+        "a.txt",
+        "ann tea\n",
+        ("--separator", "has no effect", "pairs or sequences"),
+        options={"separator": "space"},
+    ),
+    Shape(
+        "a separator for a file of MovieLens",
+        "a.dat",
+        "1::2::5::9\n",
+        ("--separator", "has no effect", "movielens"),
+        options={"separator": "::"},
+    ),
+    Shape(
+        "a unit without offsets",
+        "a.csv",
+        "user_id,item_id,timestamp\nann,tea,1\n",
+        ("--offset-unit", "has no effect"),
+        options={"offset_unit": "ms"},
+    ),
+    Shape(
+        "the same with columns by position",
+        "a.csv",
+        "ann,tea,1\n",
+        ("--offset-unit", "has no effect"),
+        options={"offset_unit": "ms", "columns": "user,item,time"},
+    ),
+    Shape(
+        "columns by position, and a name",
+        "a.csv",
+        "ann,tea,1\n",
+        ("--columns", "so --user-column ann has no effect"),
+        options={"user": "ann", "columns": "user,item,time"},
+    ),
+    Shape(
+        "columns by position for an atomic file",
+        "a.inter",
+        "user_id:token\titem_id:token\nann\ttea\n",
+        ("--columns", "without a header", "inter"),
+        options={"columns": "user,item"},
+    ),
+    Shape(
+        "a time column, and none",
+        "a.csv",
+        "user_id,item_id,ts\nann,tea,1\n",
+        ("--file-order", "'ts'", "leave one of the two out"),
+        options={"time": "ts", "file_order": True},
+    ),
+    Shape(
+        "a row that ends before a field that is ignored",
+        "a.csv",
+        'ann,tea,1,"x"\nann,oil,2\n',
+        options={"columns": "user,item,time,-"},
+        gives=ANN,
+    ),
+]
+
 ENCODINGS = [
     Shape(
         "Foursquare (TSMC 2014): a category with an accent",
@@ -446,7 +505,7 @@ ENCODINGS = [
     ),
 ]
 
-ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *ENCODINGS]
+ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *NO_EFFECT, *ENCODINGS]
 
 
 @pytest.mark.parametrize("shape", ALL, ids=[f"{number} {shape.where}" for number, shape in enumerate(ALL)])

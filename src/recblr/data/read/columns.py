@@ -121,6 +121,7 @@ def choose_columns(
     if "time" in given and given["time"] not in names and "+" in given["time"]:
         given["time"], _, given["offset"] = (part.strip() for part in given["time"].partition("+"))
         roles.append("offset")
+    refuse_unused_unit(wanted, "offset" in roles)
     chosen: list[Column] = []
     for role in roles:
         name = given[role] if role in given else _usual_name(source, names, role)
@@ -142,6 +143,15 @@ def choose_columns(
         taken = {column.name for column in chosen}
         _refuse_likely_times(source, [name for name in names if name not in taken], sample)
     return chosen
+
+
+def refuse_unused_unit(wanted: Wanted, has_offset: bool) -> None:
+    """Raise InputError for the unit of offsets if there are none."""
+    if wanted.offset_unit is not None and not has_offset:
+        raise InputError(
+            "--offset-unit (offset_unit= in Python) has no effect without a column of offsets",
+            "name it after a +, as in --time-column date+offset, or leave the unit out",
+        )
 
 
 def is_usual_name(name: str) -> bool:

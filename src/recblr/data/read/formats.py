@@ -144,6 +144,12 @@ def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str
             form = "csv"
     if text.columns is not None:
         _check_columns_fit(path, form, wanted)
+    if text.separator is not None and form not in ("csv", "inter"):
+        raise InputError(
+            f"--separator (separator= in Python) has no effect on {path}, which is read in the format "
+            f"{'pairs or sequences' if form == 'lines' else form}",
+            "leave it out, or choose the format csv",
+        )
     if form == "parquet":
         return read_parquet(path, wanted)
     if form in ("lines", "pairs", "sequences", "movielens"):

@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from recblr.data.events import Events
-from recblr.data.read.columns import Column, Wanted, choose_columns, is_usual_name, listed
+from recblr.data.read.columns import Column, Wanted, choose_columns, is_usual_name, listed, refuse_unused_unit
 from recblr.data.read.lists import expand
 from recblr.data.read.times import any_is_value, as_numbers, as_times, looks_like_times
 from recblr.data.read.values import to_events
@@ -284,6 +284,7 @@ class _Table:
                 f"--columns (columns= in Python) names no rating of {self.path}, and --min-rating needs it",
                 "name the rating in --columns, or leave --min-rating out",
             )
+        refuse_unused_unit(wanted, "offset" in self.names)
         if wanted.file_order:
             return [column for column in columns if column.role not in ("time", "offset")]
         if "time" not in self.names:
@@ -387,7 +388,7 @@ class _Table:
         return pl.concat(frames), blank_rows, spanning
 
     def _check_width(self, line: int, fields: list[str]) -> None:
-        """Raise InputError for too many fields, unless they are empty, and for too few without a header."""
+        """Raise InputError for too many fields, unless they are empty, and for too few in MovieLens."""
         columns, beyond = len(self.names), any(field.strip() for field in fields[len(self.names) :])
         if self.dialect.form == "movielens" and (beyond or len(fields) < columns):
             raise InputError(
@@ -395,7 +396,7 @@ class _Table:
                 f"has {columns}, user, item, rating and timestamp",
                 f"correct it, {_NAME_COLUMNS}, or choose the right --format (format= in Python)",
             )
-        if self.dialect.columns is not None and (beyond or len(fields) < columns):
+        if self.dialect.columns is not None and beyond:
             raise InputError(
                 f"{self.path}, line {line} has {len(fields)} field(s), but --columns (columns= in Python) "
                 f"names {columns}",
