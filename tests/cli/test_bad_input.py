@@ -81,7 +81,7 @@ DATA: dict[str, Bad] = {
     "no such file": Bad(["train", "none.csv", *TRAIN], ("there is no file none.csv", "check the path")),
     "folder in place of a file": Bad(
         ["train", "logs", *TRAIN],
-        ("logs is a folder", "give the data file"),
+        ("logs is a folder without Parquet files", "the data files"),
         lambda at: (at / "logs").mkdir(),
     ),
     "damaged gzip": Bad(

@@ -212,6 +212,12 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
         {},
         ("row 0 (from 0) has a list in column 'user'", "one user", "--user-column"),
     ),
+    (
+        "the start and the end of an event",
+        {"user": [1], "item": [2], "times": [[1, 2]]},
+        {"time": "times"},
+        ("row 0 (from 0) has a list in column 'times', but one value in column 'item'", "--time-column"),
+    ),
     ("only empty lists", {"user": [1], "item": [[]]}, {}, ("no rows but empty lists",)),
     (
         "two inner names",

@@ -37,6 +37,10 @@ def parquet_log(*says: str, **columns: Any) -> Bad:
     return log(parquet(**columns), *says, name="log.parquet")
 
 
+def nested_gzip(content: bytes, times: int) -> bytes:
+    return nested_gzip(gzip.compress(content), times - 1) if times else content
+
+
 NO_FILE = "is a pipe or a device; save the data into a file and give that"
 
 PATHS: dict[str, Bad] = {
@@ -112,8 +116,8 @@ CONTENTS: dict[str, Bad] = {
     "every rating too low": log(
         "user_id,item_id,rating\na,b,1\n", "nothing is left", "--min-rating", words=("--min-rating", "1e300")
     ),
-    "gzip within gzip": log(
-        gzip.compress(gzip.compress((HEADER + ROWS).encode())), "log.csv.gz", name="log.csv.gz"
+    "gzip within gzip, four times": log(
+        nested_gzip((HEADER + ROWS).encode(), 4), "log.csv.gz is compressed 4 times", name="log.csv.gz"
     ),
     "gzip with garbage at the end": log(
         gzip.compress((HEADER + ROWS).encode()) + b"garbage",
@@ -127,7 +131,7 @@ CONTENTS: dict[str, Bad] = {
     "gzip that decompresses to a thousand times its size": log(
         gzip.compress(b"a" * (300 << 20), 1), "log.csv.gz", "decompresses to more than", name="log.csv.gz"
     ),
-    "zip called .csv": log(b"PK\3\4" + b"\0" * 40, "log.csv is not text", name="log.csv"),
+    "zip called .csv": log(b"PK\3\4" + b"\0" * 40, "log.csv is a damaged zip file", name="log.csv"),
     "Parquet in name and first bytes": log(
         b"PAR1" + b"\xff" * 200 + b"PAR1", "damaged Parquet file", name="log.parquet"
     ),
@@ -135,9 +139,11 @@ CONTENTS: dict[str, Bad] = {
         b"PAR1" + b"\0" * 8 + b"\xff\xff\xff\x7fPAR1", "damaged Parquet file", name="log.parquet"
     ),
     "Parquet of structs": parquet_log(
-        "column 'user_id'", "holds Struct", "integers or strings", user_id=[{"id": 1}, {"id": 2}]
+        "no column 'user_id'", "it has 'user_id.id'", user_id=[{"id": 1}, {"id": 2}]
     ),
-    "Parquet of lists of times": parquet_log("column 'timestamp'", "holds List", timestamp=[[1], [2]]),
+    "Parquet of lists of times": parquet_log(
+        "a list in column 'timestamp', but one value in column 'item_id'", timestamp=[[1], [2]]
+    ),
     "Parquet of nulls": parquet_log("no value in column 'item_id'", item_id=[None, None]),
     "Parquet of decimal ids": parquet_log(
         "column 'user_id'", "holds Decimal", user_id=[Decimal("1.5"), Decimal("2")]

@@ -62,8 +62,9 @@ def expand(
     frame: N rows; its columns are named by their roles. Columns may hold lists, also nested ones.
     place: gives the place of one of the N rows.
 
-    Raises InputError for lists of different lengths in a row, for a row without a list or with null in it,
-    and for lists of users, unless they come from the same list of objects as all other lists.
+    Raises InputError for lists of different lengths in a row; for a row without a list or with null in it;
+    for lists of times or ratings without lists of items; and for lists of users, unless they come from the
+    same list of objects as all other lists.
     """
     table: dict[str, Values] = {column.role: as_lists(frame[column.role]) for column in columns}
     names = {column.role: column.name for column in columns}
@@ -117,6 +118,13 @@ def _common_lengths(
             f"{place(int(origins[0]))} has a list in column {names['user']!r}, but all events of a row "
             "belong to one user",
             "write a row for each user, or name another column with --user-column (user= in Python)",
+        )
+    if not nested.keys() & {"user", "item"} and one.lengths.size:
+        # It may be the start and the end of one event.
+        raise InputError(
+            f"{place(int(origins[0]))} has a list in column {names[first]!r}, but one value in column "
+            f"{names['item']!r}",
+            f"write a list of items too, or name another column with --{first}-column ({first}= in Python)",
         )
     for role, lists in nested.items():
         if (lists.lengths < 0).any():
