@@ -350,11 +350,10 @@ class _Table:
         frame = frame[1:]
         if frame["beyond"].null_count() < len(frame):
             return None
-        frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars().replace("", None))
+        frame = frame.drop("beyond").with_columns(pl.all().str.strip_chars())
         # A row without a value may be blank, or too short.
-        if frame.null_count().sum_horizontal().item():
-            return None
-        return frame
+        lacks = frame.select(pl.any_horizontal((pl.all().is_null() | (pl.all() == "")).any())).item()
+        return None if lacks else frame
 
     def _parse_exactly(self, columns: list[Column]) -> tuple[pl.DataFrame, int, int]:
         """As parse, row by row. InputError for the first row of wrong width or without a value."""
