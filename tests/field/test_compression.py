@@ -206,7 +206,7 @@ BAD: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     ),
     "a line break in the name of a member": (
         "a.zip",
-        zipped({"b\n.csv": b"x\n1\n"}),
+        zipped({"b\n.csv": b"x,y\n1,2\n"}),
         ("a.zip/b?.csv has no column",),
     ),
     "a zip of something else": (
