@@ -128,6 +128,15 @@ def test_datetimes_become_whole_numbers_since_1970(make: Callable[[dict[str, Any
     assert dataset.time_unit == "ms"
 
 
+def test_events_a_nanosecond_apart_keep_their_order(tmp_path: Path) -> None:
+    moments = pl.Series([1_500_000_000_000_000_002, 1_500_000_000_000_000_001]).cast(pl.Datetime("ns"))
+    frame = pl.DataFrame({"user_id": ["ann", "ann"], "item_id": ["late", "early"], "timestamp": moments})
+    frame.write_parquet(tmp_path / "a.parquet")
+    for dataset in (Dataset.from_frame(frame, k_core=0), read_dataset(tmp_path / "a.parquet", k_core=0)):
+        assert as_ids(dataset) == {"ann": ["early", "late"]}
+        assert dataset.time_unit == "ns"
+
+
 def test_a_time_zone_is_converted_to_utc() -> None:
     east = dt.timezone(dt.timedelta(hours=2))
     frame = pl.DataFrame(
