@@ -131,6 +131,7 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
             separator=config.separator,
             quotes=config.quotes,
             encoding=config.encoding,
+            drop_incomplete=config.drop_incomplete,
             min_rating=config.min_rating,
             k_core=config.k_core,
             min_user_events=config.min_user_events,

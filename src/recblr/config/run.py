@@ -210,6 +210,11 @@ class DataConfig:
     )
     quotes: bool = _data(True, "Whether fields of a CSV file may be in quotes.", fixed=False)
     encoding: str = _data("utf-8", "How text files are encoded, such as latin-1.", fixed=False)
+    drop_incomplete: bool = _data(
+        False,
+        "Drop and count rows without a user, an item or a time; otherwise they are an error.",
+        fixed=False,
+    )
     rating_column: str | None = _data(None, "Column of ratings.", fixed=False)
     min_rating: float | None = _data(
         None, "Drop interactions with a lower rating, or with none.", fixed=False

@@ -77,6 +77,7 @@ class Dataset:
         rating: str | None = None,
         file_order: bool = False,
         offset_unit: str | None = None,
+        drop_incomplete: bool = False,
         min_rating: float | None = None,
         k_core: int = 5,
         min_user_events: int | None = None,
@@ -90,7 +91,7 @@ class Dataset:
             rating, or another usual spelling. Ids are integers, strings or categories, and become strings.
             Times are numbers, dates, datetimes or strings of these. Without a time column, the rows are taken
             in their order. A time "date+clock" is the sum of two columns.
-        file_order, offset_unit: as in `recblr.data.read_dataset`.
+        file_order, offset_unit, drop_incomplete: as in `recblr.data.read_dataset`.
         min_rating: rows with a lower rating, or with none, are dropped, before anything is counted.
         k_core: users and items with fewer interactions are dropped, again and again until all have enough.
             0 or 1 keeps all.
@@ -102,7 +103,8 @@ class Dataset:
         remains.
         """
         minimum = MinimumCounts(k_core, min_user_events, min_item_events)
-        events = read_frame(frame, Wanted(user, item, time, rating, min_rating, file_order, offset_unit))
+        wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit, drop_incomplete)
+        events = read_frame(frame, wanted)
         return cls(name, *indexed(events, minimum, min_rating=min_rating))
 
     @property

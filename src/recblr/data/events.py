@@ -28,6 +28,7 @@ class Events:
     times: (N,) int64 or float64; None if the events are already in the order of time.
     ratings: (N,) int64 or float64, NaN for an event without a rating; None if they are not needed.
     blank_rows: how many rows of the source have no value at all. They are not events.
+    incomplete_rows: how many other rows were dropped because they have no user, no item or no time.
     time_unit: the unit of the times, s, ms, us or ns, if they were dates; None if it is not known.
     ordered_by: the name of the column of times.
     notes: what readers should know of the source, such as rows that span several lines.
@@ -39,6 +40,7 @@ class Events:
     times: Numbers | None = None
     ratings: Numbers | None = None
     blank_rows: int = 0
+    incomplete_rows: int = 0
     time_unit: str | None = None
     ordered_by: str = ""
     notes: tuple[str, ...] = ()
@@ -147,17 +149,22 @@ def concatenate(parts: Sequence[Events]) -> Events:
             "unknown",
             "give a time column in all files, or in none",
         )
-    parts = _in_one_unit(parts)
+    source = f"{parts[0].source} and {len(parts) - 1} more"
+    blank_rows, incomplete_rows = sum(p.blank_rows for p in parts), sum(p.incomplete_rows for p in parts)
+    notes = tuple(note for part in parts for note in part.notes)
+    # A part without events has no unit.
+    parts = _in_one_unit([part for part in parts if len(part)] or parts[:1])
     return Events(
-        f"{parts[0].source} and {len(parts) - 1} more",
+        source,
         _concatenated([part.users for part in parts]),
         _concatenated([part.items for part in parts]),
         _all_or_none([part.times for part in parts]),
         _all_or_none([part.ratings for part in parts]),
-        sum(part.blank_rows for part in parts),
+        blank_rows,
+        incomplete_rows,
         parts[0].time_unit,
         parts[0].ordered_by,
-        tuple(note for part in parts for note in part.notes),
+        notes,
     )
 
 
@@ -172,6 +179,13 @@ def indexed(
     high enough. Items are numbered in the order of their first event that remains. Raises InputError if no
     event remains.
     """
+    if not len(events) and events.incomplete_rows:
+        raise InputError(
+            f"nothing is left of {events.source} after dropping its {events.incomplete_rows} rows without a "
+            "user, an item or a time",
+            "name other columns, or leave --drop-incomplete out (drop_incomplete= in Python) to see which "
+            "value the first one lacks",
+        )
     read, unrated = len(events), 0
     if min_rating is not None:
         assert events.ratings is not None
@@ -189,6 +203,7 @@ def indexed(
         items, item_ids = _renumbered(items, by_first_appearance(items, len(item_ids)), item_ids)
     dropped = {
         "without any value": events.blank_rows,
+        "without a user, an item or a time": events.incomplete_rows,
         "without a rating": unrated,
         "" if min_rating is None else f"rated below {min_rating:g}": read - unrated - len(events),
     }
@@ -199,7 +214,7 @@ def indexed(
         dropped[f"of items with fewer than {minimum.items} events"] = of_items
     order = _by_user_then_time(users, times)
     summary = ReadingSummary(
-        read + events.blank_rows,
+        read + events.blank_rows + events.incomplete_rows,
         {reason: count for reason, count in dropped.items() if count},
         events.ordered_by if times is not None else None,
         0 if times is None else _count_duplicates(users[order], items[order], times[order]),

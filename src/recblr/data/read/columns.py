@@ -23,6 +23,9 @@ _OTHER_SPELLINGS = {
     "rating": ("rating",),
 }
 
+ADD_OR_DROP = "add it, or give --drop-incomplete (drop_incomplete=True in Python) to drop and count such rows"
+"""The remedy for a row without a user, an item or a time."""
+
 # Words in the names of columns that may hold times.
 _TIME_WORDS = re.compile(
     "time|timestamp|datetime|date|ts|utc|epoch|when|day|hour|month|year|created|updated|visited"
@@ -40,6 +43,7 @@ class Wanted:
     min_rating: None to keep all events; then no column of ratings is read.
     file_order: take the rows in their order, and read no times.
     offset_unit: the unit of numbers in the offset of "date+offset", a key of OFFSET_UNITS.
+    drop_incomplete: drop and count rows without a user, an item or a time. Otherwise they are an error.
 
     Raises InputError for a column of ratings without a min_rating, for a min_rating that is not a finite
     number, for a time column with file_order, and for an unknown unit.
@@ -52,6 +56,7 @@ class Wanted:
     min_rating: float | None = None
     file_order: bool = False
     offset_unit: str | None = None
+    drop_incomplete: bool = False
 
     def __post_init__(self) -> None:
         lowest = self.min_rating

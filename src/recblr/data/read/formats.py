@@ -48,6 +48,7 @@ def read_dataset(
     separator: str | None = None,
     quotes: bool = True,
     encoding: str = "utf-8",
+    drop_incomplete: bool = False,
     min_rating: float | None = None,
     k_core: int = 5,
     min_user_events: int | None = None,
@@ -79,6 +80,8 @@ def read_dataset(
     separator: what separates the fields of a text file: a text, or "tab" or "space"; None to find it out.
     quotes: whether fields of a CSV file may be in quotes. False if quotes are ordinary characters.
     encoding: how a text file is encoded.
+    drop_incomplete: rows without a user, an item or a time are dropped and counted. Otherwise they are an
+        error.
     min_rating: interactions with a lower rating, or with none, are dropped, before anything is counted.
     k_core: users and items with fewer interactions are dropped, again and again until all have enough. 0 or 1
         keeps all.
@@ -94,7 +97,7 @@ def read_dataset(
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
     minimum = MinimumCounts(k_core, min_user_events, min_item_events)
-    wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit)
+    wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit, drop_incomplete)
     if isinstance(columns, str):
         columns = [word.strip() for word in columns.split(",")]
     form = TextForm(None if columns is None else tuple(columns), separator, quotes)

@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recblr.data.events import Events
 from recblr.data.packed import Int64Array
-from recblr.data.read.columns import Column, Wanted
+from recblr.data.read.columns import ADD_OR_DROP, Column, Wanted
 from recblr.data.read.lists import (
     Lists,
     Names,
@@ -27,7 +28,7 @@ from recblr.data.read.lists import (
     value_at,
     values_at,
 )
-from recblr.data.read.values import to_events
+from recblr.data.read.values import complete_rows, to_events
 from recblr.errors import InputError
 
 Frame: TypeAlias = Any
@@ -65,9 +66,7 @@ def _read_typed(
     found = typed_leaves(schema)
     columns = choose(source, found, wanted, typed_sample(found, read))
     table = typed_table(found, columns, read)
-    return to_checked_events(
-        table, columns, source=source, place=lambda row: row_of(source, row), offset_unit=wanted.offset_unit
-    )
+    return to_checked_events(table, columns, wanted, source=source, place=lambda row: row_of(source, row))
 
 
 def typed_leaves(schema: Mapping[str, Any]) -> list[Steps]:
@@ -104,30 +103,32 @@ def typed_table(
 def to_checked_events(
     table: Mapping[str, Values],
     columns: Sequence[Column],
+    wanted: Wanted,
     *,
     source: str,
     place: Callable[[int], str],
-    offset_unit: str | None = None,
     may_be_empty: bool = False,
 ) -> Events:
     """The events of a table with N rows, whose values are not checked yet.
 
     table: its columns by role.
     place: gives the place of a row, for error messages.
-    offset_unit: the unit of numbers that are added to dates.
+    wanted: its unit of offsets, and whether it drops incomplete rows.
     may_be_empty: whether no event at all is allowed.
 
     Raises InputError as read_frame does.
     """
-    expanded = expand(table, columns, place)
+    drop = wanted.drop_incomplete
+    expanded = expand(table, columns, place, may_lack_values=drop)
     frame, place = expanded.frame, expanded.place
     if frame.is_empty() and not may_be_empty:
         lists = f" but empty lists in its {expanded.empty_rows} rows" if expanded.empty_rows else ""
         raise InputError(f"{source} has no rows{lists}", "give one with an interaction in each row")
     for column in columns:
-        frame = frame.with_columns(_checked(frame[column.role], column, source, place))
-    events = to_events(frame, columns, source=source, place=place, offset_unit=offset_unit)
-    return replace(events, blank_rows=expanded.empty_rows)
+        frame = frame.with_columns(_checked(frame[column.role], column, source, None if drop else place))
+    frame, place, incomplete = complete_rows(frame, place)
+    events = to_events(frame, columns, source=source, place=place, offset_unit=wanted.offset_unit)
+    return replace(events, blank_rows=expanded.empty_rows, incomplete_rows=incomplete)
 
 
 def row_of(source: str, row: int) -> str:
@@ -136,11 +137,14 @@ def row_of(source: str, row: int) -> str:
 
 
 def _no_value(column: Column, place: str) -> InputError:
-    return InputError(f"{place} has no value in column {column.name!r}", "add it, or drop the row")
+    return InputError(f"{place} has no value in column {column.name!r}", ADD_OR_DROP)
 
 
-def _checked(values: pl.Series, column: Column, source: str, place: Callable[[int], str]) -> pl.Series:
-    """The column, with spaces around strings removed. InputError for a missing value or a wrong type."""
+def _checked(values: pl.Series, column: Column, source: str, place: Callable[[int], str] | None) -> pl.Series:
+    """The column, with spaces around strings removed, and null in place of an empty string.
+
+    Raises InputError for a wrong type, and for a missing value unless place is None.
+    """
     missing = values.is_null()
     flag = "time" if column.role == "offset" else column.role
     if column.role in ("user", "item"):
@@ -161,9 +165,9 @@ def _checked(values: pl.Series, column: Column, source: str, place: Callable[[in
     if values.dtype == pl.String:
         values = values.str.strip_chars()
         missing |= values == ""
-    if column.role == "rating":
-        values = values.set(missing.fill_null(True), None)  # an event without a rating is dropped and counted
-    elif missing.any():
+        values = values.set(missing.fill_null(True), None)
+    # An event without a rating is dropped and counted.
+    if column.role != "rating" and place is not None and missing.any():
         row = int(missing.fill_null(True).arg_max() or 0)
         raise _no_value(column, place(row))
     if not fits:
@@ -200,17 +204,22 @@ def _read_pandas(source: str, frame: Frame, wanted: Wanted) -> Events:
         values, steps = frame.iloc[:, positions[column.position]], found[column.position][1:]
         if values.dtype == object and is_nested(values):
             nested = [None if _is_missing(value) else value_at(value, steps) for value in values]
-            table[column.role] = from_python(nested, partial(_elements, column=column, source=source))
+            table[column.role] = from_python(
+                nested, partial(_elements, column=column, source=source, drop=wanted.drop_incomplete)
+            )
             continue
         missing = values.isna().to_numpy()
-        if missing.any() and column.role != "rating":
+        if missing.any() and column.role != "rating" and not wanted.drop_incomplete:
             raise _no_value(column, row_of(source, int(np.argmax(missing))))
-        present = _to_polars(values[~missing], column, source)
-        places = pl.Series(np.cumsum(~missing) - 1).set(pl.Series(missing), None)
-        table[column.role] = present.gather(places) if missing.any() else present
-    return to_checked_events(
-        table, columns, source=source, place=lambda row: row_of(source, row), offset_unit=wanted.offset_unit
-    )
+        table[column.role] = _with_nulls(_to_polars(values[~missing], column, source), missing)
+    return to_checked_events(table, columns, wanted, source=source, place=lambda row: row_of(source, row))
+
+
+def _with_nulls(present: pl.Series, missing: npt.NDArray[np.bool_]) -> pl.Series:
+    """The values, with null where missing (N,) is true."""
+    if not missing.any():
+        return present
+    return present.gather(pl.Series(np.cumsum(~missing) - 1).set(pl.Series(missing), None))
 
 
 def _is_missing(value: object) -> bool:
@@ -223,18 +232,21 @@ def _is_missing(value: object) -> bool:
         return True
 
 
-def _elements(values: Sequence[Any], rows: Int64Array, *, column: Column, source: str) -> pl.Series:
+def _elements(
+    values: Sequence[Any], rows: Int64Array, *, column: Column, source: str, drop: bool
+) -> pl.Series:
     """Elements of the lists of a pandas column."""
     # Times of pandas have nanoseconds, which those of Python lack.
     plain = [None if _is_missing(value) else getattr(value, "asm8", value) for value in values]
     missing = np.array([value is None for value in plain], dtype=np.bool_)
-    if missing.any():
+    if missing.any() and not drop:
         raise _no_value(column, f"a list in {row_of(source, int(rows[np.argmax(missing)]))}")
-    if all(isinstance(value, np.datetime64) for value in plain):
-        return _to_polars(np.array(plain), column, source)
+    plain = [value for value in plain if value is not None]
+    if plain and all(isinstance(value, np.datetime64) for value in plain):
+        return _with_nulls(_to_polars(np.array(plain), column, source), missing)
     objects = np.empty(len(plain), dtype=object)
     objects[:] = [value.item() if isinstance(value, np.generic) else value for value in plain]
-    return _to_polars(objects, column, source)
+    return _with_nulls(_to_polars(objects, column, source), missing)
 
 
 def _to_polars(values: Any, column: Column, source: str) -> pl.Series:

@@ -75,7 +75,7 @@ def read_json(path: Path, data: bytes, wanted: Wanted) -> Events:
         column.role: from_python(column_values, _converter(column, place))
         for column, column_values in zip(columns, values, strict=True)
     }
-    return to_checked_events(table, columns, source=source, place=place, offset_unit=wanted.offset_unit)
+    return to_checked_events(table, columns, wanted, source=source, place=place)
 
 
 def _chosen(source: str, data: bytes, names: Names, wanted: Wanted) -> tuple[list[Steps], list[Column]]:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from recblr.data.packed import Int64Array
-from recblr.data.read.columns import Column, Wanted, choose_columns, listed
+from recblr.data.read.columns import ADD_OR_DROP, Column, Wanted, choose_columns, listed
 from recblr.errors import InputError
 
 Steps: TypeAlias = tuple[str, ...]
@@ -55,16 +55,21 @@ class Expanded:
 
 
 def expand(
-    frame: pl.DataFrame | Mapping[str, Values], columns: Sequence[Column], place: Callable[[int], str]
+    frame: pl.DataFrame | Mapping[str, Values],
+    columns: Sequence[Column],
+    place: Callable[[int], str],
+    *,
+    may_lack_values: bool = False,
 ) -> Expanded:
     """A table with an event for each element of the lists of a row.
 
     frame: N rows; its columns are named by their roles. Columns may hold lists, also nested ones.
     place: gives the place of one of the N rows.
+    may_lack_values: whether null is allowed: as a value, in a list, and as a list, which then is empty.
 
-    Raises InputError for lists of different lengths in a row; for a row without a list or with null in it;
-    for lists of times or ratings without lists of items; and for lists of users, unless they come from the
-    same list of objects as all other lists.
+    Raises InputError for lists of different lengths in a row; for a row without a list or with null in it,
+    if that is not allowed; for lists of times or ratings without lists of items; and for lists of users,
+    unless they come from the same list of objects as all other lists.
     """
     table: dict[str, Values] = {column.role: as_lists(frame[column.role]) for column in columns}
     names = {column.role: column.name for column in columns}
@@ -73,6 +78,8 @@ def expand(
     deepest = 0
     while nested := {role: values for role, values in table.items() if isinstance(values, Lists)}:
         deepest += 1
+        if may_lack_values:
+            nested = {role: replace(lists, lengths=lists.lengths.clip(0)) for role, lists in nested.items()}
         lengths = _common_lengths(nested, names, place, origins)
         taken = np.repeat(np.arange(lengths.size), lengths)
         origins = origins[taken]
@@ -91,11 +98,11 @@ def expand(
         return f"{place(row)}, element {event - int(firsts[row])} (from 0)"
 
     for role, values in flat.to_dict().items():
-        if values.has_nulls():
+        if values.has_nulls() and not may_lack_values:
             raise InputError(
                 f"{place_of_event(int(values.is_null().arg_max() or 0))} has no value in column "
                 f"{names[role]!r}",
-                "add it, or drop the element",
+                ADD_OR_DROP,
             )
     return Expanded(flat, place_of_event, int(np.count_nonzero(counts == 0)))
 
@@ -129,9 +136,7 @@ def _common_lengths(
     for role, lists in nested.items():
         if (lists.lengths < 0).any():
             row = int(origins[np.argmax(lists.lengths < 0)])
-            raise InputError(
-                f"{place(row)} has no value in column {names[role]!r}", "add it, or drop the row"
-            )
+            raise InputError(f"{place(row)} has no value in column {names[role]!r}", ADD_OR_DROP)
     for role, lists in others:
         differ = lists.lengths != one.lengths
         if differ.any():

@@ -96,9 +96,9 @@ def read_parquet_folder(folder: Path, wanted: Wanted) -> Events:
             first = first or part
             part.check_like(first)
             one = part.events(may_be_empty=True)
-            if len(one) or one.blank_rows:
+            if len(one) or one.blank_rows or one.incomplete_rows:
                 events.append(one)
-    if not sum(map(len, events)):
+    if not any(len(one) or one.incomplete_rows for one in events):
         raise InputError(
             f"{folder} has no rows in its Parquet files", "give one with an interaction in each row"
         )
@@ -134,7 +134,7 @@ class _Part:
             raise self.damaged from None
         self.own = typed_leaves(self.schema)
         self.found: list[Steps] = [*self.own, *((name,) for name in self.partition)]
-        self.offset_unit = wanted.offset_unit
+        self.wanted = wanted
         self.columns = choose(source, self.found, wanted, self._sample)
 
     def _read(self, names: list[str]) -> pl.DataFrame:
@@ -170,9 +170,9 @@ class _Part:
         return to_checked_events(
             table,
             self.columns,
+            self.wanted,
             source=self.source,
             place=lambda row: row_of(self.source, row),
-            offset_unit=self.offset_unit,
             may_be_empty=may_be_empty,
         )
 

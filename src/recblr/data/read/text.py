@@ -18,10 +18,18 @@ from pathlib import Path
 import polars as pl
 
 from recblr.data.events import Events
-from recblr.data.read.columns import Column, Wanted, choose_columns, is_usual_name, listed, refuse_unused_unit
+from recblr.data.read.columns import (
+    ADD_OR_DROP,
+    Column,
+    Wanted,
+    choose_columns,
+    is_usual_name,
+    listed,
+    refuse_unused_unit,
+)
 from recblr.data.read.lists import expand
 from recblr.data.read.times import any_is_value, as_numbers, as_times, looks_like_times
-from recblr.data.read.values import to_events
+from recblr.data.read.values import complete_rows, to_events
 from recblr.errors import InputError
 
 # One byte that replaces separators of several bytes, because polars and csv take one byte only.
@@ -172,14 +180,13 @@ def read_movielens(path: Path, data: bytes, wanted: Wanted) -> Events:
 def _read(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
     table = _Table(path, data, dialect)
     columns = table.choose(wanted)
-    frame, blank_rows, spanning = table.parse(columns)
+    frame, blank_rows, spanning = table.parse(columns, may_lack_values=wanted.drop_incomplete)
     if frame.is_empty():
         raise InputError(f"{path} has a header and no rows", "give a file with one interaction in each row")
     frame, used = table.with_lists(frame, columns)
-    expanded = expand(frame, used, table.place)
-    events = to_events(
-        expanded.frame, used, source=str(path), place=expanded.place, offset_unit=wanted.offset_unit
-    )
+    expanded = expand(frame, used, table.place, may_lack_values=wanted.drop_incomplete)
+    frame, place, incomplete = complete_rows(expanded.frame, expanded.place)
+    events = to_events(frame, used, source=str(path), place=place, offset_unit=wanted.offset_unit)
     blank_rows += expanded.empty_rows
     notes = [f"rows of {path.name} that span several lines: {spanning:,}"] if spanning else []
     notes += [
@@ -187,7 +194,7 @@ def _read(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
         for column in columns
         if column.role == "time" and column not in used
     ]
-    return replace(events, blank_rows=blank_rows, notes=tuple(notes))
+    return replace(events, blank_rows=blank_rows, incomplete_rows=incomplete, notes=tuple(notes))
 
 
 class _Table:
@@ -249,7 +256,7 @@ class _Table:
                 frame = frame.with_columns(pl.col(column.role).str.split(" ").fill_null([]))
         if "item list" not in frame.columns:
             return frame, [column for column in columns if column.role != "time list"]
-        again = (~frame["user"].is_first_distinct()).arg_true()
+        again = (frame["user"].is_not_null() & ~frame["user"].is_first_distinct()).arg_true()
         if len(again):
             raise InputError(
                 f"{self.place(again[0])} is another row of {frame['user'][again[0]]!r}, and each row has "
@@ -298,13 +305,14 @@ class _Table:
                     )
         return columns
 
-    def parse(self, columns: list[Column]) -> tuple[pl.DataFrame, int, int]:
+    def parse(self, columns: list[Column], *, may_lack_values: bool) -> tuple[pl.DataFrame, int, int]:
         """Read the columns; returns a frame, the number of blank rows, and of rows that span several lines.
 
-        The frame has a column for each role, of strings without spaces around them. Only ratings are null.
+        The frame has a column for each role, of strings without spaces around them. Ratings may be null, and
+        with may_lack_values other values too.
         """
         frame = self._parse_fast(columns) if self._is_plain() else None
-        return self._parse_exactly(columns) if frame is None else (frame, 0, 0)
+        return self._parse_exactly(columns, may_lack_values) if frame is None else (frame, 0, 0)
 
     def place(self, row: int) -> str:
         """The place in the file of a row of the frame, for an error message."""
@@ -355,7 +363,7 @@ class _Table:
         lacks = frame.select(pl.any_horizontal((pl.all().is_null() | (pl.all() == "")).any())).item()
         return None if lacks else frame
 
-    def _parse_exactly(self, columns: list[Column]) -> tuple[pl.DataFrame, int, int]:
+    def _parse_exactly(self, columns: list[Column], may_lack_values: bool) -> tuple[pl.DataFrame, int, int]:
         """As parse, row by row. InputError for the first row of wrong width or without a value."""
         schema = {column.role: pl.String for column in columns}
         frames, rows = [pl.DataFrame(schema=schema)], []
@@ -374,10 +382,9 @@ class _Table:
             self._check_width(line, fields)
             values = [fields[c.position].strip() if c.position < len(fields) else "" for c in columns]
             for column, value in zip(columns, values, strict=True):
-                if not value and column.role not in _MAY_BE_EMPTY:
+                if not (value or may_lack_values or column.role in _MAY_BE_EMPTY):
                     raise InputError(
-                        f"{self.path}, line {line} has no value in column {column.name!r}",
-                        "add it, or drop the row",
+                        f"{self.path}, line {line} has no value in column {column.name!r}", ADD_OR_DROP
                     )
             rows.append([value or None for value in values])
             if len(rows) == _CHUNK:

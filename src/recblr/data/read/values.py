@@ -23,6 +23,21 @@ _FAULTS = {
 }
 
 
+def complete_rows(
+    frame: pl.DataFrame, place: Callable[[int], str]
+) -> tuple[pl.DataFrame, Callable[[int], str], int]:
+    """The rows of a frame in which only the rating may be null, their places, and the number of other rows.
+
+    frame: its columns are named by their roles.
+    place: gives the place of a row of the frame.
+    """
+    kept = frame.select(pl.all_horizontal(pl.exclude("rating").is_not_null())).to_series()
+    if kept.all():
+        return frame, place, 0
+    rows = kept.arg_true()
+    return frame.filter(kept), lambda row: place(int(rows[row])), len(kept) - len(rows)
+
+
 def to_events(
     frame: pl.DataFrame,
     columns: Sequence[Column],
@@ -54,7 +69,7 @@ def to_events(
         times = as_times(frame["time"])
         if times.wrong is not None:
             raise refuse("time", times.wrong)
-        if "offset" in names:
+        if "offset" in names and len(frame):
             times = with_offsets(times, frame["offset"], offset_unit, source=source)
             if times.wrong is not None:
                 raise refuse("offset", times.wrong)
