@@ -143,7 +143,7 @@ def _metadata(metadata: Message, names: list[str], folder: str) -> Iterator[Find
     yield _same("version", metadata["Version"], PROJECT["version"])
     yield _same("Python", SpecifierSet(metadata["Requires-Python"]), SpecifierSet(PROJECT["requires-python"]))
     required = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
-    always = sorted(str(requirement) for requirement in required if requirement.marker is None)
+    always = sorted(str(requirement) for requirement in required if "extra" not in str(requirement.marker))
     yield _same("depends on", always, sorted(str(Requirement(line)) for line in PROJECT["dependencies"]))
     yield _same("licence", metadata["License-Expression"], PROJECT["license"])
     for file in PROJECT["license-files"]:

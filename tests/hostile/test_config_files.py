@@ -72,7 +72,7 @@ CASES: dict[str, Bad] = {
     "lists within a list": config('[data]\npaths = [["log.csv"]]', "paths in [data] must be a list of texts"),
     "an empty list of paths": config("[data]\npaths = []\n[model]\nzzz = 1", "there is no zzz in [model]"),
     "an empty path": Bad(
-        "train --out run --config c.toml", ("is a folder",), text('[data]\npaths = [""]', "c.toml")
+        "train --out run --config c.toml", ("the folder . holds",), text('[data]\npaths = [""]', "c.toml")
     ),
     "no path at all": Bad(
         "train --out run --config c.toml",

@@ -134,7 +134,7 @@ def test_facts_without_a_fingerprint_are_damaged(run: Run, fingerprint: str) -> 
         ('[optimisation]\nepochs = "many"', "epochs in [optimisation] must be a whole number, but is"),
         ("model = 3", "model is a table"),
         ("[model]\nd-model = -1", "--d-model must be at least 1, but is -1"),
-        ('[model]\ncolour = "red"', "there is no colour in [model]"),
+        ('[model]\nshade = "red"', "there is no shade in [model]"),
     ],
 )
 def test_impossible_options_give_an_error_with_the_remedy(run: Run, content: str, says: str) -> None:
