@@ -505,7 +505,42 @@ ENCODINGS = [
     ),
 ]
 
-ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *NO_EFFECT, *ENCODINGS]
+JOINED = [
+    Shape(
+        "files that were joined with their headers",
+        "a.csv",
+        "user_id,item_id\nann,tea\nuser_id,item_id\nann,oil\n",
+        ("line 3", "is a header again", "files that were joined"),
+    ),
+    Shape(
+        "the same with times, and other places of the columns",
+        "a.csv",
+        "user_id,item_id,timestamp\nann,tea,1\nitem_id,user_id,timestamp\noil,ann,2\n",
+        ("line 3", "is a header again"),
+    ),
+    Shape(
+        "atomic files that were joined",
+        "a.inter",
+        "user_id:token\titem_id:token\nann\ttea\nuser_id:token\titem_id:token\nann\toil\n",
+        ("line 3", "is a header again"),
+    ),
+    Shape(
+        "a header of numbers, and an event of the same numbers",
+        "a.csv",
+        "0,1\n0,1\n",
+        options={"user": "0", "item": "1"},
+        gives={"0": ["1"]},
+    ),
+    Shape(
+        "files of Excel that were joined, each with a byte order mark",
+        "a.csv",
+        "\ufeffann,tea\r\n\ufeffann,oil\r\n",
+        options={"columns": "user,item"},
+        gives=ANN,
+    ),
+]
+
+ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *NO_EFFECT, *ENCODINGS, *JOINED]
 
 
 @pytest.mark.parametrize("shape", ALL, ids=[f"{number} {shape.where}" for number, shape in enumerate(ALL)])

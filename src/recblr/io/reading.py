@@ -33,7 +33,7 @@ def check_ends(path: str | Path) -> None:
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> bytes:
-    """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
+    """The file's content as UTF-8 bytes, decompressed, without byte order marks at starts of lines.
 
     Raises InputError for an unknown encoding, and if the file does not exist, is a folder, a pipe or a
     device, cannot be read, cannot be decompressed (see decompressed() in compression.py), is binary, has
@@ -44,6 +44,8 @@ def read_text(path: Path, encoding: str = "utf-8") -> bytes:
         data = _as_utf8(path, data, encoding)
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
+    # Files that were joined have one in the middle too. It would be an invisible part of an id.
+    data = data.replace(b"\n" + _BYTE_ORDER_MARK, b"\n")
     if not data[:1024].strip() and not data.strip():
         raise InputError(f"{path} is empty", "give a file with one interaction or one user per line")
     zero = data.find(b"\0")
