@@ -6,7 +6,7 @@ all of them. So events that are a nanosecond apart keep their order, which float
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -145,9 +145,9 @@ def looks_like_times(values: pl.Series) -> bool:
     return any(bool((numbers >= first).all() and (numbers <= last).all()) for first, last in spans)
 
 
-def any_is_value(texts: Sequence[str]) -> bool:
+def any_is_value(texts: Iterable[str]) -> bool:
     """Whether one of the texts is a number or a date."""
-    values = pl.Series(texts, dtype=pl.String)
+    values = pl.Series(list(texts), dtype=pl.String)
     numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     return bool(np.isfinite(numbers).any()) or bool(_parsed(values)[0].is_not_null().any())
 
