@@ -248,6 +248,9 @@ def _to_polars(values: Any, column: Column, source: str) -> pl.Series:
         array = array.astype(np.float32)
     try:
         if array.dtype == object:
+            if array.size and all(hasattr(value, "asm8") for value in array):
+                # Times of pandas. polars would drop their nanoseconds without notice.
+                return _to_polars(np.array([value.asm8 for value in array]), column, source)
             return pl.Series(column.name, array.tolist(), strict=True)
         return pl.Series(column.name, array)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
