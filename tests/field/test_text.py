@@ -290,6 +290,8 @@ ORDER = [
     ),
 ]
 
+TWO_UNITS = BACKWARDS.format("timestamp", 1600000000000, 1700000000)
+
 TIMES = [
     Shape(where, "a.csv", f'user_id,item_id,timestamp\nann,oil,"{late}"\nann,tea,"{early}"\n', gives=ANN)
     for where, late, early in [
@@ -316,6 +318,16 @@ TIMES = [
         "user_id,item_id,date,clock\nann,oil,2024-01-02,9:30\nann,tea,2024-01-01,23:59:59\n",
         options={"time": "date + clock"},
         gives=ANN,
+    ),
+    Shape(
+        "seconds, and milliseconds since a new version of the program",
+        "a.csv",
+        TWO_UNITS,
+        ("different units", "1700000000 in s", "1600000000000 in ms"),
+    ),
+    Shape("a time that is 0", "a.csv", BACKWARDS.format("timestamp", 1700000000, 0), gives=ANN),
+    Shape(
+        "the same two units, and 0", "a.csv", f"{TWO_UNITS}ann,rum,0\n", ("different units", "convert all")
     ),
     Shape(
         "numbers with more digits than a float64 keeps",

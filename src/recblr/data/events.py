@@ -18,6 +18,9 @@ from recblr.errors import InputError
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, the coarsest first."""
 
+# The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
+_FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
+
 
 @dataclass(frozen=True, eq=False)
 class Events:
@@ -170,7 +173,7 @@ def indexed(
     few of the other events are dropped, as frequent says. Each history is sorted by time. Events with the
     same time keep the order of the file. Users are numbered in the order of their first event that is rated
     high enough. Items are numbered in the order of their first event that remains. Raises InputError if no
-    event remains.
+    event remains, and if some times are in seconds and others in milliseconds, for example.
     """
     read, unrated = len(events), 0
     if min_rating is not None:
@@ -180,6 +183,8 @@ def indexed(
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
     times = events.times
+    if times is not None and events.time_unit is None:
+        _refuse_two_units(times, events.source)
     keep, of_users, of_items = frequent(users, items, minimum, source=events.source)
     if not keep.all():
         users, items = users[keep], items[keep]
@@ -319,6 +324,31 @@ def _in_one_unit(parts: Sequence[Events]) -> list[Events]:
             )
         changed.append(replace(part, times=part.times * scale, time_unit=finest))
     return changed
+
+
+def likely_in_units(numbers: Numbers) -> dict[str, npt.NDArray[np.bool_]]:
+    """For each of UNITS, which of the numbers (N,) are in the years 1990 to 2100 if they count this unit.
+
+    The spans of two units do not overlap.
+    """
+    spans = ((unit, 10**9 // nanos) for unit, nanos in UNITS.items())
+    return {unit: (numbers >= _FIRST_LIKELY * per) & (numbers <= _LAST_LIKELY * per) for unit, per in spans}
+
+
+def _refuse_two_units(times: Numbers, source: str) -> None:
+    """Raise InputError if each time is likely in one of UNITS, but not all in the same. 0 is no time."""
+    if not times.size or any(
+        fits.all() for fits in likely_in_units(np.array([times.min(), times.max()])).values()
+    ):
+        return  # the most frequent case
+    fits = {unit: mask for unit, mask in likely_in_units(times).items() if mask.any()}
+    if len(fits) < 2 or not np.logical_or.reduce([*fits.values(), times == 0]).all():
+        return
+    examples = " and ".join(f"{times[np.argmax(mask)]} in {unit}" for unit, mask in fits.items())
+    raise InputError(
+        f"the times of {source} seem to have different units, such as {examples}, so their order is unknown",
+        "convert all to one unit",
+    )
 
 
 def _count_duplicates(users: Int64Array, items: Int64Array, times: Numbers) -> int:
