@@ -290,6 +290,36 @@ ORDER = [
     ),
 ]
 
+ORDER += [
+    Shape(
+        f"a column whose name says nothing, with times such as {late}",
+        "a.csv",
+        f'user_id,item_id,x\nann,oil,"{late}"\nann,tea,"{early}"\n',
+        ("'x' may hold the times", "--file-order"),
+        {"file_order": True},
+        gives={"ann": ["oil", "tea"]},
+    )
+    for late, early in [
+        ("01.02.2024 10:00", "31.01.2024 10:00"),
+        ("02/01/2024 10:00 PM", "1/31/2024 9:00 AM"),
+        ("2/1/24", "1/31/24"),
+        ("2024/02/01", "2024/01/31"),
+        ("1-Feb-2024", "31-Jan-2024"),
+        ("February 1, 2024", "Jan 31, 2024 6:30 PM"),
+        ("20240201T101500Z", "20240131T101500Z"),
+        ("20240201", "20240131"),
+        ("20240201101500", "20240131101500"),
+    ]
+] + [
+    Shape(
+        f"values that are no times, such as {value}",
+        "a.csv",
+        f"user_id,item_id,x\nann,oil,{value}\nann,tea,{value}\n",
+        gives={"ann": ["oil", "tea"]},
+    )
+    for value in ["1.2.3", "10.1.2.3", "20249999", "May", "May the force"]
+]
+
 TWO_UNITS = BACKWARDS.format("timestamp", 1600000000000, 1700000000)
 
 TIMES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -190,7 +191,7 @@ def _read_pandas(source: str, frame: Frame, wanted: Wanted) -> Events:
         steps = next(steps for steps in found if ".".join(steps) == name)
         values = frame.iloc[:_SAMPLE, positions[found.index(steps)]].dropna()
         if values.dtype == object:
-            plain = [value for value in values if isinstance(value, str | int | float)]
+            plain = [value for value in values if isinstance(value, str | int | float | date)]
             return pl.Series([str(value) for value in plain], dtype=pl.String)
         return _to_polars(values, Column("", name, 0), source)
 
