@@ -547,6 +547,44 @@ ENCODINGS = [
     ),
 ]
 
+VALUES = [
+    Shape(
+        "names with spaces between tabs",
+        "a.txt",
+        "ann\tgreen tea\nbob\toil\n",
+        ("tabs and spaces", "'ann\\tgreen tea'", "--columns"),
+        {"columns": "user,item"},
+        gives={"ann": ["green tea"], "bob": ["oil"]},
+    ),
+    Shape(
+        "the same, as histories",
+        "a.txt",
+        "ann\tgreen tea\nbob\toil\n",
+        ("format sequences",),
+        {"format": "sequences"},
+        gives={"ann": ["green", "tea"], "bob": ["oil"]},
+    ),
+    Shape("tabs and spaces around them", "a.txt", "ann \t tea\nann\toil\n", gives=ANN),
+    Shape(
+        "lists that pandas wrote into a CSV file",
+        "a.csv",
+        "user_id,item_id\nann,\"['tea', 'oil']\"\nbob,['tea']\n",
+        ("line 2", "a list that is written as a text", "JSON or Parquet"),
+    ),
+    Shape(
+        "arrays that PostgreSQL wrote",
+        "a.csv",
+        'user_id,item_id\nann,"{tea,oil}"\n',
+        ("a list that is written as a text", "a row for each item"),
+    ),
+    Shape(
+        "ids of Microsoft in braces",
+        "a.csv",
+        "user_id,item_id\nann,{A1-B2}\n",
+        gives={"ann": ["{A1-B2}"]},
+    ),
+]
+
 JOINED = [
     Shape(
         "files that were joined with their headers",
@@ -582,7 +620,18 @@ JOINED = [
     ),
 ]
 
-ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *NO_EFFECT, *ENCODINGS, *JOINED]
+ALL = [
+    *QUOTES,
+    *WITHOUT_HEADER,
+    *ORDER,
+    *TIMES,
+    *SEPARATORS,
+    *LISTS,
+    *NO_EFFECT,
+    *ENCODINGS,
+    *VALUES,
+    *JOINED,
+]
 
 
 @pytest.mark.parametrize("shape", ALL, ids=[f"{number} {shape.where}" for number, shape in enumerate(ALL)])
