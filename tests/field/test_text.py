@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from data.packing import as_ids
 
@@ -253,6 +254,14 @@ ORDER = [
         gives=ANN,
     ),
     Shape(
+        "a name that a shell would take apart",
+        "a.csv",
+        BACKWARDS.format("time $ (ms)", 1700000002000, 1700000001000),
+        ("--time-column 'time $ (ms)' (time= in Python)",),
+        {"time": "time $ (ms)"},
+        gives=ANN,
+    ),
+    Shape(
         "the same, taken as it stands",
         "a.csv",
         BACKWARDS.format("ts", 1700000002, 1700000001),
@@ -479,6 +488,20 @@ LISTS = [
 
 NO_EFFECT = [
     Shape(
+        "quotes in JSON",
+        "a.jsonl",
+        '{"user_id": 1, "item_id": 2}\n',
+        ("--no-quotes", "has no effect", "json"),
+        options={"quotes": False},
+    ),
+    Shape(
+        "a unit of offsets for pairs",
+        "a.txt",
+        "ann tea\n",
+        ("--offset-unit", "has no effect"),
+        options={"offset_unit": "ms"},
+    ),
+    Shape(
         "a separator for pairs",
         "a.txt",
         "ann tea\n",
@@ -534,6 +557,14 @@ NO_EFFECT = [
         options={"columns": "user,item,time,-"},
         gives=ANN,
     ),
+]
+
+WITHOUT_MEANING = [
+    Shape(f"the encoding {wrong!r}", "a.csv", "a,b\n", ("no encoding",), options={"encoding": wrong})
+    for wrong in ["utf-7000", "rot13", "a\0b", None]
+] + [
+    Shape("the number of a column as its name", "a.csv", "a,b\n", (f"{role}='1'",), options={role: 1})
+    for role in ["user", "item", "time"]
 ]
 
 ENCODINGS = [
@@ -631,6 +662,7 @@ ALL = [
     *ENCODINGS,
     *VALUES,
     *JOINED,
+    *WITHOUT_MEANING,
 ]
 
 
@@ -649,6 +681,23 @@ def test_no_event_is_lost_and_the_remedy_works(tmp_path: Path, shape: Shape) -> 
             return
     dataset = read_dataset(path, k_core=0, **options)
     assert as_ids(dataset) == shape.gives
+
+
+def test_excel_s_unicode_text_names_its_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("user_id\titem_id\nann\ttea\nann\toil\n".encode("utf-16"))
+    with pytest.raises(InputError, match="--encoding utf-16"):
+        read_dataset(path, k_core=0)
+    assert as_ids(read_dataset(path, k_core=0, encoding="utf-16")) == ANN
+
+
+@pytest.mark.parametrize("option", [{"quotes": False}, {"encoding": "latin-1"}], ids=str)
+def test_options_of_texts_are_refused_for_parquet(tmp_path: Path, option: dict[str, Any]) -> None:
+    (tmp_path / "all").mkdir()
+    pl.DataFrame({"user_id": ["ann"], "item_id": ["tea"]}).write_parquet(tmp_path / "all" / "a.parquet")
+    for path in (tmp_path / "all", tmp_path / "all" / "a.parquet"):
+        with pytest.raises(InputError, match="has no effect"):
+            read_dataset(path, k_core=0, **option)
 
 
 @pytest.mark.parametrize("name", ["2268318", "1511544071", "ann", "B1"])
