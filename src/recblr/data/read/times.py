@@ -39,6 +39,9 @@ _OTHER_DATES = (
     r"|(?i)^(?:.*[^a-z])?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}[^a-z].*\b(?:19|20)\d\d\b"
 )
 
+# A number of 10 digits or more with at most 6 of them.
+_ROUNDED = r"^\d(?:\.\d{1,5})?[eE]\+?(?:0?9|1\d)$"
+
 # A float64 keeps every number of so many digits.
 _EXACT_DIGITS = 15
 
@@ -80,13 +83,15 @@ def as_times(values: pl.Series) -> Times:
 
     Numbers of any unit stay as they are.
 
-    Raises InputError for two different numbers that a float64 cannot tell apart.
+    Raises InputError for two different numbers that a float64 cannot tell apart, and for numbers that a
+    spreadsheet has rounded.
     """
     moments = _dates(values)
     if moments is not None:
         return moments
     numbers, no_number = as_numbers(values)
     if no_number is None:
+        _refuse_rounded(values)
         _refuse_lost_digits(values, numbers)
     if no_number is None or values.dtype != pl.String:
         return Times(numbers, no_number)
@@ -230,6 +235,15 @@ def _as_int(digits: pl.Series) -> pl.Series:
 
 def _nanos(fraction: pl.Series) -> pl.Series:
     return _as_int(fraction.str.pad_end(9, "0"))
+
+
+def _refuse_rounded(values: pl.Series) -> None:
+    """Raise InputError if all texts are numbers such as 1.7E+12, which spreadsheets write for 1700000001000."""
+    if values.dtype == pl.String and len(values) and values.str.contains(_ROUNDED).all():
+        raise InputError(
+            f"the times are rounded, such as {values[0]}, as spreadsheets write long numbers",
+            "export them with all digits",
+        )
 
 
 def _refuse_lost_digits(values: pl.Series, numbers: Numbers) -> None:
