@@ -364,6 +364,18 @@ TIMES = [
         TWO_UNITS,
         ("different units", "1700000000 in s", "1600000000000 in ms"),
     ),
+    Shape(
+        "times that a spreadsheet has rounded",
+        "a.csv",
+        BACKWARDS.format("timestamp", "1.7E+12", "1.7E+12"),
+        ("rounded", "1.7E+12", "all digits"),
+    ),
+    Shape(
+        "all digits of a time, as NumPy writes them",
+        "a.csv",
+        BACKWARDS.format("timestamp", "1.700000002e+09", "1.700000001e+09"),
+        gives=ANN,
+    ),
     Shape("a time that is 0", "a.csv", BACKWARDS.format("timestamp", 1700000000, 0), gives=ANN),
     Shape(
         "the same two units, and 0", "a.csv", f"{TWO_UNITS}ann,rum,0\n", ("different units", "convert all")
@@ -681,6 +693,26 @@ def test_no_event_is_lost_and_the_remedy_works(tmp_path: Path, shape: Shape) -> 
             return
     dataset = read_dataset(path, k_core=0, **options)
     assert as_ids(dataset) == shape.gives
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        (["ann", "NULL", "NULL"], "the user 'NULL', which may mean no user, has 2 of the events"),
+        (["ann", r"\N"], r"the user '\\N', which may mean no user, has 1 of the events"),
+        (["7", "ann", "7.0"], "'7' and '7.0' are two users, and 1 such pairs exist"),
+        (["1.23457E+12"], "user ids such as '1.23457E+12' look rounded by a spreadsheet"),
+        (["7.0", "8", "nancy", "7.5", "1E5"], ""),
+    ],
+)
+def test_the_first_line_says_which_ids_are_doubtful(tmp_path: Path, ids: list[str], says: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{one},tea\n" for one in ids))
+    reading = read_dataset(path, k_core=0).reading
+    assert reading is not None
+    assert reading.notes == ((says,) if says else ())
+    path.write_text("item_id,user_id\n" + "".join(f"{one},tea\n" for one in ids))
+    assert says.replace("user", "item") in str(read_dataset(path, k_core=0).reading)
 
 
 def test_excel_s_unicode_text_names_its_encoding(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
 _FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
 
+# What programs write for a missing value, in lower case.
+_NO_VALUES = ["null", "nan", "none", "na", "n/a", "#n/a", "<na>", "\\n", "nil", "undefined"]
+_MOST_DOUBTS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Events:
@@ -182,6 +186,7 @@ def indexed(
         events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
+    doubts = *_doubts("user", users, user_ids), *_doubts("item", items, item_ids)
     times = events.times
     if times is not None and events.time_unit is None:
         _refuse_two_units(times, events.source)
@@ -208,7 +213,7 @@ def indexed(
         {reason: count for reason, count in dropped.items() if count},
         events.ordered_by if times is not None else None,
         0 if times is None else _count_duplicates(users[order], items[order], times[order]),
-        events.notes,
+        (*events.notes, *doubts),
     )
     lengths = np.bincount(users, minlength=len(user_ids))
     return (
@@ -349,6 +354,29 @@ def _refuse_two_units(times: Numbers, source: str) -> None:
         f"the times of {source} seem to have different units, such as {examples}, so their order is unknown",
         "convert all to one unit",
     )
+
+
+def _doubts(kind: str, indices: Int64Array, ids: pl.Series) -> list[str]:
+    """What may be wrong with the ids of users or items, each a clause.
+
+    indices: (N,) for each event, the place of its id in ids.
+    """
+    notes = []
+    empty = ids.str.to_lowercase().is_in(_NO_VALUES).arg_true()
+    for place in empty[:_MOST_DOUBTS]:
+        count = int(np.count_nonzero(indices == place))
+        notes.append(f"the {kind} {ids[place]!r}, which may mean no {kind}, has {count:,} of the events")
+    decimal = ids.filter(ids.str.contains(r"^-?\d+\.0$"))
+    whole = decimal.str.strip_suffix(".0")
+    both = whole.filter(whole.is_in(ids.implode()))
+    if len(both):
+        notes.append(
+            f"{both[0]!r} and {both[0] + '.0'!r} are two {kind}s, and {len(both):,} such pairs exist"
+        )
+    rounded = ids.filter(ids.str.contains(r"^\d[.,]\d+E\+\d\d$"))
+    if len(rounded):
+        notes.append(f"{kind} ids such as {rounded[0]!r} look rounded by a spreadsheet")
+    return notes
 
 
 def _count_duplicates(users: Int64Array, items: Int64Array, times: Numbers) -> int:
