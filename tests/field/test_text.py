@@ -700,7 +700,7 @@ def test_no_event_is_lost_and_the_remedy_works(tmp_path: Path, shape: Shape) -> 
     [
         (["ann", "NULL", "NULL"], "the user 'NULL', which may mean no user, has 2 of the events"),
         (["ann", r"\N"], r"the user '\\N', which may mean no user, has 1 of the events"),
-        (["7", "ann", "7.0"], "'7' and '7.0' are two users, and 1 such pairs exist"),
+        (["7", "ann", "7.0"], "pairs of user ids such as '7' and '7.0': 1"),
         (["1.23457E+12"], "user ids such as '1.23457E+12' look rounded by a spreadsheet"),
         (["7.0", "8", "nancy", "7.5", "1E5"], ""),
     ],

@@ -370,9 +370,7 @@ def _doubts(kind: str, indices: Int64Array, ids: pl.Series) -> list[str]:
     whole = decimal.str.strip_suffix(".0")
     both = whole.filter(whole.is_in(ids.implode()))
     if len(both):
-        notes.append(
-            f"{both[0]!r} and {both[0] + '.0'!r} are two {kind}s, and {len(both):,} such pairs exist"
-        )
+        notes.append(f"pairs of {kind} ids such as {both[0]!r} and '{both[0]}.0': {len(both):,}")
     rounded = ids.filter(ids.str.contains(r"^\d[.,]\d+E\+\d\d$"))
     if len(rounded):
         notes.append(f"{kind} ids such as {rounded[0]!r} look rounded by a spreadsheet")

@@ -238,7 +238,7 @@ def _nanos(fraction: pl.Series) -> pl.Series:
 
 
 def _refuse_rounded(values: pl.Series) -> None:
-    """Raise InputError if all texts are numbers such as 1.7E+12, which spreadsheets write for 1700000001000."""
+    """Raise InputError if all texts are such as 1.7E+12, which spreadsheets write for 1700000001000."""
     if values.dtype == pl.String and len(values) and values.str.contains(_ROUNDED).all():
         raise InputError(
             f"the times are rounded, such as {values[0]}, as spreadsheets write long numbers",
