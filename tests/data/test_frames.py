@@ -128,6 +128,18 @@ def test_times_of_pandas_in_a_column_of_objects_keep_their_nanoseconds_and_zones
     assert (dataset.time_unit, [] if dataset.times is None else dataset.times.tolist()) == ("ns", [2, 1, 2])
 
 
+@pytest.mark.parametrize("make", MAKERS)
+def test_float32_times_that_were_rounded_are_told(make: Callable[[dict[str, Any]], Any]) -> None:
+    for last, notes in (
+        (1_700_000_000, ("the float32 of 'timestamp' rounds times to steps of 128",)),
+        (9, ()),
+    ):
+        frame = make(ROWS | {"timestamp": np.array([last, 2, 1], dtype=np.float32)})
+        reading = Dataset.from_frame(frame, k_core=0).reading
+        assert reading is not None
+        assert reading.notes == notes
+
+
 def test_dates_of_python_in_a_pandas_column_may_be_the_times() -> None:
     frame = pandas_frame({**ROWS, "x": DAYS}).drop(columns="timestamp")
     with pytest.raises(InputError, match="'x' may hold the times"):

@@ -62,10 +62,15 @@ def to_events(
         )
 
     times: Times | None = None
+    notes: tuple[str, ...] = ()
     if "time" in names:
         times = as_times(frame["time"])
         if times.wrong is not None:
             raise refuse("time", times.wrong)
+        if frame["time"].dtype == pl.Float32 and len(frame):
+            step = np.spacing(np.float32(np.abs(times.numbers).max()))
+            if step > 1:
+                notes = (f"the float32 of {names['time']!r} rounds times to steps of {step:g}",)
         if "offset" in names:
             times = with_offsets(times, frame["offset"], offset_unit, source=source)
             if times.wrong is not None:
@@ -88,4 +93,5 @@ def to_events(
         ratings,
         time_unit=None if times is None else times.unit,
         ordered_by=" + ".join(names[role] for role in ("time", "offset") if role in names),
+        notes=notes,
     )
