@@ -55,7 +55,7 @@ CASES = {
     ),
     "gzip by name only": Bad("a.csv.gz", HEADER + ROW, ("is not gzip", "rename it")),
     "binary": Bad("a.csv", HEADER + b"PK\x00\x01", ("is not text (line 2", "export the data as UTF-8")),
-    "UTF-16": Bad("a.csv", (HEADER + ROW).decode().encode("utf-16"), ("is not text",)),
+    "UTF-16": Bad("a.csv", (HEADER + ROW).decode().encode("utf-16"), ("is in UTF-16", "--encoding utf-16")),
     "Latin-1": Bad(
         "a.csv", HEADER + "ann,café,1\n".encode("latin-1"), ("line 2", "not UTF-8", "0xe9", "--encoding")
     ),

@@ -119,6 +119,33 @@ def test_types_of_pandas_can_be_ids_and_times() -> None:
         assert as_ids(Dataset.from_frame(frame, k_core=0)) == HISTORIES
 
 
+def test_times_of_pandas_in_a_column_of_objects_keep_their_nanoseconds_and_zones() -> None:
+    pandas = pytest.importorskip("pandas")
+    late, early = pandas.Timestamp(2, unit="ns", tz="UTC"), pandas.Timestamp(1, unit="ns", tz="Asia/Tokyo")
+    frame = pandas_frame(ROWS | {"timestamp": pandas.Series([late, late, early], dtype=object)})
+    dataset = Dataset.from_frame(frame, k_core=0)
+    assert as_ids(dataset) == HISTORIES
+    assert (dataset.time_unit, [] if dataset.times is None else dataset.times.tolist()) == ("ns", [2, 1, 2])
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_float32_times_that_were_rounded_are_told(make: Callable[[dict[str, Any]], Any]) -> None:
+    for last, notes in (
+        (1_700_000_000, ("the float32 of 'timestamp' rounds times to steps of 128",)),
+        (9, ()),
+    ):
+        frame = make(ROWS | {"timestamp": np.array([last, 2, 1], dtype=np.float32)})
+        reading = Dataset.from_frame(frame, k_core=0).reading
+        assert reading is not None
+        assert reading.notes == notes
+
+
+def test_dates_of_python_in_a_pandas_column_may_be_the_times() -> None:
+    frame = pandas_frame({**ROWS, "x": DAYS}).drop(columns="timestamp")
+    with pytest.raises(InputError, match="'x' may hold the times"):
+        Dataset.from_frame(frame, k_core=0)
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_datetimes_become_whole_numbers_since_1970(make: Callable[[dict[str, Any]], Any]) -> None:
     moments = [dt.datetime(1970, 1, 1, 0, 0, second, 250_000) for second in (3, 2, 1)]

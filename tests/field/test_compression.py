@@ -264,3 +264,12 @@ def test_streams_come_back_byte_for_byte(suffix: str, parts: list[bytes]) -> Non
     # A comma at the start: the bytes of the data must not look compressed themselves.
     data = b"".join(COMPRESS[suffix](b"," + part) for part in parts)
     assert decompressed(Path("log"), data) == b"".join(b"," + part for part in parts)
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.ods", "a.csv"])
+def test_a_file_of_excel_is_named_as_such(tmp_path: Path, name: str) -> None:
+    main = "content.xml" if name == "a.ods" else "[Content_Types].xml"
+    (tmp_path / name).write_bytes(zipped({main: b"<x/>", "xl/workbook.xml": b"<x/>"}))
+    with pytest.raises(InputError, match="Excel") as raised:
+        read_dataset(tmp_path / name, k_core=0)
+    assert "as a CSV file" in raised.value.remedy

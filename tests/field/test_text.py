@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from data.packing import as_ids
 
@@ -253,6 +254,14 @@ ORDER = [
         gives=ANN,
     ),
     Shape(
+        "a name that a shell would take apart",
+        "a.csv",
+        BACKWARDS.format("time $ (ms)", 1700000002000, 1700000001000),
+        ("--time-column 'time $ (ms)' (time= in Python)",),
+        {"time": "time $ (ms)"},
+        gives=ANN,
+    ),
+    Shape(
         "the same, taken as it stands",
         "a.csv",
         BACKWARDS.format("ts", 1700000002, 1700000001),
@@ -290,6 +299,38 @@ ORDER = [
     ),
 ]
 
+ORDER += [
+    Shape(
+        f"a column whose name says nothing, with times such as {late}",
+        "a.csv",
+        f'user_id,item_id,x\nann,oil,"{late}"\nann,tea,"{early}"\n',
+        ("'x' may hold the times", "--file-order"),
+        {"file_order": True},
+        gives={"ann": ["oil", "tea"]},
+    )
+    for late, early in [
+        ("01.02.2024 10:00", "31.01.2024 10:00"),
+        ("02/01/2024 10:00 PM", "1/31/2024 9:00 AM"),
+        ("2/1/24", "1/31/24"),
+        ("2024/02/01", "2024/01/31"),
+        ("1-Feb-2024", "31-Jan-2024"),
+        ("February 1, 2024", "Jan 31, 2024 6:30 PM"),
+        ("20240201T101500Z", "20240131T101500Z"),
+        ("20240201", "20240131"),
+        ("20240201101500", "20240131101500"),
+    ]
+] + [
+    Shape(
+        f"values that are no times, such as {value}",
+        "a.csv",
+        f"user_id,item_id,x\nann,oil,{value}\nann,tea,{value}\n",
+        gives={"ann": ["oil", "tea"]},
+    )
+    for value in ["1.2.3", "10.1.2.3", "20249999", "May", "May the force"]
+]
+
+TWO_UNITS = BACKWARDS.format("timestamp", 1600000000000, 1700000000)
+
 TIMES = [
     Shape(where, "a.csv", f'user_id,item_id,timestamp\nann,oil,"{late}"\nann,tea,"{early}"\n', gives=ANN)
     for where, late, early in [
@@ -316,6 +357,28 @@ TIMES = [
         "user_id,item_id,date,clock\nann,oil,2024-01-02,9:30\nann,tea,2024-01-01,23:59:59\n",
         options={"time": "date + clock"},
         gives=ANN,
+    ),
+    Shape(
+        "seconds, and milliseconds since a new version of the program",
+        "a.csv",
+        TWO_UNITS,
+        ("different units", "1700000000 in s", "1600000000000 in ms"),
+    ),
+    Shape(
+        "times that a spreadsheet has rounded",
+        "a.csv",
+        BACKWARDS.format("timestamp", "1.7E+12", "1.7E+12"),
+        ("rounded", "1.7E+12", "all digits"),
+    ),
+    Shape(
+        "all digits of a time, as NumPy writes them",
+        "a.csv",
+        BACKWARDS.format("timestamp", "1.700000002e+09", "1.700000001e+09"),
+        gives=ANN,
+    ),
+    Shape("a time that is 0", "a.csv", BACKWARDS.format("timestamp", 1700000000, 0), gives=ANN),
+    Shape(
+        "the same two units, and 0", "a.csv", f"{TWO_UNITS}ann,rum,0\n", ("different units", "convert all")
     ),
     Shape(
         "numbers with more digits than a float64 keeps",
@@ -437,6 +500,20 @@ LISTS = [
 
 NO_EFFECT = [
     Shape(
+        "quotes in JSON",
+        "a.jsonl",
+        '{"user_id": 1, "item_id": 2}\n',
+        ("--no-quotes", "has no effect", "json"),
+        options={"quotes": False},
+    ),
+    Shape(
+        "a unit of offsets for pairs",
+        "a.txt",
+        "ann tea\n",
+        ("--offset-unit", "has no effect"),
+        options={"offset_unit": "ms"},
+    ),
+    Shape(
         "a separator for pairs",
         "a.txt",
         "ann tea\n",
@@ -494,6 +571,14 @@ NO_EFFECT = [
     ),
 ]
 
+WITHOUT_MEANING = [
+    Shape(f"the encoding {wrong!r}", "a.csv", "a,b\n", ("no encoding",), options={"encoding": wrong})
+    for wrong in ["utf-7000", "rot13", "a\0b", None]
+] + [
+    Shape("the number of a column as its name", "a.csv", "a,b\n", (f"{role}='1'",), options={role: 1})
+    for role in ["user", "item", "time"]
+]
+
 ENCODINGS = [
     Shape(
         "Foursquare (TSMC 2014): a category with an accent",
@@ -505,7 +590,92 @@ ENCODINGS = [
     ),
 ]
 
-ALL = [*QUOTES, *WITHOUT_HEADER, *ORDER, *TIMES, *SEPARATORS, *LISTS, *NO_EFFECT, *ENCODINGS]
+VALUES = [
+    Shape(
+        "names with spaces between tabs",
+        "a.txt",
+        "ann\tgreen tea\nbob\toil\n",
+        ("tabs and spaces", "'ann\\tgreen tea'", "--columns"),
+        {"columns": "user,item"},
+        gives={"ann": ["green tea"], "bob": ["oil"]},
+    ),
+    Shape(
+        "the same, as histories",
+        "a.txt",
+        "ann\tgreen tea\nbob\toil\n",
+        ("format sequences",),
+        {"format": "sequences"},
+        gives={"ann": ["green", "tea"], "bob": ["oil"]},
+    ),
+    Shape("tabs and spaces around them", "a.txt", "ann \t tea\nann\toil\n", gives=ANN),
+    Shape(
+        "lists that pandas wrote into a CSV file",
+        "a.csv",
+        "user_id,item_id\nann,\"['tea', 'oil']\"\nbob,['tea']\n",
+        ("line 2", "a list that is written as a text", "JSON or Parquet"),
+    ),
+    Shape(
+        "arrays that PostgreSQL wrote",
+        "a.csv",
+        'user_id,item_id\nann,"{tea,oil}"\n',
+        ("a list that is written as a text", "a row for each item"),
+    ),
+    Shape(
+        "ids of Microsoft in braces",
+        "a.csv",
+        "user_id,item_id\nann,{A1-B2}\n",
+        gives={"ann": ["{A1-B2}"]},
+    ),
+]
+
+JOINED = [
+    Shape(
+        "files that were joined with their headers",
+        "a.csv",
+        "user_id,item_id\nann,tea\nuser_id,item_id\nann,oil\n",
+        ("line 3", "is a header again", "files that were joined"),
+    ),
+    Shape(
+        "the same with times, and other places of the columns",
+        "a.csv",
+        "user_id,item_id,timestamp\nann,tea,1\nitem_id,user_id,timestamp\noil,ann,2\n",
+        ("line 3", "is a header again"),
+    ),
+    Shape(
+        "atomic files that were joined",
+        "a.inter",
+        "user_id:token\titem_id:token\nann\ttea\nuser_id:token\titem_id:token\nann\toil\n",
+        ("line 3", "is a header again"),
+    ),
+    Shape(
+        "a header of numbers, and an event of the same numbers",
+        "a.csv",
+        "0,1\n0,1\n",
+        options={"user": "0", "item": "1"},
+        gives={"0": ["1"]},
+    ),
+    Shape(
+        "files of Excel that were joined, each with a byte order mark",
+        "a.csv",
+        "\ufeffann,tea\r\n\ufeffann,oil\r\n",
+        options={"columns": "user,item"},
+        gives=ANN,
+    ),
+]
+
+ALL = [
+    *QUOTES,
+    *WITHOUT_HEADER,
+    *ORDER,
+    *TIMES,
+    *SEPARATORS,
+    *LISTS,
+    *NO_EFFECT,
+    *ENCODINGS,
+    *VALUES,
+    *JOINED,
+    *WITHOUT_MEANING,
+]
 
 
 @pytest.mark.parametrize("shape", ALL, ids=[f"{number} {shape.where}" for number, shape in enumerate(ALL)])
@@ -523,6 +693,43 @@ def test_no_event_is_lost_and_the_remedy_works(tmp_path: Path, shape: Shape) -> 
             return
     dataset = read_dataset(path, k_core=0, **options)
     assert as_ids(dataset) == shape.gives
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        (["ann", "NULL", "NULL"], "the user 'NULL', which may mean no user, has 2 of the events"),
+        (["ann", r"\N"], r"the user '\\N', which may mean no user, has 1 of the events"),
+        (["7", "ann", "7.0"], "pairs of user ids such as '7' and '7.0': 1"),
+        (["1.23457E+12"], "user ids such as '1.23457E+12' look rounded by a spreadsheet"),
+        (["7.0", "8", "nancy", "7.5", "1E5"], ""),
+    ],
+)
+def test_the_first_line_says_which_ids_are_doubtful(tmp_path: Path, ids: list[str], says: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{one},tea\n" for one in ids))
+    reading = read_dataset(path, k_core=0).reading
+    assert reading is not None
+    assert reading.notes == ((says,) if says else ())
+    path.write_text("item_id,user_id\n" + "".join(f"{one},tea\n" for one in ids))
+    assert says.replace("user", "item") in str(read_dataset(path, k_core=0).reading)
+
+
+def test_excel_s_unicode_text_names_its_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("user_id\titem_id\nann\ttea\nann\toil\n".encode("utf-16"))
+    with pytest.raises(InputError, match="--encoding utf-16"):
+        read_dataset(path, k_core=0)
+    assert as_ids(read_dataset(path, k_core=0, encoding="utf-16")) == ANN
+
+
+@pytest.mark.parametrize("option", [{"quotes": False}, {"encoding": "latin-1"}], ids=str)
+def test_options_of_texts_are_refused_for_parquet(tmp_path: Path, option: dict[str, Any]) -> None:
+    (tmp_path / "all").mkdir()
+    pl.DataFrame({"user_id": ["ann"], "item_id": ["tea"]}).write_parquet(tmp_path / "all" / "a.parquet")
+    for path in (tmp_path / "all", tmp_path / "all" / "a.parquet"):
+        with pytest.raises(InputError, match="has no effect"):
+            read_dataset(path, k_core=0, **option)
 
 
 @pytest.mark.parametrize("name", ["2268318", "1511544071", "ann", "B1"])

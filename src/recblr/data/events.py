@@ -18,6 +18,13 @@ from recblr.errors import InputError
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, the coarsest first."""
 
+# The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
+_FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
+
+# What programs write for a missing value, in lower case.
+_NO_VALUES = ["null", "nan", "none", "na", "n/a", "#n/a", "<na>", "\\n", "nil", "undefined"]
+_MOST_DOUBTS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Events:
@@ -177,7 +184,7 @@ def indexed(
     few of the other events are dropped, as frequent says. Each history is sorted by time. Events with the
     same time keep the order of the file. Users are numbered in the order of their first event that is rated
     high enough. Items are numbered in the order of their first event that remains. Raises InputError if no
-    event remains.
+    event remains, and if some times are in seconds and others in milliseconds, for example.
     """
     if not len(events) and events.incomplete_rows:
         raise InputError(
@@ -193,7 +200,10 @@ def indexed(
         events = _rated(events, min_rating)
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
+    doubts = *_doubts("user", users, user_ids), *_doubts("item", items, item_ids)
     times = events.times
+    if times is not None and events.time_unit is None:
+        _refuse_two_units(times, events.source)
     keep, of_users, of_items = frequent(users, items, minimum, source=events.source)
     if not keep.all():
         users, items = users[keep], items[keep]
@@ -218,7 +228,7 @@ def indexed(
         {reason: count for reason, count in dropped.items() if count},
         events.ordered_by if times is not None else None,
         0 if times is None else _count_duplicates(users[order], items[order], times[order]),
-        events.notes,
+        (*events.notes, *doubts),
     )
     lengths = np.bincount(users, minlength=len(user_ids))
     return (
@@ -334,6 +344,52 @@ def _in_one_unit(parts: Sequence[Events]) -> list[Events]:
             )
         changed.append(replace(part, times=part.times * scale, time_unit=finest))
     return changed
+
+
+def likely_in_units(numbers: Numbers) -> dict[str, npt.NDArray[np.bool_]]:
+    """For each of UNITS, which of the numbers (N,) are in the years 1990 to 2100 if they count this unit.
+
+    The spans of two units do not overlap.
+    """
+    spans = ((unit, 10**9 // nanos) for unit, nanos in UNITS.items())
+    return {unit: (numbers >= _FIRST_LIKELY * per) & (numbers <= _LAST_LIKELY * per) for unit, per in spans}
+
+
+def _refuse_two_units(times: Numbers, source: str) -> None:
+    """Raise InputError if each time is likely in one of UNITS, but not all in the same. 0 is no time."""
+    if not times.size or any(
+        fits.all() for fits in likely_in_units(np.array([times.min(), times.max()])).values()
+    ):
+        return  # the most frequent case
+    fits = {unit: mask for unit, mask in likely_in_units(times).items() if mask.any()}
+    if len(fits) < 2 or not np.logical_or.reduce([*fits.values(), times == 0]).all():
+        return
+    examples = " and ".join(f"{times[np.argmax(mask)]} in {unit}" for unit, mask in fits.items())
+    raise InputError(
+        f"the times of {source} seem to have different units, such as {examples}, so their order is unknown",
+        "convert all to one unit",
+    )
+
+
+def _doubts(kind: str, indices: Int64Array, ids: pl.Series) -> list[str]:
+    """What may be wrong with the ids of users or items, each a clause.
+
+    indices: (N,) for each event, the place of its id in ids.
+    """
+    notes = []
+    empty = ids.str.to_lowercase().is_in(_NO_VALUES).arg_true()
+    for place in empty[:_MOST_DOUBTS]:
+        count = int(np.count_nonzero(indices == place))
+        notes.append(f"the {kind} {ids[place]!r}, which may mean no {kind}, has {count:,} of the events")
+    decimal = ids.filter(ids.str.contains(r"^-?\d+\.0$"))
+    whole = decimal.str.strip_suffix(".0")
+    both = whole.filter(whole.is_in(ids.implode()))
+    if len(both):
+        notes.append(f"pairs of {kind} ids such as {both[0]!r} and '{both[0]}.0': {len(both):,}")
+    rounded = ids.filter(ids.str.contains(r"^\d[.,]\d+E\+\d\d$"))
+    if len(rounded):
+        notes.append(f"{kind} ids such as {rounded[0]!r} look rounded by a spreadsheet")
+    return notes
 
 
 def _count_duplicates(users: Int64Array, items: Int64Array, times: Numbers) -> int:

@@ -248,6 +248,11 @@ def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         and not info.filename.startswith("__MACOSX/")
         and not Path(info.filename).name.startswith(".")
     ]
+    if archive.NameToInfo.keys() & {"[Content_Types].xml", "content.xml"}:
+        raise InputError(
+            f"{path} is a file of Excel or of another office program",
+            "save the sheet with the interactions as a CSV file, and give that",
+        )
     if len(members) != 1:
         shown = ", ".join(repr(info.filename) for info in members[:_MOST_SHOWN])
         more = f" and {len(members) - _MOST_SHOWN} more" if len(members) > _MOST_SHOWN else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ def check_ends(path: str | Path) -> None:
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> bytes:
-    """The file's content as UTF-8 bytes, decompressed, without a byte order mark.
+    """The file's content as UTF-8 bytes, decompressed, without byte order marks at starts of lines.
 
     Raises InputError for an unknown encoding, and if the file does not exist, is a folder, a pipe or a
     device, cannot be read, cannot be decompressed (see decompressed() in compression.py), is binary, has
@@ -44,8 +45,16 @@ def read_text(path: Path, encoding: str = "utf-8") -> bytes:
         data = _as_utf8(path, data, encoding)
     if data.startswith(_BYTE_ORDER_MARK):
         data = data[len(_BYTE_ORDER_MARK) :]
+    # Files that were joined have one in the middle too. It would be an invisible part of an id.
+    data = data.replace(b"\n" + _BYTE_ORDER_MARK, b"\n")
     if not data[:1024].strip() and not data.strip():
         raise InputError(f"{path} is empty", "give a file with one interaction or one user per line")
+    # UTF-32 begins with the mark of UTF-16 and two zeros.
+    if re.match(rb"\xff\xfe(?!\0\0)|\xfe\xff", data):
+        raise InputError(
+            f"{path} is in UTF-16, as Excel saves 'Unicode text'",
+            "give --encoding utf-16 (encoding= in Python)",
+        )
     zero = data.find(b"\0")
     if zero >= 0:
         raise InputError(
@@ -67,12 +76,12 @@ def read_text(path: Path, encoding: str = "utf-8") -> bytes:
 def _as_utf8(path: Path, data: bytes, encoding: str) -> bytes:
     try:
         return data.decode(encoding).encode()
-    except LookupError:
+    except UnicodeError:
+        raise InputError(f"{path} is not in the encoding {encoding}", "give the right --encoding") from None
+    except (LookupError, TypeError, ValueError):
         raise InputError(
             f"there is no encoding {encoding!r}", "give one that Python knows, such as utf-8 or latin-1"
         ) from None
-    except UnicodeError:
-        raise InputError(f"{path} is not in the encoding {encoding}", "give the right --encoding") from None
 
 
 def check_readable(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -45,8 +46,8 @@ class Wanted:
     offset_unit: the unit of numbers in the offset of "date+offset", a key of OFFSET_UNITS.
     drop_incomplete: drop and count rows without a user, an item or a time. Otherwise they are an error.
 
-    Raises InputError for a column of ratings without a min_rating, for a min_rating that is not a finite
-    number, for a time column with file_order, and for an unknown unit.
+    Raises InputError for a name that is not a text, for a column of ratings without a min_rating, for a
+    min_rating that is not a finite number, for a time column with file_order, and for an unknown unit.
     """
 
     user: str | None = None
@@ -59,6 +60,12 @@ class Wanted:
     drop_incomplete: bool = False
 
     def __post_init__(self) -> None:
+        for role, name in self.names().items():
+            if not isinstance(name, str):
+                raise InputError(
+                    f"--{role}-column ({role}= in Python) is the name of a column, and it is {name!r}",
+                    f"give a text, such as {role}={str(name)!r}",
+                )
         lowest = self.min_rating
         if lowest is None:
             if self.rating is not None:
@@ -210,7 +217,8 @@ def _refuse_likely_times(source: str, names: Sequence[str], sample: Callable[[st
     found = sorted(likely, key=lambda name: -likely[name])
     raise InputError(
         f"{source} has no column {_DEFAULTS['time']!r}, but {listed(found, 'or')} may hold the times",
-        f"give --time-column {found[0]}{' or another' if len(found) > 1 else ''} (time= in Python), "
+        f"give --time-column {shlex.quote(found[0])}{' or another' if len(found) > 1 else ''} "
+        "(time= in Python), "
         "or --file-order (file_order=True) if the rows are in the order of time",
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, MinimumCounts, concatenate, indexed
-from recblr.data.read.columns import Wanted
+from recblr.data.read.columns import Wanted, refuse_unused_unit
 from recblr.data.read.json import read_json
 from recblr.data.read.lines import read_lines
 from recblr.data.read.parquet import read_parquet, read_parquet_folder
@@ -137,6 +137,7 @@ def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str
     if os.path.isdir(path) and format in ("auto", "parquet"):
         if text.columns is not None:
             _check_columns_fit(path, "parquet", wanted)
+        _refuse_unused_form(path, "parquet", text, encoding)
         return read_parquet_folder(path, wanted)
     check_readable(path)
     inside = inner_path(path)
@@ -147,12 +148,7 @@ def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str
             form = "csv"
     if text.columns is not None:
         _check_columns_fit(path, form, wanted)
-    if text.separator is not None and form not in ("csv", "inter"):
-        raise InputError(
-            f"--separator (separator= in Python) has no effect on {path}, which is read in the format "
-            f"{'pairs or sequences' if form == 'lines' else form}",
-            "leave it out, or choose the format csv",
-        )
+    _refuse_unused_form(path, form, text, encoding)
     if form == "parquet":
         return read_parquet(path, wanted)
     if form in ("lines", "pairs", "sequences", "movielens"):
@@ -186,14 +182,31 @@ def _check_columns_fit(path: Path, form: str, wanted: Wanted) -> None:
         )
 
 
+def _refuse_unused_form(path: Path, form: str, text: TextForm, encoding: str) -> None:
+    """Raise InputError for a separator, quotes or an encoding that the format does not have."""
+    unused = {
+        "--separator (separator= in Python)": text.separator is not None and form not in ("csv", "inter"),
+        "--no-quotes (quotes= in Python)": not text.quotes and form in ("json", "parquet"),
+        "--encoding (encoding= in Python)": encoding != "utf-8" and form == "parquet",
+    }
+    for option, is_unused in unused.items():
+        if is_unused:
+            raise InputError(
+                f"{option} has no effect on {path}, which is read in the format "
+                f"{'pairs or sequences' if form == 'lines' else form}",
+                "leave it out, or choose the format csv",
+            )
+
+
 def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
-    """Raise InputError for names of columns, and for a min_rating without ratings in the file."""
+    """Raise InputError for names of columns, a unit of offsets, and a min_rating without ratings."""
     for name in wanted.names().values():
         raise InputError(
             f"{path} is read as a file with no header, which has no column {name!r}",
             "leave the column names out, choose the format csv if the file has a header, or name its fields "
             "by position with --columns (columns= in Python)",
         )
+    refuse_unused_unit(wanted, has_offset=False)
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
             f"{path} has no ratings to compare with --min-rating (min_rating= in Python)",

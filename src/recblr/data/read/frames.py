@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -194,7 +195,7 @@ def _read_pandas(source: str, frame: Frame, wanted: Wanted) -> Events:
         steps = next(steps for steps in found if ".".join(steps) == name)
         values = frame.iloc[:_SAMPLE, positions[found.index(steps)]].dropna()
         if values.dtype == object:
-            plain = [value for value in values if isinstance(value, str | int | float)]
+            plain = [value for value in values if isinstance(value, str | int | float | date)]
             return pl.Series([str(value) for value in plain], dtype=pl.String)
         return _to_polars(values, Column("", name, 0), source)
 
@@ -260,6 +261,9 @@ def _to_polars(values: Any, column: Column, source: str) -> pl.Series:
         array = array.astype(np.float32)
     try:
         if array.dtype == object:
+            if array.size and all(hasattr(value, "asm8") for value in array):
+                # Times of pandas. polars would drop their nanoseconds without notice.
+                return _to_polars(np.array([value.asm8 for value in array]), column, source)
             return pl.Series(column.name, array.tolist(), strict=True)
         return pl.Series(column.name, array)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):

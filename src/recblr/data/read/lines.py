@@ -6,6 +6,7 @@ sequences   `user item item …`, one user in each line, oldest first
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ def read_lines(path: Path, data: bytes, form: str) -> Events:
             "name the fields with --columns (columns= in Python), such as user,item,time, or choose the "
             "format sequences if each line is a user and the items of its history",
         )
+    if form == "auto":
+        _refuse_values_with_spaces(path, data)
     if form == "pairs" or (form == "auto" and (counts == 2).all()):
         _check_pairs(path, lines, words, counts)
         return Events(str(path), words.gather_every(2), words.gather_every(2, offset=1))
@@ -56,6 +59,26 @@ def _refuse_header(path: Path, first: list[str]) -> None:
             f"the first line of {path} is a header, {' '.join(first[:4])!r}, and the formats pairs and "
             "sequences have none",
             "remove it, or choose the format csv, with --separator if the fields are not separated by commas",
+        )
+
+
+def _refuse_values_with_spaces(path: Path, data: bytes) -> None:
+    """Raise InputError if tabs may separate the fields, and spaces belong to values such as `green tea`.
+
+    That is so if all lines have the same number of tabs.
+    """
+    if b"\t" not in data:
+        return
+    lines = [line.strip() for line in data.splitlines() if line.strip()]
+    if len({line.count(b"\t") for line in lines}) > 1:
+        return
+    spaced = next((line for line in lines if re.search(rb"[^\s] +[^\s]", line)), None)
+    if spaced is not None:
+        raise InputError(
+            f"the lines of {path} have tabs and spaces, such as {spaced[:60].decode(errors='ignore')!r}, so "
+            "spaces can be parts of values",
+            "name the fields between tabs with --columns (columns= in Python), such as user,item; or choose "
+            "the format sequences if spaces separate items too",
         )
 
 

@@ -183,6 +183,7 @@ def _read(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
     frame, blank_rows, spanning = table.parse(columns, may_lack_values=wanted.drop_incomplete)
     if frame.is_empty():
         raise InputError(f"{path} has a header and no rows", "give a file with one interaction in each row")
+    table.refuse_second_header(frame, columns)
     frame, used = table.with_lists(frame, columns)
     expanded = expand(frame, used, table.place, may_lack_values=wanted.drop_incomplete)
     frame, place, incomplete = complete_rows(expanded.frame, expanded.place)
@@ -204,6 +205,7 @@ class _Table:
         self.path, self.data, self.dialect = path, data, dialect
         self.header_end = 0
         self.types: dict[str, str] = {}
+        self.header: list[str] = []
         if dialect.columns is not None:
             self.names = list(dialect.columns)
             return
@@ -214,7 +216,7 @@ class _Table:
                 f"{path} holds separators and spaces only",
                 "give a file with a header, and an interaction in each row",
             ) from None
-        self.names = [field.strip() for field in header]
+        self.header = self.names = [field.strip() for field in header]
         if dialect.typed:
             self.types = dict(name.partition(":")[::2] for name in self.names)
             self.names = [name.partition(":")[0] for name in self.names]
@@ -274,6 +276,24 @@ class _Table:
         return frame.with_columns(
             pl.concat_list(f"{role} list", role).alias(role) for role in listed_roles
         ), [column for column in columns if column.role == "user" or column.role in listed_roles]
+
+    def refuse_second_header(self, frame: pl.DataFrame, columns: list[Column]) -> None:
+        """Raise InputError for a row that is a header too, as in files that were joined with their headers.
+
+        Its columns may have changed places. A header of numbers looks like an event, so it is not looked for.
+        """
+        names = {column.role: self.header[column.position] for column in columns if self.header}
+        if not names or any_is_value(names.values()):
+            return
+        user, item = names["user"], names["item"]
+        again = (frame["user"] == user) & (frame["item"] == item)
+        swapped = (frame["user"] == item) & (frame["item"] == user)
+        rows = (again | swapped).arg_true()
+        if len(rows):
+            raise InputError(
+                f"{self.place(rows[0])} is a header again, as if files were joined with their headers",
+                "remove it, or give the files that were joined instead",
+            )
 
     def _choose_by_position(self, wanted: Wanted) -> list[Column]:
         first = next(self._rows())[2]

@@ -6,7 +6,7 @@ all of them. So events that are a nanosecond apart keep their order, which float
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.events import UNITS
+from recblr.data.events import UNITS, likely_in_units
 from recblr.data.packed import Int64Array, Numbers
 from recblr.errors import InputError
 
@@ -31,8 +31,16 @@ _IN_WORDS = (
 )
 _TIME_OF_DAY = r"^(\d{1,2}):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?$"
 
-# The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
-_FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
+# Dates that cannot be read, because day and month may change places, or for other reasons: 31.01.2024,
+# 1/31/24 6:30 PM, 31-Jan-2024, 20240131T183000Z. Only the question whether a column has dates needs them.
+_OTHER_DATES = (
+    r"^[0-3]?\d([./-])[0-3]?\d[./-]\d{4}(?:[ T,].*)?$|^[0-3]?\d/[0-3]?\d/\d{2}(?:[ T,].*)?$"
+    r"|^\d{4}[./-][01]?\d[./-][0-3]?\d(?:[ T,].*)?$|^\d{8}T\d{4,6}"
+    r"|(?i)^(?:.*[^a-z])?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}[^a-z].*\b(?:19|20)\d\d\b"
+)
+
+# A number of 10 digits or more with at most 6 of them.
+_ROUNDED = r"^\d(?:\.\d{1,5})?[eE]\+?(?:0?9|1\d)$"
 
 # A float64 keeps every number of so many digits.
 _EXACT_DIGITS = 15
@@ -75,13 +83,15 @@ def as_times(values: pl.Series) -> Times:
 
     Numbers of any unit stay as they are.
 
-    Raises InputError for two different numbers that a float64 cannot tell apart.
+    Raises InputError for two different numbers that a float64 cannot tell apart, and for numbers that a
+    spreadsheet has rounded.
     """
     moments = _dates(values)
     if moments is not None:
         return moments
     numbers, no_number = as_numbers(values)
     if no_number is None:
+        _refuse_rounded(values)
         _refuse_lost_digits(values, numbers)
     if no_number is None or values.dtype != pl.String:
         return Times(numbers, no_number)
@@ -130,9 +140,10 @@ def with_offsets(times: Times, offsets: pl.Series, unit: str | None, *, source: 
 
 
 def looks_like_times(values: pl.Series) -> bool:
-    """Whether all values are dates, or are numbers that fit to the years 1990 to 2100 in one of UNITS.
+    """Whether all values are dates, or are numbers that fit to the years 1990 to 2100.
 
-    values: of any dtype, without nulls. False if there are none.
+    values: of any dtype, without nulls. False if there are none. Numbers may have one of UNITS, or be written
+        as 20240131 or 20240131183000. Texts may be dates in a form that as_times cannot read.
     """
     if values.is_empty() or isinstance(values.dtype, pl.Date | pl.Datetime):
         return not values.is_empty()
@@ -140,14 +151,24 @@ def looks_like_times(values: pl.Series) -> bool:
         return False
     numbers, wrong = as_numbers(values)
     if wrong is not None:
-        return values.dtype == pl.String and not _parsed(values)[0].null_count()
-    spans = ((_FIRST_LIKELY * per, _LAST_LIKELY * per) for per in (10**9 // unit for unit in UNITS.values()))
-    return any(bool((numbers >= first).all() and (numbers <= last).all()) for first, last in spans)
+        if values.dtype != pl.String:
+            return False
+        return bool((_parsed(values)[0].is_not_null() | values.str.contains(_OTHER_DATES)).all())
+    if _are_days(numbers) or _are_days(numbers // 10**6):
+        return True
+    return any(bool(fits.all()) for fits in likely_in_units(numbers).values())
 
 
-def any_is_value(texts: Sequence[str]) -> bool:
+def _are_days(numbers: Numbers) -> bool:
+    """Whether all numbers are days of the years 1990 to 2100, such as 20240131."""
+    month, day = numbers // 100 % 100, numbers % 100
+    fits = (numbers >= 1990_01_01) & (numbers <= 2100_12_31)
+    return bool((fits & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
+
+
+def any_is_value(texts: Iterable[str]) -> bool:
     """Whether one of the texts is a number or a date."""
-    values = pl.Series(texts, dtype=pl.String)
+    values = pl.Series(list(texts), dtype=pl.String)
     numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     return bool(np.isfinite(numbers).any()) or bool(_parsed(values)[0].is_not_null().any())
 
@@ -214,6 +235,15 @@ def _as_int(digits: pl.Series) -> pl.Series:
 
 def _nanos(fraction: pl.Series) -> pl.Series:
     return _as_int(fraction.str.pad_end(9, "0"))
+
+
+def _refuse_rounded(values: pl.Series) -> None:
+    """Raise InputError if all texts are such as 1.7E+12, which spreadsheets write for 1700000001000."""
+    if values.dtype == pl.String and len(values) and values.str.contains(_ROUNDED).all():
+        raise InputError(
+            f"the times are rounded, such as {values[0]}, as spreadsheets write long numbers",
+            "export them with all digits",
+        )
 
 
 def _refuse_lost_digits(values: pl.Series, numbers: Numbers) -> None:

@@ -13,6 +13,9 @@ from recblr.data.read.columns import Column
 from recblr.data.read.times import Times, as_numbers, as_times, with_offsets
 from recblr.errors import InputError
 
+# What pandas and PostgreSQL write for lists. An id may be in brackets too, but has no comma or quote then.
+_IN_BRACKETS = r"^[\[({].*[\])}]$"
+
 _FAULTS = {
     "time": (
         "not a number and not a date such as 2024-01-31T18:30:00",
@@ -52,9 +55,18 @@ def to_events(
         strings. Times are as for as_times, offsets as for with_offsets, ratings as for as_numbers.
     place: gives the place of a row of the frame, for error messages.
 
-    Raises InputError for a value that is not a time, an offset or a rating.
+    Raises InputError for a value that is not a time, an offset or a rating, and if all items are texts of
+    lists, such as "[1, 2]".
     """
     names = {column.role: column.name for column in columns}
+    items = frame["item"]
+    in_brackets = items.dtype == pl.String and len(items) > 0 and items.str.contains(_IN_BRACKETS).all()
+    if in_brackets and items.str.contains("[,'\"]").any():
+        raise InputError(
+            f"{place(0)} has a list that is written as a text, {items[0][:60]!r}, in the item column "
+            f"{names['item']!r}",
+            "write a row for each item, or real lists as JSON or Parquet",
+        )
 
     def refuse(role: str, row: int) -> InputError:
         fault, remedy = _FAULTS[role]
@@ -65,10 +77,15 @@ def to_events(
         )
 
     times: Times | None = None
+    notes: tuple[str, ...] = ()
     if "time" in names:
         times = as_times(frame["time"])
         if times.wrong is not None:
             raise refuse("time", times.wrong)
+        if frame["time"].dtype == pl.Float32 and len(frame):
+            step = np.spacing(np.float32(np.abs(times.numbers).max()))
+            if step > 1:
+                notes = (f"the float32 of {names['time']!r} rounds times to steps of {step:g}",)
         if "offset" in names and len(frame):
             times = with_offsets(times, frame["offset"], offset_unit, source=source)
             if times.wrong is not None:
@@ -91,4 +108,5 @@ def to_events(
         ratings,
         time_unit=None if times is None else times.unit,
         ordered_by=" + ".join(names[role] for role in ("time", "offset") if role in names),
+        notes=notes,
     )
