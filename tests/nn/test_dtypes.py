@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
 
 from recblr.nn import BDLRU, CausalConv1d, HistoryAverage, LayerState, RecBLR, RecBLRConfig, RecBLRLayer
 
@@ -223,6 +223,38 @@ def test_a_parametrized_one_stays_float32(unit: type[BDLRU | HistoryAverage]) ->
     assert (y.dtype, state.dtype) == (torch.bfloat16, torch.float32)
     parametrize.remove_parametrizations(layer, layer.exact)
     assert getattr(layer.bfloat16(), layer.exact).dtype == torch.float32
+
+
+@pytest.mark.parametrize("unit", [BDLRU, HistoryAverage])
+def test_a_pruned_one_stays_float32(unit: type[BDLRU | HistoryAverage]) -> None:
+    layer = unit(4)
+    assert layer.exact is not None
+    prune.l1_unstructured(layer, layer.exact, amount=1)
+    whole = getattr(layer, f"{layer.exact}_orig").detach().clone()
+    layer.bfloat16()
+    weights = {name: value.to(torch.bfloat16) for name, value in layer.state_dict().items()}
+    assert torch.equal(getattr(layer, f"{layer.exact}_orig"), whole)
+    layer.load_state_dict(weights, assign=True)
+    assert getattr(layer, f"{layer.exact}_orig").dtype == torch.float32
+    _, state = layer(torch.randn(2, 3, 4, dtype=torch.bfloat16))
+    assert state.dtype == torch.float32
+    prune.remove(layer, layer.exact)
+    assert_kept(layer.bfloat16(), torch.bfloat16, exact_ones(layer))
+
+
+@pytest.mark.parametrize("buffer", [True, False], ids=["a buffer", "a plain attribute"])
+def test_one_that_is_no_parameter_any_more_hinders_neither_a_cast_nor_a_load(buffer: bool) -> None:
+    """FSDP makes parameters plain attributes, and frozen parameters may become buffers."""
+    layer = BDLRU(4)
+    value = layer.Lambda.detach()
+    del layer.Lambda
+    if buffer:
+        layer.register_buffer("Lambda", value.clone())
+    else:
+        layer.Lambda = value.clone()  # type: ignore[assignment]
+    layer.bfloat16().load_state_dict(layer.state_dict())
+    assert torch.equal(layer.Lambda, value)
+    assert layer.gates.weight.dtype == torch.bfloat16
 
 
 def test_small_steps_of_training_are_not_lost_in_a_16_bit_model() -> None:

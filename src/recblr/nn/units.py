@@ -44,17 +44,23 @@ class _StatefulModule(nn.Module):
         y, state = self(x_t.unsqueeze(1), initial=state)
         return y.squeeze(1), state
 
-    def _exact_parameters(self) -> list[nn.Parameter]:
-        """The parameter `exact`.  If it is parametrized, the parameters that it is computed from."""
+    def _exact_tensors(self) -> list[Tensor]:
+        """The parameter `exact`, or the tensors that it is computed from.
+
+        Others may replace the parameter.  Parametrizations and pruning compute it from other parameters, FSDP
+        makes it a view of a parameter that is not in this module, and a user may make it a buffer.
+        """
         if self.exact is None:
             return []
         if parametrize.is_parametrized(self, self.exact):
             parametrizations: Any = self.parametrizations
             return list(parametrizations[self.exact].parameters())
-        return [self.get_parameter(self.exact)]
+        named = {**dict(self.named_parameters(recurse=False)), **dict(self.named_buffers(recurse=False))}
+        pruned = f"{self.exact}_orig"  # the name that torch.nn.utils.prune gives to the whole parameter
+        return [named[name] for name in (self.exact, pruned) if name in named]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        exact = [tensor for p in self._exact_parameters() for tensor in (p, p.grad)]
+        exact = [tensor for whole in self._exact_tensors() for tensor in (whole, whole.grad)]
 
         def apply(tensor: Tensor) -> Tensor:
             new: Tensor = fn(tensor)
@@ -67,8 +73,8 @@ class _StatefulModule(nn.Module):
 
 def _restore_exact(module: _StatefulModule, _: Any) -> None:
     """After loading: convert the parameter `exact` to float32 if a 16-bit tensor was assigned to it."""
-    for parameter in module._exact_parameters():
-        parameter.data = parameter.data.to(accumulation_dtype(parameter.dtype))
+    for tensor in module._exact_tensors():
+        tensor.data = tensor.data.to(accumulation_dtype(tensor.dtype))
 
 
 def _exact_dtype() -> torch.dtype:

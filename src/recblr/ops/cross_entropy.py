@@ -47,7 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
         needs_grad = any(ctx.needs_input_grad)
-        loss, *gradients = _function(hidden)(
+        loss, *gradients = _kernel_for(hidden)(
             hidden.contiguous(), weight.contiguous(), targets, needs_grad, *repeats
         )
         ctx.save_for_backward(*gradients)
@@ -62,14 +62,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return d_hidden * grad, d_weight * grad, None, d_repeats, None, None, None
 
 
-def _function(hidden: Tensor) -> Any:
+def _kernel_for(hidden: Tensor) -> Any:
     in_16_bits = hidden.dtype in (torch.bfloat16, torch.float16)  # these dtypes have no kernel
     return _reference if in_16_bits else torch.ops.recblr._linear_cross_entropy
 
 
 def _composed(hidden: Tensor, weight: Tensor, targets: Tensor, *repeats: Tensor | None) -> Tensor:
     # This call checks the arguments.
-    _function(hidden)(hidden.detach().contiguous(), weight.detach().contiguous(), targets, False, *repeats)
+    _kernel_for(hidden)(hidden.detach().contiguous(), weight.detach().contiguous(), targets, False, *repeats)
     logits = hidden @ weight.mT
     bias, items, offsets, rows = repeats
     if bias is not None and items is not None and offsets is not None:

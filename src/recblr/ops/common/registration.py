@@ -125,8 +125,8 @@ def register_derivatives(
 ) -> None:
     """Register autograd's kernel of an operator.
 
-    torch.library.register_autograd does not do: its kernel drops tangents in silence, and it fails under
-    torch.func (pytorch #168393).
+    The kernel that torch.library.register_autograd makes is not used.  It drops tangents in silence, and it
+    fails under torch.func (pytorch #168393).
 
     Args:
         name: the operator's name.

@@ -118,7 +118,7 @@ class KernelBelowAutograd:
 
 
 def apply_at_one_level(function: Any, *arguments: Any) -> Any:
-    """Apply an :class:`OneLevelFunction`.  Under torch.func, this is for the innermost transform only.
+    """Apply a :class:`OneLevelFunction`.  Under torch.func, this is for the innermost transform only.
 
     A torch.autograd.Function would go through all transforms.  But it cannot do so inside autograd's kernel
     of an operator, because there torch is already at one of the transforms (pytorch #168393).
