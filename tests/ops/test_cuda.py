@@ -377,6 +377,13 @@ def test_padded_batches_give_the_same_and_nothing_waits(gpu: str, where: str) ->
         _close_on_the_cpu(layer.with_state(x, lengths=wrong), layer.with_state(x, lengths=wrong.clamp(0, 60)))
 
 
+def test_lengths_on_the_cpu_are_refused_in_a_cuda_graph(gpu: str) -> None:
+    layer, x = RecBLRLayer(32).to(gpu), torch.randn(2, 5, 32, device=gpu)
+    refused = pytest.raises(ValueError, match="cannot be part of a CUDA graph")
+    with torch.no_grad(), refused, torch.cuda.graph(torch.cuda.CUDAGraph()):
+        layer(x, lengths=torch.tensor([5, 3]))
+
+
 def _close_on_the_cpu(got: Any, wanted: Any) -> None:
     for one, other in zip((got[0], *got[1]), (wanted[0], *wanted[1]), strict=True):
         torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-3, atol=1e-3)

@@ -123,6 +123,11 @@ def _run_without_padding(
     run: Run[State], x: Tensor, lengths: Tensor, state: State | None
 ) -> tuple[Tensor, State]:
     """Run on the events alone."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise ValueError(
+            "lengths on the CPU cannot be part of a CUDA graph, which would keep their present values: give"
+            " lengths on the device of the input"
+        )
     rows, offsets, places = pack(x, lengths)
     y, state = run(rows, offsets, state)
     batch, time = x.shape[:2]
