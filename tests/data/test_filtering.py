@@ -65,6 +65,7 @@ def test_a_side_has_its_own_number_or_that_of_the_k_core() -> None:
     assert (MinimumCounts().users, MinimumCounts().items) == (5, 5)
     minimum = MinimumCounts(3, min_item_events=0)
     assert (minimum.users, minimum.items) == (3, 0)
+    assert MinimumCounts(np.int64(2)).users == 2  # type: ignore[arg-type]
     # User 0 has 2 events, and both items have 1 or 2.
     pairs = [(0, 0), (0, 1), (1, 0)]
     assert kept(pairs, MinimumCounts(0, min_user_events=2)) == [(0, 0), (0, 1)]

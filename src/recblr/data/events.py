@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -89,7 +90,7 @@ class MinimumCounts:
             value = getattr(self, name)
             if value is None and name != "k_core":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
                 raise InputError(
                     f"--{name.replace('_', '-')} ({name}= in Python) is the smallest number of interactions "
                     f"of a {what}, and it is {value!r}",
