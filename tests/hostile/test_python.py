@@ -249,7 +249,9 @@ DATA: dict[str, Wrong] = {
     "a column with an empty name": value_error(
         lambda: Dataset.from_frame(FRAME, user="", k_core=0), "no column ''"
     ),
-    "a column by number": value_error(lambda: Dataset.from_frame(FRAME, user=0, k_core=0), "no column 0"),
+    "a column by number": value_error(
+        lambda: Dataset.from_frame(FRAME, user=0, k_core=0), "the name of a column, and it is 0; give a text"
+    ),
     "a dictionary": value_error(lambda: Dataset.from_frame({"user_id": [1]}), "a dict is no data frame"),
     "a path for a frame": value_error(lambda: Dataset.from_frame("a.csv"), "a str is no data frame"),
     "a column for a frame": value_error(
