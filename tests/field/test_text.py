@@ -448,7 +448,7 @@ LISTS = [
     Shape(
         "RecBole's sequences: a history and the item after it",
         "a.inter",
-        f"{LIST}\nann\ttea oil\trum\nbob\t\ttea\n",
+        f"{LIST}\nann\ttea  oil \trum\nbob\t\ttea\n",
         gives={"ann": ["tea", "oil", "rum"], "bob": ["tea"]},
     ),
     Shape(

@@ -255,7 +255,7 @@ class _Table:
         """
         for column in columns:
             if self.types.get(column.name, "").endswith("_seq"):
-                frame = frame.with_columns(pl.col(column.role).str.split(" ").fill_null([]))
+                frame = frame.with_columns(pl.col(column.role).str.extract_all(r"\S+").fill_null([]))
         if "item list" not in frame.columns:
             return frame, [column for column in columns if column.role != "time list"]
         again = (frame["user"].is_not_null() & ~frame["user"].is_first_distinct()).arg_true()
