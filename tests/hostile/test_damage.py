@@ -120,7 +120,7 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=POSITIONS, bits=st.integers(0, 255))
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_damaged_data_file_is_read_or_gives_one_sentence(
