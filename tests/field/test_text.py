@@ -105,6 +105,15 @@ GOWALLA = "0\t2010-10-19T23:55:27Z\t30.23\t-97.79\t22847\n0\t2010-10-18T22:17:43
 
 WITHOUT_HEADER = [
     Shape(
+        "a quote without an end in the first line",
+        "a.csv",
+        'ann,tea,"Heroes\nann,oil,x\n',
+        ("line 1 cannot be read", "--no-quotes"),
+        {"columns": "user,item,-", "quotes": False},
+        {"columns": "user,item,-"},
+        ANN,
+    ),
+    Shape(
         "YooChoose, clicks.dat (RecSys 2015)",
         "clicks.dat",
         YOOCHOOSE,

@@ -477,7 +477,7 @@ class _Table:
                     yield start, reader.line_num, fields
                 start = reader.line_num + 1
         except csv.Error as error:
-            if start > max(1, self.header_end):
+            if self.header_end or self.dialect.columns is not None:
                 raise InputError(
                     f"{self.path}, line {start} cannot be read ({error})",
                     "correct the quotes there, or give --no-quotes (quotes=False in Python) if quotes are "
