@@ -456,7 +456,7 @@ def test_no_depth_gives_a_traceback(tmp_path: Path) -> None:
 
 
 def test_names_nested_too_deeply_give_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Later versions of Python parse what is too deep for the functions after the parser.
+    # Later versions of Python parse such a text, and the function that collects the names then fails.
     def too_deep(*_: object) -> None:
         raise RecursionError
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, MinimumCounts, concatenate, indexed
 from recblr.data.read.columns import Wanted, refuse_unused_unit
+from recblr.data.read.dialects import TextForm, csv_dialect, inter_dialect, movielens_dialect
 from recblr.data.read.json import read_json
 from recblr.data.read.lines import read_lines
 from recblr.data.read.parquet import read_parquet, read_parquet_folder
-from recblr.data.read.text import TextForm, read_csv, read_inter, read_movielens
+from recblr.data.read.text import read_table
 from recblr.errors import InputError
 from recblr.io.compression import inner_path, without_compression
 from recblr.io.reading import check_readable, read_text
@@ -158,11 +159,11 @@ def _read(path: Path, format: str, wanted: Wanted, text: TextForm, encoding: str
     if form == "json":
         return read_json(path, data, wanted)
     if form == "inter":
-        return read_inter(path, data, wanted, text)
+        return read_table(path, *inter_dialect(path, data, text), wanted)
     if form == "csv":
-        return read_csv(path, data, wanted, text)
+        return read_table(path, *csv_dialect(path, data, text), wanted)
     if form == "movielens":
-        return read_movielens(path, data, wanted)
+        return read_table(path, *movielens_dialect(path, data), wanted)
     return read_lines(path, data, "auto" if form == "lines" else form)
 
 

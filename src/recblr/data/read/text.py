@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,21 +27,13 @@ from recblr.data.read.columns import (
     listed,
     refuse_unused_unit,
 )
+from recblr.data.read.dialects import NAME_COLUMNS, ROLES, Dialect
 from recblr.data.read.lists import expand
-from recblr.data.read.times import any_is_value, as_numbers, as_times, looks_like_times
+from recblr.data.read.times import any_is_value, looks_like_times
 from recblr.data.read.values import complete_rows, to_events
 from recblr.errors import InputError
 
-# One byte that replaces separators of several bytes, because polars and csv take one byte only.
-_FIELD_MARK = "\x1f"
-
-_SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
-_NAMES_OF_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)", " ": "spaces"}
 _MAY_BE_EMPTY = ("rating", "item list", "time list")
-_ROLES = ("user", "item", "time", "offset", "rating")
-
-_MOVIELENS = ("user", "item", "rating", "time")
-_HIGHEST_RATING = 1000
 
 _ID_NAME = re.compile(
     r"(?i)(user|item|session|visitor|customer|reviewer|product|article|movie|track|artist|song|book|business)"
@@ -56,128 +48,16 @@ _SAMPLE = 1000
 _CHUNK = 100_000
 
 
-@dataclass(frozen=True)
-class TextForm:
-    """What the user says about the form of a text file.
-
-    columns: what the fields of a file without a header are, in their order: user, item, time, offset, rating,
-        each at most once, or - for a field to ignore. None if the file has a header.
-    separator: what stands between fields: a text, or the words tab or space; None to find it out.
-    quotes: whether fields may be in quotes. False if quotes are ordinary characters.
-
-    Raises InputError for columns without user and item, and for other words.
-    """
-
-    columns: tuple[str, ...] | None = None
-    separator: str | None = None
-    quotes: bool = True
-
-    def __post_init__(self) -> None:
-        if self.separator is not None and (not self.separator or re.search(r'[\r\n"\0]', self.separator)):
-            raise InputError(
-                f"--separator (separator= in Python) cannot be {self.separator!r}",
-                "give the text between two fields, such as ';', or the word tab or space",
-            )
-        if self.columns is None:
-            return
-        wrong = [word for word in self.columns if word not in (*_ROLES, "-")]
-        twice = [word for word in _ROLES if self.columns.count(word) > 1]
-        missing = [word for word in ("user", "item") if word not in self.columns]
-        if "offset" in self.columns and "time" not in self.columns:
-            missing.append("time")
-        if wrong or twice or missing:
-            fault = (
-                f"holds the word {wrong[0]!r}" if wrong
-                else f"names {twice[0]} twice" if twice
-                else f"does not name {missing[0]}"
-            )  # fmt: skip
-            raise InputError(
-                f"--columns (columns= in Python) {fault}",
-                "give what each field of a line is, in order: user, item, time, offset, rating, or - to "
-                "ignore it, such as user,item,-,time",
-            )
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """The form of a table.
-
-    separator: the character between fields.
-    quoted: whether fields may be in quotes.
-    typed: whether the header has ``name:type``, as in RecBole's files.
-    columns: what the fields are, in order, if there is no header; else None.
-    skip: how many rows stand before the header.
-    form: the name of the format, for messages.
-    """
-
-    separator: str
-    quoted: bool
-    typed: bool = False
-    columns: tuple[str, ...] | None = None
-    skip: int = 0
-    form: str = "csv"
-
-
-def read_csv(path: Path, data: bytes, wanted: Wanted, form: TextForm) -> Events:
-    """The events of a table with a header, or without one if the form names the columns.
+def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
+    """The events of a table.
 
     Blank lines, and columns that are not wanted, are ignored. Without a time column, the rows are taken in
-    their order. Raises InputError for a column that is missing or occurs twice, for a missing value, for an
-    invalid time or rating, for a row that is longer than the header, and for a table without rows.
+    their order. If the items of an atomic file are in a list, ``item_id_list:token_seq``, each element is an
+    event, and the item in the column of that name without ``_list`` comes after them.
+
+    Raises InputError for a column that is missing or occurs twice, for a missing value, for an invalid time
+    or rating, for a row that is longer than the header, and for a table without rows.
     """
-    if form.columns is not None:
-        separator = form.separator or _separator_without_header(path, data, form.columns)
-        data, separator, quoted = _one_byte(data, separator, quoted=form.quotes)
-        return _read(path, data, Dialect(separator, quoted, columns=form.columns), wanted)
-    first = _first_line(data)
-    named = re.fullmatch(r'"?sep=(.)"?', first)  # the line that tells Excel the separator
-    skip = 1 if named else 0
-    separator = form.separator or (named[1] if named else _separator_of_header(path, first))
-    data, separator, quoted = _one_byte(data, separator, quoted=form.quotes)
-    return _read(path, data, Dialect(separator, quoted, skip=skip), wanted)
-
-
-def read_inter(path: Path, data: bytes, wanted: Wanted, form: TextForm) -> Events:
-    """The events of an atomic file of RecBole; see read_csv.
-
-    A quote is an ordinary character. If the items are in a list, ``item_id_list:token_seq``, each element is
-    an event, and the item in the column of that name without ``_list`` comes after them.
-    """
-    separator = form.separator or "\t"
-    first = _first_line(data)
-    if form.separator is None and "\t" not in first:
-        raise _no_separator(path, first, "no tab, which separates the fields of an atomic file")
-    data, separator, _ = _one_byte(data, separator, quoted=False)
-    return _read(path, data, Dialect(separator, quoted=False, typed=True, form="inter"), wanted)
-
-
-def read_movielens(path: Path, data: bytes, wanted: Wanted) -> Events:
-    """The events of a file of ratings without a header: user, item, rating, timestamp.
-
-    Its fields are separated by `::` (ratings.dat) or tabs (u.data). The first line decides. Raises InputError
-    if that line has neither, or if the fields cannot be these four: other publishers use other orders.
-    """
-    first = _first_line(data)
-    separator = next((mark for mark in ("::", "\t") if mark in first), None)
-    if separator is None:
-        raise InputError(
-            f"the first line of {path} ({first[:40]!r}) has no `::` and no tab, but in the format "
-            "movielens each line is user::item::rating::timestamp",
-            f"{_NAME_COLUMNS}; or choose the right --format (format= in Python)",
-        )
-    fields = [field.strip() for field in first.split(separator)]
-    if _cannot_be_movielens(fields):
-        raise InputError(
-            f"the first line of {path} is {first[:60]!r}, which is not user, item, rating and timestamp in "
-            "this order",
-            _NAME_COLUMNS,
-        )
-    data, separator, _ = _one_byte(data, separator, quoted=False)
-    dialect = Dialect(separator, quoted=False, columns=_MOVIELENS, form="movielens")
-    return _read(path, data, dialect, wanted)
-
-
-def _read(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Events:
     table = _Table(path, data, dialect)
     columns = table.choose(wanted)
     frame, blank_rows, spanning = table.parse(columns, may_lack_values=wanted.drop_incomplete)
@@ -231,7 +111,7 @@ class _Table:
                 self.names,
                 wanted,
                 self._sample,
-                without_header="" if self.dialect.typed else _NAME_COLUMNS,
+                without_header="" if self.dialect.typed else NAME_COLUMNS,
             )
         except InputError:
             if not _first_line_is_data(self.names) or any(
@@ -303,7 +183,7 @@ class _Table:
                 "(columns= in Python) is for files without one",
                 "leave --columns out, and name columns with --user-column, --item-column and --time-column",
             )
-        columns = [Column(role, role, self.names.index(role)) for role in _ROLES if role in self.names]
+        columns = [Column(role, role, self.names.index(role)) for role in ROLES if role in self.names]
         if wanted.min_rating is None:
             columns = [column for column in columns if column.role != "rating"]
         elif "rating" not in self.names:
@@ -420,7 +300,7 @@ class _Table:
             raise InputError(
                 f"{self.path}, line {line} has {len(fields)} field(s), but in the format movielens each line "
                 f"has {columns}, user, item, rating and timestamp",
-                f"correct it, {_NAME_COLUMNS}, or choose the right --format (format= in Python)",
+                f"correct it, {NAME_COLUMNS}, or choose the right --format (format= in Python)",
             )
         if self.dialect.columns is not None and beyond:
             raise InputError(
@@ -446,7 +326,7 @@ class _Table:
     def _no_header(self) -> InputError:
         return InputError(
             f"{self.path} seems to have no header: its first line holds {listed(self.names)}",
-            f"{_NAME_COLUMNS}; or, if that line is the header, rename the columns that look like numbers or "
+            f"{NAME_COLUMNS}; or, if that line is the header, rename the columns that look like numbers or "
             "dates",
         )
 
@@ -501,12 +381,6 @@ class _Table:
         return first + self.data[start:].rstrip(b"\r\n")
 
 
-_NAME_COLUMNS = (
-    "name the fields of a line in order with --columns (columns= in Python): user, item, time, offset, "
-    "rating, or - to ignore one, such as user,item,-,time"
-)
-
-
 def _first_line_is_data(names: Sequence[str]) -> bool:
     """Whether one of the names is a number or a date, but not the number of the column."""
     return list(names) != [str(n) for n in range(len(names))] and any_is_value(names)
@@ -515,74 +389,3 @@ def _first_line_is_data(names: Sequence[str]) -> bool:
 def _is_in_header(field: str) -> bool:
     """Whether a field can only stand in a header: a usual name of a column, or one such as sessionId."""
     return is_usual_name(field.strip()) or bool(_ID_NAME.fullmatch(field.strip()))
-
-
-def _cannot_be_movielens(fields: Sequence[str]) -> bool:
-    """Whether the second field is a date, which no item is, or the third is larger than any rating."""
-    if len(fields) != len(_MOVIELENS):
-        return False
-    is_date = as_times(pl.Series([fields[1]])).unit is not None
-    rating, wrong = as_numbers(pl.Series([fields[2]]))
-    return is_date or (wrong is None and abs(rating[0]) > _HIGHEST_RATING)
-
-
-def _separator_of_header(path: Path, first: str) -> str:
-    """The separator of a table with a header: tabs in a .tsv file, else the most frequent one."""
-    unquoted = re.sub('"[^"]*"', "", first)
-    if ".tsv" in (suffix.lower() for suffix in path.suffixes):
-        if "\t" not in unquoted:
-            raise _no_separator(path, first, "no tab, which separates the fields of a .tsv file")
-        return "\t"
-    best = max(",\t;|", key=unquoted.count)
-    if best not in unquoted and first.strip():
-        raise _no_separator(path, first, "no comma, semicolon, tab or bar between fields")
-    return best
-
-
-def _no_separator(path: Path, first: str, fault: str) -> InputError:
-    """The error for a first line without the separators that are looked for. Names others that it has."""
-    others = [mark for mark in (",", ";", "\t", "|", " ", ":", "^") if mark in first]
-    has = (
-        f"; it has {' and '.join(_NAMES_OF_SEPARATORS.get(mark, mark) for mark in others)}" if others else ""
-    )
-    example = {"\t": "tab", " ": "space"}.get(others[0], f"'{others[0]}'") if others else "';'"
-    return InputError(
-        f"the first line of {path}, {first[:60]!r}, has {fault}{has}",
-        f"name its separator, such as --separator {example} (separator= in Python), or choose the right "
-        "--format (format= in Python)",
-    )
-
-
-def _separator_without_header(path: Path, data: bytes, columns: Sequence[str]) -> str:
-    """The separator that gives the first line as many fields as there are columns."""
-    first = re.sub('"[^"]*"', "", _first_line(data))
-    marks = ["\t"] if ".tsv" in (suffix.lower() for suffix in path.suffixes) else ["::", *"\t,;|", " "]
-    counts = {mark: len(first.split() if mark == " " else first.split(mark)) for mark in marks}
-    for mark, count in counts.items():
-        if count == len(columns):
-            return mark
-    most = max(counts, key=lambda mark: (counts[mark], -marks.index(mark)))
-    raise InputError(
-        f"the first line of {path} has {counts[most]} field(s) between "
-        f"{_NAMES_OF_SEPARATORS.get(most, most)}, but --columns (columns= in Python) names {len(columns)}",
-        "name each field once, with - for one to ignore, or give --separator (separator= in Python)",
-    )
-
-
-def _one_byte(data: bytes, separator: str, *, quoted: bool) -> tuple[bytes, str, bool]:
-    """The data with a separator of one byte, that separator, and whether fields may be in quotes.
-
-    If the separator is longer, or is a space, quotes are ordinary characters. Several spaces or tabs count as
-    one space.
-    """
-    separator = _SEPARATOR_NAMES.get(separator, separator)
-    if separator == " ":
-        return re.sub(rb"[ \t]+", b" ", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", data)), " ", False
-    mark = separator.encode()
-    if len(mark) > 1:
-        return data.replace(mark, _FIELD_MARK.encode()), _FIELD_MARK, False
-    return data, separator, quoted
-
-
-def _first_line(data: bytes) -> str:
-    return next(line for line in io.BytesIO(data) if line.strip()).decode().strip("\r\n")
