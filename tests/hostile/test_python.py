@@ -249,6 +249,10 @@ DATA: dict[str, Wrong] = {
     "a column with an empty name": value_error(
         lambda: Dataset.from_frame(FRAME, user="", k_core=0), "no column ''"
     ),
+    "columns that are a number": value_error(
+        lambda: read_dataset("a.csv", columns=7),
+        "columns= is what each field of a line is, and it is 7; give",
+    ),
     "a column by number": value_error(
         lambda: Dataset.from_frame(FRAME, user=0, k_core=0), "the name of a column, and it is 0; give a text"
     ),

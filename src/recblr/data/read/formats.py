@@ -99,6 +99,11 @@ def read_dataset(
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
     minimum = MinimumCounts(k_core, min_user_events, min_item_events)
     wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit, drop_incomplete)
+    if columns is not None and not isinstance(columns, Sequence):
+        raise InputError(
+            f"columns= is what each field of a line is, and it is {columns!r}",
+            'give words, such as "user,item,-,time"',
+        )
     if isinstance(columns, str):
         columns = [word.strip() for word in columns.split(",")]
     form = TextForm(None if columns is None else tuple(columns), separator, quotes)
