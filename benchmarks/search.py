@@ -30,7 +30,7 @@ from recblr.config import OPTIONS, TrainingConfig
 from recblr.data import read_dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
-from recblr.run.folder import split_for
+from recblr.run.folder import settled_for, split_for
 from recblr.system.machine import describe_machine, keep_freed_memory
 from recblr.training import Run, train
 from recblr.training.progress import SELECT_BY, Listener, ListenerGroup
@@ -198,7 +198,7 @@ def main():
             raise InputError("--fix leaves no option to search for; fix fewer options")
         config = TrainingConfig.from_options(fixed)
         dataset = read_dataset(options.data)
-        settled = config.settled(split_for(dataset, config).train.items.size).as_options()
+        settled = settled_for(split_for(dataset, config).train, config).as_options()
     except InputError as error:
         sys.exit(str(error))
     try:

@@ -86,7 +86,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ndcg@20": 0.2161,
             "mrr@20": 0.1547,
         },
-        options={"epochs": 24},
+        options={"epochs": 24, "time": "none"},
     ),
     "beauty": Recipe(
         title="Amazon Beauty",
@@ -102,7 +102,7 @@ RECIPES: Mapping[str, Recipe] = {
             "ndcg@20": 0.0538,
             "mrr@20": 0.0338,
         },
-        options={"epochs": 16},
+        options={"epochs": 16, "time": "none"},
     ),
 }
 

@@ -59,7 +59,7 @@ def reproduce(
     """
     with signals_end_process():
         from recblr.evaluation import draw_report, print_comparison, write_report
-        from recblr.run.folder import Run, split_for
+        from recblr.run.folder import Run, settled_for, split_for
         from recblr.system.device import device_for
         from recblr.training.curves import can_draw
 
@@ -81,8 +81,8 @@ def reproduce(
     minimum = {key: reading.as_options()[key] for key in ("k-core", "min-user-events", "min-item-events")}
     filters = " ".join(f"--{key} {value}" for key, value in minimum.items() if value is not None)
     chosen.check_counts(*counts, source=str(path), filters=filters)
-    events = split_for(dataset, config).train.items.size
-    config = config.settled(events)
+    train = split_for(dataset, config).train
+    config, events = settled_for(train, config), train.items.size
     configs = {seed: replace(config, seed=seed) for seed in runs}
     for seed, run in runs.items():
         if run.exists():  # refuse wrong options now, not after hours of training other seeds

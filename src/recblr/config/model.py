@@ -18,6 +18,7 @@ from recblr.errors import InputError, naming_flag
 
 ModelName = Literal["recblr", "sasrec", "gru4rec"]
 LambdaInit = Literal["uniform", "linspace"]
+TimeUse = Literal["none", "past", "request"]
 
 RELEASED_BETA_EPSILON = 1e-8
 
@@ -35,6 +36,9 @@ class ModelConfig:
         number of training events; a model that recblr does not train then uses 0.2.
     max_length: number of newest events of a history that training, evaluation and recommendation use; None
         means all.  RecBLR's paper uses 1000 for XLong, 200 for ML-1M, 100 for Gowalla and 50 for the others.
+    time: what the model knows of time: "none", only the order of the events; "past", also the gaps between
+        them; "request", also when the next item is asked for.  With None, training chooses request if the
+        data have times whose unit is known; a model that recblr does not train then knows none.
     """
 
     model: ModelName = _option("recblr", "recblr, or a baseline: sasrec or gru4rec.")
@@ -46,6 +50,11 @@ class ModelConfig:
     max_length: int | None = _option(
         None, "Number of newest events of a history to use; by default all, or 200 for sasrec."
     )
+    time: TimeUse | None = _option(
+        None,
+        "Use of times: none, past (gaps between events) or request (also when the next item is asked for); "
+        "by default request if the data have times.",
+    )
 
     def __post_init__(self) -> None:
         if self.model != type(self).model:
@@ -56,11 +65,18 @@ class ModelConfig:
         _check_probabilities(self, "dropout")
         if self.max_length is not None:
             _check_counts(self, "max_length")
+        if self.time is not None and self.time not in get_args(TimeUse):
+            raise ValueError(f"time must be {', '.join(get_args(TimeUse))} or None, but is {self.time!r}")
 
     @property
     def dropout_rate(self) -> float:
         """The dropout probability; 0.2 where the choice is left to training."""
         return 0.2 if self.dropout is None else self.dropout
+
+    @property
+    def time_use(self) -> TimeUse:
+        """What the model knows of time; none where the choice is left to training."""
+        return "none" if self.time is None else self.time
 
 
 def _check_counts(config: object, *names: str) -> None:
@@ -296,12 +312,13 @@ for _config in MODELS.values():
 def model_from_fields(values: dict[str, Any]) -> ModelConfig:
     """Build the hyper-parameters from {field: value}, as a model file stores them: the inverse of `asdict`.
 
-    Old names of fields are accepted; a missing field has its default.
+    Old names of fields are accepted; a missing field has its default.  A missing `time` is none: the file is
+    older than this field, and its model knows no time.
 
     Raises InputError, naming the field, for an unknown field, and ValueError or TypeError for an unknown
     model or a value out of range.
     """
-    values = with_todays_names(values)
+    values = {"time": "none"} | with_todays_names(values)
     # The oldest files do not name their model, because RecBLR was the only one.
     name = values.get("model", RecBLRConfig.model)
     if not isinstance(name, str) or name not in MODELS:

@@ -137,8 +137,11 @@ class TrainingConfig:
                 "leave --negatives-from out, or choose another loss",
             )
 
-    def settled(self, events: int) -> Self:
-        """The same options, but with numbers in place of None.  The number of training events decides them.
+    def settled(self, events: int, *, times: bool = False) -> Self:
+        """The same options, but with values in place of None.  The data decide them.
+
+        events: the number of training events.
+        times: whether the data have times whose unit is known, and not all the same.
 
         Few events in large batches make few steps, in which a model learns little.  Many events in small
         batches only take longer.  The batch size is a power of two, so that one event more or less rarely
@@ -149,7 +152,8 @@ class TrainingConfig:
             tokens = min(_MOST_TOKENS, max(128, 1 << max(1, events // _STEPS).bit_length() - 1))
         if dropout is None:
             dropout = 0.5 if events < _STEPS * _MOST_TOKENS else self.model.dropout_rate
-        return replace(self, batch_tokens=tokens, model=replace(self.model, dropout=dropout))
+        time = self.model.time or ("request" if times else "none")
+        return replace(self, batch_tokens=tokens, model=replace(self.model, dropout=dropout, time=time))
 
     @property
     def proposal(self) -> NegativesFrom:

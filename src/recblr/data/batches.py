@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from recblr.data.packed import Int64Array, Packed
+from recblr.data.packed import Float64Array, Int64Array, Packed
 from recblr.errors import InputError
 
 
@@ -36,6 +36,8 @@ class Batch:
     offsets: (S+1,) int64; history s is ``inputs[offsets[s]:offsets[s + 1]]``.
     rows: (M,) int64, the inputs that have a target; None if all have one, and then M is N.
     whole: the complete histories; None if the inputs are complete.
+    times: (N,) float64, the time of each input in seconds; None if it is not known.
+    request_times: (S,) float64, the time of each history's last target in seconds; None if it is not known.
     """
 
     inputs: Int64Array
@@ -43,6 +45,8 @@ class Batch:
     offsets: Int64Array
     rows: Int64Array | None = None
     whole: Whole | None = None
+    times: Float64Array | None = None
+    request_times: Float64Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,15 @@ class PackedBatches:
                 past = chosen.trimmed(last=1)
                 shift = np.repeat(past.offsets[1:] - inputs.offsets[1:], lengths)
                 whole = Whole(past, shift + np.arange(inputs.items.size))
-            yield Batch(inputs.items, targets.items, inputs.offsets, whole=whole)
+            last = None if targets.times is None else targets.times[targets.offsets[1:] - 1]
+            yield Batch(
+                inputs.items,
+                targets.items,
+                inputs.offsets,
+                whole=whole,
+                times=inputs.times,
+                request_times=last,
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +114,15 @@ class PrefixBatches:
             if self._max_length is not None:
                 prefixes = past.latest(self._max_length)
             cut = prefixes.items.size < past.items.size
+            times = self._histories.times
             yield Batch(
                 prefixes.items,
                 self._histories.items[targets],
                 prefixes.offsets,
                 prefixes.offsets[1:] - 1,
                 Whole(past, past.offsets[1:] - 1) if cut else None,
+                prefixes.times,
+                None if times is None else times[targets],
             )
 
 

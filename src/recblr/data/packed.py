@@ -1,20 +1,25 @@
 """Histories of different lengths, one after another in one array.
 
 With packed histories the whole program needs no padding. Memory holds only events, and an operation on all
-histories is a few NumPy calls on flat arrays.
+histories is a few NumPy calls on flat arrays. Times are columns beside the items.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Int64Array = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
 Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
+
+
+DAY = 86400
+"""Seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,33 +28,52 @@ class Packed:
 
     items: (N,) int64, the item indices of history 0, then of history 1, and so on; the oldest event first.
     offsets: (S+1,) int64; history s is ``items[offsets[s]:offsets[s + 1]]``. A history may be empty.
+    times: (N,) float64, the time of each event in seconds since the start of 1970 in UTC; None if it is not
+        known.
+    request_times: (S,) float64, for each history, the time in seconds at which its next item is asked for;
+        None if it is not known.
 
-    Raises ValueError if a shape or a dtype is wrong, if offsets decrease, or if they do not go from 0 to N.
+    Raises ValueError if a shape or a dtype is wrong, if offsets decrease, if they do not go from 0 to N, or
+    if a time is not finite.
     """
 
     items: Int64Array
     offsets: Int64Array
+    times: Float64Array | None = None
+    request_times: Float64Array | None = None
 
     def __post_init__(self) -> None:
-        for name, array in (("items", self.items), ("offsets", self.offsets)):
+        for name, array, dtype in (
+            ("items", self.items, np.int64),
+            ("offsets", self.offsets, np.int64),
+            ("times", self.times, np.float64),
+            ("request_times", self.request_times, np.float64),
+        ):
+            if array is None and dtype == np.float64:
+                continue
+            must = f"{name} must be a one-dimensional {np.dtype(dtype)} array"
             if not isinstance(array, np.ndarray):
-                raise ValueError(
-                    f"{name} must be a one-dimensional int64 array, not a {type(array).__name__}"
-                )
-            if array.ndim != 1 or array.dtype != np.int64:
-                raise ValueError(
-                    f"{name} must be a one-dimensional int64 array, not {array.dtype} of shape {array.shape}"
-                )
+                raise ValueError(f"{must}, not a {type(array).__name__}")
+            if array.ndim != 1 or array.dtype != dtype:
+                raise ValueError(f"{must}, not {array.dtype} of shape {array.shape}")
         offsets = self.offsets
         if offsets.size == 0 or offsets[0] != 0 or offsets[-1] != self.items.size:
             raise ValueError(f"offsets must start at 0 and end at {self.items.size}, the number of events")
         if (np.diff(offsets) < 0).any():
             raise ValueError("offsets must never fall: each history starts where the one before it ends")
+        for name, times, count, each in (
+            ("times", self.times, self.items.size, "event"),
+            ("request_times", self.request_times, len(self), "history"),
+        ):
+            if times is not None and (times.size != count or not np.isfinite(times).all()):
+                raise ValueError(f"{name} must have a finite number for each {each}, {count} in total")
 
     @classmethod
-    def from_lengths(cls, items: Int64Array, lengths: npt.NDArray[np.integer]) -> Packed:
-        """Pack items (N,) int64, which are ordered by history; lengths (S,) are those of the histories."""
-        return cls(items, _offsets(lengths))
+    def from_lengths(
+        cls, items: Int64Array, lengths: npt.NDArray[np.integer], times: Float64Array | None = None
+    ) -> Packed:
+        """Pack items and times (N,), which are ordered by history; lengths (S,) are those of the histories."""
+        return cls(items, _offsets(lengths), times)
 
     def __len__(self) -> int:
         return self.offsets.size - 1
@@ -90,7 +114,8 @@ class Packed:
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"there are {len(self)} histories, so indices must lie in 0..{len(self) - 1}")
         chosen = chosen.astype(np.int64)
-        return self.pieces(self.offsets[chosen], self.lengths[chosen])
+        pieces = self.pieces(self.offsets[chosen], self.lengths[chosen])
+        return pieces if self.request_times is None else pieces.asked_at(self.request_times[chosen])
 
     def trimmed(self, *, first: int = 0, last: int = 0) -> Packed:
         """Every history without its `first` oldest and `last` newest events.
@@ -116,11 +141,20 @@ class Packed:
     def latest(self, length: int) -> Packed:
         """The newest `length` events (0 or more) of every history; all events of a shorter history."""
         lengths = np.minimum(self.lengths, length)
-        return self.pieces(self.offsets[1:] - lengths, lengths)
+        return self.pieces(self.offsets[1:] - lengths, lengths).asked_at(self.request_times)
 
     def pieces(self, starts: Int64Array, lengths: Int64Array) -> Packed:
-        """One history for each m: the events ``items[starts[m]:starts[m] + lengths[m]]``; may overlap."""
-        return Packed(self.items[ranges(starts, lengths)], _offsets(lengths))
+        """One history for each m: the events ``items[starts[m]:starts[m] + lengths[m]]``; may overlap.
+
+        The pieces have no request times, because they need not end where the histories end.
+        """
+        places = ranges(starts, lengths)
+        times = None if self.times is None else self.times[places]
+        return Packed(self.items[places], _offsets(lengths), times)
+
+    def asked_at(self, request_times: Float64Array | None) -> Packed:
+        """The same histories with other request times (S,)."""
+        return replace(self, request_times=request_times)
 
 
 def ranges(starts: Int64Array, lengths: Int64Array) -> Int64Array:
@@ -161,3 +195,26 @@ def repeat_log_odds(histories: Packed, num_items: int) -> float:
     by_chance = min(float(held[has_past].mean()) / num_items, 0.5)
     repeated = (float(again.sum()) + 1) / (count + 2)
     return math.log(repeated / (1 - repeated)) - math.log(by_chance / (1 - by_chance))
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """What a model must know of the times that it was trained on.
+
+    longest_gap: the longest gap between two events of a history, in whole seconds, rounded up.
+    date_start: the second of a day at which all times lie, if they are only dates; -1 if they are not.
+    """
+
+    longest_gap: int
+    date_start: int
+
+
+def time_range(train: Packed) -> TimeRange | None:
+    """The range of the times of training; None if no times are known, or if all are the same."""
+    times = train.times
+    if times is None or not times.size or times.min() == times.max():
+        return None
+    gaps = np.diff(times)[train.has_past[1:]]
+    seconds = np.unique(times % DAY)
+    dates = seconds.size == 1 and float(seconds[0]).is_integer()
+    return TimeRange(math.ceil(gaps.max(initial=0)), int(seconds[0]) if dates else -1)

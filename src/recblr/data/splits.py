@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ TESTED_EVENTS = 3
 class Holdout:
     """S histories whose next item a model has to find.
 
+    histories: their request times are the times of the targets, if times are known.
     targets: (S,) int64, the next item of each history.
     users: (S,) int64, the index in the dataset of each history's user; None if it is not needed.
     """
@@ -97,7 +98,7 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0, keep_short: boo
             f"--valid-share (valid_share= in Python) is a share of the users, and it is {valid_share:g}",
             "give a number above 0 and up to 1, such as 0.1",
         )
-    histories = dataset.histories
+    histories = _with_times(dataset)
     lengths = histories.lengths
     short = lengths < TESTED_EVENTS
     if short.any() and not keep_short:
@@ -119,12 +120,27 @@ def leave_one_out(dataset: Dataset, *, valid_share: float = 1.0, keep_short: boo
     validating = tested[np.arange(count) * tested.size // count]
     held_out = np.where(short, 0, 1)
     held_out[validating] = 2
-    train, last = histories.heads(lengths - held_out), histories.offsets[1:][tested] - 1
+    train = histories.heads(lengths - held_out)
     return Split(
         train,
-        Holdout(train.select(validating), histories.items[histories.offsets[1:][validating] - 2], validating),
-        Holdout(histories.select(tested).trimmed(last=1), histories.items[last], tested),
+        _holdout(histories, lengths - 2, validating),
+        _holdout(histories, lengths - 1, tested),
     )
+
+
+def _with_times(dataset: Dataset) -> Packed:
+    """The histories of the dataset with the times of their events in seconds, if they are known."""
+    return replace(dataset.histories, times=dataset.seconds)
+
+
+def _holdout(histories: Packed, before: Int64Array, users: Int64Array) -> Holdout:
+    """For each user (M,) of the S histories, the event that comes after the first before[user] (S,) events."""
+    starts = histories.offsets[:-1][users]
+    targets = starts + before[users]
+    past = histories.pieces(starts, before[users])
+    if histories.times is not None:
+        past = past.asked_at(histories.times[targets])
+    return Holdout(past, histories.items[targets], users)
 
 
 def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Split:
@@ -171,13 +187,13 @@ def split_by_time(dataset: Dataset, *, valid_share: float = 0.1, test_share: flo
             "need 3",
             "give a longer log",
         )
-    moments = np.sort(dataset.times)
-    before_valid = dataset.histories.count(dataset.times < _start(moments, valid_share + test_share))
-    before_test = dataset.histories.count(dataset.times < _start(moments, test_share))
+    histories, moments = _with_times(dataset), np.sort(dataset.times)
+    before_valid = histories.count(dataset.times < _start(moments, valid_share + test_share))
+    before_test = histories.count(dataset.times < _start(moments, test_share))
     return Split(
-        dataset.histories.heads(before_valid),
-        _first_after(before_valid, before_test, dataset, "validation"),
-        _first_after(before_test, dataset.histories.lengths, dataset, "test"),
+        histories.heads(before_valid),
+        _first_after(before_valid, before_test, histories, "validation", dataset.name),
+        _first_after(before_test, histories.lengths, histories, "test", dataset.name),
     )
 
 
@@ -187,19 +203,19 @@ def _start(moments: Numbers, share: float) -> float:
     return start
 
 
-def _first_after(before: Int64Array, until: Int64Array, dataset: Dataset, period: str) -> Holdout:
+def _first_after(before: Int64Array, until: Int64Array, histories: Packed, period: str, name: str) -> Holdout:
     """The first event of each user in a period, with the history before it.
 
     The events of history s in the period are those from before[s] up to until[s]. Users without events before
     the period or in it are left out.
+
+    name: the name of the dataset.
     """
-    histories = dataset.histories
     users = np.flatnonzero((before > 0) & (until > before))
     if not users.size:
         flag = "valid" if period == "validation" else period
         raise InputError(
-            f"no user of {dataset.name} has events both before and in the {period} period",
+            f"no user of {name} has events both before and in the {period} period",
             f"choose a larger --{flag}-share ({flag}_share= in Python), or the split leave-one-out",
         )
-    targets = histories.items[histories.offsets[users] + before[users]]
-    return Holdout(histories.heads(before).select(users), targets, users)
+    return _holdout(histories, before, users)

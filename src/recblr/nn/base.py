@@ -3,20 +3,28 @@
 import torch
 from torch import Tensor, nn
 
-from recblr.config.model import ModelConfig
+from recblr.config.model import ModelConfig, TimeUse
 from recblr.nn.common import check_count
+from recblr.nn.time import TimeEncoder
 from recblr.ops.common.checks import dense
+
+_TIME_ARGUMENTS: dict[TimeUse, tuple[str, ...]] = {
+    "none": (),
+    "past": ("times",),
+    "request": ("times", "request_times"),
+}
 
 
 class NextItemModel(nn.Module):
     """A model that scores the whole catalogue after every event of a history.
 
     Training, evaluation and recommendation work with every such model.  A subclass defines
-    ``forward(items, *, offsets)``.  It takes packed items ``(N,)`` and offsets ``(S + 1,)``, and returns
-    hidden vectors ``(N, D)``.
+    ``forward(items, *, offsets, times, request_times)``.  It takes packed items ``(N,)``, offsets
+    ``(S + 1,)``, and the times that :meth:`check_times` describes, and returns hidden vectors ``(N, D)``.
 
     Items are integers ``0 <= item < num_items``.  There is no padding item.
 
+    time: what the model does with times; None if it knows only the order of events.
     repeat_bias: a scalar that is added to the scores of items that a user already has, or None.
 
     Args:
@@ -28,6 +36,7 @@ class NextItemModel(nn.Module):
     """
 
     config: ModelConfig
+    time: TimeEncoder | None
     repeat_bias: nn.Parameter | None
 
     def __init__(self, num_items: int, config: ModelConfig) -> None:
@@ -36,7 +45,14 @@ class NextItemModel(nn.Module):
         self.config = config
         self.num_items = num_items
         self.item_embedding = nn.Embedding(num_items, config.d_model)
+        asked = config.time_use == "request"
+        self.time = None if config.time_use == "none" else TimeEncoder(config.d_model, with_request=asked)
         self.register_parameter("repeat_bias", None)
+
+    @property
+    def time_arguments(self) -> tuple[str, ...]:
+        """The names of the times that the model needs: none, times, or times and request_times."""
+        return _TIME_ARGUMENTS[self.config.time_use]
 
     def learn_repeat_bias(self, initial: float = 0.0) -> None:
         """Add the parameter `repeat_bias` to the model; see :mod:`recblr.nn.repeats`."""
@@ -64,6 +80,42 @@ class NextItemModel(nn.Module):
                 f" {int(items.max())}"
             ) from None
         return embedded
+
+    def check_times(
+        self, items: Tensor, sequences: int, times: Tensor | None, request_times: Tensor | None
+    ) -> None:
+        """Refuse times that do not fit.  A model that does not need them ignores them.
+
+        Args:
+            items: the items of the events.
+            sequences: the number S of histories.
+            times: of the shape of items, float64: the seconds of the events since 1970, in UTC.
+            request_times: ``(S,)`` float64, for each history, the time at which its next item is asked for.
+
+        Raises:
+            ValueError: times are missing, or have another shape, dtype or device.
+            TypeError: they are not a tensor.
+        """
+        given = {"times": times, "request_times": request_times}
+        shapes = {"times": tuple(items.shape), "request_times": (sequences,)}
+        for name in self.time_arguments:
+            must = f"{name} must be float64 seconds since 1970 of the shape {shapes[name]}"
+            moments = given[name]
+            if moments is None:
+                raise ValueError(
+                    f"{must}, because the model has time={self.config.time_use!r}, but are missing"
+                )
+            if not isinstance(moments, Tensor):
+                raise TypeError(f"{must}, but are of the type {type(moments).__name__}")
+            # The shapes of nested tensors cannot be compared.
+            if moments.dtype != torch.float64 or not (items.is_nested or moments.shape == shapes[name]):
+                raise ValueError(
+                    f"{must}, but are {moments.dtype} of shape {tuple(moments.shape)}".replace("torch.", "")
+                )
+            if moments.device != items.device:
+                raise ValueError(
+                    f"{name} must be on {items.device}, as the items, but are on {moments.device}"
+                )
 
     def scores(self, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
         """The scores of all items: the products of hidden vectors and item embeddings.

@@ -62,7 +62,12 @@ class GatedRecurrentLayer(nn.Module):
         self.average = HistoryAverage(self.d_model) if config.history_average else None
 
     def forward(
-        self, u: Tensor, *, offsets: Tensor | None = None, state: LayerState | None = None
+        self,
+        u: Tensor,
+        *,
+        offsets: Tensor | None = None,
+        state: LayerState | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[Tensor, LayerState]:
         """Run over whole sequences.
 
@@ -70,6 +75,7 @@ class GatedRecurrentLayer(nn.Module):
             u: ``(B, T, D)``, or packed ``(N, D)`` with ``offsets``.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
             state: the state after an earlier part of the same sequences; None at the beginning.
+            scale: ``(..., 1)``, a factor of the decay in each step, see :class:`BDLRU`; None means 1.
 
         Returns:
             The output, of u's shape, and the state after the last event of every sequence.
@@ -85,7 +91,8 @@ class GatedRecurrentLayer(nn.Module):
         x, z = self.input(u).chunk(2, -1)
         before = self._padding(x) if state is None and self.padding_steps else None
         x, conv = self.conv1d(x, initial=state.conv if state else None, offsets=offsets)
-        y, hidden = self.bdlru(x, z, initial=state.hidden if state else None, offsets=offsets, before=before)
+        initial = state.hidden if state else None
+        y, hidden = self.bdlru(x, z, initial=initial, offsets=offsets, before=before, scale=scale)
         out = self.output(y)
         if self.average is None:
             return out, LayerState(conv, hidden, hidden.new_empty(hidden.shape[0], 0))
@@ -162,6 +169,7 @@ class RecBLRLayer(nn.Module):
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: LayerState | None = None,
+        scale: Tensor | None = None,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, LayerState]:
         """Run over whole sequences.
@@ -175,6 +183,8 @@ class RecBLRLayer(nn.Module):
                 not checked: a length out of 0..T counts as the nearest length in this range.
             offsets: ``(S + 1,)`` for packed sequences, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
+            scale: ``(..., 1)``, padded, packed or nested as x is: a factor of the decay in each step, see
+                :class:`BDLRU`; None means 1.
             return_state: also return the state after the last event of every sequence, as :meth:`with_state`
                 does.
 
@@ -186,7 +196,7 @@ class RecBLRLayer(nn.Module):
             ValueError: both lengths and offsets are given, or a shape, range or state does not fit, or a
                 nested x is strided or has gaps.
         """
-        y, new_state = run_packed(self._run, x, lengths, offsets, state)
+        y, new_state = run_packed(self._run, x, lengths, offsets, state, scale)
         return (y, new_state) if return_state else y
 
     def with_state(
@@ -196,22 +206,28 @@ class RecBLRLayer(nn.Module):
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: LayerState | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[Tensor, LayerState]:
         """As :meth:`forward`, but also return the state after the last event of every sequence."""
         output: tuple[Tensor, LayerState]
-        output = self(x, lengths=lengths, offsets=offsets, state=state, return_state=True)
+        output = self(x, lengths=lengths, offsets=offsets, state=state, scale=scale, return_state=True)
         return output
 
-    def step(self, x_t: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
+    def step(
+        self, x_t: Tensor, state: LayerState | None = None, scale: Tensor | None = None
+    ) -> tuple[Tensor, LayerState]:
         """Run one event of each sequence, at constant cost.
 
-        x_t is ``(B, D)``.  state is None at the beginning.  Returns the output ``(B, D)`` and the new state.
-        Raises the errors of :meth:`forward`.
+        x_t is ``(B, D)``.  state is None at the beginning.  scale is ``(B, 1)``, or None.  Returns the output
+        ``(B, D)`` and the new state.  Raises the errors of :meth:`forward`.
         """
-        y, state = self(x_t.unsqueeze(1), state=state, return_state=True)
+        factors = None if scale is None else scale.unsqueeze(1)
+        y, state = self(x_t.unsqueeze(1), state=state, scale=factors, return_state=True)
         return y.squeeze(1), state
 
-    def _run(self, x: Tensor, offsets: Tensor | None, state: LayerState | None) -> tuple[Tensor, LayerState]:
-        y, state = self.recurrent(x, offsets=offsets, state=state)
+    def _run(
+        self, x: Tensor, scale: Tensor | None, offsets: Tensor | None, state: LayerState | None
+    ) -> tuple[Tensor, LayerState]:
+        y, state = self.recurrent(x, offsets=offsets, state=state, scale=scale)
         u = self.layer_norm(self.dropout(y) + x)
         return self.ffn_norm(self.output_dropout(self.ffn(u)) + u), state

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
+from recblr.errors import InputError
 from recblr.nn.base import NextItemModel
 from recblr.nn.baselines import GRU4Rec, SASRec
 from recblr.nn.common import LAYER_NORM_EPS, Dropout, initialise
-from recblr.nn.layer import LayerState, RecBLRLayer
-from recblr.nn.padding import run_packed
-
-State = tuple[LayerState, ...]
+from recblr.nn.layer import RecBLRLayer
+from recblr.nn.padding import at_hand, run_packed
+from recblr.nn.states import LayerStates, Pending, Rows, State, TimedState, chosen
+from recblr.nn.time import Fading, Gaps
+from recblr.ops import check_offsets
 
 
 class RecBLR(NextItemModel):
@@ -41,12 +43,17 @@ class RecBLR(NextItemModel):
         self.layers: list[RecBLRLayer] = nn.ModuleList(  # type: ignore[assignment]
             RecBLRLayer(**vars(config.layer())) for _ in range(config.num_layers)
         )
+        self.fading = None if self.time is None else Fading()
         self.apply(initialise)
+        if self.time is not None:
+            self.time.reset_answer()
 
     def forward(
         self,
         items: Tensor,
         *,
+        times: Tensor | None = None,
+        request_times: Tensor | None = None,
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: State | None = None,
@@ -57,6 +64,12 @@ class RecBLR(NextItemModel):
         Args:
             items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``, or a jagged nested tensor
                 ``(B, T)``.
+            times: float64 seconds since 1970 in UTC, of the shape of items (nested if they are).  Only a
+                model that knows no time can do without, and ignores them.  A time before that of the event
+                before it counts as the same time.
+            request_times: ``(B,)`` or ``(S,)`` float64, when the item after the last event of each history is
+                asked for.  Only a model with ``time="request"`` uses them.  The item after any other event is
+                asked for at the time of the next event.
             lengths: ``(B,)`` for a batch padded on the right; see :class:`RecBLRLayer`.
             offsets: ``(S + 1,)`` for packed histories, see :func:`recblr.scan`.
             state: the state after an earlier part of the same histories; None at the beginning.
@@ -70,52 +83,225 @@ class RecBLR(NextItemModel):
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; both
                 lengths and offsets are given, or one of them has a wrong shape or range; the state does not
-                fit.
+                fit; times that the model needs are missing, do not fit, or (on a CPU) are not finite.
         """
+        if self.time is None:
+            times = request_times = None
+        else:
+            sequences = items.size(0) if offsets is None else offsets.shape[0] - 1
+            self.check_times(items, sequences, times, request_times)
+        self._check_state(state)
         run = partial(self._run, return_state)
-        hidden, new_state = run_packed(run, items, lengths, offsets, state, padded="(B, T)", packed="items")
+        given = (state, request_times)
+        hidden, new_state = run_packed(
+            run, items, lengths, offsets, given, times, padded="(B, T)", packed="items"
+        )
         return (hidden, new_state) if return_state else hidden
 
     def with_state(
         self,
         items: Tensor,
         *,
+        times: Tensor | None = None,
+        request_times: Tensor | None = None,
         lengths: Tensor | None = None,
         offsets: Tensor | None = None,
         state: State | None = None,
     ) -> tuple[Tensor, State]:
         """As :meth:`forward`, but also return the state after the last event of every history."""
         output: tuple[Tensor, State]
-        output = self(items, lengths=lengths, offsets=offsets, state=state, return_state=True)
+        output = self(
+            items,
+            times=times,
+            request_times=request_times,
+            lengths=lengths,
+            offsets=offsets,
+            state=state,
+            return_state=True,
+        )
         return output
 
-    def step(self, items: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(
+        self,
+        items: Tensor,
+        state: State | None = None,
+        *,
+        time: Tensor | None = None,
+        request_time: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
         """Run one event of each history, at constant cost.
 
-        items is ``(B,)``.  state is None at the beginning.  Returns the hidden vectors ``(B, D)`` and the new
-        state.  Raises the errors of :meth:`forward`.
+        Args:
+            items: ``(B,)``.
+            state: the state before the events; None at the beginning.
+            time: ``(B,)`` float64, when the events happened, as in :meth:`forward`.
+            request_time: ``(B,)`` float64, when the next item is asked for, as in :meth:`forward`.
+
+        Returns:
+            The hidden vectors ``(B, D)`` and the new state.
+
+        Raises:
+            ValueError: as :meth:`forward`.
         """
-        hidden, state = self(items.unsqueeze(1), state=state, return_state=True)
+        times = None if time is None else time.unsqueeze(1)
+        hidden, state = self(
+            items.unsqueeze(1), times=times, request_times=request_time, state=state, return_state=True
+        )
         return hidden.squeeze(1), state
 
+    def hidden_at(self, state: State, request_time: Tensor) -> Tensor:
+        """The hidden vectors for a request at another time, without an event.  The state does not change.
+
+        Args:
+            state: from a model with ``time="request"``.
+            request_time: ``(B,)`` float64 seconds since 1970, when the next item is asked for.
+
+        Returns:
+            ``(B, D)``.  Zeros for a history without events, so that all items have the same score.
+
+        Raises:
+            ValueError: the model does not know the time of a request, the state or the times do not fit, or
+                (on a CPU) a time is not finite.
+        """
+        if self.time is None or self.time.next is None:
+            raise InputError(
+                f"a model with time={self.config.time_use!r} does not know when an item is asked for",
+                "use the hidden vectors that the last event returned",
+            )
+        self._check_state(state)
+        assert isinstance(state, TimedState)
+        assert state.pending is not None
+        item, gap = state.pending
+        self.check_times(item, item.shape[0], state.time, request_time)
+        _check_finite("request_times", request_time)
+        gaps = Gaps(gap, self.time.gap(state.time, request_time))
+        steps = torch.arange(item.shape[0] + 1, device=item.device)
+        hidden, _ = self._encode(item.clamp(min=0), gaps, steps, state.layers, False)
+        return hidden.where(item.unsqueeze(-1) >= 0, 0)
+
+    def _check_state(self, state: State | None) -> None:
+        if state is None:
+            return
+        use = self.config.time_use
+        fits = isinstance(state, TimedState) and (state.pending is not None) == (use == "request")
+        if not (fits if self.time is not None else not isinstance(state, TimedState)):
+            raise ValueError(
+                f"the state does not fit a model with time={use!r}: give a state that it returned"
+            )
+        layers = state.layers if isinstance(state, TimedState) else state
+        if len(layers) != len(self.layers):
+            raise ValueError(
+                f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(layers)}"
+            )
+
     def _run(
-        self, return_state: bool, items: Tensor, offsets: Tensor | None, state: State | None
+        self,
+        return_state: bool,
+        items: Tensor,
+        times: Tensor | None,
+        offsets: Tensor | None,
+        given: tuple[State | None, Tensor | None],
     ) -> tuple[Tensor, State]:
         """The hidden vectors and the new state of packed rows.  Without return_state, the new state is ()."""
-        if state is not None and len(state) != len(self.layers):
-            raise ValueError(
-                f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(state)}"
+        state, request_times = given
+        if self.time is None:
+            assert not isinstance(state, TimedState)
+            return self._encode(items, None, offsets, state, return_state)
+        assert times is not None
+        assert state is None or isinstance(state, TimedState)
+        _check_finite("times", times)
+        if request_times is not None:
+            _check_finite("request_times", request_times)
+        if offsets is None:
+            rows = Rows.of_batch(*items.shape, items.device)
+        else:
+            check_offsets(offsets, items.shape[0])
+            rows = Rows.of_packed(offsets, items.shape[0])
+        flat, moments = items.flatten(), times.flatten()
+        before = None if state is None else state.time
+        gaps = self.time.gaps(moments, request_times, rows.offsets, before)
+        layers = None if state is None else state.layers
+        if self.time.next is None or not (return_state or state):
+            hidden, layers = self._encode(flat, gaps, rows.offsets, layers, return_state)
+        else:
+            hidden, layers = self._with_pending(flat, moments, gaps, rows, state)
+        hidden = hidden.reshape(*items.shape, -1)
+        if not return_state:
+            return hidden, ()
+        if before is None:
+            before = torch.full_like(rows.filled, torch.nan, dtype=torch.float64)
+        pending = None
+        if self.time.next is not None:
+            old = (
+                Pending(torch.full_like(rows.filled, -1, dtype=torch.int64), torch.zeros_like(before).float())
+                if state is None
+                else state.pending
             )
-        x = self.layer_norm(self.dropout(self.embed(items)))
+            pending = Pending(rows.latest(flat.long(), old.item), rows.latest(gaps.past, old.gap))
+        return hidden, TimedState(layers, rows.latest(moments, before), pending)
+
+    def _with_pending(
+        self, items: Tensor, times: Tensor, gaps: Gaps, rows: Rows, state: TimedState | None
+    ) -> tuple[Tensor, LayerStates]:
+        """The hidden vectors of packed events, and the states of the layers before the last ones.
+
+        The pending events are taken in first, then all events except the last ones.  The last ones take a
+        step that is not kept.
+        """
+        layers = None
+        if state is not None:
+            layers = state.layers
+            if items.shape[0]:
+                layers = self._take_in(state, rows.first(times), rows.filled)
+        hidden, layers = self._encode(
+            items[rows.others], gaps.at(rows.others), rows.other_offsets, layers, True
+        )
+        newest, _ = self._encode(items[rows.last], gaps.at(rows.last), rows.last_offsets, layers, False)
+        return rows.merged(hidden, newest), layers
+
+    def _take_in(self, state: TimedState, next_times: Tensor, known: Tensor) -> LayerStates:
+        """The states of the layers after the pending events, of histories whose next event is known."""
+        assert self.time is not None
+        assert state.pending is not None
+        item, gap = state.pending
+        gaps = Gaps(gap, self.time.gap(state.time, next_times))
+        steps = torch.arange(item.shape[0] + 1, device=item.device)
+        _, layers = self._encode(item.clamp(min=0), gaps, steps, state.layers, True)
+        return chosen(known & (item >= 0), layers, state.layers)
+
+    def _encode(
+        self,
+        items: Tensor,
+        gaps: Gaps | None,
+        offsets: Tensor | None,
+        state: LayerStates | None,
+        return_state: bool,
+    ) -> tuple[Tensor, LayerStates]:
+        """The hidden vectors after every event, and the states of the layers; () without return_state."""
+        x, scale = self.embed(items), None
+        if gaps is not None:
+            assert self.time is not None
+            assert self.fading is not None
+            x, scale = x + self.time(gaps), self.fading(gaps.past)
+        x = self.layer_norm(self.dropout(x))
         states = []
         for i, layer in enumerate(self.layers):
-            given = {"offsets": offsets, "state": state[i] if state else None}
+            given = {"offsets": offsets, "state": state[i] if state else None, "scale": scale}
             if return_state:
                 x, layer_state = layer(x, **given, return_state=True)
                 states.append(layer_state)
             else:
                 x = layer(x, **given)
+        if self.time is not None and self.time.answer is not None:
+            assert gaps is not None
+            x = self.time.answer(x, gaps.next)
         return x, tuple(states)
+
+
+def _check_finite(name: str, times: Tensor) -> None:
+    """Refuse times that are NaN or infinite, where their values can be read without waiting for a device."""
+    if at_hand(times) and not times.isfinite().all():
+        raise ValueError(f"{name} must be finite numbers of seconds since 1970, but one is NaN or infinite")
 
 
 _MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {

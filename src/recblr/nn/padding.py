@@ -19,8 +19,11 @@ from recblr.ops.common.torch_internals import dispatch_modes_active, functorch_a
 
 State = TypeVar("State")
 
-Run = Callable[[Tensor, Tensor | None, State | None], tuple[Tensor, State]]
-"""(x, offsets, state) -> the output and the new state."""
+Run = Callable[..., tuple[Tensor, State]]
+"""(x, *columns, offsets, state) -> the output and the new state."""
+
+Columns = tuple[Tensor | None, ...]
+"""More numbers of each position, such as its time.  They have the first two axes of x, or are None."""
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -62,14 +65,15 @@ def run_packed(
     lengths: Tensor | None,
     offsets: Tensor | None,
     state: State | None,
-    *,
+    *columns: Tensor | None,
     padded: str = "(B, T, D)",
     packed: str = "rows",
 ) -> tuple[Tensor, State]:
-    """Call ``run(x, offsets, state)``.  With lengths, or if x is nested, call it on packed rows instead.
+    """Call ``run(x, *columns, offsets, state)``.  With lengths, or if x is nested, call it on packed rows.
 
     run: returns an output and a new state.  An output of packed rows is padded with zeros again, or nested
         as x is.
+    columns: padded, packed or nested as x is.
     padded: the shape of a padded x, for the error message.
     packed: the name of packed data, for the error message.
 
@@ -79,9 +83,9 @@ def run_packed(
         TypeError: the lengths are not a tensor.
     """
     if isinstance(x, Tensor) and x.is_nested:
-        return _run_nested(run, x, lengths, offsets, state, padded)
+        return _run_nested(run, x, columns, lengths, offsets, state, padded)
     if lengths is None:
-        return run(x, offsets, state)
+        return run(x, *columns, offsets, state)
     if offsets is not None or x.dim() != _axes(padded):
         raise ValueError(
             f"lengths belong to a padded {padded} batch, and offsets to packed {packed}: give one of them"
@@ -94,13 +98,13 @@ def run_packed(
             f"lengths must be ({batch},) integers, one length for each sequence,"
             f" but is {tuple(lengths.shape)} {lengths.dtype}"
         )
-    if not _at_hand(lengths):
-        return _run_with_padding(run, x, lengths, state)
+    if not at_hand(lengths):
+        return _run_with_padding(run, x, columns, lengths, state)
     if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
         raise ValueError(
             f"lengths must lie in 0..{time}, but range from {int(lengths.min())} to {int(lengths.max())}"
         )
-    return _run_without_padding(run, x, lengths, state)
+    return _run_without_padding(run, x, columns, lengths, state)
 
 
 def _axes(shape: str) -> int:
@@ -108,19 +112,19 @@ def _axes(shape: str) -> int:
     return len(shape.split(","))
 
 
-def _at_hand(lengths: Tensor) -> bool:
+def at_hand(values: Tensor) -> bool:
     """Whether the values can be read: without waiting for a device, and without breaking a graph."""
     return (
         not torch.compiler.is_compiling()
-        and type(lengths) is Tensor
-        and lengths.device.type == "cpu"
+        and type(values) is Tensor
+        and values.device.type == "cpu"
         and not functorch_active()
         and not dispatch_modes_active()
     )
 
 
 def _run_without_padding(
-    run: Run[State], x: Tensor, lengths: Tensor, state: State | None
+    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: State | None
 ) -> tuple[Tensor, State]:
     """Run on the events alone."""
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -129,14 +133,15 @@ def _run_without_padding(
             " lengths on the device of the input"
         )
     rows, offsets, places = pack(x, lengths)
-    y, state = run(rows, offsets, state)
+    others = _each(lambda column: column.flatten(0, 1).index_select(0, places), columns)
+    y, state = run(rows, *others, offsets, state)
     batch, time = x.shape[:2]
     filled = y.new_zeros(batch * time, *y.shape[1:]).index_copy(0, places, y)
     return filled.reshape(batch, time, *y.shape[1:]), state
 
 
 def _run_with_padding(
-    run: Run[State], x: Tensor, lengths: Tensor, state: State | None
+    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: State | None
 ) -> tuple[Tensor, State]:
     """Run on all B T rows as 2 B sequences: each sequence, then its padding.
 
@@ -152,7 +157,8 @@ def _run_with_padding(
     valid = valid_positions(lengths, time)
     filler = 1 - 2 * (torch.arange(x.shape[2], device=x.device) % 2) if x.dim() == 3 else 0
     rows = _replace_padding(x, valid, filler).flatten(0, 1)
-    y, state = run(rows, offsets, _each(_before_padding, state))
+    others = _each(lambda column: _replace_padding(column, valid, 0).flatten(0, 1), columns)
+    y, state = run(rows, *others, offsets, _each(_before_padding, state))
     outputs = _replace_padding(y.reshape(batch, time, *y.shape[1:]), valid, 0)
     return outputs, _each(lambda part: part[::2], state)
 
@@ -179,6 +185,7 @@ def _each(function: Callable[[Tensor], Tensor], state: Any) -> Any:
 def _run_nested(
     run: Run[State],
     x: Any,
+    columns: Columns,
     lengths: Tensor | None,
     offsets: Tensor | None,
     state: State | None,
@@ -197,5 +204,16 @@ def _run_nested(
     values, axes = x.values(), _axes(padded)
     if x.dim() != axes or (axes > 2 and x.shape[-1] != values.shape[-1]):
         raise ValueError(f"a nested tensor must be {padded} with a ragged T, but is {x.shape}")
-    y, state = run(values, x.offsets(), state)
+    y, state = run(values, *(_nested_like(x, column) for column in columns), x.offsets(), state)
     return torch.nested.nested_tensor_from_jagged(y, x.offsets()), state
+
+
+def _nested_like(x: Any, column: Any) -> Tensor | None:
+    """The values of a column that is nested as x is.  ValueError if it is not."""
+    if column is None:
+        return None
+    same = column.is_nested and column.layout is torch.jagged and column.lengths() is None
+    if not same or not torch.equal(column.offsets(), x.offsets()):
+        raise ValueError("everything that belongs to the events must be nested as they are")
+    values: Tensor = column.values()
+    return values

@@ -140,6 +140,7 @@ class BDLRU(_StatefulModule):
         initial: Tensor | None = None,
         offsets: Tensor | None = None,
         before: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run over whole sequences.
 
@@ -150,6 +151,8 @@ class BDLRU(_StatefulModule):
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
             before: ``(P, C)``, inputs that come before the first step of every sequence, the same for all.
                 The state after them takes the place of `initial`.
+            scale: ``(..., 1)``, at least 0, a factor of the decay in each step; None means 1.  A larger one
+                makes the state before the step fade more.
 
         Returns:
             The output, of x's shape and dtype, and the final state, ``(B, C)`` or ``(S, C)``, in float32
@@ -162,7 +165,7 @@ class BDLRU(_StatefulModule):
         decay = F.softplus(self.Lambda.to(accumulation_dtype(x.dtype)))
         run = partial(bdlru_with_epsilon, self.beta_epsilon) if self.beta_epsilon else bdlru
         if before is None:
-            return run(x, self.gates(x), decay, z, initial, offsets)
+            return run(x, self.gates(x), decay, z, initial, offsets, scale)
         if initial is not None:
             raise ValueError("initial and before both say what comes before the first step: give one of them")
         check_last_axis("before", before, self.channels, "channels")
@@ -171,7 +174,7 @@ class BDLRU(_StatefulModule):
         _, state = run(before, gates[: len(before)], decay)
         sequences = math.prod(x.shape[:-2]) if offsets is None else offsets.shape[0] - 1
         gates = gates[len(before) :].reshape(*x.shape[:-1], gates.shape[-1])
-        return run(x, gates, decay, z, state.expand(sequences, -1), offsets)
+        return run(x, gates, decay, z, state.expand(sequences, -1), offsets, scale)
 
     def step(
         self, x_t: Tensor, state: Tensor | None = None, z_t: Tensor | None = None

@@ -27,7 +27,8 @@ from typing import Any
 from recblr.config import OPTIONS, DataConfig, TrainingConfig
 from recblr.config.file import read_config, write_config
 from recblr.config.option import options
-from recblr.data import Dataset, Split, split_dataset
+from recblr.data import Dataset, Packed, Split, split_dataset
+from recblr.data.packed import time_range
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 from recblr.io.reading import check_ends
@@ -207,11 +208,13 @@ class Run:
     def options(self) -> dict[str, Any]:
         """The options in config.toml as {key: value}.
 
+        A run without the option `time` is older than it, and its model knows no time.
+
         Raises InputError if the folder holds no run, or the file is damaged.
         """
         self.facts()
         try:
-            return read_config(self.config_file)
+            return {"time": "none"} | read_config(self.config_file)
         except InputError as error:
             # The remedy of read_config is for a config file that the user writes.
             raise InputError(error.problem, _REMEDY) from None
@@ -325,6 +328,21 @@ def split_for(dataset: Dataset, config: TrainingConfig) -> Split:
         test_share=config.test_share,
         keep_short=config.keep_short,
     )
+
+
+def settled_for(train: Packed, config: TrainingConfig) -> TrainingConfig:
+    """The options with the values that the histories of training decide, see :meth:`TrainingConfig.settled`.
+
+    Raises InputError if the model is to use times, but no times are known, or all are the same.
+    """
+    times = time_range(train) is not None
+    if not times and config.model.time not in (None, "none"):
+        what = "are all the same" if train.times is not None else "are missing, or have an unknown unit"
+        raise InputError(
+            f"--time {config.model.time} needs the times of the events, but they {what}",
+            "give a log with times (--time-column, --time-unit), or --time none",
+        )
+    return config.settled(train.items.size, times=times)
 
 
 def checkpoint_name(epoch: int, step: int) -> str:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from recblr.data import Packed
+from recblr.errors import InputError
 from recblr.evaluation import Scorer
 from recblr.evaluation.ranking import TOKENS
 from recblr.nn.base import NextItemModel
@@ -18,7 +19,8 @@ def model_scorer(model: NextItemModel) -> Scorer:
     """A scorer of histories for `recblr.evaluation`: S histories -> scores (S, V).
 
     For an empty history, the hidden state is zero, so all items have the same score.  The model sees only the
-    newest ``max_length`` events of each history, as its config says.
+    newest ``max_length`` events of each history, as its config says.  If the model knows time, the histories
+    need times; if it knows the request, they need request times.
 
     model: in evaluation mode, on any device.  The scores are on the same device and have no gradients.
     """
@@ -26,6 +28,13 @@ def model_scorer(model: NextItemModel) -> Scorer:
     @torch.no_grad()
     def score(histories: Packed) -> Tensor:
         device = model.item_embedding.weight.device
+        for name in model.time_arguments:
+            if getattr(histories, name) is None:
+                raise InputError(
+                    f"the model was trained with --time {model.config.time_use}, but the histories have no"
+                    f" {name.replace('_', ' ')}",
+                    f"give {name}=",
+                )
         seen = None
         if model.repeat_bias is not None:
             # From whole histories: the user has an item even if the model no longer sees its event.
@@ -36,8 +45,11 @@ def model_scorer(model: NextItemModel) -> Scorer:
         # Found on the host.  On a GPU, the host would have to wait for the number of filled histories.
         filled = np.flatnonzero(histories.lengths)
         ends = histories.offsets[1:][filled] - 1
-        items, offsets, users, rows = tensors_on(device, histories.items, histories.offsets, filled, ends)
-        hidden = model(items, offsets=offsets)
+        times = [getattr(histories, name) for name in model.time_arguments]
+        items, offsets, users, rows, *others = tensors_on(
+            device, histories.items, histories.offsets, filled, ends, *times
+        )
+        hidden = model(items, offsets=offsets, **dict(zip(model.time_arguments, others, strict=True)))
         last = hidden.new_zeros(len(histories), hidden.shape[-1])
         last[users] = hidden[rows]
         return model.scores(last, seen)

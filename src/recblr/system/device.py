@@ -91,15 +91,19 @@ def generators(device: torch.device) -> list[torch.Generator]:
     return [torch.default_generator, torch.cuda.default_generators[device.index]]
 
 
-def tensors_on(device: torch.device, *arrays: npt.NDArray[np.int64]) -> tuple[Tensor, ...]:
-    """Each array, ``(n,)`` int64, as a tensor on the device.
+def tensors_on(device: torch.device, *arrays: npt.NDArray[np.int64 | np.float64]) -> tuple[Tensor, ...]:
+    """Each array, ``(n,)`` int64 or float64, as a tensor of its dtype on the device.
 
     On the CPU, a tensor shares the memory of its array.  To another device, all arrays go in one copy, and
     the CPU does not wait for it.  A step can take a millisecond, so one copy for each array would be slow.
     """
     if device.type == "cpu":
         return tuple(torch.from_numpy(array) for array in arrays)
-    joined = torch.from_numpy(np.concatenate(arrays))
+    joined = torch.from_numpy(np.concatenate([array.view(np.int64) for array in arrays]))
     if device.type == "cuda":
         joined = joined.pin_memory()  # else the CPU would wait for the copy
-    return torch.split(joined.to(device, non_blocking=True), [array.size for array in arrays])
+    parts = torch.split(joined.to(device, non_blocking=True), [array.size for array in arrays])
+    return tuple(
+        part.view(torch.float64) if array.dtype == np.float64 else part
+        for part, array in zip(parts, arrays, strict=True)
+    )

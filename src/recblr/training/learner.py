@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from recblr.config import TrainingConfig
 from recblr.data import Batch, Packed
+from recblr.data.packed import TimeRange
 from recblr.nn.base import NextItemModel
 from recblr.nn.losses import (
     Proposal,
@@ -42,6 +43,7 @@ class Learner:
     objective: the loss.
     device: the device of the weights and of the arguments of the loss.
     repeat_bias: the first value of a repeat bias, which the model then learns. None: without such a bias.
+    time_range: of the training; only a model that knows time needs it.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Learner:
         objective: Objective,
         device: torch.device = CPU,
         repeat_bias: float | None = None,
+        time_range: TimeRange | None = None,
     ) -> None:
         self._config, self._objective, self.device = config, objective, device
         self._generators = generators(device)
@@ -60,6 +63,9 @@ class Learner:
         self.model = build_model(num_items, config.model).to(device)
         if repeat_bias is not None:
             self.model.learn_repeat_bias(repeat_bias)
+        if self.model.time is not None:
+            assert time_range is not None
+            self.model.time.set_range(time_range.longest_gap, time_range.date_start)
         self.optimizer = torch.optim.AdamW(
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
@@ -106,17 +112,20 @@ class Learner:
         history = []
         if bias is not None and whole is not None:
             history = [whole.histories.items, whole.histories.offsets, whole.rows]
+        times = [getattr(batch, name) for name in self.model.time_arguments]
         items, offsets, targets, *others = tensors_on(
-            self.device, batch.inputs, batch.offsets, batch.targets, *named, *history
+            self.device, batch.inputs, batch.offsets, batch.targets, *named, *history, *times
         )
         rows = others[0] if named else None
+        when = dict(zip(self.model.time_arguments, others[len(others) - len(times) :], strict=True))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
-            hidden = self.model(items, offsets=offsets)
+            hidden = self.model(items, offsets=offsets, **when)
         if rows is not None:
             hidden = hidden[rows]
         repeats = None
         if bias is not None:
-            repeats = Repeats(bias, *others[-3:]) if history else Repeats(bias, items, offsets, rows)
+            seen = others[len(named) : len(named) + 3]
+            repeats = Repeats(bias, *seen) if history else Repeats(bias, items, offsets, rows)
         # The loss is a small difference of large sums, so it is computed in float32 for every precision.
         return self._objective(hidden.float(), self.model.item_embedding.weight, targets, repeats)
 

@@ -12,10 +12,10 @@ import torch
 
 from recblr.config import DataConfig, TrainingConfig
 from recblr.data import Dataset, Packed, PackedBatches, PrefixBatches, Split, packed_batches, prefix_batches
-from recblr.data.packed import repeat_log_odds
+from recblr.data.packed import repeat_log_odds, time_range
 from recblr.errors import InputError
 from recblr.evaluation import rank_targets
-from recblr.run.folder import Run, split_for
+from recblr.run.folder import Run, settled_for, split_for
 from recblr.run.log import EpochRecord, append_to_log, drop_log_after
 from recblr.run.model_file import save_model
 from recblr.serving.scorer import model_scorer, ranking_tokens
@@ -76,7 +76,7 @@ def train(
     if config.tensorboard:
         check_tensorboard()
     device, split = device_for(config.device), split_for(dataset, config)
-    config = config.settled(split.train.items.size)
+    config = settled_for(split.train, config)
     if not _batches(split.train, config, epoch=0).num_targets:
         needed = "2 events before the validation period" if config.split == "time" else "4 events"
         raise InputError(
@@ -119,7 +119,7 @@ def _learner(dataset: Dataset, split: Split, config: TrainingConfig, device: tor
     with explain_out_of_memory(too_large):
         loss = objective(config, split.train, items, device)
         start = repeat_log_odds(split.train, items) if config.repeat_bias else None
-        return Learner(items, config, loss, device, start)
+        return Learner(items, config, loss, device, start, time_range(split.train))
 
 
 @contextmanager
