@@ -127,6 +127,7 @@ def read_data(config: DataConfig, console: Console) -> "Dataset":
             time=config.time_column,
             rating=config.rating_column,
             file_order=config.file_order,
+            time_unit=config.time_unit,
             offset_unit=config.offset_unit,
             separator=config.separator,
             quotes=config.quotes,

@@ -205,6 +205,12 @@ class DataConfig:
     time_column: str | None = _data(
         None, "Column of times, or two that are added: date+time-of-day.", fixed=False
     )
+    time_unit: str | None = _data(
+        None,
+        "Unit of times that are numbers, from 1970 on: d, h, min, s, ms, us or ns; by default the one in "
+        "which all are in the years 1990 to 2100.",
+        fixed=False,
+    )
     offset_unit: str | None = _data(
         None, "Unit of numbers that are added to dates: h, min, s, ms, us or ns.", fixed=False
     )

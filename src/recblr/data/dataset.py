@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recblr.data import storage
-from recblr.data.events import MinimumCounts, ReadingSummary, indexed
+from recblr.data.events import UNITS, MinimumCounts, ReadingSummary, indexed
 from recblr.data.packed import Numbers, Packed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
@@ -32,8 +33,8 @@ class Dataset:
     times: (N,) int64 or float64, the time of each event in histories.items. Times do not decrease within a
         history. None if only the order is known.
     reading: how many rows were read and dropped; None if the dataset was not read from rows.
-    time_unit: s, ms, us or ns if the times count from the start of 1970 in UTC, which is so if they were
-        dates. None if they were numbers: their unit is then that of the original data.
+    time_unit: s, ms, us or ns if the times count from the start of 1970 in UTC in this unit. None if they are
+        numbers of an unknown unit, which give the order only.
 
     Raises ValueError if the parts do not fit together.
     """
@@ -57,6 +58,10 @@ class Dataset:
                 raise ValueError(f"{kind} ids must be strings: convert them with str()")
             if len(set(ids)) != len(ids):
                 raise ValueError(f"{kind} ids must differ from each other")
+        if self.time_unit not in (None, *UNITS):
+            raise ValueError(
+                f"the unit of times must be one of {', '.join(UNITS)}, and is {self.time_unit!r}"
+            )
         if self.times is not None:
             _check_times(self.times, self.histories)
 
@@ -76,6 +81,7 @@ class Dataset:
         time: str | None = None,
         rating: str | None = None,
         file_order: bool = False,
+        time_unit: str | None = None,
         offset_unit: str | None = None,
         drop_incomplete: bool = False,
         min_rating: float | None = None,
@@ -91,7 +97,7 @@ class Dataset:
             rating, or another usual spelling. Ids are integers, strings or categories, and become strings.
             Times are numbers, dates, datetimes or strings of these. Without a time column, the rows are taken
             in their order. A time "date+clock" is the sum of two columns.
-        file_order, offset_unit, drop_incomplete: as in `recblr.data.read_dataset`.
+        file_order, time_unit, offset_unit, drop_incomplete: as in `recblr.data.read_dataset`.
         min_rating: rows with a lower rating, or with none, are dropped, before anything is counted.
         k_core: users and items with fewer interactions are dropped, again and again until all have enough.
             0 or 1 keeps all.
@@ -103,7 +109,9 @@ class Dataset:
         remains.
         """
         minimum = MinimumCounts(k_core, min_user_events, min_item_events)
-        wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit, drop_incomplete)
+        wanted = Wanted(
+            user, item, time, rating, min_rating, file_order, time_unit, offset_unit, drop_incomplete
+        )
         events = read_frame(frame, wanted)
         return cls(name, *indexed(events, minimum, min_rating=min_rating))
 
@@ -128,9 +136,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the ids, the events and their order in time; the name does not change it.
 
-        Of the times, only the order changes the fingerprint, because nothing else here depends on them. So a
-        log with dates, with seconds or with milliseconds has the same fingerprint. Without times, the events
-        of each history come after those of the history before. write_inter numbers them in the same way.
+        Of times with a unit, the seconds change the fingerprint. So a log with dates, with seconds or with
+        milliseconds has the same fingerprint. Of times without a unit, only the order does. Without times,
+        the events of each history come after those of the history before. write_inter numbers them in the
+        same way.
         """
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
@@ -140,10 +149,37 @@ class Dataset:
             digest.update(b"".join(encoded))
         digest.update(self.histories.offsets.astype("<i8").tobytes())
         digest.update(self.histories.items.astype("<i8").tobytes())
-        if self.times is not None and (self.times[1:] <= self.times[:-1]).any():
+        if self.seconds is not None:
+            # The word keeps seconds apart from ranks, which have as many bytes.
+            digest.update(b"seconds" + self.seconds.astype("<f8").tobytes())
+        if self.times is not None and self._ranks_add_order(self.times):
             _, ranks = np.unique(self.times, return_inverse=True)
             digest.update(ranks.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    def _ranks_add_order(self, times: Numbers) -> bool:
+        """Whether the order of times is not in the rest of the fingerprint."""
+        if self.seconds is None:
+            return bool((times[1:] <= times[:-1]).any())
+        if not times.size or (times.dtype == np.float64 and self.time_unit == "s"):
+            return False
+        step = UNITS[self.time_unit or "s"] / UNITS["s"]
+        if times.dtype == np.int64 and np.spacing(np.abs(self.seconds).max()) < step:
+            return False  # seconds keep each step of the unit, which is so unless it is ns
+        return np.unique(self.seconds).size < np.unique(times).size
+
+    @cached_property
+    def seconds(self) -> npt.NDArray[np.float64] | None:
+        """(N,) float64, the seconds since 1970 in UTC of each event in histories.items.
+
+        None if there are no times or if their unit is unknown. int64 times are divided exactly, and rounded
+        once to the nearest float64. So a log in s, ms, us, ns or dates has the same bits. A float64 of this
+        century has steps of 0.24 microseconds, so events that are nearer can have equal seconds. Their order
+        is that of `times`.
+        """
+        if self.times is None or self.time_unit is None:
+            return None
+        return _as_seconds(self.times, UNITS["s"] // UNITS[self.time_unit])
 
     def describe(self) -> str:
         """A short text with one fact in each line: counts, lengths of histories, first and last time."""
@@ -221,6 +257,22 @@ class Dataset:
     @cached_property
     def _item_positions(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.item_ids)}
+
+
+def _as_seconds(times: Numbers, per_second: int) -> npt.NDArray[np.float64]:
+    """times (N,) / per_second, rounded once, as long as that is within 2**53 seconds."""
+    # The sum makes -0.0 a 0.0.
+    seconds: npt.NDArray[np.float64] = times / per_second + 0.0
+    if times.dtype != np.int64 or per_second == 1:
+        return seconds
+    # A float64 has no room for these. To convert and to divide would round twice.
+    large = (times > 2**53) | (times < -(2**53))
+    whole, rest = np.divmod(times[large], per_second)
+    # 32 binary places of the fraction. If anything is left, the last one is set: the sum, which is rounded to
+    # fewer places, then lies on the right side of the middle between two float64.
+    places, left = np.divmod(rest << 32, per_second)
+    seconds[large] = whole + (places | (left > 0)) * 2.0**-32
+    return seconds
 
 
 def _check_times(times: Numbers, histories: Packed) -> None:

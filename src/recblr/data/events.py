@@ -22,6 +22,13 @@ UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # The span, in seconds, in which numbers are taken for times if nothing else is known: 1990 to 2100.
 _FIRST_LIKELY, _LAST_LIKELY = 631_152_000, 4_102_444_800
 
+# .NET counts 100 ns since the year 1. Such numbers for 2001 to 2100, taken as ns since 1970, are all of 1990.
+_LAST_TICK = 662_695_776_000_000_000
+
+# Dates in digits that are as long as numbers of a unit: how many digits follow the day, and the century that
+# is not written. In s: 2024013118 and 2401311830. In ms: 991231183059. In us and ns: 20240131183059 and more.
+_DIGITS_AFTER_DAY = {"s": ((2, 0), (4, 2000)), "ms": ((6, 1900),), "us": ((8, 0),), "ns": ((11, 0),)}
+
 # What programs write for a missing value, in lower case.
 _NO_VALUES = ["null", "nan", "none", "na", "n/a", "#n/a", "<na>", "\\n", "nil", "undefined"]
 _MOST_DOUBTS = 3
@@ -37,7 +44,8 @@ class Events:
     ratings: (N,) int64 or float64, NaN for an event without a rating; None if they are not needed.
     blank_rows: how many rows of the source have no value at all. They are not events.
     incomplete_rows: how many other rows were dropped because they have no user, no item or no time.
-    time_unit: the unit of the times, s, ms, us or ns, if they were dates; None if it is not known.
+    time_unit: s, ms, us or ns if the times count from 1970 in this unit: they were dates, or the unit was
+        given. None for other numbers.
     ordered_by: the name of the column of times.
     notes: what readers should know of the source, such as rows that span several lines.
     """
@@ -122,6 +130,7 @@ class ReadingSummary:
     read: the number of rows that were read. All of them are in the dataset or are counted in dropped.
     dropped: {reason: rows}, each above 0. In a text, the number comes first: "12 rated below 4".
     ordered_by: the column of times that orders the events of a user; None if the order of the rows does.
+    unit: what the numbers in that column show of their unit, a clause. Empty if it was given, and for dates.
     duplicates: how many events have the user, the item and the time of an earlier one. They are kept.
     notes: what else readers should know, each a clause.
     """
@@ -131,6 +140,7 @@ class ReadingSummary:
     ordered_by: str | None
     duplicates: int = 0
     notes: tuple[str, ...] = ()
+    unit: str = ""
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items())
@@ -138,6 +148,7 @@ class ReadingSummary:
         if self.duplicates:
             counts.append(f"kept {self.duplicates:,} that repeat the user, item and time of another")
         order = f"ordered by {self.ordered_by}" if self.ordered_by else "in file order: no time column"
+        order += f", {self.unit}" if self.unit else ""
         return "; ".join([f"read {self.read:,} events, {', '.join(counts)}", order, *self.notes])
 
 
@@ -184,8 +195,11 @@ def indexed(
     Events without a rating, or with one below min_rating, are dropped first. Then users and items with too
     few of the other events are dropped, as frequent says. Each history is sorted by time. Events with the
     same time keep the order of the file. Users are numbered in the order of their first event that is rated
-    high enough. Items are numbered in the order of their first event that remains. Raises InputError if no
-    event remains, and if some times are in seconds and others in milliseconds, for example.
+    high enough. Items are numbered in the order of their first event that remains.
+
+    The unit is that of the events, or else the one that the times of the remaining events show; None if they
+    show none. Raises InputError if no event remains, and if some times are in seconds and others in
+    milliseconds, for example.
     """
     if not len(events) and events.incomplete_rows:
         raise InputError(
@@ -202,8 +216,8 @@ def indexed(
     users, user_ids = _numbered(events.users)
     items, item_ids = _numbered(events.items)
     doubts = *_doubts("user", users, user_ids), *_doubts("item", items, item_ids)
-    times = events.times
-    if times is not None and events.time_unit is None:
+    times, unit, said = events.times, events.time_unit, ""
+    if times is not None and unit is None:
         _refuse_two_units(times, events.source)
     keep, of_users, of_items = frequent(users, items, minimum, source=events.source)
     if not keep.all():
@@ -223,6 +237,9 @@ def indexed(
     else:
         dropped[f"of users with fewer than {minimum.users} events"] = of_users
         dropped[f"of items with fewer than {minimum.items} events"] = of_items
+    if times is not None and unit is None:
+        # The times that remain decide. So the unit does not change if the dropped rows are removed by hand.
+        unit, said = _unit_of_numbers(times)
     order = _by_user_then_time(users, times)
     summary = ReadingSummary(
         read + events.blank_rows + events.incomplete_rows,
@@ -230,6 +247,7 @@ def indexed(
         events.ordered_by if times is not None else None,
         0 if times is None else _count_duplicates(users[order], items[order], times[order]),
         (*events.notes, *doubts),
+        said,
     )
     lengths = np.bincount(users, minlength=len(user_ids))
     return (
@@ -238,7 +256,7 @@ def indexed(
         item_ids.to_list(),
         None if times is None else times[order],
         summary,
-        events.time_unit,
+        unit,
     )
 
 
@@ -328,7 +346,7 @@ def _in_one_unit(parts: Sequence[Events]) -> list[Events]:
     if None in units:
         other = next(part for part in parts if part.time_unit is None)
         raise InputError(
-            f"{dated.source} has dates as times and {other.source} has numbers, whose unit is unknown",
+            f"{dated.source} has dates as times and {other.source} has numbers",
             "give dates in all files, or numbers of one unit",
         )
     finest = min((part.time_unit for part in parts if part.time_unit), key=UNITS.__getitem__)
@@ -370,6 +388,49 @@ def _refuse_two_units(times: Numbers, source: str) -> None:
         f"the times of {source} seem to have different units, such as {examples}, so their order is unknown",
         "convert all to one unit",
     )
+
+
+def _unit_of_numbers(times: Numbers) -> tuple[str | None, str]:
+    """The unit of numbers (N,) as times, a key of UNITS or None, and a clause that says it.
+
+    A unit is known only if all times are in the years 1990 to 2100 in this unit, and mean nothing else. A 0
+    for a missing time would otherwise be a gap of decades.
+    """
+    unknown = "whose unit is unknown"
+    if not times.size:
+        return None, unknown
+    extremes = np.array([times.min(), times.max()])
+    unit = next((unit for unit, fits in likely_in_units(extremes).items() if fits.all()), None)
+    if unit is not None:
+        other = _other_meaning(times, unit)
+        return (None, f"{unknown}: {times[0]} may be {other}") if other else (unit, f"in {unit} since 1970")
+    fits = {unit: mask for unit, mask in likely_in_units(times).items() if mask.any()}
+    if len(fits) == 1:
+        ((unit, mask),) = fits.items()
+        odd = np.flatnonzero(~mask)
+        if 2 * odd.size < times.size:
+            more = f" and {odd.size - 1:,} more" if odd.size > 1 else ""
+            return None, f"{unknown}: {times[odd[0]]}{more} would be outside 1990 to 2100 in {unit}"
+    return None, unknown
+
+
+def _other_meaning(times: Numbers, unit: str) -> str | None:
+    """What else all times can be that are likely in a unit; None if they can only be that."""
+    if unit == "ns" and times.max() < _LAST_TICK:
+        return "a count of 100 ns since the year 1, as .NET has"
+    for after, century in _DIGITS_AFTER_DAY[unit]:
+        clocks = times % 10**after * 10**4 // 10**after  # such as 1830
+        fit = (clocks // 100 < 24) & (clocks % 100 < 60)
+        if are_days(times // 10**after + century * 10**4) and fit.all():
+            return "a date in digits"
+    return None
+
+
+def are_days(numbers: Numbers) -> bool:
+    """Whether all numbers are days of the years 1990 to 2100, such as 20240131."""
+    month, day = numbers // 100 % 100, numbers % 100
+    fits = (numbers >= 1990_01_01) & (numbers <= 2100_12_31)
+    return bool((fits & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _doubts(kind: str, indices: Int64Array, ids: pl.Series) -> list[str]:

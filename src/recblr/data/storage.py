@@ -3,7 +3,8 @@
     histories.parquet   user: string, items: list of int64; one row for each user, oldest event first;
                         if there are times, also times: list of int64 or float64, as long as items
     catalogue.parquet   item: string; the number of the row is the index of the item
-    dataset.json        name, version, fingerprint, and the SHA-256 of each table's file; written last
+    dataset.json        name, version, fingerprint, the unit of times if it is known, and the SHA-256 of
+                        each table's file; written last
 
 Each file is replaced atomically. The fingerprint shows if one of the three belongs to another dataset. A
 table is compared with its digest before polars reads it: a damaged size in a Parquet file can make polars
@@ -27,7 +28,11 @@ from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 
-_VERSION = 3  # versions 1 and 2 had no digests, and version 1 had no times; both are still read
+# All versions are read. Version 1 had no times, and versions 1 and 2 had no digests. Up to version 3, the
+# fingerprint had only the order of times, and a run and its model file have this fingerprint. So the unit of
+# times of such a dataset is not read: without a unit, the fingerprint is still that of the order.
+_VERSION = 4
+_WITHOUT_DIGESTS, _WITHOUT_SECONDS = (1, 2), (1, 2, 3)
 _HISTORIES = "histories.parquet"
 _CATALOGUE = "catalogue.parquet"
 _ABOUT = "dataset.json"
@@ -83,16 +88,16 @@ def read(directory: Path) -> Parts:
     try:
         about = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
         version, name, fingerprint = about["version"], str(about["name"]), str(about["fingerprint"])
-        unit = about.get("time_unit")
-        digests = None if version in (1, 2) else about.get("sha256")
+        unit = None if version in _WITHOUT_SECONDS else about.get("time_unit")
+        digests = None if version in _WITHOUT_DIGESTS else about.get("sha256")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise damaged(directory) from None
-    if version not in (1, 2, _VERSION):
+    if version not in (*_WITHOUT_SECONDS, _VERSION):
         raise InputError(
             f"{directory / _ABOUT} has version {version!r} and this program reads versions up to {_VERSION}",
             "read the data file again",
         )
-    if version == _VERSION and not isinstance(digests, dict):
+    if version not in _WITHOUT_DIGESTS and not isinstance(digests, dict):
         raise damaged(directory)
     try:
         users, items = (_table(directory, name, digests) for name in (_HISTORIES, _CATALOGUE))
@@ -105,7 +110,7 @@ def read(directory: Path) -> Parts:
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
         raise damaged(directory)
-    if unit is not None and unit not in UNITS:
+    if unit not in (None, *UNITS):
         raise damaged(directory)
     return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list(), times, unit)
 

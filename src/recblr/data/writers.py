@@ -19,9 +19,10 @@ def write_inter(dataset: Dataset, path: str | Path) -> None:
     """Write a dataset to a .inter or .inter.gz file, one user after another.
 
     A dataset without times gets row numbers as times, from 1 on. If items are numbered in the order of their
-    first appearance, the file has the same fingerprint when it is read without a filter. Raises InputError
-    for another suffix, for an id with a tab, a line break or spaces around it, and for a folder that cannot
-    be written to.
+    first appearance, the file has the same fingerprint when it is read without a filter and its times get
+    the same unit: the file has numbers, so give time_unit= if they do not show it. Raises InputError for
+    another suffix, for an id with a tab, a line break or spaces around it, and for a folder that cannot be
+    written to.
     """
     path = Path(path)
     if not path.name.endswith((".inter", ".inter.gz")):

@@ -245,7 +245,14 @@ class Run:
                     f"{self.folder} was started {_difference(key, earlier, now[key])}",
                     "resume with the same options, or choose another --out",
                 )
-        if self.facts()["fingerprint"] != dataset.fingerprint:
+        fingerprint = self.facts()["fingerprint"]
+        if fingerprint != dataset.fingerprint:
+            # Earlier versions did not keep the unit of times.
+            if fingerprint == replace(dataset, time_unit=None).fingerprint:
+                raise InputError(
+                    f"{self.folder} was started on these data without the unit of their times",
+                    "resume without DATA (with Run.dataset() in Python), or choose another --out",
+                )
             raise InputError(
                 f"{self.folder} was started on other data than {dataset.name} holds now",
                 "resume with the same data, or choose another --out",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
 import polars as pl
 
-from recblr.data.read.times import OFFSET_UNITS, looks_like_times
+from recblr.data.read.times import OFFSET_UNITS, TIME_UNITS, looks_like_times
 from recblr.errors import InputError
 
 _DEFAULTS = {"user": "user_id", "item": "item_id", "time": "timestamp", "rating": "rating"}
@@ -43,11 +43,13 @@ class Wanted:
         are added, "date+offset".
     min_rating: None to keep all events; then no column of ratings is read.
     file_order: take the rows in their order, and read no times.
+    time_unit: the unit of numbers as times, a key of TIME_UNITS; None if the numbers must show it.
     offset_unit: the unit of numbers in the offset of "date+offset", a key of OFFSET_UNITS.
     drop_incomplete: drop and count rows without a user, an item or a time. Otherwise they are an error.
 
     Raises InputError for a name that is not a text, for a column of ratings without a min_rating, for a
-    min_rating that is not a finite number, for a time column with file_order, and for an unknown unit.
+    min_rating that is not a finite number, for a time column or its unit with file_order, and for an unknown
+    unit.
     """
 
     user: str | None = None
@@ -56,6 +58,7 @@ class Wanted:
     rating: str | None = None
     min_rating: float | None = None
     file_order: bool = False
+    time_unit: str | None = None
     offset_unit: str | None = None
     drop_incomplete: bool = False
 
@@ -84,11 +87,20 @@ class Wanted:
                 f"--file-order (file_order= in Python) reads no times, but {self.time!r} is named for them",
                 "leave one of the two out",
             )
-        if self.offset_unit is not None and self.offset_unit not in OFFSET_UNITS:
+        if self.file_order and self.time_unit is not None:
             raise InputError(
-                f"there is no unit {self.offset_unit!r} for --offset-unit (offset_unit= in Python)",
-                f"choose one of {', '.join(OFFSET_UNITS)}",
+                "--file-order (file_order= in Python) reads no times, but --time-unit gives their unit",
+                "leave one of the two out",
             )
+        for name, unit, units in (
+            ("time", self.time_unit, [*TIME_UNITS]),
+            ("offset", self.offset_unit, [*OFFSET_UNITS]),
+        ):
+            if unit is not None and unit not in units:
+                raise InputError(
+                    f"there is no unit {unit!r} for --{name}-unit ({name}_unit= in Python)",
+                    f"choose one of {', '.join(units)}",
+                )
 
     def names(self) -> dict[str, str]:
         """The names that were given, by role."""
@@ -133,7 +145,6 @@ def choose_columns(
     if "time" in given and given["time"] not in names and "+" in given["time"]:
         given["time"], _, given["offset"] = (part.strip() for part in given["time"].partition("+"))
         roles.append("offset")
-    refuse_unused_unit(wanted, "offset" in roles)
     chosen: list[Column] = []
     for role in roles:
         name = given[role] if role in given else _usual_name(source, names, role)
@@ -154,12 +165,18 @@ def choose_columns(
     if "time" in roles and all(column.role != "time" for column in chosen):
         taken = {column.name for column in chosen}
         _refuse_likely_times(source, [name for name in names if name not in taken], sample)
+    refuse_unused_units(wanted, [column.role for column in chosen])
     return chosen
 
 
-def refuse_unused_unit(wanted: Wanted, has_offset: bool) -> None:
-    """Raise InputError for the unit of offsets if there are none."""
-    if wanted.offset_unit is not None and not has_offset:
+def refuse_unused_units(wanted: Wanted, roles: Collection[str]) -> None:
+    """Raise InputError for a unit of times or of offsets if the columns, with these roles, have none."""
+    if wanted.time_unit is not None and "time" not in roles:
+        raise InputError(
+            "--time-unit (time_unit= in Python) has no effect without a column of times",
+            "name it with --time-column (time= in Python), or leave the unit out",
+        )
+    if wanted.offset_unit is not None and "offset" not in roles:
         raise InputError(
             "--offset-unit (offset_unit= in Python) has no effect without a column of offsets",
             "name it after a +, as in --time-column date+offset, or leave the unit out",

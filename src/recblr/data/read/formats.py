@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recblr.data.dataset import Dataset
 from recblr.data.events import Events, MinimumCounts, concatenate, indexed
-from recblr.data.read.columns import Wanted, refuse_unused_unit
+from recblr.data.read.columns import Wanted, refuse_unused_units
 from recblr.data.read.dialects import TextForm, csv_dialect, inter_dialect, movielens_dialect
 from recblr.data.read.json import read_json
 from recblr.data.read.lines import read_lines
@@ -45,6 +45,7 @@ def read_dataset(
     time: str | None = None,
     rating: str | None = None,
     file_order: bool = False,
+    time_unit: str | None = None,
     offset_unit: str | None = None,
     separator: str | None = None,
     quotes: bool = True,
@@ -77,6 +78,8 @@ def read_dataset(
         If another column can hold times, its name must be given. A time "date+clock" is the sum of two
         columns: dates, and times of day or numbers.
     file_order: the rows are in the order of time already; no times are read.
+    time_unit: the unit of numbers as times, which then count from 1970: d, h, min, s, ms, us or ns. Not for
+        dates. By default, the numbers show their unit, or it is unknown.
     offset_unit: the unit of numbers in the second column of such a sum: h, min, s, ms, us or ns.
     separator: what separates the fields of a text file: a text, or "tab" or "space"; None to find it out.
     quotes: whether fields of a CSV file may be in quotes. False if quotes are ordinary characters.
@@ -89,16 +92,19 @@ def read_dataset(
     min_user_events, min_item_events: the smallest number of interactions of a user, and of an item; by
         default k_core.
 
-    Times are numbers of any unit, or dates (ISO 8601 in text), which become whole numbers since 1970 (see
-    `Dataset.time_unit`). Histories are sorted by time, and events with the same time keep the order of the
-    file. Users and items are numbered in
-    the order of their first appearance. Raises InputError if the data cannot be read: one sentence with the
-    place and the remedy.
+    Times are numbers of any unit, or dates (ISO 8601 in text), which become whole numbers since 1970. If all
+    numbers that remain lie in the years 1990 to 2100 in one of s, ms, us and ns, and cannot mean anything
+    else, this is their unit. `Dataset.time_unit` has it, and the summary of the reading says it. Otherwise
+    the numbers give the order only.
+
+    Histories are sorted by time, and events with the same time keep the order of the file. Users and items
+    are numbered in the order of their first appearance. Raises InputError if the data cannot be read: one
+    sentence with the place and the remedy.
     """
     if format not in FORMATS:
         raise InputError(f"there is no format {format!r}", f"choose one of {', '.join(FORMATS)}")
     minimum = MinimumCounts(k_core, min_user_events, min_item_events)
-    wanted = Wanted(user, item, time, rating, min_rating, file_order, offset_unit, drop_incomplete)
+    wanted = Wanted(user, item, time, rating, min_rating, file_order, time_unit, offset_unit, drop_incomplete)
     if columns is not None and not isinstance(columns, Sequence):
         raise InputError(
             f"columns= is what each field of a line is, and it is {columns!r}",
@@ -205,14 +211,14 @@ def _refuse_unused_form(path: Path, form: str, text: TextForm, encoding: str) ->
 
 
 def _check_no_header_needed(path: Path, form: str, wanted: Wanted) -> None:
-    """Raise InputError for names of columns, a unit of offsets, and a min_rating without ratings."""
+    """Raise InputError for names of columns, and for units and a min_rating that have no effect."""
     for name in wanted.names().values():
         raise InputError(
             f"{path} is read as a file with no header, which has no column {name!r}",
             "leave the column names out, choose the format csv if the file has a header, or name its fields "
             "by position with --columns (columns= in Python)",
         )
-    refuse_unused_unit(wanted, has_offset=False)
+    refuse_unused_units(wanted, ["time"] if form == "movielens" else [])
     if wanted.min_rating is not None and form != "movielens":
         raise InputError(
             f"{path} has no ratings to compare with --min-rating (min_rating= in Python)",

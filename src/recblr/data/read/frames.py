@@ -114,7 +114,7 @@ def to_checked_events(
 
     table: its columns by role.
     place: gives the place of a row, for error messages.
-    wanted: its unit of offsets, and whether it drops incomplete rows.
+    wanted: its units, and whether it drops incomplete rows.
     may_be_empty: whether no event at all is allowed.
 
     Raises InputError as read_frame does.
@@ -128,7 +128,7 @@ def to_checked_events(
     for column in columns:
         frame = frame.with_columns(_checked(frame[column.role], column, source, None if drop else place))
     frame, place, incomplete = complete_rows(frame, place)
-    events = to_events(frame, columns, source=source, place=place, offset_unit=wanted.offset_unit)
+    events = to_events(frame, columns, wanted, source=source, place=place)
     return replace(events, blank_rows=expanded.empty_rows, incomplete_rows=incomplete)
 
 

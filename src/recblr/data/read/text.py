@@ -25,7 +25,7 @@ from recblr.data.read.columns import (
     choose_columns,
     is_usual_name,
     listed,
-    refuse_unused_unit,
+    refuse_unused_units,
 )
 from recblr.data.read.dialects import NAME_COLUMNS, ROLES, Dialect
 from recblr.data.read.lists import expand
@@ -65,9 +65,10 @@ def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Eve
         raise InputError(f"{path} has a header and no rows", "give a file with one interaction in each row")
     table.refuse_second_header(frame, columns)
     frame, used = table.with_lists(frame, columns)
+    refuse_unused_units(wanted, [column.role for column in used])
     expanded = expand(frame, used, table.place, may_lack_values=wanted.drop_incomplete)
     frame, place, incomplete = complete_rows(expanded.frame, expanded.place)
-    events = to_events(frame, used, source=str(path), place=place, offset_unit=wanted.offset_unit)
+    events = to_events(frame, used, wanted, source=str(path), place=place)
     blank_rows += expanded.empty_rows
     notes = [f"rows of {path.name} that span several lines: {spanning:,}"] if spanning else []
     notes += [
@@ -191,7 +192,7 @@ class _Table:
                 f"--columns (columns= in Python) names no rating of {self.path}, and --min-rating needs it",
                 "name the rating in --columns, or leave --min-rating out",
             )
-        refuse_unused_unit(wanted, "offset" in self.names)
+        refuse_unused_units(wanted, self.names)
         if wanted.file_order:
             return [column for column in columns if column.role not in ("time", "offset")]
         if "time" not in self.names:

@@ -14,12 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.events import UNITS, likely_in_units
+from recblr.data.events import UNITS, are_days, likely_in_units
 from recblr.data.packed import Int64Array, Numbers
 from recblr.errors import InputError
 
 OFFSET_UNITS = {"h": 3600 * 10**9, "min": 60 * 10**9} | UNITS
 """Nanoseconds in each unit that an offset may have."""
+
+TIME_UNITS = {"d": 24 * 3600 * 10**9} | OFFSET_UNITS
+"""Nanoseconds in each unit that numbers as times may have."""
+
+# Times of a given unit are at most so many seconds from 1970, 285 million years: a float64 has all of these.
+_MOST_SECONDS = 2**53
 
 _ISO = (
     r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?"
@@ -51,7 +57,7 @@ class Times(NamedTuple):
 
     numbers: (N,) int64 or float64.
     wrong: the position of the first value that is not a time, or None. Then the numbers have no meaning.
-    unit: a key of UNITS if the values were dates, and None if they were numbers, whose unit is unknown.
+    unit: a key of UNITS if the values were dates or their unit was given, and None for other numbers.
     """
 
     numbers: Numbers
@@ -103,19 +109,63 @@ def as_times(values: pl.Series) -> Times:
     return _coarsest(seconds.to_numpy(), nanos.to_numpy())
 
 
+def in_unit(times: Times, unit: str, *, source: str) -> Times:
+    """Numbers as times since 1970 in a unit that was given, a key of TIME_UNITS.
+
+    Days, hours and minutes become seconds: int64 if all are whole, else float64. Raises InputError, which
+    names `source`, for dates, and for numbers that are too large for the unit.
+    """
+    if times.unit is not None:
+        raise InputError(
+            f"the times of {source} are dates, and --time-unit (time_unit= in Python) is for numbers",
+            "leave it out",
+        )
+    numbers = times.numbers
+    if unit in UNITS:
+        most, seconds = _MOST_SECONDS * (UNITS["s"] // UNITS[unit]), 1
+    else:
+        seconds = TIME_UNITS[unit] // UNITS["s"]
+        most = _MOST_SECONDS // seconds
+    # In float64, because -2**63 has no absolute value in int64.
+    far = first_true(np.abs(numbers.astype(np.float64)) > most)
+    if far is not None:
+        raise InputError(
+            f"{source} has the time {numbers[far]}, which in {unit} is more than 285 million years from 1970",
+            "give the unit of its times with --time-unit (time_unit= in Python)",
+        )
+    if seconds == 1:
+        return Times(numbers, None, unit)
+    converted = numbers * seconds
+    if converted.dtype == np.float64:
+        if (converted == np.rint(converted)).all():
+            converted = converted.astype(np.int64)
+        if np.unique(converted).size < np.unique(numbers).size:
+            raise InputError(
+                f"the times of {source} have too many digits for a conversion from {unit} to seconds",
+                "convert them to whole numbers, such as nanoseconds since 1970",
+            )
+    return Times(converted, None, "s")
+
+
 def with_offsets(times: Times, offsets: pl.Series, unit: str | None, *, source: str) -> Times:
-    """Dates plus offsets: the times of day, or numbers of a unit that was given.
+    """Dates, or whole numbers of a known unit, plus offsets: times of day, or numbers of a unit.
 
     offsets: texts such as 18:30 or 18:30:05.25, or numbers; without nulls.
     unit: the unit of numbers, a key of OFFSET_UNITS.
 
     In the result, wrong is the position of the first offset that is none. Raises InputError, which names
-    `source`, for times that are no dates, and for numbers without a unit.
+    `source`, for times without a unit or with fractions, and for numbers without a unit.
     """
     if times.unit is None:
         raise InputError(
             f"the offsets of {source} cannot be added to numbers, whose unit is unknown",
-            "name a column of dates before the + in --time-column (time= in Python)",
+            "name a column of dates before the + in --time-column (time= in Python), or give the unit of the "
+            "numbers with --time-unit (time_unit= in Python)",
+        )
+    if times.numbers.dtype != np.int64:
+        raise InputError(
+            f"the offsets of {source} cannot be added to numbers with fractions",
+            "name a column of dates or of whole numbers before the + in --time-column (time= in Python)",
         )
     if offsets.dtype == pl.String and offsets.str.contains(":").any():
         hour, minute, second, fraction = _groups(offsets, _TIME_OF_DAY)
@@ -134,7 +184,7 @@ def with_offsets(times: Times, offsets: pl.Series, unit: str | None, *, source: 
         if wrong is not None:
             return Times(numbers, wrong, times.unit)
         whole, rest = np.divmod(np.rint(numbers * OFFSET_UNITS[unit]).astype(np.int64), UNITS["s"])
-    seconds, nanos = np.divmod(times.numbers.astype(np.int64), UNITS["s"] // UNITS[times.unit])
+    seconds, nanos = np.divmod(times.numbers, UNITS["s"] // UNITS[times.unit])
     carry, nanos = np.divmod(nanos * UNITS[times.unit] + rest, UNITS["s"])
     return _coarsest(seconds + whole + carry, nanos, wrong)
 
@@ -154,16 +204,9 @@ def looks_like_times(values: pl.Series) -> bool:
         if values.dtype != pl.String:
             return False
         return bool((_parsed(values)[0].is_not_null() | values.str.contains(_OTHER_DATES)).all())
-    if _are_days(numbers) or _are_days(numbers // 10**6):
+    if are_days(numbers) or are_days(numbers // 10**6):
         return True
     return any(bool(fits.all()) for fits in likely_in_units(numbers).values())
-
-
-def _are_days(numbers: Numbers) -> bool:
-    """Whether all numbers are days of the years 1990 to 2100, such as 20240131."""
-    month, day = numbers // 100 % 100, numbers % 100
-    fits = (numbers >= 1990_01_01) & (numbers <= 2100_12_31)
-    return bool((fits & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def any_is_value(texts: Iterable[str]) -> bool:

@@ -9,8 +9,8 @@ import polars as pl
 
 from recblr.data.events import Events
 from recblr.data.packed import Numbers
-from recblr.data.read.columns import Column
-from recblr.data.read.times import Times, as_numbers, as_times, with_offsets
+from recblr.data.read.columns import Column, Wanted
+from recblr.data.read.times import Times, as_numbers, as_times, in_unit, with_offsets
 from recblr.errors import InputError
 
 # What pandas and PostgreSQL write for lists. An id may be in brackets too, but has no comma or quote then.
@@ -44,19 +44,20 @@ def complete_rows(
 def to_events(
     frame: pl.DataFrame,
     columns: Sequence[Column],
+    wanted: Wanted,
     *,
     source: str,
     place: Callable[[int], str],
-    offset_unit: str | None = None,
 ) -> Events:
     """The events of a frame with N rows.
 
     frame: its columns are named by their roles. Only ratings may be null. Users and items are integers or
         strings. Times are as for as_times, offsets as for with_offsets, ratings as for as_numbers.
+    wanted: its units of times and of offsets.
     place: gives the place of a row of the frame, for error messages.
 
-    Raises InputError for a value that is not a time, an offset or a rating, and if all items are texts of
-    lists, such as "[1, 2]".
+    Raises InputError for a value that is not a time, an offset or a rating, for dates if a unit of times is
+    wanted, and if all items are texts of lists, such as "[1, 2]".
     """
     names = {column.role: column.name for column in columns}
     items = frame["item"]
@@ -86,8 +87,10 @@ def to_events(
             step = np.spacing(np.float32(np.abs(times.numbers).max()))
             if step > 1:
                 notes = (f"the float32 of {names['time']!r} rounds times to steps of {step:g}",)
+        if wanted.time_unit is not None and len(frame):
+            times = in_unit(times, wanted.time_unit, source=source)
         if "offset" in names and len(frame):
-            times = with_offsets(times, frame["offset"], offset_unit, source=source)
+            times = with_offsets(times, frame["offset"], wanted.offset_unit, source=source)
             if times.wrong is not None:
                 raise refuse("offset", times.wrong)
     ratings: Numbers | None = None
