@@ -72,7 +72,7 @@ class Packed:
     def from_lengths(
         cls, items: Int64Array, lengths: npt.NDArray[np.integer], times: Float64Array | None = None
     ) -> Packed:
-        """Pack items and times (N,), which are ordered by history; lengths (S,) are those of the histories."""
+        """Pack items and times (N,), ordered by history; lengths (S,) are those of the histories."""
         return cls(items, _offsets(lengths), times)
 
     def __len__(self) -> int:

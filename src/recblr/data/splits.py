@@ -134,7 +134,7 @@ def _with_times(dataset: Dataset) -> Packed:
 
 
 def _holdout(histories: Packed, before: Int64Array, users: Int64Array) -> Holdout:
-    """For each user (M,) of the S histories, the event that comes after the first before[user] (S,) events."""
+    """For each user (M,) of S histories, the event after the first before[user] events; before is (S,)."""
     starts = histories.offsets[:-1][users]
     targets = starts + before[users]
     past = histories.pieces(starts, before[users])

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig, TimeUse
 from recblr.nn.common import check_count
-from recblr.nn.time import TimeEncoder
+from recblr.nn.time import Gaps, TimeEncoder
+from recblr.ops import check_offsets
 from recblr.ops.common.checks import dense
 
 _TIME_ARGUMENTS: dict[TimeUse, tuple[str, ...]] = {
@@ -116,6 +117,30 @@ class NextItemModel(nn.Module):
                 raise ValueError(
                     f"{name} must be on {items.device}, as the items, but are on {moments.device}"
                 )
+
+    def embed_with_gaps(
+        self, items: Tensor, offsets: Tensor, times: Tensor | None, request_times: Tensor | None
+    ) -> tuple[Tensor, Gaps | None]:
+        """The embeddings ``(N, D)`` of packed events, with what the model learns of their gaps, and the gaps.
+
+        Raises the errors of :meth:`embed` and :meth:`check_times`, and ValueError for wrong offsets.
+        """
+        x = self.embed(items)
+        check_offsets(offsets, len(x))
+        if self.time is None:
+            return x, None
+        self.check_times(items, offsets.shape[0] - 1, times, request_times)
+        assert times is not None
+        gaps = self.time.gaps(times, request_times, offsets)
+        return x + self.time(gaps), gaps
+
+    def answer(self, hidden: Tensor, gaps: Gaps | None) -> Tensor:
+        """The hidden vectors ``(N, D)``, changed by the gaps to the requests if the model knows them."""
+        if self.time is None or self.time.answer is None:
+            return hidden
+        assert gaps is not None
+        answered: Tensor = self.time.answer(hidden, gaps.next)
+        return answered
 
     def scores(self, hidden: Tensor, seen: Tensor | None = None) -> Tensor:
         """The scores of all items: the products of hidden vectors and item embeddings.

@@ -8,7 +8,6 @@ from recblr.config.model import GRU4RecConfig, SASRecConfig
 from recblr.nn.base import NextItemModel
 from recblr.nn.common import LAYER_NORM_EPS, Dropout, PositionwiseFeedForward, initialise
 from recblr.nn.padding import unpack, valid_positions
-from recblr.ops import check_offsets
 
 __all__ = ["GRU4Rec", "SASRec", "SASRecEncoder"]
 
@@ -45,20 +44,30 @@ class GRU4Rec(NextItemModel):
         self.gru = nn.GRU(config.d_model, width, layers, batch_first=True, dropout=dropout_between)
         self.output = nn.Linear(width, config.d_model)
         self.apply(initialise)
+        if self.time is not None:
+            self.time.reset_answer()
 
-    def forward(self, items: Tensor, *, offsets: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: Tensor,
+        *,
+        offsets: Tensor,
+        times: Tensor | None = None,
+        request_times: Tensor | None = None,
+    ) -> Tensor:
         """Hidden vectors ``(N, D)`` after every event.
 
         Args:
             items: packed ``(N,)`` integers.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.
+            times, request_times: ``(N,)`` and ``(S,)``, as in :meth:`recblr.nn.RecBLR.forward`.
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
-                a wrong shape or range.
+                a wrong shape or range; times that the model needs are missing or do not fit.
         """
-        x: Tensor = self.dropout(self.embed(items))
-        check_offsets(offsets, len(x))
+        x, gaps = self.embed_with_gaps(items, offsets, times, request_times)
+        x = self.dropout(x)
         if not len(x):
             return x
         lengths = offsets.diff()
@@ -68,7 +77,7 @@ class GRU4Rec(NextItemModel):
         # again for every event of the longest history.
         states, _ = self.gru(unpack(x, valid))
         y: Tensor = self.output(states[valid])
-        return y
+        return self.answer(y, gaps)
 
 
 class SASRec(NextItemModel):
@@ -102,25 +111,36 @@ class SASRec(NextItemModel):
         super().__init__(num_items, config)
         self.encoder = SASRecEncoder(config)
         self.apply(initialise)
+        if self.time is not None:
+            self.time.reset_answer()
 
-    def forward(self, items: Tensor, *, offsets: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: Tensor,
+        *,
+        offsets: Tensor,
+        times: Tensor | None = None,
+        request_times: Tensor | None = None,
+    ) -> Tensor:
         """Hidden vectors ``(N, D)`` after every event.
 
         Args:
             items: packed ``(N,)`` integers.
             offsets: ``(S + 1,)``, see :func:`recblr.scan`.  No history is longer than ``max_length``.
+            times, request_times: ``(N,)`` and ``(S,)``, as in :meth:`recblr.nn.RecBLR.forward`.
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
-                a wrong shape or range; a history is too long.
+                a wrong shape or range; a history is too long; times that the model needs are missing or do
+                not fit.
         """
-        x: Tensor = self.embed(items) * self.config.d_model**0.5
-        check_offsets(offsets, len(x))
+        x, gaps = self.embed_with_gaps(items, offsets, times, request_times)
+        x = x * self.config.d_model**0.5
         if not len(x):
             return x
         order, groups = by_length(offsets)
         encoded: Tensor = self.encoder(x[order], groups)[order.argsort()]
-        return encoded
+        return self.answer(encoded, gaps)
 
 
 class SASRecEncoder(nn.Module):

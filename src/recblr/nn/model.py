@@ -202,7 +202,11 @@ class RecBLR(NextItemModel):
         offsets: Tensor | None,
         given: tuple[State | None, Tensor | None],
     ) -> tuple[Tensor, State]:
-        """The hidden vectors and the new state of packed rows.  Without return_state, the new state is ()."""
+        """The hidden vectors, and the new state, which is () without return_state.
+
+        items, times: ``(B, T)``, or packed with offsets.
+        given: the state before, and the times of the requests.
+        """
         state, request_times = given
         if self.time is None:
             assert not isinstance(state, TimedState)
@@ -213,7 +217,7 @@ class RecBLR(NextItemModel):
         if request_times is not None:
             _check_finite("request_times", request_times)
         if offsets is None:
-            rows = Rows.of_batch(*items.shape, items.device)
+            rows = Rows.of_batch(items.shape[0], items.shape[1], items.device)
         else:
             check_offsets(offsets, items.shape[0])
             rows = Rows.of_packed(offsets, items.shape[0])
@@ -232,11 +236,7 @@ class RecBLR(NextItemModel):
             before = torch.full_like(rows.filled, torch.nan, dtype=torch.float64)
         pending = None
         if self.time.next is not None:
-            old = (
-                Pending(torch.full_like(rows.filled, -1, dtype=torch.int64), torch.zeros_like(before).float())
-                if state is None
-                else state.pending
-            )
+            old = Pending.none(before) if state is None or state.pending is None else state.pending
             pending = Pending(rows.latest(flat.long(), old.item), rows.latest(gaps.past, old.gap))
         return hidden, TimedState(layers, rows.latest(moments, before), pending)
 
@@ -292,10 +292,7 @@ class RecBLR(NextItemModel):
                 states.append(layer_state)
             else:
                 x = layer(x, **given)
-        if self.time is not None and self.time.answer is not None:
-            assert gaps is not None
-            x = self.time.answer(x, gaps.next)
-        return x, tuple(states)
+        return self.answer(x, gaps), tuple(states)
 
 
 def _check_finite(name: str, times: Tensor) -> None:

@@ -64,7 +64,7 @@ def run_packed(
     x: Tensor,
     lengths: Tensor | None,
     offsets: Tensor | None,
-    state: State | None,
+    state: Any,
     *columns: Tensor | None,
     padded: str = "(B, T, D)",
     packed: str = "rows",
@@ -73,6 +73,7 @@ def run_packed(
 
     run: returns an output and a new state.  An output of packed rows is padded with zeros again, or nested
         as x is.
+    state: what run takes as the state before: None, a tensor, or a tuple of these, with an axis of sequences.
     columns: padded, packed or nested as x is.
     padded: the shape of a padded x, for the error message.
     packed: the name of packed data, for the error message.
@@ -124,7 +125,7 @@ def at_hand(values: Tensor) -> bool:
 
 
 def _run_without_padding(
-    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: State | None
+    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: Any
 ) -> tuple[Tensor, State]:
     """Run on the events alone."""
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -141,7 +142,7 @@ def _run_without_padding(
 
 
 def _run_with_padding(
-    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: State | None
+    run: Run[State], x: Tensor, columns: Columns, lengths: Tensor, state: Any
 ) -> tuple[Tensor, State]:
     """Run on all B T rows as 2 B sequences: each sequence, then its padding.
 
@@ -188,7 +189,7 @@ def _run_nested(
     columns: Columns,
     lengths: Tensor | None,
     offsets: Tensor | None,
-    state: State | None,
+    state: Any,
     padded: str,
 ) -> tuple[Tensor, State]:
     """Run on the values of a jagged nested tensor.  Return a nested tensor of the same structure."""

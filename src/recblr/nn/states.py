@@ -26,6 +26,11 @@ class Pending(NamedTuple):
     item: Tensor
     gap: Tensor
 
+    @classmethod
+    def none(cls, like: Tensor) -> "Pending":
+        """No event in any of B histories.  like: ``(B,)``."""
+        return cls(torch.full_like(like, -1, dtype=torch.int64), torch.zeros_like(like, dtype=torch.float32))
+
 
 class TimedState(NamedTuple):
     """The state of a model that knows time, after B histories.
@@ -99,13 +104,13 @@ class Rows:
         return torch.cat([others, last]).index_select(0, order.argsort())
 
     def latest(self, values: Tensor, before: Tensor) -> Tensor:
-        """The value ``(S,)`` of the last event of each history; `before` (S,) for a history without events."""
+        """The values ``(S,)`` of the last events; those of `before` (S,) for histories without events."""
         if not values.shape[0]:
             return before.clone()
         return values[(self.offsets[1:] - 1).clamp(min=0)].where(self.filled, before)
 
     def first(self, values: Tensor) -> Tensor:
-        """The value ``(S,)`` of the first event of each history; any value for a history without events."""
+        """The values ``(S,)`` of the first events; any values for histories without events."""
         return values[self.offsets[:-1].clamp(max=values.shape[0] - 1)]
 
 
