@@ -38,7 +38,9 @@ def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_
     out = succeeds("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert re.fullmatch(r"read [\d,]+ events, dropped none; ordered by timestamp", lines[0])
+    assert re.fullmatch(
+        r"read [\d,]+ events, dropped none; ordered by timestamp, whose unit is unknown", lines[0]
+    )
     assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d per user", lines[1])
     for number in (1, 2):
         assert re.match(
