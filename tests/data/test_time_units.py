@@ -105,6 +105,8 @@ def test_a_moment_halfway_between_two_floats_is_rounded_to_its_own_side() -> Non
     # 2**30 + 2**-23 s lies in the middle between two float64, and is 119.2 ns after 2**30 s.
     times = [2**30 * 10**9 + nanoseconds for nanoseconds in (119, 120)]
     assert seconds(read(times, "ns")) == [2.0**30, 2.0**30 + 2.0**-22]
+    # 1073 ns are 9 * 2**-23 s and less than 2**-32 s more.
+    assert seconds(read([2**30 * 10**9 + 1073], "ns")) == [2.0**30 + 5 * 2.0**-22]
 
 
 def test_one_moment_has_the_same_bits_as_a_float_as_milliseconds_and_as_a_date() -> None:
@@ -264,6 +266,8 @@ def test_several_files_of_numbers_show_one_unit(tmp_path: Path) -> None:
     assert read_dataset(paths[:2], k_core=0).time_unit == "s"
     assert read_dataset(paths[:3], k_core=0).time_unit is None
     assert read_dataset(paths[:3], k_core=0, time_unit="min").time_unit == "s"
+    (tmp_path / "e.dat").write_text("ann::tea::5::3\n")
+    assert seconds(read_dataset([paths[2], tmp_path / "e.dat"], k_core=0, time_unit="min")) == [0, 180]
     with pytest.raises(
         InputError, match=r"d\.csv has dates as times and .*a\.csv has numbers; give dates in"
     ):
