@@ -111,7 +111,7 @@ def test_each_seed_is_a_run_of_train_and_the_report_holds_all_seeds(shop: Path, 
     assert report["command"] == f"recblr {' '.join(COMMAND)}"
     lines = out.splitlines()
     assert lines[0].startswith("read ")
-    assert lines[0].endswith(" events, dropped none; ordered by timestamp")
+    assert lines[0].endswith(" events, dropped none; ordered by timestamp, whose unit is unknown")
     assert lines[1].startswith("ml-1m: 60 users, ")
     assert lines[2].endswith(f"the same command continues: recblr {' '.join(COMMAND)}")
     assert [line for line in lines if line.startswith("seed ")] == [

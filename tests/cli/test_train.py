@@ -16,7 +16,7 @@ from training.tiny_runs import assert_same_run, contents, tiny_dataset
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
 from recblr.data.titles import read_titles
 from recblr.evaluation import KS, read_report
-from recblr.training import curves, tensorboard
+from recblr.training import Run, curves, tensorboard
 
 OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]
 
@@ -38,7 +38,9 @@ def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_
     out = succeeds("train", data, "--out", tmp_path / "run", *OPTIONS)
     assert "\x1b" not in out
     lines = out.splitlines()
-    assert re.fullmatch(r"read [\d,]+ events, dropped none; ordered by timestamp", lines[0])
+    assert re.fullmatch(
+        r"read [\d,]+ events, dropped none; ordered by timestamp, whose unit is unknown", lines[0]
+    )
     assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d per user", lines[1])
     for number in (1, 2):
         assert re.match(
@@ -63,6 +65,24 @@ def test_it_says_how_many_events_were_dropped_and_why(data: Path, tmp_path: Path
     )
     again = succeeds("train", "--out", tmp_path / "run", "--resume")
     assert "read 83 events" not in again  # the data are read from the run's folder, without dropped events
+
+
+def test_the_first_line_says_the_unit_of_times_and_a_flag_gives_it(tmp_path: Path) -> None:
+    rows = [f"u{user},i{(user + time) % 9},{19_700 + time}" for user in range(20) for time in range(6)]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    words = ["train", tmp_path / "log.csv", "--epochs", "1", "--k-core", "0", *SMALL]
+    unknown = succeeds(*words, "--out", tmp_path / "unknown").splitlines()[0]
+    given = succeeds(*words, "--out", tmp_path / "given", "--time-unit", "d").splitlines()[0]
+    assert unknown == f"{given}, whose unit is unknown"
+    stored = Run(tmp_path / "given").dataset()
+    assert stored.seconds is not None
+    assert stored.seconds.min() == 19_700 * 86_400
+    assert Run(tmp_path / "unknown").dataset().seconds is None
+    again = recblr(*words, "--out", tmp_path / "given", "--time-unit", "h", "--resume")
+    assert "was started on other data" in again.err
+    assert succeeds(*words, "--out", tmp_path / "given", "--resume").splitlines()[0] == given
+    late = recblr(*words, "--out", tmp_path / "unknown", "--time-unit", "d", "--resume")
+    assert "on these data without the unit of their times; resume without DATA" in late.err
 
 
 @pytest.mark.parametrize("samples", ["positions", "prefixes"])

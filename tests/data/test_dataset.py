@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,11 +63,18 @@ def test_other_content_has_another_fingerprint(other: Dataset) -> None:
     assert other.fingerprint != make([[0, 1]]).fingerprint
 
 
-def test_the_fingerprint_depends_on_the_order_of_times_only() -> None:
-    seconds = make([[0, 1], [2]], times=[10, 30, 20])
-    assert seconds.fingerprint == make([[0, 1], [2]], times=[0.5, 0.75, 0.6]).fingerprint
+def test_the_fingerprint_depends_on_the_order_of_times_only_if_their_unit_is_unknown() -> None:
+    counts = make([[0, 1], [2]], times=[10, 30, 20])
+    assert counts.fingerprint == make([[0, 1], [2]], times=[0.5, 0.75, 0.6]).fingerprint
     for other in ([10, 20, 30], [10, 30, 30], [10, 30, 10]):
-        assert make([[0, 1], [2]], times=other).fingerprint != seconds.fingerprint
+        assert make([[0, 1], [2]], times=other).fingerprint != counts.fingerprint
+
+
+def test_the_fingerprint_of_a_dataset_without_a_unit_is_that_of_earlier_versions() -> None:
+    earlier = "1b91dc6096d18618a153fe367d185f45cd33dda8ff2e9c02c5dc30f4d4eee39e"
+    assert make([[0, 1], [2]], times=[10, 30, 20]).fingerprint == earlier
+    earlier = "0f8ee33a050d8687122ef0cebf4fabf92e490ab473ac96297396d595126a4355"
+    assert make([[0, 1], [2]]).fingerprint == earlier
 
 
 def test_the_fingerprint_without_times_is_that_of_one_history_after_another() -> None:
@@ -97,17 +105,24 @@ def test_the_description_has_counts_lengths_and_times() -> None:
     st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=5),
     st.text(max_size=5),
     st.sampled_from([None, np.int64, np.float64]),
+    st.sampled_from([None, "s", "ns"]),
 )
 def test_a_saved_dataset_is_loaded_unchanged(
-    tmp_path_factory: pytest.TempPathFactory, histories: list[list[int]], name: str, clock: type | None
+    tmp_path_factory: pytest.TempPathFactory,
+    histories: list[list[int]],
+    name: str,
+    clock: type | None,
+    unit: str | None,
 ) -> None:
     directory = tmp_path_factory.mktemp("saved") / "deeper"
     dataset = make(histories, name=name)
     if clock is not None:
-        dataset = replace(dataset, times=np.arange(dataset.num_interactions).astype(clock))
+        times = np.arange(dataset.num_interactions).astype(clock)
+        dataset = replace(dataset, times=times, time_unit=unit)
     dataset.save(directory)
     loaded = Dataset.load(directory)
     assert (loaded.name, loaded.user_ids, loaded.item_ids) == (name, dataset.user_ids, dataset.item_ids)
+    assert loaded.time_unit == dataset.time_unit
     assert loaded.histories.items.tolist() == dataset.histories.items.tolist()
     assert loaded.histories.offsets.tolist() == dataset.histories.offsets.tolist()
     if dataset.times is None:
@@ -184,11 +199,11 @@ def test_a_table_of_another_form_is_reported_as_damage(tmp_path: Path, table: pl
         Dataset.load(tmp_path)
 
 
-def change_version(folder: Path, version: int) -> None:
+def change_version(folder: Path, version: int, **changes: str) -> None:
     about = json.loads((folder / "dataset.json").read_text())
     if version < 3:
         del about["sha256"]
-    (folder / "dataset.json").write_text(json.dumps(about | {"version": version}))
+    (folder / "dataset.json").write_text(json.dumps(about | {"version": version} | changes))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -198,10 +213,31 @@ def test_older_versions_without_digests_are_read(tmp_path: Path, version: int) -
     assert Dataset.load(tmp_path).fingerprint == make([[0, 1]]).fingerprint
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_times_of_older_versions_are_read_without_a_unit_so_that_the_fingerprint_stays(
+    tmp_path: Path, version: int
+) -> None:
+    stored = make([[0, 1], [2]], times=[10, 30, 20])
+    stored.save(tmp_path)
+    change_version(tmp_path, version, time_unit="s")
+    loaded = Dataset.load(tmp_path)
+    assert (loaded.time_unit, loaded.fingerprint) == (None, stored.fingerprint)
+    assert loaded.times is not None
+    assert loaded.times.tolist() == [10, 30, 20]
+
+
+@pytest.mark.parametrize("unit", ["d", "", 7, ["s"]])
+def test_a_unit_that_does_not_exist_is_reported_as_damage(tmp_path: Path, unit: Any) -> None:
+    make([[0, 1]], times=[1, 2]).save(tmp_path)
+    change_version(tmp_path, 4, time_unit=unit)
+    with pytest.raises(InputError, match="is damaged"):
+        Dataset.load(tmp_path)
+
+
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     make([[0, 1]]).save(tmp_path)
-    change_version(tmp_path, 4)
-    with pytest.raises(InputError, match="version 4"):
+    change_version(tmp_path, 5)
+    with pytest.raises(InputError, match="version 5"):
         Dataset.load(tmp_path)
 
 
@@ -227,6 +263,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         make([[3]])
     with pytest.raises(ValueError, match="item ids must differ"):
         make([[0]], items=["a", "a"])
+    with pytest.raises(ValueError, match="unit of times must be one of s, ms, us, ns, and is 'd'"):
+        replace(make([[0]], times=[1]), time_unit="d")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +293,7 @@ def test_times_may_decrease_from_one_history_to_the_next() -> None:
         (
             "dataset.json",
             '{"version": 9, "name": "a", "fingerprint": "b"}',
-            "{}/dataset.json has version 9 and this program reads versions up to 3",
+            "{}/dataset.json has version 9 and this program reads versions up to 4",
         ),
     ],
 )

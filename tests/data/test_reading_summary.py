@@ -138,7 +138,8 @@ def test_the_summary_as_text_is_a_sentence(tmp_path: Path) -> None:
     dataset = read_dataset(tmp_path / "a.csv", k_core=2, min_rating=4)
     assert str(dataset.reading) == (
         "read 5 events, dropped 3 (1 without any value, 1 rated below 4, 1 of users or items with fewer than "
-        "2 events), kept 1 that repeat the user, item and time of another; ordered by timestamp"
+        "2 events), kept 1 that repeat the user, item and time of another; ordered by timestamp, "
+        "whose unit is unknown"
     )
     (tmp_path / "a.txt").write_text("1 2\n1 3\n")
     assert str(read_dataset(tmp_path / "a.txt", k_core=0).reading) == (

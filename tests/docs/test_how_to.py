@@ -83,7 +83,8 @@ def test_ratings_and_several_files(shop: Path) -> None:
 
 def test_a_file_without_a_header_and_a_time_in_two_columns(tmp_path: Path) -> None:
     log = events()
-    clicks = log.select("uid", pl.from_epoch("ts").dt.strftime("%FT%TZ"), "sku", zero=pl.lit(0))
+    moments = pl.datetime(2016, 5, 9) + pl.duration(seconds="ts")
+    clicks = log.select("uid", moments.dt.strftime("%FT%TZ").alias("at"), "sku", zero=pl.lit(0))
     clicks.write_csv(tmp_path / "clicks.dat", include_header=False)
     views = log.select(
         sessionId="uid",
@@ -104,6 +105,20 @@ def test_a_file_without_a_header_and_a_time_in_two_columns(tmp_path: Path) -> No
     """
     type_in(tmp_path, lines, SMALLER)
     assert Run(tmp_path / "clicks").dataset().fingerprint == Run(tmp_path / "sessions").dataset().fingerprint
+
+
+def test_a_unit_of_times(tmp_path: Path) -> None:
+    events().rename({"ts": "day"}).write_csv(tmp_path / "visits.csv")
+    lines = r"""
+    # [unit]
+    recblr train visits.csv --user-column uid --item-column sku --time-column day --time-unit d --out visits
+    # [/unit]
+    """
+    type_in(tmp_path, lines, SMALLER)
+    dataset = Run(tmp_path / "visits").dataset()
+    assert dataset.seconds is not None
+    assert dataset.seconds.max() >= 86_400
+    assert not (dataset.seconds % 86_400).any()
 
 
 def test_lists_of_objects(tmp_path: Path) -> None:

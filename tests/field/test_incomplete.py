@@ -220,4 +220,4 @@ def test_the_command_says_how_many(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "train", tmp_path / "a.jsonl", "--drop-incomplete", "--k-core", "0", "--out", tmp_path / "run"
     )
     assert (seen.code, seen.err) == (0, "")
-    assert seen.out.startswith(f"read 3 events, dropped 1 (1 {REASON}); ordered by timestamp\n")
+    assert seen.out.startswith(f"read 3 events, dropped 1 (1 {REASON}); ordered by timestamp, whose ")

@@ -385,6 +385,29 @@ TIMES = [
         BACKWARDS.format("timestamp", "1.700000002e+09", "1.700000001e+09"),
         gives=ANN,
     ),
+    Shape(
+        "days since 1970, and a time of day",
+        "a.csv",
+        "user_id,item_id,day,clock\nann,oil,19755,9:30\nann,tea,19754,23:59:59\n",
+        ("whose unit is unknown", "--time-unit"),
+        {"time": "day+clock", "time_unit": "d"},
+        {"time": "day+clock"},
+        ANN,
+    ),
+    Shape(
+        "seconds with fractions, and a time of day",
+        "a.csv",
+        "user_id,item_id,day,clock\nann,oil,19755.5,9:30\nann,tea,19754,23:59:59\n",
+        ("numbers with fractions", "whole numbers before the +"),
+        options={"time": "day+clock", "time_unit": "s"},
+    ),
+    Shape(
+        "a unit for dates",
+        "a.csv",
+        BACKWARDS.format("timestamp", "2024-01-02", "2024-01-01"),
+        ("are dates", "--time-unit", "leave it out"),
+        options={"time_unit": "s"},
+    ),
     Shape("a time that is 0", "a.csv", BACKWARDS.format("timestamp", 1700000000, 0), gives=ANN),
     Shape(
         "the same two units, and 0", "a.csv", f"{TWO_UNITS}ann,rum,0\n", ("different units", "convert all")
@@ -507,6 +530,7 @@ LISTS = [
     ),
 ]
 
+NO_TIMES = ("--time-unit", "has no effect without a column of times", "leave the unit out")
 NO_EFFECT = [
     Shape(
         "quotes in JSON",
@@ -521,6 +545,35 @@ NO_EFFECT = [
         "ann tea\n",
         ("--offset-unit", "has no effect"),
         options={"offset_unit": "ms"},
+    ),
+    Shape("a unit of times for pairs", "a.txt", "ann tea\n", NO_TIMES, options={"time_unit": "ms"}),
+    Shape(
+        "a unit of times in a table without times",
+        "a.csv",
+        "user_id,item_id\nann,tea\n",
+        NO_TIMES,
+        options={"time_unit": "ms"},
+    ),
+    Shape(
+        "the same with columns by position",
+        "a.csv",
+        "ann,tea\n",
+        NO_TIMES,
+        options={"time_unit": "ms", "columns": "user,item"},
+    ),
+    Shape(
+        "a unit of times, and lists of items with one time",
+        "a.inter",
+        "user_id:token\titem_id_list:token_seq\titem_id:token\ttimestamp:float\nann\ttea\toil\t9\n",
+        NO_TIMES,
+        options={"time_unit": "ms"},
+    ),
+    Shape(
+        "a unit of times that are not read",
+        "a.csv",
+        "user_id,item_id,timestamp\nann,tea,1\n",
+        ("--file-order", "--time-unit", "leave one of the two out"),
+        options={"time_unit": "ms", "file_order": True},
     ),
     Shape(
         "a separator for pairs",

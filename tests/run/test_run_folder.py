@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from run import sealed
@@ -50,6 +53,21 @@ def test_a_run_is_read_as_it_was_written(run: Run) -> None:
     assert run.dataset().fingerprint == tiny_dataset().fingerprint
     assert run.model().num_items == tiny_dataset().num_items
     assert [record.epoch for record in run.log()] == [1, 2]
+
+
+def test_a_run_of_a_version_that_did_not_keep_the_unit_of_times_still_opens(run: Run) -> None:
+    seconds = 1_700_000_000 + np.arange(tiny_dataset().num_interactions)
+    dataset = replace(tiny_dataset(), times=seconds)  # the same order, so the same fingerprint
+    dataset.save(run.dataset_folder)
+    about = run.dataset_folder / "dataset.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"version": 3, "time_unit": "s"}))
+    assert run.model_and_dataset()[1].times is not None
+    run.resume(run.dataset(), run.config())
+    evaluate_run(run)
+    refused(
+        lambda: run.resume(replace(dataset, time_unit="s"), run.config()),
+        f"{run.folder} was started on these data without the unit of their times; resume without DATA",
+    )
 
 
 def test_the_parent_folders_are_created(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recblr.data.events import UNITS
 from recblr.data.packed import Numbers, Packed
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
@@ -43,7 +42,7 @@ UNREADABLE_PARQUET = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicExc
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The content of the files, not yet compared with the fingerprint."""
+    """The content of the files. Neither the fingerprint nor the unit of times is checked yet."""
 
     name: str
     fingerprint: str
@@ -109,8 +108,6 @@ def read(directory: Path) -> Parts:
     except (ValueError, *UNREADABLE_PARQUET):
         raise damaged(directory) from None
     if users["user"].null_count() or items["item"].null_count():
-        raise damaged(directory)
-    if unit not in (None, *UNITS):
         raise damaged(directory)
     return Parts(name, fingerprint, histories, users["user"].to_list(), items["item"].to_list(), times, unit)
 

@@ -192,7 +192,6 @@ class _Table:
                 f"--columns (columns= in Python) names no rating of {self.path}, and --min-rating needs it",
                 "name the rating in --columns, or leave --min-rating out",
             )
-        refuse_unused_units(wanted, self.names)
         if wanted.file_order:
             return [column for column in columns if column.role not in ("time", "offset")]
         if "time" not in self.names:
