@@ -32,7 +32,7 @@ def close(actual: Any, expected: Any) -> None:
 def way(name: str) -> Iterator[None]:
     """Take this way in eager mode on the CPU too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(padding, "_at_hand", lambda lengths: name == "packed")
+        patch.setattr(padding, "at_hand", lambda lengths: name == "packed")
         yield
 
 

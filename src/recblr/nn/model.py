@@ -229,7 +229,7 @@ class RecBLR(NextItemModel):
             hidden, layers = self._encode(flat, gaps, rows.offsets, layers, return_state)
         else:
             hidden, layers = self._with_pending(flat, moments, gaps, rows, state)
-        hidden = hidden.reshape(*items.shape, -1)
+        hidden = hidden.reshape(*items.shape, self.config.d_model)
         if not return_state:
             return hidden, ()
         if before is None:

@@ -149,7 +149,6 @@ class TimeEncoder(nn.Module):
             earlier = torch.where(first, times, earlier)
         else:
             earlier = torch.where(first, self._moments(before)[owner], earlier)
-            earlier = torch.where(earlier.isnan(), times, earlier)
         past = self._gap(earlier, times)
         if self.next is None or request_times is None:
             return Gaps(past, None)
@@ -170,4 +169,6 @@ class TimeEncoder(nn.Module):
         return torch.where(self.date_start == WITH_CLOCK, times, dates)
 
     def _gap(self, start: Tensor, end: Tensor) -> Tensor:
-        return torch.minimum((end - start).clamp(min=0), self.longest_gap.to(start.dtype)).float()
+        # NaN is the time of no event.
+        gap = (end - start).nan_to_num(0.0).clamp(min=0)
+        return torch.minimum(gap, self.longest_gap.to(gap.dtype)).float()
