@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from recblr.config import MODELS, OPTIONS, GRU4RecConfig, RecBLRConfig, SASRecConfig, TrainingConfig
+from recblr.config.model import ModelConfig, model_from_fields
 from recblr.config.option import options
 from recblr.errors import InputError
 
@@ -76,8 +78,27 @@ def test_batch_size_and_dropout_depend_on_the_number_of_events_unless_they_are_g
 ) -> None:
     settled = TrainingConfig().settled(events)
     assert (settled.batch_tokens, settled.model.dropout) == (tokens, dropout)
-    given = TrainingConfig(batch_tokens=7, model=SASRecConfig(dropout=0.0))
+    given = TrainingConfig(batch_tokens=7, model=SASRecConfig(dropout=0.0, time="past"))
     assert given.settled(events) == given
+
+
+@pytest.mark.parametrize(("times", "use"), [(True, "request"), (False, "none")])
+def test_times_are_used_where_they_are_known_unless_the_use_is_given(times: bool, use: str) -> None:
+    assert TrainingConfig().settled(9, times=times).model.time == use
+    given = TrainingConfig(model=RecBLRConfig(time="past"))
+    assert given.settled(9, times=times).model.time == "past"
+
+
+@pytest.mark.parametrize("config", [RecBLRConfig, SASRecConfig, GRU4RecConfig])
+def test_a_model_that_recblr_does_not_train_knows_no_time_by_default(config: type[ModelConfig]) -> None:
+    assert config().time_use == "none"
+    with pytest.raises(ValueError, match="time must be none, past, request or None, but is 'later'"):
+        config(time="later")  # type: ignore[arg-type]
+
+
+def test_a_model_file_without_the_option_time_knows_no_time() -> None:
+    fields = {name: value for name, value in asdict(RecBLRConfig()).items() if name != "time"}
+    assert model_from_fields(fields).time == "none"
 
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -202,3 +203,31 @@ def test_chunks_limit_both_events_and_histories(lengths: list[int], tokens: int)
     for indices, chunk in in_chunks(numbered(lengths), tokens):
         assert len(indices) <= tokens
         assert chunk.items.size <= tokens or len(indices) == 1
+
+
+@given(LENGTHS, st.integers(1, 8), st.none() | st.integers(1, 4), st.booleans())
+def test_times_travel_with_inputs_and_targets(
+    lengths: list[int], size: int, max_length: int | None, in_prefixes: bool
+) -> None:
+    histories = numbered(lengths)
+    histories = replace(histories, times=histories.items * 1.5)
+    for batch in (
+        prefix_batches(histories, sequences=size, seed=0, epoch=0, max_length=max_length)
+        if in_prefixes
+        else packed_batches(histories, tokens=size, seed=0, epoch=0, max_length=max_length)
+    ):
+        assert batch.times is not None
+        assert batch.request_times is not None
+        assert batch.times.tolist() == (batch.inputs * 1.5).tolist()
+        # The item of a history's last target is one more than that of its last input.
+        asked = (batch.inputs[batch.offsets[1:] - 1] + 1) * 1.5
+        assert batch.request_times.tolist() == asked.tolist()
+
+
+def test_batches_without_times_have_none() -> None:
+    for batch in (
+        *packed_batches(numbered([4]), tokens=9, seed=0, epoch=0),
+        *prefix_batches(numbered([4]), sequences=9, seed=0, epoch=0),
+    ):
+        assert batch.times is None
+        assert batch.request_times is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,3 +147,55 @@ def test_log_odds_are_negative_if_no_item_repeats_and_positive_if_all_do() -> No
     never, always = [list(range(20))] * 99, [[3] * 20] * 9
     assert repeat_log_odds(pack(never), 1000) < -2
     assert repeat_log_odds(pack(always), 1000) > 10
+
+
+def with_times(histories: list[list[int]]) -> Packed:
+    """Histories of different items. The time of each event, and each request time, follow from its item."""
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    items = np.arange(lengths.sum())
+    packed = Packed.from_lengths(items, lengths, items * 1.5)
+    return packed.asked_at(packed.offsets[1:] * 1.5)
+
+
+@given(HISTORIES, st.integers(0, 3))
+def test_times_travel_with_their_events(histories: list[list[int]], length: int) -> None:
+    packed = with_times(histories)
+    lengths = np.minimum(packed.lengths, length)
+    mask = packed.lengths != length
+    for part in (
+        packed.select(mask),
+        packed.heads(lengths),
+        packed.latest(length),
+        packed.select(packed.lengths >= length).trimmed(last=length),
+        packed.pieces(packed.offsets[:-1], lengths),
+    ):
+        assert part.times is not None
+        assert part.times.tolist() == (part.items * 1.5).tolist()
+
+
+@given(HISTORIES, st.integers(0, 3))
+def test_request_times_stay_with_the_ends_of_histories(histories: list[list[int]], length: int) -> None:
+    packed = with_times(histories)
+    assert packed.request_times is not None
+    mask = packed.lengths != length
+    chosen, latest = packed.select(mask).request_times, packed.latest(length).request_times
+    assert chosen is not None
+    assert latest is not None
+    assert chosen.tolist() == packed.request_times[mask].tolist()
+    assert latest.tolist() == packed.request_times.tolist()
+    assert packed.heads(packed.lengths).request_times is None
+
+
+@pytest.mark.parametrize(
+    ("times", "request_times", "message"),
+    [
+        (np.zeros(3), None, "times must have a finite number for each event, 2 in total"),
+        (np.array([0.0, np.nan]), None, "times must have a finite number for each event"),
+        (np.zeros(2, dtype=np.float32), None, "times must be a one-dimensional float64 array, not float32"),
+        (None, np.zeros(2), "request_times must have a finite number for each history, 1 in total"),
+        (None, [0.0], "request_times must be a one-dimensional float64 array, not a list"),
+    ],
+)
+def test_times_that_do_not_fit_are_refused(times: Any, request_times: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Packed(np.arange(2), np.array([0, 2]), times, request_times)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from data.packing import dataset
 from hypothesis import assume, given
@@ -237,3 +239,29 @@ def test_an_unknown_split_is_refused() -> None:
 def test_a_test_share_is_only_for_a_split_by_time() -> None:
     with pytest.raises(InputError, match=r"--test-share .* choose --split time"):
         split_dataset(timed(TIMED), test_share=0.2)
+
+
+@pytest.mark.parametrize("how", SPLITS)
+@pytest.mark.parametrize("unit", ["s", "ms"])
+def test_targets_are_asked_for_at_their_times_in_seconds(how: str, unit: str) -> None:
+    log = replace(timed(TIMED[:3]), time_unit=unit)
+    assert log.times is not None
+    second = {"s": 1, "ms": 1000}[unit]
+    time_of = {(user, item): time / second for user, events in enumerate(TIMED) for item, time in events}
+    split = split_dataset(log, how)
+    assert split.train.times is not None
+    assert split.train.request_times is None
+    owners = np.repeat(np.arange(3), split.train.lengths)
+    expected = [time_of[pair] for pair in zip(owners.tolist(), split.train.items.tolist(), strict=True)]
+    assert split.train.times.tolist() == expected
+    for holdout in (split.valid, split.test):
+        assert holdout.users is not None
+        assert holdout.histories.request_times is not None
+        pairs = zip(holdout.users.tolist(), holdout.targets.tolist(), strict=True)
+        assert holdout.histories.request_times.tolist() == [time_of[pair] for pair in pairs]
+
+
+def test_without_a_unit_there_are_no_times_in_a_split() -> None:
+    split = split_dataset(timed(TIMED), "time")
+    assert split.train.times is None
+    assert split.test.histories.request_times is None

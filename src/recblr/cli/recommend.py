@@ -1,5 +1,6 @@
 """`recblr recommend`: print the items that the model recommends after a history."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ _LAST_EVENTS = 10
         "recblr recommend run --user 42 -k 5 --titles movies.dat",
         "recblr recommend run --history 1270,1721,1022",
         "recblr recommend run --item 1270 --item 1721",
+        "recblr recommend run --user 42 --at 2026-11-01T12:00",
     )
 )
 def recommend(
@@ -33,6 +35,21 @@ def recommend(
     item: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="One item id of any history; repeat it, oldest first."),
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,T,T",
+            help="When the events of --history or --item happened: dates in UTC, or seconds since 1970.",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T",
+            help="When the items are asked for: a date in UTC, or seconds since 1970; by default right after "
+            "the last event.",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 10,
     titles: Annotated[
@@ -49,6 +66,7 @@ def recommend(
     With --user and --titles, the last events of the user are printed, too.
     """
     with signals_end_process():
+        from recblr.data.read.times import as_moment
         from recblr.data.titles import read_titles
         from recblr.run.folder import Run
         from recblr.serving.recommend import recommend_ids
@@ -62,18 +80,23 @@ def recommend(
     saved, dataset = run.model_and_dataset()
     saved.model.to(chosen_device)
     if user is not None:
-        items = dataset.histories.history(dataset.user_index(user))
-        tokens = [dataset.item_ids[item] for item in items]
+        index = dataset.user_index(user)
+        tokens = [dataset.item_ids[item] for item in dataset.histories.history(index)]
         title = f"for user {user} after {len(tokens)} events" + (", the last of them:" if names else "")
     else:
         tokens = list(item) if item else _separated(history or "", dataset)
         for token in tokens:
             dataset.item_index(token)  # raises for an unknown item, and suggests the most similar id
         title = f"after {', '.join(names.get(t, t) for t in tokens[-3:])}"
+    seconds = _times_of(index, dataset) if user is not None else _typed_times(times)
+    request_time = None if at is None else as_moment(at, "--at")
+    _check_times(saved.model.config.time_use, times, at, seconds, user)
     if titles:
         _tell_if_titles_lack(titles, names, dataset)
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
+    if saved.model.config.time_use == "request":
+        console.print(_asked(seconds, request_time), style="italic", soft_wrap=True)
     if user is not None and names:
         events = Table(show_header=False, box=None, pad_edge=False)
         for token in tokens[-_LAST_EVENTS:]:
@@ -86,11 +109,58 @@ def recommend(
     if names:
         table.add_column("title")
     table.add_column("score", justify="right")
-    best = recommend_ids(saved, tokens, k, exclude_seen=not include_seen)
+    best = recommend_ids(
+        saved, tokens, k, times=seconds, request_time=request_time, exclude_seen=not include_seen
+    )
     for rank, (token, score) in enumerate(best, 1):
         known = [printable(names.get(token, ""))] if names else []
         table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
     console.print(table)
+
+
+def _times_of(user: int, dataset: "Dataset") -> list[float] | None:
+    """The seconds of a user's events, if they are known."""
+    start, end = dataset.histories.offsets[user : user + 2]
+    return None if dataset.seconds is None else dataset.seconds[start:end].tolist()
+
+
+def _typed_times(times: str | None) -> list[float] | None:
+    from recblr.data.read.times import as_moment
+
+    return None if times is None else [as_moment(text, "a time in --times") for text in times.split(",")]
+
+
+def _check_times(
+    time_use: str, times: str | None, at: str | None, seconds: list[float] | None, user: str | None
+) -> None:
+    """Raise InputError for options of time that have no use here, and for a missing --times."""
+    if times is not None and user is not None:
+        raise InputError(
+            "--times belong to --history or --item: the times of --user are known", "leave it out"
+        )
+    for flag, given, uses in (("--times", times, ("past", "request")), ("--at", at, ("request",))):
+        if given is not None and time_use not in uses:
+            raise InputError(
+                f"{flag} has no effect, because the model was trained with --time {time_use}", "leave it out"
+            )
+    if time_use != "none" and seconds is None:
+        raise InputError(
+            f"the model was trained with --time {time_use}, so it needs the times of the history",
+            "give them with --times, one for each item, or give a --user",
+        )
+
+
+def _asked(seconds: list[float] | None, request_time: float | None) -> str:
+    """When the items are asked for, in words."""
+    assert seconds
+    moment = seconds[-1] if request_time is None else request_time
+    try:
+        date = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # beyond the year 9999
+        date = f"{moment:g} s since 1970"
+    if request_time is None:
+        return f"asked for right after the last event, at {date} (--at gives another time)"
+    return f"asked for at {date}"
 
 
 def _separated(history: str, dataset: "Dataset") -> list[str]:

@@ -12,6 +12,11 @@ from recblr.evaluation.report_file import Report
 
 _SPLITS = {"test": "test item", "valid": "validation item"}
 _SECTIONS = {"unmasked": "all items", "masked": "unseen items"}
+_TIME = {
+    "none": "no time known",
+    "past": "gaps between past events known",
+    "request": "gaps between past events and time of the request known",
+}
 _COLUMNS = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
 
 
@@ -106,7 +111,8 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
     short = protocol.get("short_users", 0)  # reports of older versions have no such entry
     words += [f"without {short:,} user{'s' if short > 1 else ''} of fewer than 3 events"] if short else []
     words += [str(protocol["candidates"])] if "candidates" in protocol else []
-    return words + ([f"{protocol['ties']} ties"] if "ties" in protocol else [])
+    words += [f"{protocol['ties']} ties"] if "ties" in protocol else []
+    return [*words, _TIME[protocol.get("time", "none")]]  # reports of older versions have no such entry
 
 
 def print_comparison(report: Report, console: Console | None = None) -> None:

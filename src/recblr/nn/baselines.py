@@ -66,8 +66,8 @@ class GRU4Rec(NextItemModel):
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
                 a wrong shape or range; times that the model needs are missing or do not fit.
         """
-        x, gaps = self.embed_with_gaps(items, offsets, times, request_times)
-        x = self.dropout(x)
+        embedded, gaps = self.embed_with_gaps(items, offsets, times, request_times)
+        x: Tensor = self.dropout(embedded)
         if not len(x):
             return x
         lengths = offsets.diff()
@@ -134,8 +134,8 @@ class SASRec(NextItemModel):
                 a wrong shape or range; a history is too long; times that the model needs are missing or do
                 not fit.
         """
-        x, gaps = self.embed_with_gaps(items, offsets, times, request_times)
-        x = x * self.config.d_model**0.5
+        embedded, gaps = self.embed_with_gaps(items, offsets, times, request_times)
+        x: Tensor = embedded * self.config.d_model**0.5
         if not len(x):
             return x
         order, groups = by_length(offsets)

@@ -1,6 +1,7 @@
 """The recommendations of a trained model after a history."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,13 @@ from recblr.serving.scorer import model_scorer
 
 
 def recommend(
-    model: NextItemModel, history: Sequence[int], k: int, *, exclude_seen: bool = True
+    model: NextItemModel,
+    history: Sequence[int],
+    k: int,
+    *,
+    times: Sequence[float] | None = None,
+    request_time: float | None = None,
+    exclude_seen: bool = True,
 ) -> list[tuple[int, float]]:
     """The k best items after a history, best first, each with its score.
 
@@ -22,13 +29,18 @@ def recommend(
         model: in evaluation mode.
         history: item indices, oldest first, 1 or more.
         k: number of items, 1 or more.  The result has fewer if there are not enough candidates.
+        times: the seconds since 1970 of each event of the history, in UTC, which never decrease.  Only a
+            model that knows no time can do without, and ignores them.
+        request_time: when the items are asked for, in the same seconds; None for right after the last event.
+            Only a model with ``time="request"`` uses it.
         exclude_seen: leave out the items of the history.
 
     Returns:
         (item index, score) pairs.
 
     Raises:
-        InputError: the history is empty or holds an item outside the catalogue, or k < 1.
+        InputError: the history is empty or holds an item outside the catalogue, k < 1, or times are missing,
+            do not fit the history, decrease, or are later than the request.
     """
     items = np.asarray(history, dtype=np.int64)
     if not items.size:
@@ -36,7 +48,10 @@ def recommend(
     if k < 1:
         raise InputError(f"k, the number of items to recommend, must be at least 1, but is {k}")
     check_items(items, model.num_items, "history")
-    scores = model_scorer(model)(Packed(items, np.array([0, len(items)])))[0]
+    packed = Packed(items, np.array([0, len(items)]))
+    if model.time_arguments:
+        packed = _with_times(packed, model.config.time_use, times, request_time)
+    scores = model_scorer(model)(packed)[0]
     candidates = model.num_items
     if exclude_seen:
         scores[torch.from_numpy(items)] = -torch.inf
@@ -45,8 +60,42 @@ def recommend(
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
+def _with_times(
+    history: Packed, time_use: str, times: Sequence[float] | None, request_time: float | None
+) -> Packed:
+    """One history with times.  Raises the errors of `recommend` about times."""
+    if times is None:
+        raise InputError(
+            f"the model was trained with --time {time_use}, so it needs the times of the history",
+            "give them (times= in Python)",
+        )
+    if len(times) != len(history.items):
+        raise InputError(
+            f"the history has {len(history.items)} event(s), but {len(times)} time(s)", "give one for each"
+        )
+    seconds = np.asarray(times, dtype=np.float64)
+    request = seconds[-1] if request_time is None else request_time
+    moments = np.append(seconds, request)
+    if not np.isfinite(moments).all():
+        raise InputError("a time is NaN or infinite", "give seconds since 1970")
+    if (np.diff(seconds) < 0).any():
+        raise InputError("the times of the history decrease", "give the events oldest first")
+    if request < seconds[-1]:
+        raise InputError(
+            f"the request is {seconds[-1] - request:,.0f} s earlier than the last event",
+            "give a later time, or fewer events",
+        )
+    return replace(history, times=seconds, request_times=moments[-1:])
+
+
 def recommend_ids(
-    saved: SavedModel, history: Sequence[str], k: int, *, exclude_seen: bool = True
+    saved: SavedModel,
+    history: Sequence[str],
+    k: int,
+    *,
+    times: Sequence[float] | None = None,
+    request_time: float | None = None,
+    exclude_seen: bool = True,
 ) -> list[tuple[str, float]]:
     """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
@@ -64,5 +113,12 @@ def recommend_ids(
             f"the model has no item {unknown!r} among its {len(index)} items",
             "give items that it was trained on, such as " + ", ".join(map(repr, saved.item_ids[:3])),
         )
-    best = recommend(saved.model, [index[token] for token in history], k, exclude_seen=exclude_seen)
+    best = recommend(
+        saved.model,
+        [index[token] for token in history],
+        k,
+        times=times,
+        request_time=request_time,
+        exclude_seen=exclude_seen,
+    )
     return [(saved.item_ids[item], score) for item, score in best]

@@ -74,6 +74,7 @@ def evaluate_run(
         dataset=dataset,
         protocol={
             "split": config.split,
+            "time": config.model.time_use,
             "valid_users": len(split.valid.targets),
             "test_users": len(split.test.targets),
             "short_users": dataset.num_users - len(split.test.targets) if config.keep_short else 0,

@@ -216,6 +216,25 @@ def any_is_value(texts: Iterable[str]) -> bool:
     return bool(np.isfinite(numbers).any()) or bool(_parsed(values)[0].is_not_null().any())
 
 
+def as_moment(text: str, name: str) -> float:
+    """The seconds since 1970 of a time that a person typed: a date in a form of as_times, or these seconds.
+
+    Raises InputError, which calls the time `name`, for any other text, and for a number that is milliseconds
+    or a finer unit in every likely reading.
+    """
+    numbers, wrong, unit = as_times(pl.Series([text.strip()]))
+    if wrong is not None:
+        raise InputError(
+            f"{name} is no time: {text!r}", "give a date such as 2026-11-01T12:00, or seconds since 1970"
+        )
+    if unit is None:
+        finer = next((u for u, fits in likely_in_units(numbers).items() if u != "s" and fits.all()), None)
+        if finer is not None:
+            raise InputError(f"{name} must be in seconds, but {text} seems to be in {finer}", "convert it")
+        return float(numbers[0])
+    return float(numbers[0]) / (UNITS["s"] // UNITS[unit])
+
+
 def first_true(wrong: npt.NDArray[np.bool_]) -> int | None:
     """The position of the first true value, or None."""
     return int(np.argmax(wrong)) if wrong.any() else None
