@@ -1,4 +1,4 @@
-"""Hypothesis runs without deadlines, as the machine may be busy; signals work in what tests start; garbage is cheap."""
+"""Settings of all tests: Hypothesis without deadlines, rare searches for garbage, signals that arrive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 from hypothesis import settings
 
-settings.register_profile("recblr", deadline=None)
+settings.register_profile("recblr", deadline=None)  # the machine may be busy
 settings.load_profile("recblr")
 
 # A shell's job in the background ignores Ctrl-C, and so would every program that a test starts.
@@ -16,8 +16,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
-# torch's modules and the tests are some million objects, which live until the end.  To search them for garbage takes a
-# third of a second, so this is done rarely, and never once all tests are collected.
+# torch's modules and the tests are a million objects, which live until the end.  To search them for garbage
+# takes a third of a second.  So this is done rarely, and not at all once the tests are collected.
 gc.set_threshold(10_000, 20, 20)
 
 

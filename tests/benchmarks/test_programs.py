@@ -20,7 +20,7 @@ def one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-# Runs all benchmarks in this process.  To start a process for each, and import torch there, takes longer than a benchmark.
+# Runs all benchmarks in one process.  To import torch in a process for each takes longer than the benchmarks.
 IN_ONE_PROCESS = """
 import runpy, subprocess, sys
 from pathlib import Path

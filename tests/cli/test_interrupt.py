@@ -52,7 +52,7 @@ def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data and the run of WORDS, which was not stopped.  An epoch takes some tenths of a second."""
+    """A folder with the data and a run of WORDS that was not stopped.  An epoch takes tenths of a second."""
     folder = tmp_path_factory.mktemp("straight")
     write_inter(tiny_dataset(users=600), folder / "shop.inter")
     with at(folder):

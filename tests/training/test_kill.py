@@ -155,7 +155,8 @@ def test_a_second_process_may_read_the_run_but_not_train_into_it(
             second = recblr("train", data, "--out", run, *OPTIONS, *more)
             assert second.code == 2
             assert second.err == (
-                f"recblr: another process is training into {run}; wait until it ends, or choose another --out\n"
+                f"recblr: another process is training into {run}; wait until it ends, "
+                "or choose another --out\n"
             )
         assert contents(run) == before
         for words in (["evaluate", run], ["recommend", run, "--user", "u1"]):
