@@ -20,9 +20,30 @@ def one_core() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+# Runs all benchmarks in one process.  To import torch in a process for each takes longer than the benchmarks.
+IN_ONE_PROCESS = """
+import runpy, subprocess, sys
+from pathlib import Path
+
+started = subprocess.run
+
+def run(command, **options):
+    if Path(command[1]).parent != folder:
+        return started(command, **options)
+    sys.argv = [*map(str, command[1:])]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    return subprocess.CompletedProcess(command, 0)
+
+folder = Path(sys.argv[1])
+sys.path.insert(0, sys.argv[1])
+subprocess.run, sys.argv = run, sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run(*arguments: object, how: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, BENCHMARKS, *map(str, arguments)],
+        [sys.executable, *how, BENCHMARKS, *map(str, arguments)],
         preexec_fn=one_core,
         capture_output=True,
         text=True,
@@ -33,7 +54,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 # One test for all benchmarks, because one command runs them all.
 def test_every_benchmark_writes_its_figures_and_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    ended = run("--quick", "--out", tmp_path)
+    ended = run("--quick", "--out", tmp_path, how=("-c", IN_ONE_PROCESS))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for name in NAMES:
         document = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))

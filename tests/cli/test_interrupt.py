@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.command import ENVIRONMENT, SMALL, recblr, shell, succeeds
+from cli.command import ENVIRONMENT, SMALL, at, recblr, succeeds
 from training.tiny_runs import assert_same_run, checkpoint_names, tiny_dataset
 
 import recblr.training.evaluate as evaluation
@@ -49,9 +50,21 @@ def stop_when(words: list[str], cwd: Path, ready: Callable[[], bool], how: int) 
     return process.returncode, out, err
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data and a run of WORDS that was not stopped.  An epoch takes tenths of a second."""
+    folder = tmp_path_factory.mktemp("straight")
+    write_inter(tiny_dataset(users=600), folder / "shop.inter")
+    with at(folder):
+        succeeds(*WORDS)
+    return folder
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=NAMES[:2])
-def test_a_stopped_training_prints_the_command_that_continues_it(tmp_path: Path, how: signal.Signals) -> None:
-    write_inter(tiny_dataset(users=1200), tmp_path / "shop.inter")
+def test_a_stopped_training_prints_the_command_that_continues_it(
+    how: signal.Signals, straight: Path, tmp_path: Path
+) -> None:
+    shutil.copy(straight / "shop.inter", tmp_path)
     run = tmp_path / "my run"
     code, out, err = stop_when(WORDS, tmp_path, (run / "checkpoints" / "epoch-0001").exists, how)
     assert code == CODES[how]
@@ -59,13 +72,10 @@ def test_a_stopped_training_prints_the_command_that_continues_it(tmp_path: Path,
     assert err == "recblr: stopped; the run is saved: continue with recblr train --out 'my run' --resume\n"
     assert not (run / "report.json").exists()
 
-    seen = shell(*shlex.split(err.partition("continue with ")[2])[1:], cwd=tmp_path)
-    assert (seen.code, seen.err) == (0, "")
-    assert "epoch   1 " not in seen.out
-    straight = [word.replace("my run", str(tmp_path / "straight")) for word in WORDS]
-    straight[1] = str(tmp_path / "shop.inter")
-    succeeds(*straight)
-    assert_same_run(run, tmp_path / "straight")
+    with at(tmp_path):
+        out = succeeds(*shlex.split(err.partition("continue with ")[2])[1:])
+    assert "epoch   1 " not in out
+    assert_same_run(run, straight / "my run")
 
 
 @pytest.fixture
@@ -151,8 +161,10 @@ os.execv(sys.executable, [sys.executable, "-m", "recblr", *sys.argv[2:]])
 
 
 @pytest.mark.parametrize("nohup", ["", "nohup"])
-def test_a_training_whose_terminal_is_lost_is_saved_or_goes_on_as_asked(nohup: str, tmp_path: Path) -> None:
-    write_inter(tiny_dataset(users=600), tmp_path / "shop.inter")
+def test_a_training_whose_terminal_is_lost_is_saved_or_goes_on_as_asked(
+    nohup: str, straight: Path, tmp_path: Path
+) -> None:
+    shutil.copy(straight / "shop.inter", tmp_path)
     run = tmp_path / "my run"
     ours, theirs = os.openpty()
     process = subprocess.Popen(
@@ -175,9 +187,7 @@ def test_a_training_whose_terminal_is_lost_is_saved_or_goes_on_as_asked(nohup: s
         assert not (run / ".lock").exists()
         seen = recblr("train", "--out", run, "--resume")
         assert (seen.code, seen.err) == (0, "")
-    straight = tmp_path / "straight"
-    succeeds(*[{"shop.inter": tmp_path / "shop.inter", "my run": straight}.get(word, word) for word in WORDS])
-    assert_same_run(run, straight)
+    assert_same_run(run, straight / "my run")
 
 
 # The function in which each command waits for the signal, and the words that it prints then.
@@ -199,19 +209,36 @@ AT_WORK = {
 # All signals have the same handler, so one of them per command is enough.
 @pytest.mark.parametrize(("command", "how"), list(zip(AT_WORK, itertools.cycle(CODES), strict=False)))
 def test_every_command_ends_in_one_sentence(
-    command: str, how: signal.Signals, run: Path, data: Path, tmp_path: Path
+    command: str, how: signal.Signals, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(data, tmp_path)
     before = sorted(path for path in tmp_path.rglob("*"))
     module, name, words, says = AT_WORK[command]
-    code = f"""
-import importlib, os, sys, time
+
+    def held(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), how)
+        time.sleep(60)
+        raise AssertionError("the command went on")
+
+    monkeypatch.setattr(importlib.import_module(module), name, held)
+    with at(tmp_path):
+        seen = recblr(*words)
+    assert (seen.code, seen.err.count("\n")) == (CODES[how], 1)
+    assert re.fullmatch(rf"recblr: stopped.*: {says} recblr {command} .*\n|.* recblr doctor\n", seen.err)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("how", CODES, ids=NAMES)
+def test_a_process_that_is_stopped_at_work_ends_in_one_sentence(how: signal.Signals, tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+import recblr.data
 from recblr.cli import main
 def held(*_, **__):
     os.write(1, b"at work")
     time.sleep(60)
-setattr(importlib.import_module({module!r}), {name!r}, held)
-sys.argv = {["recblr", *words]}
+recblr.data.generate = held
+sys.argv = ["recblr", "synth", "new.inter"]
 main()
 """
     process = subprocess.Popen(
@@ -224,9 +251,9 @@ main()
         seen += process.stdout.read(1)
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.count("\n")) == (CODES[how], 1)
-    assert re.fullmatch(rf"recblr: stopped.*: {says} recblr {command} .*\n|.* recblr doctor\n", err)
-    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert process.returncode == CODES[how]
+    assert err == "recblr: stopped: start again with recblr synth new.inter\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0])

@@ -49,9 +49,6 @@ def test_a_training_does_not_end_with_its_output(
 def test_a_command_whose_output_is_not_read_ends_quietly(run: Path) -> None:
     command = "$RECBLR recommend run --user u1 -k 100"
     assert run_in(run.parent, f"{command} | true") == (1, "", "")
-    code, out, err = run_in(run.parent, f"{command} | head -1")
-    assert code in (0, 1)  # all of it may be written before head ends
-    assert (out.count("\n"), err) == (1, "")
 
 
 def test_a_closed_stream_does_not_give_its_number_to_a_file(tmp_path: Path) -> None:

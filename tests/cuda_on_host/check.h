@@ -17,15 +17,6 @@
 #include "numbers.h"
 #include "shim.h"
 
-// Instrumented code takes long to compile.  The size of a type decides whether a load is in bounds, so these are the
-// smallest, the largest and the most used type. `make sanitize` tests all types.
-#if defined(RECBLR_FEWER_TYPES)
-#undef RECBLR_ELEMENT_TYPES
-#undef RECBLR_REAL_TYPES
-#define RECBLR_REAL_TYPES(macro) macro(::recblr::Bfloat16) macro(float)
-#define RECBLR_ELEMENT_TYPES(macro) RECBLR_REAL_TYPES(macro) macro(::recblr::Complex<double>)
-#endif
-
 namespace check {
 
 using recblr::Accumulate;

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from data.packing import as_ids
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recblr
@@ -46,6 +46,7 @@ EVENTS = st.lists(
 
 
 @pytest.mark.parametrize("make", MAKERS)
+@settings(max_examples=40)
 @given(rows=EVENTS, k_core=st.integers(0, 2))
 def test_a_frame_and_a_csv_with_the_same_rows_have_the_same_fingerprint(
     tmp_path_factory: pytest.TempPathFactory,

@@ -65,6 +65,7 @@ def assert_all_counted(dataset: Dataset, rows: list[Row], k: int, min_rating: fl
 
 
 @pytest.mark.parametrize("name", TABLES)
+@settings(max_examples=40)
 @given(rows=ROWS, k=st.integers(0, 3), min_rating=st.none() | st.integers(1, 5))
 def test_every_row_of_a_table_is_counted(
     tmp_path_factory: pytest.TempPathFactory, name: str, rows: list[Row], k: int, min_rating: int | None
@@ -77,7 +78,7 @@ def test_every_row_of_a_table_is_counted(
     assert_all_counted(dataset, rows, k, min_rating)
 
 
-@settings(max_examples=25)  # each example starts a process that reads the Parquet file first
+@settings(max_examples=12)  # each example starts a process that reads the Parquet file first
 @given(rows=ROWS, k=st.integers(0, 3), min_rating=st.none() | st.integers(1, 5))
 def test_every_row_of_a_frame_and_of_a_parquet_file_is_counted(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], k: int, min_rating: int | None

@@ -213,7 +213,7 @@ def test_a_config_file(shop: Path) -> None:
     # [/config]
     """
     (shop / "shop.toml").write_text(text)
-    type_in(shop, lines)
+    type_in(shop, lines, {"train": ["--num-layers", "1"]})
     assert Run(shop / "shorter").config().epochs == 2
     assert Run(shop / "run").config().model.d_model == 128
     assert_same_run(shop / "again", shop / "run")

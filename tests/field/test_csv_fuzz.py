@@ -59,7 +59,7 @@ def by_python(text: str, mark: str) -> list[tuple[str, str]] | None:
     return [(row[0].strip(), row[1].strip()) for row in rows]
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(files())
 def test_the_same_events_as_pythons_reader(
     tmp_path_factory: pytest.TempPathFactory, file: tuple[str, str]

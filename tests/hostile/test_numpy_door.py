@@ -137,7 +137,7 @@ def _wide(x: NDArray[Any] | None, absolute: bool = False) -> NDArray[Any] | None
     return abs(wide) if absolute else wide
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(arguments())
 def test_legal_arguments_give_the_recurrence_and_others_an_error(arguments: dict[str, Any]) -> None:
     before = {name: x.tobytes() for name, x in arguments.items() if isinstance(x, np.ndarray)}

@@ -187,7 +187,7 @@ def _legal(a: Tensor, b: Tensor, initial: Tensor | None, offsets: Tensor | None,
     return right and _aligned(initial)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(calls("scan"))
 def test_legal_arguments_give_the_recurrence_and_others_an_error(arguments: Call) -> None:
     if not _legal(**arguments):
@@ -211,7 +211,7 @@ OPERATORS = [schema.partition("(")[0] for schema in registration.SCHEMAS]
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_an_operator_gives_tensors_or_an_error_in_one_sentence(operator: str, data: st.DataObject) -> None:
     arguments = data.draw(calls(operator))

@@ -37,8 +37,9 @@ def test_first_and_second_derivatives_are_exact(
 
     assert gradcheck(scan, inputs)
     assert gradgradcheck(scan, inputs)
-    assert gradgradcheck(lambda *x: scan(*x)[0], inputs)
-    assert gradgradcheck(lambda *x: scan(*x)[1], inputs)
+    # One output alone: that the other one has no gradient shows in any direction.
+    assert gradgradcheck(lambda *x: scan(*x)[0], inputs, fast_mode=True)
+    assert gradgradcheck(lambda *x: scan(*x)[1], inputs, fast_mode=True)
 
 
 def test_the_third_derivative_equals_that_of_the_recurrence() -> None:

@@ -68,7 +68,7 @@ def test_gradients_with_split_time_equal_those_without(dtype: torch.dtype, case:
     grad, grad_final = torch.rand_like(h), torch.rand_like(final)
     da, db, dinitial = BACKWARD(grad, grad_final, a, h, initial, offsets, reverse)
     # With many copies of the channels, there is enough work for all threads, and time is not split.
-    wide = 1024 // a.shape[-1] + 1
+    wide = 8 * 64 // a.shape[-1] + 1  # more than 8 blocks of 64 channels
     tile = (*[1] * (a.dim() - 1), wide)
     many = [x.repeat(tile) for x in (grad, a, h)]
     states = [x.repeat(1, wide) for x in (grad_final, initial)]

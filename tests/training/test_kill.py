@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli.command import recblr, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import write_inter
@@ -45,7 +46,12 @@ def start(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(data: Path, out: Path, *more: str) -> str:
+def finish(data: Path, out: Path, *more: str) -> None:
+    """Run `recblr train` to its end, in this process: starting another one takes longer than the training."""
+    succeeds("train", data, "--out", out, *OPTIONS, *more)
+
+
+def finish_in_a_new_process(data: Path, out: Path, *more: str) -> str:
     """Run `recblr train` to its end.  Returns its output."""
     process = start(data, out, *more)
     output, _ = process.communicate(timeout=DEADLINE)
@@ -94,7 +100,7 @@ def test_a_run_killed_after_epoch_2_equals_one_that_was_not_killed(
     assert kill_when(start(data, run), second.exists), "it ended before it could be killed"
     assert not (run / "checkpoints" / "epoch-0004").exists()
     assert not (run / "report.json").exists()
-    output = finish(data, run, "--resume")
+    output = finish_in_a_new_process(data, run, "--resume")
     assert "epoch   1 " not in output
     assert_equal_runs(run, straight)
 
@@ -146,17 +152,15 @@ def test_a_second_process_may_read_the_run_but_not_train_into_it(
         os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
         before = contents(run)
         for more in (["--resume"], ["--resume", "--device", "cpu", "--checkpoint-minutes", "5"], []):
-            second = start(data, run, *more)
-            output, _ = second.communicate(timeout=DEADLINE)
-            assert second.returncode == 2
-            assert output.splitlines()[-1] == (
-                f"recblr: another process is training into {run}; wait until it ends, or choose another --out"
+            second = recblr("train", data, "--out", run, *OPTIONS, *more)
+            assert second.code == 2
+            assert second.err == (
+                f"recblr: another process is training into {run}; wait until it ends, "
+                "or choose another --out\n"
             )
-            assert "Traceback" not in output
         assert contents(run) == before
         for words in (["evaluate", run], ["recommend", run, "--user", "u1"]):
-            command = [sys.executable, "-m", "recblr", *map(str, words)]
-            subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT, timeout=DEADLINE)
+            assert recblr(*words).code == 0
     finally:
         first.kill()
         first.communicate(timeout=DEADLINE)
