@@ -6,6 +6,7 @@ python benchmarks/results.py RUN/report.json ml-1m.sasrec   add a report as one 
 python benchmarks/results.py                                draw and write everything again
 """
 
+import json
 import sys
 import textwrap
 from pathlib import Path
@@ -23,6 +24,7 @@ from recblr.experiments import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
+VARIANTS = RESULTS / "search" / "time.jsonl"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
 BASELINES = ("successor", "popular")
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
@@ -89,7 +91,8 @@ def table(report, others):
         return f"| {' | '.join(cells)} |"
 
     head = [*(metric.upper() for metric in METRICS), "a seed's training"]
-    lines = ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
+    known = report["protocol"].get("time", "none")  # reports of older versions have no such entry
+    lines = [f"| time known: {known} | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for masking, words in (("unmasked", "all items"), ("masked", "unseen items")):
         lines.append(row(f"**RecBLR**, {words}", report["ours"]["test"][masking], cost(report)))
         if masking in report.get("paper", {}).get("test", {}):
@@ -133,10 +136,30 @@ def draw(report, others, path):
     plt.close(figure)
 
 
+def variants_table(lines):
+    """The variants of benchmarks/time_variants.py as a Markdown table, the best first."""
+    variants = sorted(map(json.loads, lines), key=lambda variant: -variant["valid"][-1][METRIC])
+    rows = ["| variant | HR@10 | NDCG@10 | seconds of training |", "|---|---|---|---|"]
+    for variant in variants:
+        hr, ndcg = (f"{variant['valid'][-1][metric]:.4f}" for metric in ("hr@10", METRIC))
+        words = variant["variant"].replace("+", " + ")
+        rows.append(f"| {words} | {hr} | {ndcg} | {variant['seconds']:.0f} |")
+    return "\n".join(rows)
+
+
+def between(text, name, new):
+    """The page with new text between the marks of a table."""
+    before, rest = text.split(BEGIN.format(name), 1)
+    return before + BEGIN.format(name) + f"\n{new}\n" + END + rest.split(END, 1)[1]
+
+
 def refresh():
     """Draw every report's picture and write its table between its marks in docs/results.md."""
     page = DOCS / "results.md"
     text = page.read_text(encoding="utf-8")
+    if VARIANTS.exists():
+        lines = VARIANTS.read_text(encoding="utf-8").splitlines()
+        text = between(text, VARIANTS.stem, variants_table(lines))
     for file in sorted(RESULTS.glob("*.json")):
         name = file.stem
         if "." in name:  # this report is a row of another table
@@ -144,8 +167,7 @@ def refresh():
         report = read_report(file)
         others = beside(name, report)
         draw(report, others, file.with_suffix(".png"))
-        before, rest = text.split(BEGIN.format(name), 1)
-        text = before + BEGIN.format(name) + f"\n{table(report, others)}\n" + END + rest.split(END, 1)[1]
+        text = between(text, name, table(report, others))
     page.write_text(text, encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ Each variant is a model of recblr whose functions of time are replaced.  A varia
   clock    hour and weekday of the request are added
   ties     the number of earlier events in the same second is added
   visit    the time since the last gap of an hour is added
+  dates    the log has only the date of every event (for all of the above)
   buckets, fourier   the form of the functions of gaps; without these words it is piecewise linear
   none     nothing of the above
 OUT gets one line of JSON for each variant.  A variant that it has already is not trained again.
@@ -20,9 +21,11 @@ import argparse
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from rich.console import Console
 from search import fixed_option
@@ -31,6 +34,7 @@ from torch import nn
 from recblr.cli.display import TrainingDisplay
 from recblr.config import TrainingConfig
 from recblr.data import read_dataset
+from recblr.data.packed import DAY
 from recblr.nn.model import build_model
 from recblr.nn.time import Answer, Fading, GapFunction, TimeEncoder
 from recblr.run.folder import settled_for, split_for
@@ -39,7 +43,7 @@ from recblr.training import Run, learner, train
 from recblr.training.progress import Listener, ListenerGroup
 
 FORMS = ("buckets", "fourier")
-WORDS = ("past", "next", "fading", "answer", "film", "clock", "ties", "visit", "none", *FORMS)
+WORDS = ("past", "next", "fading", "answer", "film", "clock", "ties", "visit", "dates", "none", *FORMS)
 MOST_TIES, VISIT_GAP = 40, 3600
 FREQUENCIES = 16
 OPTIONS = {"learning-rate": 0.004, "warmup": 0.05, "dropout": 0.15, "label-smoothing": 0.0}
@@ -197,6 +201,8 @@ def main():
     dataset = read_dataset(arguments.data)
     config = TrainingConfig.from_options(values)
     config = settled_for(split_for(dataset, config).train, config)
+    days = np.floor(dataset.seconds / DAY) * DAY
+    dated = replace(dataset, times=days, time_unit="s")
     console = Console()
     for variant, words in variants.items():
         about = {"variant": variant, "data": dataset.name, "options": config.as_options()}
@@ -206,7 +212,8 @@ def main():
         records = Records()
         learner.build_model = builder(words)
         with tempfile.TemporaryDirectory() as folder, TrainingDisplay(console, variant) as display:
-            train(dataset, Run(Path(folder) / "run"), config, listener=ListenerGroup([records, display]))
+            log = dated if "dates" in words else dataset
+            train(log, Run(Path(folder) / "run"), config, listener=ListenerGroup([records, display]))
         result = {
             **about,
             "valid": [record.valid["unmasked"] for record in records.records],

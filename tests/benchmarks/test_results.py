@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "results.md"
     path.write_text("before\n<!-- table:ml-1m -->\nold\n<!-- end -->\nafter\n")
     return path
+
+
+def test_variants_of_time_are_sorted_by_their_last_epoch(tmp_path: Path) -> None:
+    def line(variant: str, *ndcg: float) -> str:
+        valid = [{"hr@10": 0.5, "ndcg@10": value} for value in ndcg]
+        return json.dumps({"variant": variant, "valid": valid, "seconds": 7.6})
+
+    table = results.variants_table([line("none", 0.3, 0.2), line("past+next", 0.1, 0.25)]).splitlines()
+    assert table[2:] == ["| past + next | 0.5000 | 0.2500 | 8 |", "| none | 0.5000 | 0.2000 | 8 |"]
 
 
 def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:

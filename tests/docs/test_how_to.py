@@ -107,6 +107,17 @@ def test_a_file_without_a_header_and_a_time_in_two_columns(tmp_path: Path) -> No
     assert Run(tmp_path / "clicks").dataset().fingerprint == Run(tmp_path / "sessions").dataset().fingerprint
 
 
+def test_gaps_of_the_past_alone(tmp_path: Path) -> None:
+    events().with_columns(pl.col("ts") * 3600 + 1_600_000_000).write_csv(tmp_path / "log.csv")
+    lines = r"""
+    # [time]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts --time past --out lists
+    # [/time]
+    """
+    type_in(tmp_path, lines, SMALLER)
+    assert read_report(tmp_path / "lists" / "report.json")["protocol"]["time"] == "past"
+
+
 def test_a_unit_of_times(tmp_path: Path) -> None:
     events().rename({"ts": "day"}).write_csv(tmp_path / "visits.csv")
     lines = r"""
@@ -318,7 +329,7 @@ def test_released_options_and_checkpoints(shop: Path) -> None:
     # [released]
     recblr train may.parquet june.parquet --max-length 50 --padding-leak --beta-epsilon 1e-8 \
         --lambda-init linspace --no-history-average --label-smoothing 0 --no-repeat-bias \
-        --samples prefixes --out as-released
+        --samples prefixes --time none --out as-released
     # [/released]
     """
     type_in(shop, lines, SMALLER)

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cli.command import ENVIRONMENT, SMALL, at, items_in, succeeds
@@ -176,6 +178,35 @@ def test_the_size_of_a_state() -> None:
     # [/size]
     _, later = model.with_state(torch.randint(1000, (1, 5000)))
     assert sum(part.nbytes for layer in later for part in layer) == size
+
+
+def test_a_model_that_knows_time() -> None:
+    timed = recblr.RecBLR(1000, recblr.nn.RecBLRConfig(time="request")).eval()
+    # [timed]
+    now = torch.tensor([1_800_000_000.0], dtype=torch.float64)
+    with torch.no_grad():
+        _, state = timed.step(torch.tensor([7]), time=now, request_time=now)
+        _, state = timed.step(torch.tensor([3]), state, time=now + 40, request_time=now + 40)
+        soon = timed.hidden_at(state, now + 45)  # five seconds after the last event
+        later = timed.hidden_at(state, now + 86_400)  # the next day, from the same state
+    # [/timed]
+    assert not torch.equal(soon, later)
+    assert state.time.nbytes + sum(part.nbytes for part in state.pending) == 20
+
+
+def test_asking_at_a_time(tmp_path: Path) -> None:
+    dataset = tiny_dataset()
+    write_inter(
+        replace(dataset, times=1_600_000_000 + 60 * np.arange(dataset.num_interactions)), tmp_path / "v.inter"
+    )
+    with at(tmp_path), one_thread():
+        succeeds("train", "v.inter", "--out", "visits", "--epochs", "1", *SMALL)
+    lines = """
+    # [at]
+    recblr recommend visits --user u7 --at 2026-11-01T12:00
+    # [/at]
+    """
+    type_in(tmp_path, lines)
 
 
 def test_states_of_many_users() -> None:

@@ -254,6 +254,7 @@ class RecBLRConfig(RecurrentConfig):
             "beta_epsilon": RELEASED_BETA_EPSILON,
             "lambda_init": "linspace",
             "history_average": False,
+            "time": "none",
         }
         return cls(max_length=max_length, **{**released, **others})
 

@@ -121,7 +121,9 @@ class NextItemModel(nn.Module):
     def embed_with_gaps(
         self, items: Tensor, offsets: Tensor, times: Tensor | None, request_times: Tensor | None
     ) -> tuple[Tensor, Gaps | None]:
-        """The embeddings ``(N, D)`` of packed events, with what the model learns of their gaps, and the gaps.
+        """The embeddings ``(N, D)`` of items ``(N,)``, with what the model learns of gaps, and the gaps.
+
+        offsets ``(S + 1,)``, times ``(N,)`` and request_times ``(S,)`` are those of :meth:`check_times`.
 
         Raises the errors of :meth:`embed` and :meth:`check_times`, and ValueError for wrong offsets.
         """
