@@ -42,6 +42,9 @@ def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_
         r"read [\d,]+ events, dropped none; ordered by timestamp, whose unit is unknown", lines[0]
     )
     assert re.fullmatch(r"shop: 60 users, 129 items, [\d,]+ interactions, \d+\.\d per user", lines[1])
+    assert lines.pop(2) == (
+        "the model uses only the order of the events: the unit of their times is unknown (--time-unit)"
+    )
     for number in (1, 2):
         assert re.match(
             rf"epoch   {number}  loss \d\.\d{{4}}  NDCG@10 0\.\d{{4}}  unseen 0\.\d{{4}}  [\d,]+ tokens/s",

@@ -354,3 +354,20 @@ def test_a_new_model_answers_as_without_the_request():
     model = RecBLR(ITEMS, RecBLRConfig(d_model=8, time="request"))
     hidden = torch.randn(3, 8)
     assert torch.equal(model.time.answer(hidden, torch.tensor([0.0, 5.0, 1e6])), hidden)
+
+
+def test_a_pass_and_a_step_compile_into_one_graph():
+    model = model_of("request", torch.float32)
+    items, times = torch.randint(ITEMS, (2, 4)), START + torch.arange(8, dtype=torch.float64).view(2, 4) * 60
+    asked, lengths = times[:, -1] + 5, torch.tensor([2, 4])
+
+    def served(items, times, asked, lengths):
+        hidden = model(items, times=times, request_times=asked, lengths=lengths)
+        _, state = model.with_state(items, times=times, request_times=asked)
+        _, state = model.step(items[:, 0], state, time=asked, request_time=asked)
+        return hidden, model.hidden_at(state, asked + 3600)
+
+    with torch.no_grad():
+        compiled = torch.compile(served, fullgraph=True)(items, times, asked, lengths)
+        for found, expected in zip(compiled, served(items, times, asked, lengths), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

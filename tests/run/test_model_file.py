@@ -152,7 +152,7 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
 
 def test_a_file_of_format_1_is_read(tmp_path: Path) -> None:
     saved = load_model(OLD)
-    assert saved.model.config == RecBLRConfig(d_model=4, num_layers=1, dropout=0.2)
+    assert saved.model.config == RecBLRConfig(d_model=4, num_layers=1, dropout=0.2, time="none")
     assert (saved.fingerprint, saved.epoch) == ("ab" * 32, 3)
     assert (saved.item_ids, saved.metrics, saved.version) == (None, None, None)
     with torch.no_grad():
@@ -196,7 +196,9 @@ def test_any_option_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         if file != OLD:
             save_model(load_model(OLD).model, file, ["a", "b", "c", "d", "e"])
         path = Path(shutil.copy(file, tmp_path / "renamed"))
-        sealed.rewrite(path, lambda _, found: found["config"].update(as_it_was=found["config"].pop(name)))
+        sealed.rewrite(
+            path, lambda _, found: found["config"].update(as_it_was=found["config"].pop(name, "none"))
+        )
         assert load_model(path).model.config == load_model(OLD).model.config
 
 

@@ -71,7 +71,7 @@ def test_max_length_applies_in_training_and_in_validation(
         return forward(self, items, offsets=offsets)
 
     monkeypatch.setattr(RecBLR, "forward", spy)
-    model = RecBLRConfig(d_model=16, num_layers=1, dropout=0.2, max_length=5)
+    model = RecBLRConfig(d_model=16, num_layers=1, dropout=0.2, max_length=5, time="none")
     run = Run(tmp_path / "run")
     config = tiny_config(epochs=1, samples=samples, batch_sequences=64, model=model)
     train(tiny_dataset(), run, config)

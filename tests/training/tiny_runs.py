@@ -23,7 +23,7 @@ CONFIG = TrainingConfig(
     learning_rate=0.01,
     ema=0.0,
     device="cpu",
-    model=RecBLRConfig(d_model=16, num_layers=1, dropout=0.1),
+    model=RecBLRConfig(d_model=16, num_layers=1, dropout=0.1, time="none"),
 )
 
 

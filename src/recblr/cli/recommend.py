@@ -23,7 +23,6 @@ _LAST_EVENTS = 10
         "recblr recommend run --user 42 -k 5 --titles movies.dat",
         "recblr recommend run --history 1270,1721,1022",
         "recblr recommend run --item 1270 --item 1721",
-        "recblr recommend run --user 42 --at 2026-11-01T12:00",
     )
 )
 def recommend(

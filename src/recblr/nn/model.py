@@ -108,7 +108,10 @@ class RecBLR(NextItemModel):
         offsets: Tensor | None = None,
         state: State | None = None,
     ) -> tuple[Tensor, State]:
-        """As :meth:`forward`, but also return the state after the last event of every history."""
+        """As :meth:`forward`, but also return the state after the last event of every history.
+
+        With ``time="request"``, packed histories and lengths cannot be part of a compiled graph here.
+        """
         output: tuple[Tensor, State]
         output = self(
             items,
@@ -216,31 +219,22 @@ class RecBLR(NextItemModel):
         _check_finite("times", times)
         if request_times is not None:
             _check_finite("request_times", request_times)
-        if offsets is None:
-            rows = Rows.of_batch(items.shape[0], items.shape[1], items.device)
-        else:
+        if offsets is not None and at_hand(offsets):
             check_offsets(offsets, items.shape[0])
-            rows = Rows.of_packed(offsets, items.shape[0])
-        flat, moments = items.flatten(), times.flatten()
-        before = None if state is None else state.time
-        gaps = self.time.gaps(moments, request_times, rows.offsets, before)
-        layers = None if state is None else state.layers
-        if self.time.next is None or not (return_state or state):
-            hidden, layers = self._encode(flat, gaps, rows.offsets, layers, return_state)
+        rows, shape = Rows.of(items, offsets), (*items.shape, self.config.d_model)
+        items, times = items.flatten(), times.flatten()
+        gaps = self.time.gaps(times, request_times, rows.offsets, None if state is None else state.time)
+        if state is None and not return_state:
+            hidden, _ = self._encode(items, gaps, rows.offsets, None, False)
+            return hidden.reshape(shape), ()
+        if self.time.next is None:
+            layers = None if state is None else state.layers
+            hidden, layers = self._encode(items, gaps, rows.offsets, layers, True)
         else:
-            hidden, layers = self._with_pending(flat, moments, gaps, rows, state)
-        hidden = hidden.reshape(*items.shape, self.config.d_model)
-        if not return_state:
-            return hidden, ()
-        if before is None:
-            before = torch.full_like(rows.filled, torch.nan, dtype=torch.float64)
-        pending = None
-        if self.time.next is not None:
-            old = Pending.none(before) if state is None or state.pending is None else state.pending
-            pending = Pending(rows.latest(flat.long(), old.item), rows.latest(gaps.past, old.gap))
-        return hidden, TimedState(layers, rows.latest(moments, before), pending)
+            hidden, layers = self._encode_pending(items, times, gaps, rows, state)
+        return hidden.reshape(shape), self._state_after(items, times, gaps, rows, state, layers)
 
-    def _with_pending(
+    def _encode_pending(
         self, items: Tensor, times: Tensor, gaps: Gaps, rows: Rows, state: TimedState | None
     ) -> tuple[Tensor, LayerStates]:
         """The hidden vectors of packed events, and the states of the layers before the last ones.
@@ -248,16 +242,34 @@ class RecBLR(NextItemModel):
         The pending events are taken in first, then all events except the last ones.  The last ones take a
         step that is not kept.
         """
-        layers = None
-        if state is not None:
-            layers = state.layers
-            if items.shape[0]:
-                layers = self._take_in(state, rows.first(times), rows.filled)
-        hidden, layers = self._encode(
-            items[rows.others], gaps.at(rows.others), rows.other_offsets, layers, True
+        layers = None if state is None else state.layers
+        if state is not None and rows.count:
+            layers = self._take_in(state, rows.first(times), rows.filled)
+        others, last = rows.split()
+        hidden, layers = self._encode(items[others.rows], gaps.at(others.rows), others.offsets, layers, True)
+        newest, _ = self._encode(items[last.rows], gaps.at(last.rows), last.offsets, layers, False)
+        order = torch.cat([others.rows, last.rows]).argsort()
+        return torch.cat([hidden, newest])[order], layers
+
+    def _state_after(
+        self,
+        items: Tensor,
+        times: Tensor,
+        gaps: Gaps,
+        rows: Rows,
+        state: TimedState | None,
+        layers: LayerStates,
+    ) -> TimedState:
+        """The state after packed events.  A history without events keeps what `state` says of it."""
+        assert self.time is not None
+        before = (
+            torch.full_like(rows.offsets[1:], torch.nan, dtype=times.dtype) if state is None else state.time
         )
-        newest, _ = self._encode(items[rows.last], gaps.at(rows.last), rows.last_offsets, layers, False)
-        return rows.merged(hidden, newest), layers
+        pending = None
+        if self.time.next is not None:
+            old = Pending.none(before) if state is None or state.pending is None else state.pending
+            pending = Pending(rows.latest(items.long(), old.item), rows.latest(gaps.past, old.gap))
+        return TimedState(layers, rows.latest(times, before), pending)
 
     def _take_in(self, state: TimedState, next_times: Tensor, known: Tensor) -> LayerStates:
         """The states of the layers after the pending events, of histories whose next event is known."""

@@ -48,60 +48,62 @@ class TimedState(NamedTuple):
 State = LayerStates | TimedState
 
 
+class Part(NamedTuple):
+    """Some of the rows of packed histories.
+
+    rows: ``(M,)``, their numbers.
+    offsets: ``(S + 1,)``, of these rows alone.
+    """
+
+    rows: Tensor
+    offsets: Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of S packed histories, N events in total, and which of them are last in their history.
+    """The rows of S histories, N events in total: packed, or a flattened batch.
 
-    offsets: ``(S + 1,)``, of all rows.
-    last: ``(L,)``, the row of the last event of each history that has events.
-    others: ``(N - L,)``, all other rows.
-    last_offsets, other_offsets: ``(S + 1,)``, of these two parts.
-    filled: ``(S,)`` bool, whether a history has events.
+    offsets: ``(S + 1,)``.
+    count: N.
+    time: T of a batch ``(B, T)``; None for packed histories.
     """
 
     offsets: Tensor
-    last: Tensor
-    others: Tensor
-    last_offsets: Tensor
-    other_offsets: Tensor
-    filled: Tensor
+    count: int
+    time: int | None
 
     @classmethod
-    def of_packed(cls, offsets: Tensor, count: int) -> "Rows":
-        """The rows of packed histories.  count: N."""
-        lengths = offsets.diff()
-        filled = lengths > 0
-        last = (offsets[1:] - 1)[filled]
-        others = torch.ones(count, dtype=torch.bool, device=offsets.device)
-        others[last] = False
-        return cls(
-            offsets,
-            last,
-            others.nonzero().squeeze(1),
-            F.pad(filled.cumsum(0), (1, 0)),
-            F.pad((lengths - filled.to(lengths.dtype)).cumsum(0), (1, 0)),
-            filled,
-        )
+    def of(cls, items: Tensor, offsets: Tensor | None) -> "Rows":
+        """The rows of items ``(N,)`` with offsets, or ``(B, T)`` without."""
+        if offsets is not None:
+            return cls(offsets, items.shape[0], None)
+        batch, time = items.shape
+        return cls(torch.arange(batch + 1, device=items.device) * time, batch * time, time)
 
-    @classmethod
-    def of_batch(cls, batch: int, time: int, device: torch.device) -> "Rows":
-        """The rows of a flattened batch ``(B, T)``.  No shape depends on a value, so a graph has no break."""
-        numbers = torch.arange(batch + 1, device=device)
-        rows = torch.arange(batch * time, device=device).view(batch, time)
-        some = min(time, 1)
-        return cls(
-            numbers * time,
-            rows[:, time - some :].flatten(),
-            rows[:, : time - some].flatten(),
-            numbers * some,
-            numbers * (time - some),
-            torch.full((batch,), time > 0, device=device),
-        )
+    @property
+    def filled(self) -> Tensor:
+        """``(S,)`` bool, whether a history has events."""
+        return self.offsets.diff() > 0
 
-    def merged(self, others: Tensor, last: Tensor) -> Tensor:
-        """Values of the other rows ``(N - L, ...)`` and of the last rows ``(L, ...)`` as one ``(N, ...)``."""
-        order = torch.cat([self.others, self.last])
-        return torch.cat([others, last]).index_select(0, order.argsort())
+    def split(self) -> tuple[Part, Part]:
+        """All events except the last of each history, and these last ones.
+
+        For a batch, no shape depends on a value, so a graph has no break and nothing waits for a GPU.
+        """
+        if self.time is None:
+            filled = self.filled
+            last = (self.offsets[1:] - 1)[filled]
+            others = torch.ones(self.count, dtype=torch.bool, device=last.device)
+            others[last] = False
+            last_offsets = F.pad(filled.to(self.offsets.dtype).cumsum(0), (1, 0))
+            return Part(others.nonzero().squeeze(1), self.offsets - last_offsets), Part(last, last_offsets)
+        some = min(self.time, 1)
+        numbers = torch.arange(self.offsets.shape[0], device=self.offsets.device)
+        rows = torch.arange(self.count, device=numbers.device).view(-1, max(self.time, 1))
+        return (
+            Part(rows[:, : self.time - some].flatten(), numbers * (self.time - some)),
+            Part(rows[:, self.time - some :].flatten(), numbers * some),
+        )
 
     def latest(self, values: Tensor, before: Tensor) -> Tensor:
         """The values ``(S,)`` of the last events; those of `before` (S,) for histories without events."""
