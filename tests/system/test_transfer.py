@@ -18,6 +18,14 @@ def test_the_values_are_unchanged(device: str) -> None:
         assert tensor.tolist() == array.tolist()
 
 
+def test_times_stay_float64(device: str) -> None:
+    times = np.array([1.7e9, 1_700_000_000.125, -0.5])
+    items, moments, offsets = tensors_on(torch.device(device), ARRAYS[0], times, ARRAYS[2])
+    assert (items.dtype, moments.dtype, offsets.dtype) == (torch.int64, torch.float64, torch.int64)
+    assert moments.tolist() == times.tolist()
+    assert offsets.tolist() == ARRAYS[2].tolist()
+
+
 def test_on_the_cpu_nothing_is_copied() -> None:
     for tensor, array in zip(tensors_on(torch.device("cpu"), *ARRAYS), ARRAYS, strict=True):
         assert np.shares_memory(tensor.numpy(), array) == bool(array.size)

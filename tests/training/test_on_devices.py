@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from training.tiny_runs import (
     trained_to,
 )
 
+from recblr.config.model import TimeUse
 from recblr.data import Batch
+from recblr.data.packed import TimeRange
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
 from recblr.run import model_file
@@ -63,6 +66,21 @@ def test_the_first_loss_is_the_same_up_to_rounding(device: str) -> None:
         new_learner(where, model=model).step(BATCH, 0.01, 0).item() for where in (device, "cpu")
     )
     assert ours == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("use", ["past", "request"])
+def test_the_first_losses_with_times_are_the_same_up_to_rounding(device: str, use: TimeUse) -> None:
+    model = RecBLRConfig(d_model=16, num_layers=1, dropout=0.0, time=use)
+    batch = replace(
+        BATCH, times=1.7e9 + np.array([0.0, 1.5, 1.5, 0, 9e6]), request_times=1.7e9 + np.array([60, 1e9])
+    )
+
+    def losses(where: str) -> list[float]:
+        config, found = tiny_config(model=model), TimeRange(10**7, -1)
+        learner = Learner(11, config, linear_cross_entropy, torch.device(where), time_range=found)
+        return [learner.step(batch, 0.01, number).item() for number in range(3)]
+
+    assert losses(device) == pytest.approx(losses("cpu"), rel=1e-4)
 
 
 def test_all_that_a_step_depends_on_is_on_the_device(device: str) -> None:
