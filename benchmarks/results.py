@@ -24,7 +24,6 @@ from recblr.experiments import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
-VARIANTS = RESULTS / "search" / "time.jsonl"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
 BASELINES = ("successor", "popular")
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
@@ -147,6 +146,15 @@ def variants_table(lines):
     return "\n".join(rows)
 
 
+def ablation_table(result):
+    """The figures of benchmarks/time_ablation.py as a Markdown table."""
+    metrics = ("hr@10", METRIC, "mrr@10")
+    rows = ["| gaps to the request | " + " | ".join(map(str.upper, metrics)) + " |", "|---|---|---|---|"]
+    for way, figures in result["test"].items():
+        rows.append(f"| {way} | " + " | ".join(f"{figures[metric]:.4f}" for metric in metrics) + " |")
+    return "\n".join(rows)
+
+
 def between(text, name, new):
     """The page with new text between the marks of a table."""
     before, rest = text.split(BEGIN.format(name), 1)
@@ -157,9 +165,13 @@ def refresh():
     """Draw every report's picture and write its table between its marks in docs/results.md."""
     page = DOCS / "results.md"
     text = page.read_text(encoding="utf-8")
-    if VARIANTS.exists():
-        lines = VARIANTS.read_text(encoding="utf-8").splitlines()
-        text = between(text, VARIANTS.stem, variants_table(lines))
+    variants, ablation = (RESULTS / "search" / name for name in ("time.jsonl", "time-ablation.json"))
+    if variants.exists():
+        lines = variants.read_text(encoding="utf-8").splitlines()
+        text = between(text, variants.stem, variants_table(lines))
+    if ablation.exists():
+        result = json.loads(ablation.read_text(encoding="utf-8"))
+        text = between(text, ablation.stem, ablation_table(result))
     for file in sorted(RESULTS.glob("*.json")):
         name = file.stem
         if "." in name:  # this report is a row of another table

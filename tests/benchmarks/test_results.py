@@ -38,6 +38,13 @@ def test_variants_of_time_are_sorted_by_their_last_epoch(tmp_path: Path) -> None
     assert table[2:] == ["| past + next | 0.5000 | 0.2500 | 8 |", "| none | 0.5000 | 0.2000 | 8 |"]
 
 
+def test_an_ablation_of_time_has_a_row_for_each_kind_of_gaps() -> None:
+    figures = {"hr@10": 0.4, "ndcg@10": 0.25, "mrr@10": 0.2}
+    table = results.ablation_table({"test": {"true": figures, "days": figures}}).splitlines()
+    assert table[0] == "| gaps to the request | HR@10 | NDCG@10 | MRR@10 |"
+    assert table[2:] == [f"| {way} | 0.4000 | 0.2500 | 0.2000 |" for way in ("true", "days")]
+
+
 def run_of(model: str, epochs: int, **others: Any) -> dict[str, Any]:
     """A report of one seed; others: further options of the model."""
     return {
