@@ -3,7 +3,7 @@
 There are two datasets, both from MovieLens-1M.  In the first, the items are the films that a user rated; no
 user rates a film twice.  In the second, the items are the genres of these films ("Comedy|Drama" is one
 genre), which repeat all the time.  A model is trained on each dataset with the bias and without it.  All
-other options, except the number of epochs, are the defaults of `recblr train`.  The figures rank the test
+other options, except the number of epochs and `--time none`, are the defaults of `recblr train`.  The figures rank the test
 item among all items, including those that the user already has.  After an interruption, the same command
 continues.
 Run: python benchmarks/repeats.py INTERACTIONS movies.dat [--epochs N] [--out DIR]
@@ -80,7 +80,7 @@ def compare(dataset, config, folder, console):
         "log_odds": repeat_log_odds(dataset.histories, dataset.num_items),
     }
     for name, learned in (("with", True), ("without", False)):
-        options = TrainingConfig.from_options({**config, "repeat-bias": learned})
+        options = TrainingConfig.from_options({**config, "time": "none", "repeat-bias": learned})
         report = train_and_evaluate(dataset, folder / f"{dataset.name}, {name}", options, console)
         result[name] = {metric: report["ours"]["test"]["unmasked"][metric]["mean"] for metric in METRICS}
         result[name]["seconds"] = report["seconds"]["train"]
