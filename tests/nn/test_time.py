@@ -322,6 +322,33 @@ def test_times_that_are_no_tensor_are_refused():
         model_of("past")(torch.tensor([[1, 2]]), times=[START, START])
 
 
+@pytest.mark.parametrize("config", [SASRecConfig, GRU4RecConfig])
+def test_baselines_refuse_times_that_are_not_finite(config):
+    model, log = model_of("request", config=config), packed([([1, 2], [START, START + 5], START + 9)])
+    for name in ("times", "request_times"):
+        with pytest.raises(ValueError, match=f"^{name} must be finite"):
+            model(**{**log, name: log[name] * torch.nan})
+
+
+@pytest.mark.parametrize("use", ["past", "request"])
+def test_items_of_another_form_are_refused(use):
+    model, moments = model_of(use), GOOD["times"][0]
+    for items, offsets in ((torch.tensor([1, 2]), None), (torch.tensor([[1, 2]]), torch.tensor([0, 2]))):
+        with pytest.raises(ValueError, match=r"must be a \(B, T\) batch, or packed \(N,\) with offsets"):
+            model(items, times=moments, request_times=moments, offsets=offsets)
+    for items, offsets in (([1, 2], torch.tensor([0, 2])), (torch.tensor([1, 2]), [0, 2])):
+        with pytest.raises(TypeError, match="must be a tensor of integers, but are of the type list"):
+            model(items, times=moments, request_times=moments, offsets=offsets)
+
+
+def test_a_step_names_the_shape_of_its_own_times():
+    model, item = model_of("past"), torch.tensor([1])
+    with pytest.raises(TypeError, match=r"times must be float64 .* shape \(1,\), but are of the type float"):
+        model.step(item, time=START)
+    with pytest.raises(ValueError, match=r"shape \(1,\), but are float64 of shape \(\)"):
+        model.step(item, time=torch.tensor(START).double())
+
+
 def test_states_of_other_models_are_refused():
     items = torch.tensor([[1, 2]])
     states = {use: model_of(use).with_state(items, **GOOD)[1] for use in USES}
@@ -330,6 +357,9 @@ def test_states_of_other_models_are_refused():
             if use != other:
                 with pytest.raises(ValueError, match=f"does not fit a model with time='{use}'"):
                     model_of(use)(items, **GOOD, state=states[other])
+    for state in (None, states["none"], states["past"]):
+        with pytest.raises(ValueError, match="does not fit a model with time='request'"):
+            model_of("request").hidden_at(state, GOOD["request_times"])
     with pytest.raises(ValueError, match="each of the 1 layers, but holds 2"):
         model_of("past", num_layers=1)(items, **GOOD, state=states["past"])
 
