@@ -99,7 +99,10 @@ def test_a_typed_history_has_typed_times(trained: tuple[Path, str]) -> None:
             ["--user", "3", "--at", "1793534400000"],
             "--at must be in seconds, but 1793534400000 seems to be in ms",
         ),
-        (["--user", "3", "--at", "2001-01-01"], "s earlier than the last event; give a later time"),
+        (
+            ["--user", "3", "--at", "20260101"],
+            "the request is at 1970-08-23 11:48:21 UTC, but the last event is later, at 20",
+        ),
     ],
 )
 def test_times_that_do_not_fit_are_refused(
@@ -107,6 +110,7 @@ def test_times_that_do_not_fit_are_refused(
 ) -> None:
     seen = recblr("recommend", trained[0], *options)
     assert seen.code == 2
+    assert seen.out == ""
     assert message in " ".join(seen.err.split())
 
 
