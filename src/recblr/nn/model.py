@@ -65,8 +65,8 @@ class RecBLR(NextItemModel):
             items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``, or a jagged nested tensor
                 ``(B, T)``.
             times: float64 seconds since 1970 in UTC, of the shape of items (nested if they are).  Only a
-                model that knows no time can do without, and ignores them.  A time before that of the event
-                before it counts as the same time.
+                model that knows no time can do without, and ignores them.  A time that is earlier than that
+                of the event before makes a gap of 0, and so does a request before the last event.
             request_times: ``(B,)`` or ``(S,)`` float64, when the item after the last event of each history is
                 asked for.  Only a model with ``time="request"`` uses them.  The item after any other event is
                 asked for at the time of the next event.

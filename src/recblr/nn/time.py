@@ -130,7 +130,7 @@ class TimeEncoder(nn.Module):
     ) -> Gaps:
         """The gaps around packed events.
 
-        A time before that of the event before it counts as the same time.
+        A time that is earlier than that of the event before makes a gap of 0.
 
         times: ``(N,)`` float64.
         request_times: ``(S,)`` float64, or None.
