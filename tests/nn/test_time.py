@@ -276,6 +276,27 @@ def test_a_model_of_dates_uses_only_the_dates(shift):
     assert not torch.equal(at[0], at[2])
 
 
+@pytest.mark.parametrize(
+    ("hours", "start"),
+    [([22, 23], 22), ([23, 0], 23), ([0, 1], 0), ([9, 9], 9), ([22, 0], None), ([9, 9.5], None)],
+)
+def test_dates_of_a_zone_with_summer_time_are_dates(hours, start):
+    summer, winter = (hour * 3600.0 + (hour > 12) * -DAY for hour in hours)
+    times = np.array([170 * DAY + summer, 171 * DAY + summer, 330 * DAY + winter, 331 * DAY + winter])
+    found = time_range(Packed(np.arange(4), np.array([0, 4]), times))
+    assert found.date_start == (-1 if start is None else start * 3600)
+    if start is not None:
+        model = model_of("request")
+        model.time.set_range(found.longest_gap, found.date_start)
+        gaps = model.time.gaps(torch.from_numpy(times), None, torch.tensor([0, 4]))
+        assert (gaps.past / DAY).tolist() == [0, 1, 159, 1]
+
+
+def test_two_times_of_one_day_are_no_dates():
+    times = np.array([9.0, 10.0, 33.0]) * 3600
+    assert time_range(Packed(np.arange(3), np.array([0, 3]), times)).date_start == -1
+
+
 def test_the_range_of_training_ignores_gaps_between_users():
     times = np.array([0.0, 10.5, 5e8, 5e8 + 3])
     found = time_range(Packed(np.arange(4), np.array([0, 2, 4]), times))

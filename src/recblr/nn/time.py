@@ -94,7 +94,7 @@ class TimeEncoder(nn.Module):
 
     longest_gap: ``()`` int64, the longest gap of training in seconds.  A longer gap counts as this one,
         because the model has learned nothing about it.
-    date_start: ``()`` int64, the second of a day at which all times of training lie, if they are only dates.
+    date_start: ``()`` int64, the second of a day at which dates start, if all times of training are dates.
         Then the model uses only the date of a time, because it has learned nothing about times of day.
         Otherwise WITH_CLOCK.
 
