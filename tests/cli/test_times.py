@@ -51,6 +51,18 @@ def test_training_says_when_the_unit_of_times_is_unknown_and_how_to_name_it(
     assert "the model learns from the gaps" in train_on(counted, tmp_path / "again", "--time-unit", "s")
 
 
+def test_training_says_that_its_times_are_all_the_same_even_if_later_ones_differ(
+    log: Path, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.csv"
+    last = pl.int_range(pl.len()).over("user_id") >= pl.len().over("user_id") - 2
+    times = 1_600_000_000 + 100 * last.cast(pl.Int64)
+    pl.read_csv(log).with_columns(timestamp=times).write_csv(same)
+    out = train_on(same, tmp_path / "run")
+    assert "only the order of the events, because all times of the training are the same" in out
+    assert read_report(tmp_path / "run" / "report.json")["protocol"]["time"] == "none"
+
+
 def test_a_chosen_use_is_not_explained(log: Path, tmp_path: Path) -> None:
     out = train_on(log, tmp_path / "run", "--time", "past")
     assert "the model learns from" not in out
