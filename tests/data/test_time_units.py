@@ -210,6 +210,14 @@ def test_a_unit_that_is_given_by_mistake_is_doubted(times: list[int], unit: str,
     assert said(read(times, unit)) == ("" if likely is None else doubt)
 
 
+def test_a_unit_that_is_given_by_mistake_is_doubted_once_for_all_files(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in paths:
+        log([NOVEMBER * 1000]).write_csv(path)
+    doubt = "; the times are in 1990 to 2100 if they are in ms, not in s as given"
+    assert said(read_dataset(paths, k_core=0, time_unit="s")) == doubt
+
+
 @pytest.mark.parametrize(
     ("times", "unit", "says"),
     [
