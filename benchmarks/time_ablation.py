@@ -86,6 +86,9 @@ def main():
     )
     if not runs:
         raise SystemExit(f"{options.run} holds no run: give the folder of recblr train or recblr reproduce")
+    for run in runs:
+        if (use := run.config().model.time_use) != "request":
+            raise SystemExit(f"{run.folder} was trained with --time {use}: give a run of --time request")
     seeds = {str(run.config().seed): figures_of(run) for run in runs}
     means = {
         way: {metric: fmean(found[way][metric] for found in seeds.values()) for metric in METRICS}

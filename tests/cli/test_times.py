@@ -51,6 +51,18 @@ def test_training_says_when_the_unit_of_times_is_unknown_and_how_to_name_it(
     assert "the model learns from the gaps" in train_on(counted, tmp_path / "again", "--time-unit", "s")
 
 
+def test_training_says_that_its_times_are_all_the_same_even_if_later_ones_differ(
+    log: Path, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.csv"
+    last = pl.int_range(pl.len()).over("user_id") >= pl.len().over("user_id") - 2
+    times = 1_600_000_000 + 100 * last.cast(pl.Int64)
+    pl.read_csv(log).with_columns(timestamp=times).write_csv(same)
+    out = train_on(same, tmp_path / "run")
+    assert "only the order of the events, because all times of the training are the same" in out
+    assert read_report(tmp_path / "run" / "report.json")["protocol"]["time"] == "none"
+
+
 def test_a_chosen_use_is_not_explained(log: Path, tmp_path: Path) -> None:
     out = train_on(log, tmp_path / "run", "--time", "past")
     assert "the model learns from" not in out
@@ -99,7 +111,10 @@ def test_a_typed_history_has_typed_times(trained: tuple[Path, str]) -> None:
             ["--user", "3", "--at", "1793534400000"],
             "--at must be in seconds, but 1793534400000 seems to be in ms",
         ),
-        (["--user", "3", "--at", "2001-01-01"], "s earlier than the last event; give a later time"),
+        (
+            ["--user", "3", "--at", "20260101"],
+            "the request is at 1970-08-23 11:48:21 UTC, but the last event is later, at 20",
+        ),
     ],
 )
 def test_times_that_do_not_fit_are_refused(
@@ -107,6 +122,7 @@ def test_times_that_do_not_fit_are_refused(
 ) -> None:
     seen = recblr("recommend", trained[0], *options)
     assert seen.code == 2
+    assert seen.out == ""
     assert message in " ".join(seen.err.split())
 
 

@@ -196,6 +196,29 @@ def test_a_unit_that_is_given_counts_from_1970_whatever_the_numbers(
 
 
 @pytest.mark.parametrize(
+    ("times", "unit", "likely"),
+    [
+        ([NOVEMBER * 1000, NOVEMBER * 1000 + 5], "s", "ms"),
+        ([NOVEMBER], "d", "s"),
+        ([NOVEMBER], "s", None),
+        ([NOVEMBER * 1000, 0], "s", None),
+        ([19_675], "d", None),
+    ],
+)
+def test_a_unit_that_is_given_by_mistake_is_doubted(times: list[int], unit: str, likely: str | None) -> None:
+    doubt = f"; the times are in 1990 to 2100 if they are in {likely}, not in {unit} as given"
+    assert said(read(times, unit)) == ("" if likely is None else doubt)
+
+
+def test_a_unit_that_is_given_by_mistake_is_doubted_once_for_all_files(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in paths:
+        log([NOVEMBER * 1000]).write_csv(path)
+    doubt = "; the times are in 1990 to 2100 if they are in ms, not in s as given"
+    assert said(read_dataset(paths, k_core=0, time_unit="s")) == doubt
+
+
+@pytest.mark.parametrize(
     ("times", "unit", "says"),
     [
         (

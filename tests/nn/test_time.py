@@ -276,6 +276,27 @@ def test_a_model_of_dates_uses_only_the_dates(shift):
     assert not torch.equal(at[0], at[2])
 
 
+@pytest.mark.parametrize(
+    ("hours", "start"),
+    [([22, 23], 22), ([23, 0], 23), ([0, 1], 0), ([9, 9], 9), ([22, 0], None), ([9, 9.5], None)],
+)
+def test_dates_of_a_zone_with_summer_time_are_dates(hours, start):
+    summer, winter = (hour * 3600.0 + (hour > 12) * -DAY for hour in hours)
+    times = np.array([170 * DAY + summer, 171 * DAY + summer, 330 * DAY + winter, 331 * DAY + winter])
+    found = time_range(Packed(np.arange(4), np.array([0, 4]), times))
+    assert found.date_start == (-1 if start is None else start * 3600)
+    if start is not None:
+        model = model_of("request")
+        model.time.set_range(found.longest_gap, found.date_start)
+        gaps = model.time.gaps(torch.from_numpy(times), None, torch.tensor([0, 4]))
+        assert (gaps.past / DAY).tolist() == [0, 1, 159, 1]
+
+
+def test_two_times_of_one_day_are_no_dates():
+    times = np.array([9.0, 10.0, 33.0]) * 3600
+    assert time_range(Packed(np.arange(3), np.array([0, 3]), times)).date_start == -1
+
+
 def test_the_range_of_training_ignores_gaps_between_users():
     times = np.array([0.0, 10.5, 5e8, 5e8 + 3])
     found = time_range(Packed(np.arange(4), np.array([0, 2, 4]), times))
@@ -322,6 +343,33 @@ def test_times_that_are_no_tensor_are_refused():
         model_of("past")(torch.tensor([[1, 2]]), times=[START, START])
 
 
+@pytest.mark.parametrize("config", [SASRecConfig, GRU4RecConfig])
+def test_baselines_refuse_times_that_are_not_finite(config):
+    model, log = model_of("request", config=config), packed([([1, 2], [START, START + 5], START + 9)])
+    for name in ("times", "request_times"):
+        with pytest.raises(ValueError, match=f"^{name} must be finite"):
+            model(**{**log, name: log[name] * torch.nan})
+
+
+@pytest.mark.parametrize("use", ["past", "request"])
+def test_items_of_another_form_are_refused(use):
+    model, moments = model_of(use), GOOD["times"][0]
+    for items, offsets in ((torch.tensor([1, 2]), None), (torch.tensor([[1, 2]]), torch.tensor([0, 2]))):
+        with pytest.raises(ValueError, match=r"must be a \(B, T\) batch, or packed \(N,\) with offsets"):
+            model(items, times=moments, request_times=moments, offsets=offsets)
+    for items, offsets in (([1, 2], torch.tensor([0, 2])), (torch.tensor([1, 2]), [0, 2])):
+        with pytest.raises(TypeError, match="must be a tensor of integers, but are of the type list"):
+            model(items, times=moments, request_times=moments, offsets=offsets)
+
+
+def test_a_step_names_the_shape_of_its_own_times():
+    model, item = model_of("past"), torch.tensor([1])
+    with pytest.raises(TypeError, match=r"times must be float64 .* shape \(1,\), but are of the type float"):
+        model.step(item, time=START)
+    with pytest.raises(ValueError, match=r"shape \(1,\), but are float64 of shape \(\)"):
+        model.step(item, time=torch.tensor(START).double())
+
+
 def test_states_of_other_models_are_refused():
     items = torch.tensor([[1, 2]])
     states = {use: model_of(use).with_state(items, **GOOD)[1] for use in USES}
@@ -330,6 +378,9 @@ def test_states_of_other_models_are_refused():
             if use != other:
                 with pytest.raises(ValueError, match=f"does not fit a model with time='{use}'"):
                     model_of(use)(items, **GOOD, state=states[other])
+    for state in (None, states["none"], states["past"]):
+        with pytest.raises(ValueError, match="does not fit a model with time='request'"):
+            model_of("request").hidden_at(state, GOOD["request_times"])
     with pytest.raises(ValueError, match="each of the 1 layers, but holds 2"):
         model_of("past", num_layers=1)(items, **GOOD, state=states["past"])
 

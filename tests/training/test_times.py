@@ -240,7 +240,12 @@ GOOD_TIMES = [1.6e9, 1.6e9 + 5, 1.6e9 + 5]
         (GOOD_TIMES[::-1], None, "the times of the history decrease; give the events oldest first"),
         ([*GOOD_TIMES[:2], np.nan], None, "a time is NaN or infinite"),
         (GOOD_TIMES, np.inf, "a time is NaN or infinite"),
-        (GOOD_TIMES, 1.6e9, "the request is 5 s earlier than the last event; give a later time"),
+        (GOOD_TIMES, 1.6e9, "the request is at 2020-09-13 12:26:40 UTC, but the last event is"),
+        (
+            GOOD_TIMES,
+            1.6e9 + 4.75,
+            r"at 2020-09-13 12:26:44.75 UTC, but .* later, at .*:45 UTC; give a later",
+        ),
     ],
 )
 def test_times_that_do_not_fit_a_request_are_refused(

@@ -1,6 +1,5 @@
 """`recblr recommend`: print the items that the model recommends after a history."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,6 +91,10 @@ def recommend(
     _check_times(saved.model.config.time_use, times, at, seconds, user)
     if titles:
         _tell_if_titles_lack(titles, names, dataset)
+    # Before anything is printed, because it may refuse the times.
+    best = recommend_ids(
+        saved, tokens, k, times=seconds, request_time=request_time, exclude_seen=not include_seen
+    )
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)
     if saved.model.config.time_use == "request":
@@ -108,9 +111,6 @@ def recommend(
     if names:
         table.add_column("title")
     table.add_column("score", justify="right")
-    best = recommend_ids(
-        saved, tokens, k, times=seconds, request_time=request_time, exclude_seen=not include_seen
-    )
     for rank, (token, score) in enumerate(best, 1):
         known = [printable(names.get(token, ""))] if names else []
         table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
@@ -151,15 +151,13 @@ def _check_times(
 
 def _asked(seconds: list[float] | None, request_time: float | None) -> str:
     """When the items are asked for, in words."""
+    from recblr.serving.recommend import moment_in_words
+
     assert seconds
-    moment = seconds[-1] if request_time is None else request_time
-    try:
-        date = datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, ValueError, OSError):  # beyond the year 9999
-        date = f"{moment:g} s since 1970"
     if request_time is None:
-        return f"asked for right after the last event, at {date} (--at gives another time)"
-    return f"asked for at {date}"
+        last = moment_in_words(seconds[-1])
+        return f"asked for right after the last event, at {last} (--at gives another time)"
+    return f"asked for at {moment_in_words(request_time)}"
 
 
 def _separated(history: str, dataset: "Dataset") -> list[str]:

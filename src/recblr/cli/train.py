@@ -159,16 +159,17 @@ def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) 
         users = "1 user has" if short == 1 else f"{short:,} users have"
         console.print(f"{users} fewer than {TESTED_EVENTS} events: they train, and are not tested")
     if config.model.time is None and dataset.times is not None:
-        console.print(_time_line(dataset), soft_wrap=True)
+        console.print(_time_line(dataset, config), soft_wrap=True)
 
 
-def _time_line(dataset: "Dataset") -> str:
+def _time_line(dataset: "Dataset", config: TrainingConfig) -> str:
     """What the model learns of time by default, for a dataset with times."""
-    seconds = dataset.seconds
-    if seconds is None:
+    from recblr.run.folder import settled_for, split_for
+
+    if dataset.seconds is None:
         return "the model uses only the order of the events: the unit of their times is unknown (--time-unit)"
-    if seconds.min() == seconds.max():
-        return "the model uses only the order of the events, because all their times are the same"
+    if settled_for(split_for(dataset, config).train, config).model.time == "none":
+        return "the model uses only the order of the events, because all times of the training are the same"
     return (
         "the model learns from the gaps between events, and from when the next item is asked for (--time "
         "past, --time none)"

@@ -170,7 +170,7 @@ def concatenate(parts: Sequence[Events]) -> Events:
         )
     source = f"{parts[0].source} and {len(parts) - 1} more"
     blank_rows, incomplete_rows = sum(p.blank_rows for p in parts), sum(p.incomplete_rows for p in parts)
-    notes = tuple(note for part in parts for note in part.notes)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     # A part without events has no unit.
     parts = _in_one_unit([part for part in parts if len(part)] or parts[:1])
     return Events(

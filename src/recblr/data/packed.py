@@ -18,7 +18,7 @@ Float64Array = npt.NDArray[np.float64]
 Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
 
 
-DAY = 86400
+DAY, _HOUR = 86400, 3600
 """Seconds."""
 
 
@@ -202,7 +202,8 @@ class TimeRange:
     """What a model must know of the times that it was trained on.
 
     longest_gap: the longest gap between two events of a history, in whole seconds, rounded up.
-    date_start: the second of a day at which all times lie, if they are only dates; -1 if they are not.
+    date_start: the second of a day in UTC at which dates start, if the times are only dates; -1 if they are
+        not. In a zone with summer time, it is the start in summer.
     """
 
     longest_gap: int
@@ -215,6 +216,15 @@ def time_range(train: Packed) -> TimeRange | None:
     if times is None or not times.size or times.min() == times.max():
         return None
     gaps = np.diff(times)[train.has_past[1:]]
-    seconds = np.unique(times % DAY)
-    dates = seconds.size == 1 and float(seconds[0]).is_integer()
-    return TimeRange(math.ceil(gaps.max(initial=0)), int(seconds[0]) if dates else -1)
+    return TimeRange(math.ceil(gaps.max(initial=0)), _date_start(np.unique(times)))
+
+
+def _date_start(moments: Float64Array) -> int:
+    """The date_start of a TimeRange; moments: the times (M,), rising and without repeats, at least one."""
+    seconds = np.unique(moments % DAY)
+    # In a zone with summer time, dates start at two seconds of the day in UTC, an hour apart.
+    start = seconds[-1] if seconds[-1] - seconds[0] == DAY - _HOUR else seconds[0]
+    at_midnight = np.isin((seconds - start) % DAY, (0, _HOUR)).all() and float(start).is_integer()
+    # Events at two times of one day have a clock.
+    one_each_day = np.unique((moments - start) // DAY).size == moments.size
+    return int(start) if at_midnight and one_each_day else -1

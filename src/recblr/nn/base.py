@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from recblr.config.model import ModelConfig, TimeUse
 from recblr.nn.common import check_count
+from recblr.nn.padding import at_hand
 from recblr.nn.time import Gaps, TimeEncoder
 from recblr.ops import check_offsets
 from recblr.ops.common.checks import dense
@@ -125,7 +126,8 @@ class NextItemModel(nn.Module):
 
         offsets ``(S + 1,)``, times ``(N,)`` and request_times ``(S,)`` are those of :meth:`check_times`.
 
-        Raises the errors of :meth:`embed` and :meth:`check_times`, and ValueError for wrong offsets.
+        Raises the errors of :meth:`embed` and :meth:`check_times`, and ValueError for wrong offsets and (on a
+        CPU) for times that are not finite.
         """
         x = self.embed(items)
         check_offsets(offsets, len(x))
@@ -133,6 +135,7 @@ class NextItemModel(nn.Module):
             return x, None
         self.check_times(items, offsets.shape[0] - 1, times, request_times)
         assert times is not None
+        check_finite(times=times, request_times=request_times)
         gaps = self.time.gaps(times, request_times, offsets)
         return x + self.time(gaps), gaps
 
@@ -169,3 +172,18 @@ class NextItemModel(nn.Module):
                 " from recblr.nn.seen_items"
             )
         return scores + seen * self.repeat_bias
+
+
+def check_finite(**times: Tensor | None) -> None:
+    """Refuse times that are NaN or infinite, where their values can be read without waiting for a device.
+
+    times: by their names; None is not checked.
+
+    Raises:
+        ValueError: a time is NaN or infinite.
+    """
+    for name, values in times.items():
+        if values is not None and at_hand(values) and not values.isfinite().all():
+            raise ValueError(
+                f"{name} must be finite numbers of seconds since 1970, but one is NaN or infinite"
+            )

@@ -64,7 +64,8 @@ class GRU4Rec(NextItemModel):
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
-                a wrong shape or range; times that the model needs are missing or do not fit.
+                a wrong shape or range; times that the model needs are missing, do not fit, or (on a CPU) are
+                not finite.
         """
         embedded, gaps = self.embed_with_gaps(items, offsets, times, request_times)
         x: Tensor = self.dropout(embedded)
@@ -131,8 +132,8 @@ class SASRec(NextItemModel):
 
         Raises:
             ValueError: the items are not integers, or (on a CPU) an item is not in the catalogue; offsets has
-                a wrong shape or range; a history is too long; times that the model needs are missing or do
-                not fit.
+                a wrong shape or range; a history is too long; times that the model needs are missing, do not
+                fit, or (on a CPU) are not finite.
         """
         embedded, gaps = self.embed_with_gaps(items, offsets, times, request_times)
         x: Tensor = embedded * self.config.d_model**0.5

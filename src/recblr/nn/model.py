@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recblr.config.model import GRU4RecConfig, ModelConfig, RecBLRConfig, SASRecConfig
 from recblr.errors import InputError
-from recblr.nn.base import NextItemModel
+from recblr.nn.base import NextItemModel, check_finite
 from recblr.nn.baselines import GRU4Rec, SASRec
 from recblr.nn.common import LAYER_NORM_EPS, Dropout, initialise
 from recblr.nn.layer import RecBLRLayer
@@ -65,8 +65,8 @@ class RecBLR(NextItemModel):
             items: ``(B, T)`` integers, or packed ``(N,)`` with ``offsets``, or a jagged nested tensor
                 ``(B, T)``.
             times: float64 seconds since 1970 in UTC, of the shape of items (nested if they are).  Only a
-                model that knows no time can do without, and ignores them.  A time before that of the event
-                before it counts as the same time.
+                model that knows no time can do without, and ignores them.  A time that is earlier than that
+                of the event before makes a gap of 0, and so does a request before the last event.
             request_times: ``(B,)`` or ``(S,)`` float64, when the item after the last event of each history is
                 asked for.  Only a model with ``time="request"`` uses them.  The item after any other event is
                 asked for at the time of the next event.
@@ -88,8 +88,7 @@ class RecBLR(NextItemModel):
         if self.time is None:
             times = request_times = None
         else:
-            sequences = items.size(0) if offsets is None else offsets.shape[0] - 1
-            self.check_times(items, sequences, times, request_times)
+            self.check_times(items, _sequences(items, offsets), times, request_times)
         self._check_state(state)
         run = partial(self._run, return_state)
         given = (state, request_times)
@@ -146,7 +145,10 @@ class RecBLR(NextItemModel):
         Raises:
             ValueError: as :meth:`forward`.
         """
-        times = None if time is None else time.unsqueeze(1)
+        if self.time is not None:
+            # Here, because the pass would name another shape.
+            self.check_times(items, items.numel(), time, request_time)
+        times = None if self.time is None or time is None else time.unsqueeze(1)
         hidden, state = self(
             items.unsqueeze(1), times=times, request_times=request_time, state=state, return_state=True
         )
@@ -171,12 +173,12 @@ class RecBLR(NextItemModel):
                 f"a model with time={self.config.time_use!r} does not know when an item is asked for",
                 "use the hidden vectors that the last event returned",
             )
+        if not isinstance(state, TimedState) or state.pending is None:
+            raise self._wrong_state()
         self._check_state(state)
-        assert isinstance(state, TimedState)
-        assert state.pending is not None
         item, gap = state.pending
         self.check_times(item, item.shape[0], state.time, request_time)
-        _check_finite("request_times", request_time)
+        check_finite(request_times=request_time)
         gaps = Gaps(gap, self.time.gap(state.time, request_time))
         steps = torch.arange(item.shape[0] + 1, device=item.device)
         hidden, _ = self._encode(item.clamp(min=0), gaps, steps, state.layers, False)
@@ -185,17 +187,20 @@ class RecBLR(NextItemModel):
     def _check_state(self, state: State | None) -> None:
         if state is None:
             return
-        use = self.config.time_use
-        fits = isinstance(state, TimedState) and (state.pending is not None) == (use == "request")
-        if not (fits if self.time is not None else not isinstance(state, TimedState)):
-            raise ValueError(
-                f"the state does not fit a model with time={use!r}: give a state that it returned"
-            )
+        pending = isinstance(state, TimedState) and state.pending is not None
+        if isinstance(state, TimedState) != (self.time is not None) or pending != (
+            self.config.time_use == "request"
+        ):
+            raise self._wrong_state()
         layers = state.layers if isinstance(state, TimedState) else state
         if len(layers) != len(self.layers):
             raise ValueError(
                 f"state must hold a state for each of the {len(self.layers)} layers, but holds {len(layers)}"
             )
+
+    def _wrong_state(self) -> ValueError:
+        use = self.config.time_use
+        return ValueError(f"the state does not fit a model with time={use!r}: give a state that it returned")
 
     def _run(
         self,
@@ -216,9 +221,7 @@ class RecBLR(NextItemModel):
             return self._encode(items, None, offsets, state, return_state)
         assert times is not None
         assert state is None or isinstance(state, TimedState)
-        _check_finite("times", times)
-        if request_times is not None:
-            _check_finite("request_times", request_times)
+        check_finite(times=times, request_times=request_times)
         if offsets is not None and at_hand(offsets):
             check_offsets(offsets, items.shape[0])
         rows, shape = Rows.of(items, offsets), (*items.shape, self.config.d_model)
@@ -307,10 +310,18 @@ class RecBLR(NextItemModel):
         return self.answer(x, gaps), tuple(states)
 
 
-def _check_finite(name: str, times: Tensor) -> None:
-    """Refuse times that are NaN or infinite, where their values can be read without waiting for a device."""
-    if at_hand(times) and not times.isfinite().all():
-        raise ValueError(f"{name} must be finite numbers of seconds since 1970, but one is NaN or infinite")
+def _sequences(items: Tensor, offsets: Tensor | None) -> int:
+    """The number of histories.  Raises the errors of :meth:`RecBLR.forward` about the form of the items."""
+    for name, value in (("items", items), ("offsets", offsets)):
+        if value is not None and not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise TypeError(f"{name} must be a tensor of integers, but are of the type {kind}")
+    if items.dim() != (2 if offsets is None else 1):
+        raise ValueError(
+            "items must be a (B, T) batch, or packed (N,) with offsets, but have the shape"
+            f" {tuple(items.shape)} {'without' if offsets is None else 'with'} offsets"
+        )
+    return items.size(0) if offsets is None else offsets.shape[0] - 1
 
 
 _MODELS: dict[type[ModelConfig], Callable[[int, Any], NextItemModel]] = {

@@ -94,7 +94,7 @@ class TimeEncoder(nn.Module):
 
     longest_gap: ``()`` int64, the longest gap of training in seconds.  A longer gap counts as this one,
         because the model has learned nothing about it.
-    date_start: ``()`` int64, the second of a day at which all times of training lie, if they are only dates.
+    date_start: ``()`` int64, the second of a day at which dates start, if all times of training are dates.
         Then the model uses only the date of a time, because it has learned nothing about times of day.
         Otherwise WITH_CLOCK.
 
@@ -130,7 +130,7 @@ class TimeEncoder(nn.Module):
     ) -> Gaps:
         """The gaps around packed events.
 
-        A time before that of the event before it counts as the same time.
+        A time that is earlier than that of the event before makes a gap of 0.
 
         times: ``(N,)`` float64.
         request_times: ``(S,)`` float64, or None.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -82,10 +83,21 @@ def _with_times(
         raise InputError("the times of the history decrease", "give the events oldest first")
     if request < seconds[-1]:
         raise InputError(
-            f"the request is {seconds[-1] - request:,.0f} s earlier than the last event",
-            "give a later time, or fewer events",
+            f"the request is at {moment_in_words(request)}, but the last event is later, at"
+            f" {moment_in_words(seconds[-1])}",
+            "give a later time (--at; request_time= in Python)",
         )
     return replace(history, times=seconds, request_times=moments[-1:])
+
+
+def moment_in_words(seconds: float) -> str:
+    """The date of a time in seconds since 1970, with as many places of a second as it needs."""
+    try:
+        date = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):  # beyond the year 9999
+        return f"{seconds:g} s since 1970"
+    fraction = f"{date.microsecond / 1e6:.6f}"[1:].rstrip("0").rstrip(".")
+    return f"{date:%Y-%m-%d %H:%M:%S}{fraction} UTC"
 
 
 def recommend_ids(

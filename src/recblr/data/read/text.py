@@ -76,7 +76,7 @@ def read_table(path: Path, data: bytes, dialect: Dialect, wanted: Wanted) -> Eve
         for column in columns
         if column.role == "time" and column not in used
     ]
-    return replace(events, blank_rows=blank_rows, incomplete_rows=incomplete, notes=tuple(notes))
+    return replace(events, blank_rows=blank_rows, incomplete_rows=incomplete, notes=(*events.notes, *notes))
 
 
 class _Table:

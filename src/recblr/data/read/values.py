@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from recblr.data.events import Events
+from recblr.data.events import Events, likely_in_units
 from recblr.data.packed import Numbers
 from recblr.data.read.columns import Column, Wanted
 from recblr.data.read.times import Times, as_numbers, as_times, in_unit, with_offsets
@@ -88,6 +88,12 @@ def to_events(
             if step > 1:
                 notes = (f"the float32 of {names['time']!r} rounds times to steps of {step:g}",)
         if wanted.time_unit is not None and len(frame):
+            likely = (unit for unit, fits in likely_in_units(times.numbers).items() if fits.all())
+            notes += tuple(
+                f"the times are in 1990 to 2100 if they are in {unit}, not in {wanted.time_unit} as given"
+                for unit in likely
+                if times.unit is None and unit != wanted.time_unit
+            )
             times = in_unit(times, wanted.time_unit, source=source)
         if "offset" in names and len(frame):
             times = with_offsets(times, frame["offset"], wanted.offset_unit, source=source)
