@@ -2,10 +2,10 @@
 
 There are two datasets, both from MovieLens-1M.  In the first, the items are the films that a user rated; no
 user rates a film twice.  In the second, the items are the genres of these films ("Comedy|Drama" is one
-genre), which repeat all the time.  A model is trained on each dataset with the bias and without it.  All
-other options, except the number of epochs and `--time none`, are the defaults of `recblr train`.  The figures rank the test
-item among all items, including those that the user already has.  After an interruption, the same command
-continues.
+genre), which repeat all the time.  A model is trained on each dataset with the bias and without it.  It knows
+no time.  All other options, except the number of epochs, are the defaults of `recblr train`.  The figures
+rank the test item among all items, including those that the user already has.  After an interruption, the
+same command continues.
 Run: python benchmarks/repeats.py INTERACTIONS movies.dat [--epochs N] [--out DIR]
 """
 

@@ -63,6 +63,12 @@ def test_training_says_that_its_times_are_all_the_same_even_if_later_ones_differ
     assert read_report(tmp_path / "run" / "report.json")["protocol"]["time"] == "none"
 
 
+def test_training_says_that_only_dates_count(log: Path, tmp_path: Path) -> None:
+    dated = tmp_path / "dated.csv"
+    pl.read_csv(log).with_columns(pl.col("timestamp") // 86400 * 86400).write_csv(dated)
+    assert "the times are dates, so it uses only the date of a request" in train_on(dated, tmp_path / "run")
+
+
 def test_a_chosen_use_is_not_explained(log: Path, tmp_path: Path) -> None:
     out = train_on(log, tmp_path / "run", "--time", "past")
     assert "the model learns from" not in out

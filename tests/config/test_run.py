@@ -92,7 +92,7 @@ def test_times_are_used_where_they_are_known_unless_the_use_is_given(times: bool
 @pytest.mark.parametrize("config", [RecBLRConfig, SASRecConfig, GRU4RecConfig])
 def test_a_model_that_recblr_does_not_train_knows_no_time_by_default(config: type[ModelConfig]) -> None:
     assert config().time_use == "none"
-    with pytest.raises(ValueError, match="time must be none, past, request or None, but is 'later'"):
+    with pytest.raises(ValueError, match="time must be one of none, past, request, but is 'later'"):
         config(time="later")  # type: ignore[arg-type]
 
 

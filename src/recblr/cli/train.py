@@ -164,15 +164,20 @@ def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) 
 
 def _time_line(dataset: "Dataset", config: TrainingConfig) -> str:
     """What the model learns of time by default, for a dataset with times."""
+    from recblr.data.packed import time_range
     from recblr.run.folder import settled_for, split_for
 
     if dataset.seconds is None:
         return "the model uses only the order of the events: the unit of their times is unknown (--time-unit)"
-    if settled_for(split_for(dataset, config).train, config).model.time == "none":
+    train = split_for(dataset, config).train
+    if settled_for(train, config).model.time == "none":
         return "the model uses only the order of the events, because all times of the training are the same"
+    found = time_range(train)
+    dates = found is not None and found.date_start >= 0
     return (
         "the model learns from the gaps between events, and from when the next item is asked for (--time "
         "past, --time none)"
+        + ("; the times are dates, so it uses only the date of a request" if dates else "")
     )
 
 

@@ -66,7 +66,7 @@ class ModelConfig:
         if self.max_length is not None:
             _check_counts(self, "max_length")
         if self.time is not None and self.time not in get_args(TimeUse):
-            raise ValueError(f"time must be {', '.join(get_args(TimeUse))} or None, but is {self.time!r}")
+            raise ValueError(f"time must be one of {', '.join(get_args(TimeUse))}, but is {self.time!r}")
 
     @property
     def dropout_rate(self) -> float:

@@ -112,7 +112,8 @@ def protocol_words(protocol: Mapping[str, Any]) -> list[str]:
     words += [f"without {short:,} user{'s' if short > 1 else ''} of fewer than 3 events"] if short else []
     words += [str(protocol["candidates"])] if "candidates" in protocol else []
     words += [f"{protocol['ties']} ties"] if "ties" in protocol else []
-    return [*words, _TIME[protocol.get("time", "none")]]  # reports of older versions have no such entry
+    time = str(protocol.get("time", "none"))  # reports of older versions have no such entry
+    return [*words, _TIME.get(time, f"time known: {time}")]
 
 
 def print_comparison(report: Report, console: Console | None = None) -> None:

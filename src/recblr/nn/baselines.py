@@ -98,6 +98,9 @@ class SASRec(NextItemModel):
     - Positions count from the first event that the model sees; theirs count from the last.  So one pass over
       a history gives the same hidden vectors as separate passes over all its prefixes.
 
+    With times, what a gap adds to the vector of an item is multiplied by sqrt(D) too, so that their ratio is
+    that of RecBLR.
+
     :class:`SASRecEncoder` computes the hidden vectors.
 
     Args:

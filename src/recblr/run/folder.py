@@ -347,7 +347,7 @@ def settled_for(train: Packed, config: TrainingConfig) -> TrainingConfig:
         what = "are all the same" if train.times is not None else "are missing, or have an unknown unit"
         raise InputError(
             f"--time {config.model.time} needs the times of the events, but they {what}",
-            "give a log with times (--time-column, --time-unit), or --time none",
+            "give a log with times (--time-column, --time-unit, no --file-order), or --time none",
         )
     return config.settled(train.items.size, times=times)
 
