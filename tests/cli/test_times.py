@@ -66,7 +66,7 @@ def test_training_says_that_its_times_are_all_the_same_even_if_later_ones_differ
 def test_training_says_that_only_dates_count(log: Path, tmp_path: Path) -> None:
     dated = tmp_path / "dated.csv"
     pl.read_csv(log).with_columns(pl.col("timestamp") // 86400 * 86400).write_csv(dated)
-    assert "the times are dates, so it uses only the date of a request" in train_on(dated, tmp_path / "run")
+    assert "the times are dates, so a request counts as one, too" in train_on(dated, tmp_path / "run")
 
 
 def test_a_chosen_use_is_not_explained(log: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Time in the models: gaps, every split into chunks and requests, and times that do not fit."""
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -265,10 +266,10 @@ def test_a_gap_beyond_the_longest_of_training_counts_as_the_longest():
 def test_a_model_of_dates_uses_only_the_dates(shift):
     days = np.array([0, 0, 3, 400]) * DAY + 19_000.0 * DAY + shift
     found = time_range(Packed(np.arange(4), np.array([0, 4]), days))
-    assert found.date_start == shift
+    assert (found.step, found.start) == (DAY, shift)
     assert found.longest_gap == 397 * DAY
     model = model_of("request")
-    model.time.set_range(found.longest_gap, found.date_start)
+    model.time.set_range(*astuple(found))
     day = days[-1]
     at = [model(**packed([([1], [day], day + seconds)])) for seconds in (0, 80_000, DAY, DAY + 5)]
     assert torch.equal(at[0], at[1])
@@ -277,39 +278,61 @@ def test_a_model_of_dates_uses_only_the_dates(shift):
 
 
 @pytest.mark.parametrize(
-    ("hours", "start"),
-    [([22, 23], 22), ([23, 0], 23), ([0, 1], 0), ([9, 9], 9), ([22, 0], None), ([9, 9.5], None)],
+    ("hours", "step", "start"),
+    [
+        ([22, 23], DAY, 22),
+        ([23, 0], DAY, 23),
+        ([0, 1], DAY, 0),
+        ([9, 9], DAY, 9),
+        ([22, 0], 3600, 0),
+        ([9, 9.5], 60, 0),
+    ],
 )
-def test_dates_of_a_zone_with_summer_time_are_dates(hours, start):
+def test_dates_of_a_zone_with_summer_time_are_dates(hours, step, start):
     summer, winter = (hour * 3600.0 + (hour > 12) * -DAY for hour in hours)
     times = np.array([170 * DAY + summer, 171 * DAY + summer, 330 * DAY + winter, 331 * DAY + winter])
     found = time_range(Packed(np.arange(4), np.array([0, 4]), times))
-    assert found.date_start == (-1 if start is None else start * 3600)
-    if start is not None:
+    assert (found.step, found.start) == (step, start * 3600)
+    if step == DAY:
         model = model_of("request")
-        model.time.set_range(found.longest_gap, found.date_start)
+        model.time.set_range(*astuple(found))
         gaps = model.time.gaps(torch.from_numpy(times), None, torch.tensor([0, 4]))
         assert (gaps.past / DAY).tolist() == [0, 1, 159, 1]
 
 
+@pytest.mark.parametrize(("step", "start"), [(3600, 1800), (60, 7), (1, 0)])
+def test_a_model_of_coarse_times_rounds_every_time_down(step, start):
+    times = START // 3600 * 3600 + start + step * np.array([0, 7, 7, 500, 501])
+    found = time_range(Packed(np.arange(5), np.array([0, 5]), times))
+    assert (found.step, found.start) == (step, start)
+    model = model_of("request")
+    model.time.set_range(*astuple(found))
+    steps = (0, 0.9, 1, 1.99)
+    at = [model(**packed([([1], [times[-1]], times[-1] + step * after)])) for after in steps]
+    assert torch.equal(at[0], at[1])
+    assert torch.equal(at[2], at[3])
+    assert not torch.equal(at[0], at[2])
+
+
 def test_two_times_of_one_day_are_no_dates():
     times = np.array([9.0, 10.0, 33.0]) * 3600
-    assert time_range(Packed(np.arange(3), np.array([0, 3]), times)).date_start == -1
+    assert time_range(Packed(np.arange(3), np.array([0, 3]), times)).step == 3600
 
 
 def test_the_range_of_training_ignores_gaps_between_users():
     times = np.array([0.0, 10.5, 5e8, 5e8 + 3])
     found = time_range(Packed(np.arange(4), np.array([0, 2, 4]), times))
-    assert (found.longest_gap, found.date_start) == (11, -1)
+    assert (found.longest_gap, found.step) == (11, 0)
     assert time_range(Packed(np.arange(4), np.array([0, 2, 4]))) is None
     assert time_range(Packed(np.arange(2), np.array([0, 2]), np.full(2, 7.0))) is None
 
 
 def test_a_cast_to_bfloat16_keeps_the_range():
     model = model_of("request", torch.float32)
-    model.time.set_range(123_456_789, 12_345)
+    model.time.set_range(123_456_789, 86_400, 12_345)
     model.bfloat16()
-    assert (model.time.longest_gap.item(), model.time.date_start.item()) == (123_456_789, 12_345)
+    found = [getattr(model.time, name).item() for name in ("longest_gap", "step", "start")]
+    assert found == [123_456_789, 86_400, 12_345]
     hidden = model(**packed([([1, 2], [START, START + 5], START + 9)]))
     assert hidden.dtype == torch.bfloat16
     assert hidden.isfinite().all()

@@ -76,7 +76,7 @@ def test_the_first_losses_with_times_are_the_same_up_to_rounding(device: str, us
     )
 
     def losses(where: str) -> list[float]:
-        config, found = tiny_config(model=model), TimeRange(10**7, -1)
+        config, found = tiny_config(model=model), TimeRange(10**7)
         learner = Learner(11, config, linear_cross_entropy, torch.device(where), time_range=found)
         return [learner.step(batch, 0.01, number).item() for number in range(3)]
 

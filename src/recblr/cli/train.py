@@ -162,6 +162,9 @@ def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) 
         console.print(_time_line(dataset, config), soft_wrap=True)
 
 
+_COARSE = {86400: "dates", 3600: "whole hours", 60: "whole minutes"}
+
+
 def _time_line(dataset: "Dataset", config: TrainingConfig) -> str:
     """What the model learns of time by default, for a dataset with times."""
     from recblr.data.packed import time_range
@@ -173,11 +176,12 @@ def _time_line(dataset: "Dataset", config: TrainingConfig) -> str:
     if settled_for(train, config).model.time == "none":
         return "the model uses only the order of the events, because all times of the training are the same"
     found = time_range(train)
-    dates = found is not None and found.date_start >= 0
+    assert found is not None
+    coarse = _COARSE.get(found.step)
+    rounded = f"; the times are {coarse}, so a request counts as one, too" if coarse else ""
     return (
         "the model learns from the gaps between events, and from when the next item is asked for (--time "
-        "past, --time none)"
-        + ("; the times are dates, so it uses only the date of a request" if dates else "")
+        f"past, --time none){rounded}"
     )
 
 

@@ -18,7 +18,7 @@ Float64Array = npt.NDArray[np.float64]
 Numbers: TypeAlias = npt.NDArray[np.int64 | np.float64]
 
 
-DAY, _HOUR = 86400, 3600
+DAY, _HOUR, _MINUTE = 86400, 3600, 60
 """Seconds."""
 
 
@@ -202,12 +202,14 @@ class TimeRange:
     """What a model must know of the times that it was trained on.
 
     longest_gap: the longest gap between two events of a history, in whole seconds, rounded up.
-    date_start: the second of a day in UTC at which dates start, if the times are only dates; -1 if they are
-        not. In a zone with summer time, it is the start in summer.
+    step, start: all times lie whole steps after `start`, in seconds. The step is the longest of a day, an
+        hour, a minute and a second. It is 0 if the times have fractions of a second. Dates of a zone with
+        summer time have a step of a day, and start in summer.
     """
 
     longest_gap: int
-    date_start: int
+    step: int = 0
+    start: int = 0
 
 
 def time_range(train: Packed) -> TimeRange | None:
@@ -216,15 +218,26 @@ def time_range(train: Packed) -> TimeRange | None:
     if times is None or not times.size or times.min() == times.max():
         return None
     gaps = np.diff(times)[train.has_past[1:]]
-    return TimeRange(math.ceil(gaps.max(initial=0)), _date_start(np.unique(times)))
+    moments = np.unique(times)
+    start = _date_start(moments)
+    step = 0 if start is None else DAY
+    if start is None:
+        phases = ((step, np.unique(moments % step)) for step in (_HOUR, _MINUTE, 1))
+        step, start = next(
+            ((step, int(of[0])) for step, of in phases if of.size == 1 and float(of[0]).is_integer()), (0, 0)
+        )
+    return TimeRange(math.ceil(gaps.max(initial=0)), step, start)
 
 
-def _date_start(moments: Float64Array) -> int:
-    """The date_start of a TimeRange; moments: the times (M,), rising and without repeats, at least one."""
+def _date_start(moments: Float64Array) -> int | None:
+    """The second of a day at which dates start, if all times are dates; None if they are not.
+
+    moments: the times (M,), rising and without repeats, at least one.
+    """
     seconds = np.unique(moments % DAY)
     # In a zone with summer time, dates start at two seconds of the day in UTC, an hour apart.
     start = seconds[-1] if seconds[-1] - seconds[0] == DAY - _HOUR else seconds[0]
     at_midnight = np.isin((seconds - start) % DAY, (0, _HOUR)).all() and float(start).is_integer()
     # Events at two times of one day have a clock.
     one_each_day = np.unique((moments - start) // DAY).size == moments.size
-    return int(start) if at_midnight and one_each_day else -1
+    return int(start) if at_midnight and one_each_day else None

@@ -16,9 +16,6 @@ KNOTS_PER_DOUBLING = 1.5
 NUM_KNOTS = 48
 """The last knot lies at 2**(47 / 1.5) seconds, which is 85 years."""
 
-DAY = 86400
-WITH_CLOCK = -1
-
 
 class Gaps(NamedTuple):
     """The gaps around N events, in seconds, each ``(N,)`` float32 and never negative.
@@ -94,9 +91,9 @@ class TimeEncoder(nn.Module):
 
     longest_gap: ``()`` int64, the longest gap of training in seconds.  A longer gap counts as this one,
         because the model has learned nothing about it.
-    date_start: ``()`` int64, the second of a day at which dates start, if all times of training are dates.
-        Then the model uses only the date of a time, because it has learned nothing about times of day.
-        Otherwise WITH_CLOCK.
+    step, start: ``()`` int64 seconds.  All times of training lie whole steps after `start`, for example at
+        midnight.  The model rounds every time down to such a moment, because it has learned nothing about
+        the times between.  A step of 0 rounds nothing.
 
     Args:
         width: D, of the vectors.
@@ -104,7 +101,8 @@ class TimeEncoder(nn.Module):
     """
 
     longest_gap: Tensor
-    date_start: Tensor
+    step: Tensor
+    start: Tensor
 
     def __init__(self, width: int, *, with_request: bool) -> None:
         super().__init__()
@@ -113,17 +111,19 @@ class TimeEncoder(nn.Module):
         self.answer = Answer(width) if with_request else None
         # Whole numbers, because a cast of the model to bfloat16 leaves them as they are.
         self.register_buffer("longest_gap", torch.tensor(2**31 - 1))
-        self.register_buffer("date_start", torch.tensor(WITH_CLOCK))
+        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("start", torch.tensor(0))
 
     def reset_answer(self) -> None:
         """Let the answer change nothing: `initialise` has drawn its weights."""
         if self.answer is not None:
             nn.init.zeros_(self.answer.w_2.weight)
 
-    def set_range(self, longest_gap: int, date_start: int = WITH_CLOCK) -> None:
-        """Set the two buffers, which describe the times of training."""
+    def set_range(self, longest_gap: int, step: int = 0, start: int = 0) -> None:
+        """Set the buffers, which describe the times of training."""
         self.longest_gap.fill_(longest_gap)
-        self.date_start.fill_(date_start)
+        self.step.fill_(step)
+        self.start.fill_(start)
 
     def gaps(
         self, times: Tensor, request_times: Tensor | None, offsets: Tensor, before: Tensor | None = None
@@ -165,8 +165,9 @@ class TimeEncoder(nn.Module):
         return self._gap(self._moments(start), self._moments(end))
 
     def _moments(self, times: Tensor) -> Tensor:
-        dates = torch.floor((times - self.date_start) / DAY) * DAY + self.date_start
-        return torch.where(self.date_start == WITH_CLOCK, times, dates)
+        step = self.step.clamp(min=1)
+        rounded = torch.floor((times - self.start) / step) * step + self.start
+        return torch.where(self.step == 0, times, rounded)
 
     def _gap(self, start: Tensor, end: Tensor) -> Tensor:
         # NaN is the time of no event.

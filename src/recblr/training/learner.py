@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from typing import cast
 
@@ -65,7 +65,7 @@ class Learner:
             self.model.learn_repeat_bias(repeat_bias)
         if self.model.time is not None:
             assert time_range is not None
-            self.model.time.set_range(time_range.longest_gap, time_range.date_start)
+            self.model.time.set_range(*astuple(time_range))
         self.optimizer = torch.optim.AdamW(
             decayed_and_other(self.model, config.weight_decay), lr=config.learning_rate, fused=True
         )
