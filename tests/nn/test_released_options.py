@@ -185,6 +185,7 @@ def test_released_sets_its_options_and_accepts_the_others() -> None:
         beta_epsilon=1e-8,
         lambda_init="linspace",
         history_average=False,
+        time="none",
     )
     assert RecBLRConfig.released(200, lambda_init="uniform").lambda_init == "uniform"
 

@@ -159,20 +159,25 @@ def print_dataset(dataset: "Dataset", config: TrainingConfig, console: Console) 
         users = "1 user has" if short == 1 else f"{short:,} users have"
         console.print(f"{users} fewer than {TESTED_EVENTS} events: they train, and are not tested")
     if config.model.time is None and dataset.times is not None:
-        console.print(_time_line(dataset, config), soft_wrap=True)
+        line = _time_line(dataset, config)
+        if line is not None:
+            console.print(line, soft_wrap=True)
 
 
 _COARSE = {86400: "dates", 3600: "whole hours", 60: "whole minutes"}
 
 
-def _time_line(dataset: "Dataset", config: TrainingConfig) -> str:
-    """What the model learns of time by default, for a dataset with times."""
+def _time_line(dataset: "Dataset", config: TrainingConfig) -> str | None:
+    """What the model learns of time by default, for a dataset with times; None if it cannot be split."""
     from recblr.data.packed import time_range
     from recblr.run.folder import settled_for, split_for
 
     if dataset.seconds is None:
         return "the model uses only the order of the events: the unit of their times is unknown (--time-unit)"
-    train = split_for(dataset, config).train
+    try:
+        train = split_for(dataset, config).train
+    except InputError:  # the training will say why
+        return None
     if settled_for(train, config).model.time == "none":
         return "the model uses only the order of the events, because all times of the training are the same"
     found = time_range(train)
