@@ -393,6 +393,12 @@ def test_a_step_names_the_shape_of_its_own_times():
         model.step(item, time=torch.tensor(START).double())
 
 
+@pytest.mark.parametrize("items", [torch.tensor(1), torch.tensor([[1, 2]])])
+def test_a_step_takes_one_event_of_each_history(items):
+    with pytest.raises(ValueError, match=r"items must be \(B,\), one event of each history"):
+        model_of("none").step(items)
+
+
 def test_states_of_other_models_are_refused():
     items = torch.tensor([[1, 2]])
     states = {use: model_of(use).with_state(items, **GOOD)[1] for use in USES}

@@ -38,6 +38,8 @@ lambda_init               one of these differences
 history_average           default True, but False with `released`; the paper has none
 ========================  =========================================================================
 
+The model knows only the order of events: RecBole does not give times to sequential models.
+
 The last four settings override `released`.
 
 Histories are packed, so padding costs nothing.  :meth:`RecBLR.to_recblr` returns the model without RecBole.

@@ -148,6 +148,10 @@ class RecBLR(NextItemModel):
         if self.time is not None:
             # Here, because the pass would name another shape.
             self.check_times(items, items.numel(), time, request_time)
+        if items.dim() != 1 and not items.is_nested:
+            raise ValueError(
+                f"items must be (B,), one event of each history, but has shape {tuple(items.shape)}"
+            )
         times = None if self.time is None or time is None else time.unsqueeze(1)
         hidden, state = self(
             items.unsqueeze(1), times=times, request_times=request_time, state=state, return_state=True
