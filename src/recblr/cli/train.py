@@ -170,7 +170,7 @@ _COARSE = {86400: "dates", 3600: "whole hours", 60: "whole minutes"}
 def _time_line(dataset: "Dataset", config: TrainingConfig) -> str | None:
     """What the model learns of time by default, for a dataset with times; None if it cannot be split."""
     from recblr.data.packed import time_range
-    from recblr.run.folder import settled_for, split_for
+    from recblr.run.folder import split_for
 
     if dataset.seconds is None:
         return "the model uses only the order of the events: the unit of their times is unknown (--time-unit)"
@@ -178,10 +178,9 @@ def _time_line(dataset: "Dataset", config: TrainingConfig) -> str | None:
         train = split_for(dataset, config).train
     except InputError:  # the training will say why
         return None
-    if settled_for(train, config).model.time == "none":
-        return "the model uses only the order of the events, because all times of the training are the same"
     found = time_range(train)
-    assert found is not None
+    if found is None:
+        return "the model uses only the order of the events, because all times of the training are the same"
     coarse = _COARSE.get(found.step)
     rounded = f"; the times are {coarse}, so a request counts as one, too" if coarse else ""
     return (

@@ -218,24 +218,28 @@ def time_range(train: Packed) -> TimeRange | None:
     if times is None or not times.size or times.min() == times.max():
         return None
     gaps = np.diff(times)[train.has_past[1:]]
-    moments = np.unique(times)
-    start = _date_start(moments)
-    step = 0 if start is None else DAY
-    if start is None:
-        phases = ((step, np.unique(moments % step)) for step in (_HOUR, _MINUTE, 1))
-        step, start = next(
-            ((step, int(of[0])) for step, of in phases if of.size == 1 and float(of[0]).is_integer()), (0, 0)
-        )
-    return TimeRange(math.ceil(gaps.max(initial=0)), step, start)
+    return TimeRange(math.ceil(gaps.max(initial=0)), *_step(times))
 
 
-def _date_start(moments: Float64Array) -> int | None:
-    """The second of a day at which dates start, if all times are dates; None if they are not.
+def _step(times: Float64Array) -> tuple[int, int]:
+    """The step and the start of a TimeRange; times: (N,), at least one."""
+    start = _date_start(times)
+    if start is not None:
+        return DAY, start
+    for step in (_HOUR, _MINUTE, 1):
+        phase = times[0] % step
+        if float(phase).is_integer() and (times % step == phase).all():
+            return step, int(phase)
+    return 0, 0
 
-    moments: the times (M,), rising and without repeats, at least one.
-    """
-    seconds = np.unique(moments % DAY)
+
+def _date_start(times: Float64Array) -> int | None:
+    """The second of a day at which dates start, if all times (N,) are dates; None if they are not."""
+    seconds = times % DAY
     # In a zone with summer time, dates start at two seconds of the day in UTC, an hour apart.
+    if not np.isin((seconds - seconds[0]) % DAY, (0, _HOUR, DAY - _HOUR)).all():
+        return None  # the most frequent case, found without sorting
+    moments, seconds = np.unique(times), np.unique(seconds)
     start = seconds[-1] if seconds[-1] - seconds[0] == DAY - _HOUR else seconds[0]
     at_midnight = np.isin((seconds - start) % DAY, (0, _HOUR)).all() and float(start).is_integer()
     # Events at two times of one day have a clock.
