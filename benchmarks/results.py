@@ -155,6 +155,23 @@ def ablation_table(result):
     return "\n".join(rows)
 
 
+def comparison_table(result):
+    """The figures of benchmarks/compare_runs.py as a Markdown table."""
+    first = result["rows"][0]
+    rows = [
+        "| model | time known | HR@10 | NDCG@10 | the first row is ahead in NDCG@10 by | p |",
+        "|---|---|---|---|---|---|",
+        f"| **{first['model']}** | {first['time']} | {first['hr@10']:.4f} | {first[METRIC]:.4f} | | |",
+    ]
+    for row in result["rows"][1:]:
+        ahead = row[f"first ahead in {METRIC}"]
+        rows.append(
+            f"| {row['model']} | {row['time']} | {row['hr@10']:.4f} | {row[METRIC]:.4f} "
+            f"| {ahead['mean']:.4f} ({ahead['low']:.4f} to {ahead['high']:.4f}) | {ahead['p_value']:.4f} |"
+        )
+    return "\n".join(rows)
+
+
 def between(text, name, new):
     """The page with new text between the marks of a table."""
     before, rest = text.split(BEGIN.format(name), 1)
@@ -172,6 +189,9 @@ def refresh():
     if ablation.exists():
         result = json.loads(ablation.read_text(encoding="utf-8"))
         text = between(text, ablation.stem, ablation_table(result))
+    for file in sorted((RESULTS / "compared").glob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        text = between(text, f"compared-{file.stem}", comparison_table(result))
     for file in sorted(RESULTS.glob("*.json")):
         name = file.stem
         if "." in name:  # this report is a row of another table

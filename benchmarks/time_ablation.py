@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+from finished_runs import runs_in
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,6 @@ from recblr.run.folder import split_for
 from recblr.serving import model_scorer
 from recblr.system.build import commit
 from recblr.system.machine import describe_machine
-from recblr.training import Run
 
 METRICS = "hr@10", "ndcg@10", "mrr@10"
 
@@ -81,11 +81,7 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    runs = (
-        [Run(options.run)] if Run(options.run).exists() else [*map(Run, sorted(options.run.glob("seed-*")))]
-    )
-    if not runs:
-        raise SystemExit(f"{options.run} holds no run: give the folder of recblr train or recblr reproduce")
+    runs = runs_in(options.run)
     for run in runs:
         if (use := run.config().model.time_use) != "request":
             raise SystemExit(f"{run.folder} was trained with --time {use}: give a run of --time request")

@@ -6,6 +6,7 @@ NaN gets the worst rank.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -184,12 +185,23 @@ def metrics_from_ranks(ranks: npt.NDArray[np.int64], ks: Sequence[int] = KS) -> 
     if any(k < 1 for k in ks):
         raise ValueError(f"every k must be at least 1, but ks is {tuple(ks)}")
 
-    gain = 1.0 / np.log2(ranks + 1.0)
-    reciprocal = 1.0 / ranks
     metrics: dict[str, float] = {}
     for k in ks:
-        hit = ranks <= k
-        metrics[f"hr@{k}"] = float(hit.mean())
-        metrics[f"ndcg@{k}"] = float(np.where(hit, gain, 0.0).mean())
-        metrics[f"mrr@{k}"] = float(np.where(hit, reciprocal, 0.0).mean())
+        metrics[f"hr@{k}"] = float(users_metric(ranks, "hr", k).mean())
+        metrics[f"ndcg@{k}"] = float(users_metric(ranks, "ndcg", k).mean())
+        metrics[f"mrr@{k}"] = float(users_metric(ranks, "mrr", k).mean())
     return metrics
+
+
+def users_metric(
+    ranks: npt.NDArray[np.int64], metric: Literal["hr", "ndcg", "mrr"], k: int
+) -> npt.NDArray[np.float64]:
+    """The metric "hr", "ndcg" or "mrr" at k of each user, (S,) float64, from the ranks (S,): see
+    `metrics_from_ranks`."""
+    if metric == "hr":
+        gain = np.ones(ranks.shape)
+    elif metric == "ndcg":
+        gain = 1.0 / np.log2(ranks + 1.0)
+    else:
+        gain = 1.0 / ranks
+    return np.where(ranks <= k, gain, 0.0)
