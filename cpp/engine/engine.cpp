@@ -1,0 +1,754 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <ctime>
+#include <limits>
+#include <mutex>
+#include <type_traits>
+#include <unordered_set>
+#include <utility>
+
+#include "core/kernel.h"
+
+namespace recblr::engine {
+namespace {
+
+#include "core/conversions-inl.h"
+
+constexpr std::size_t kEventsAtOnce = 256;
+constexpr std::int64_t kExplained = 100;
+
+std::string quoted(std::string_view id) { return "'" + std::string(id) + "'"; }
+
+std::string moment_in_words(double seconds) {
+  const double whole = std::floor(seconds);
+  if (!(std::abs(whole) < 2e11)) return std::to_string(seconds) + " s since 1970";
+  const auto time = static_cast<std::time_t>(whole);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[64];
+  std::snprintf(text, sizeof text, "%04d-%02d-%02d %02d:%02d:%02d", parts.tm_year + 1900, parts.tm_mon + 1,
+                parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+  std::string words = text;
+  if (seconds > whole) {
+    std::snprintf(text, sizeof text, "%.6f", seconds - whole);
+    words += text + 1;
+  }
+  return words + " UTC";
+}
+
+float* scratch(const Weights& w) {
+  thread_local std::vector<float> memory;
+  const auto size = static_cast<std::size_t>(scratch_size(w));
+  if (memory.size() < size) memory.resize(size);
+  return memory.data();
+}
+
+template <typename S>
+std::vector<char> start_row(const std::vector<float>& state, std::size_t bytes) {
+  std::vector<char> row(bytes, 0);
+  auto* const to = reinterpret_cast<S*>(row.data());
+  for (std::size_t i = 0; i < state.size(); ++i) put(to[i], state[i]);
+  return row;
+}
+
+bool contains(const std::vector<std::int32_t>& sorted, std::int32_t item) {
+  return std::binary_search(sorted.begin(), sorted.end(), item);
+}
+
+std::vector<std::int32_t> distinct(std::vector<std::int32_t> items) {
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  return items;
+}
+
+void check_k(std::int64_t k) {
+  if (k < 1)
+    throw Problem("k, the number of items to recommend, is " + std::to_string(k), "give a number of at least 1");
+}
+
+}  // namespace
+
+// Holds the locks of some shards, taken in their order, so that two threads never wait for each other.
+class Engine::Locks {
+ public:
+  Locks(Users& users, std::uint64_t shards) : users_(users), shards_(shards) {
+    for (int s = 0; s < Users::kShards; ++s)
+      if (has(s)) users_.lock_of(s).lock();
+  }
+  Locks(Users& users, int shard) : Locks(users, std::uint64_t{1} << shard) {}
+  ~Locks() {
+    for (int s = 0; s < Users::kShards; ++s)
+      if (has(s)) users_.lock_of(s).unlock();
+  }
+  Locks(const Locks&) = delete;
+  Locks& operator=(const Locks&) = delete;
+
+ private:
+  bool has(int shard) const { return shards_ >> shard & 1; }
+  Users& users_;
+  std::uint64_t shards_;
+};
+
+namespace {
+
+// The row of a user: the state, then the answer after the last event, unless the answer waits for the time of a request.
+std::int64_t values_in_row(const Weights& w, bool windowed, bool pending) {
+  if (windowed) return 0;
+  return w.state_size() + (pending ? 0 : w.width);
+}
+
+}  // namespace
+
+Engine::Engine(const Facts& facts, const std::map<std::string, Array>& weights, const float* rows,
+               std::vector<std::string> item_ids, const Options& options)
+    : facts_(facts),
+      options_(options),
+      uses_(facts.shape.request ? Uses::request : facts.shape.past ? Uses::past : Uses::none),
+      windowed_(facts.max_length > 0),
+      model_(facts.shape, weights),
+      row_bytes_([this] {
+        const auto size = static_cast<std::int64_t>(options_.half_states ? sizeof(Bfloat16) : sizeof(float));
+        return (values_in_row(this->weights(), windowed_, uses_ == Uses::request) * size + 63) / 64 * 64;
+      }()),
+      pool_(options.threads),
+      catalogue_(rows, static_cast<std::int64_t>(item_ids.size()), facts.shape.width, options.table),
+      item_ids_(std::move(item_ids)),
+      users_(Users::Layout{row_bytes_, uses_ != Uses::none, uses_ == Uses::request && !windowed_, options.history},
+             (start_row_ = windowed_ ? std::vector<char>()
+                           : options.half_states
+                               ? start_row<Bfloat16>(model_.start(), static_cast<std::size_t>(row_bytes_))
+                               : start_row<float>(model_.start(), static_cast<std::size_t>(row_bytes_)))
+                 .data()) {
+  if (windowed_ && !options.history)
+    throw Problem("the model sees only the newest " + std::to_string(facts.max_length) +
+                      " events of a history (max_length), so it has no state that events can be added to",
+                  "load it with history=True, which keeps the events, or train without --max-length");
+  numbers_.reserve(item_ids_.size());
+  for (std::size_t i = 0; i < item_ids_.size(); ++i) numbers_.emplace(item_ids_[i], static_cast<std::int32_t>(i));
+}
+
+std::int32_t Engine::item_of(std::string_view id) const {
+  const auto found = numbers_.find(std::string(id));
+  if (found == numbers_.end())
+    throw Problem("the model has no item " + quoted(id) + " among its " + std::to_string(numbers_.size()) + " items",
+                  "give items that it was trained on, such as " + quoted(item_ids_[0]) + ", or add it with add_items");
+  return found->second;
+}
+
+std::string Engine::item_id(std::int32_t item) const { return item_ids_[static_cast<std::size_t>(item)]; }
+std::int64_t Engine::num_items() const {
+  const std::shared_lock items(items_lock_);
+  return catalogue_.size();
+}
+std::vector<std::string> Engine::item_ids() const {
+  const std::shared_lock items(items_lock_);
+  return item_ids_;
+}
+
+Problem Engine::unknown_user(const std::string& user) const {
+  return {"the engine has no user " + quoted(user), "give an event first with update, or use recommend_history"};
+}
+
+double Engine::moment(double time) const {
+  const Clock& c = facts_.clock;
+  return c.step > 0 ? std::floor((time - c.start) / c.step) * c.step + c.start : time;
+}
+
+float Engine::gap(double from, double to) const {
+  if (std::isnan(from)) return 0;
+  return static_cast<float>(std::min(std::max(moment(to) - moment(from), 0.0), facts_.clock.longest_gap));
+}
+
+void Engine::check_time(double time, const char* what) const {
+  if (uses_ == Uses::none) return;
+  if (time == kNoTime)
+    throw Problem("the model was trained with --time " + std::string(uses_ == Uses::past ? "past" : "request") +
+                      ", so it needs the time of each event",
+                  std::string("give ") + what + "= in seconds since 1970");
+  if (!std::isfinite(time)) throw Problem("a time is NaN or infinite", "give seconds since 1970");
+}
+
+// The time of a request, by default that of the last event.
+void Engine::check_request(double last, double& time) const {
+  if (uses_ != Uses::request || time == kNoTime) {
+    time = last;
+    return;
+  }
+  if (!std::isfinite(time)) throw Problem("a time is NaN or infinite", "give seconds since 1970");
+  if (time < last)
+    throw Problem("the request is at " + moment_in_words(time) + ", but the last event is later, at " +
+                      moment_in_words(last),
+                  "give a later time");
+}
+
+// Takes an event into what is kept of a user.  Returns whether an event is to be passed through the model: with a time of
+// requests, that is the event before, if there is one.
+template <typename S>
+bool Engine::admit(const User& user, std::int32_t item, double time, Event<S>& event) const {
+  auto* const state = reinterpret_cast<S*>(user.row);
+  const float past = user.time ? gap(*user.time, time) : 0;
+  if (user.time) *user.time = time;
+  if (!user.pending) {
+    event = {catalogue_.row(item), past, 0, state, nullptr};
+    return !windowed_;
+  }
+  const Pending before = *user.pending;
+  *user.pending = {item, past};
+  if (before.item < 0) return false;
+  event = {catalogue_.row(before.item), before.gap, past, state, nullptr};
+  return true;
+}
+
+template <typename S>
+void Engine::pass(const std::vector<Event<S>>& events) const {
+  compute(Pass<S>{&weights(), events.data(), scratch(weights())}, Units{0, static_cast<std::int64_t>(events.size())});
+}
+
+float* Engine::hidden_of(const User& user) const { return reinterpret_cast<float*>(user.row) + weights().state_size(); }
+
+template <typename S>
+void Engine::keep_hidden(const User& user, const float* hidden) const {
+  auto* const to = reinterpret_cast<S*>(user.row) + weights().state_size();
+  for (std::int64_t c = 0; c < weights().width; ++c) put(to[c], hidden[c]);
+}
+
+// Takes the chosen events in, which are of users whose locks the caller holds.
+template <typename S>
+void Engine::take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
+                  const std::vector<Users::Slot>& slots) {
+  const bool answers = uses_ != Uses::request && !windowed_;
+  const auto width = static_cast<std::size_t>(weights().width);
+  std::vector<Event<S>> passed;
+  std::vector<float> hidden;
+  std::unordered_map<Users::Slot, std::size_t> last;
+  for (std::size_t begin = 0; begin < chosen.size(); begin += kEventsAtOnce) {
+    const std::size_t end = std::min(begin + kEventsAtOnce, chosen.size());
+    passed.clear(), last.clear();
+    for (std::size_t i = begin; i < end; ++i) {
+      const Update& e = events[chosen[i]];
+      const Users::Slot slot = slots[chosen[i]];
+      const User user = users_.at(slot);
+      Event<S> event;
+      if (admit(user, e.item, e.time, event)) {
+        last[slot] = passed.size();
+        passed.push_back(event);
+      }
+      users_.insert_seen(slot, e.item);
+      if (!user.history) continue;
+      user.history->items.push_back(e.item);
+      if (user.time) user.history->times.push_back(e.time);
+    }
+    if (answers) {
+      hidden.resize(last.size() * width);
+      std::size_t next = 0;
+      for (const auto& [slot, place] : last)
+        passed[place].hidden =
+            std::is_same_v<S, float> ? hidden_of(users_.at(slot)) : hidden.data() + width * next++;
+    }
+    pass(passed);
+    if (answers && !std::is_same_v<S, float>)
+      for (const auto& [slot, place] : last) keep_hidden<S>(users_.at(slot), passed[place].hidden);
+  }
+}
+
+std::int64_t Engine::update_many(const std::vector<Update>& events) {
+  if (events.empty()) return 0;
+  const std::shared_lock items(items_lock_);
+  std::vector<std::uint64_t> hashes(events.size());
+  std::uint64_t shards = 0;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    check_time(events[i].time, "time");
+    hashes[i] = Users::hash(events[i].user);
+    shards |= std::uint64_t{1} << Users::shard_of(hashes[i]);
+  }
+  const Locks locks(users_, shards);
+
+  // Everything is checked before anything changes.
+  std::vector<std::size_t> counted;
+  counted.reserve(events.size());
+  std::unordered_set<std::string> fresh;
+  std::unordered_map<std::string_view, double> newest;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    const Update& e = events[i];
+    if (!e.event_id.empty() && (users_.knows_event(hashes[i], e.event_id) ||
+                                (events.size() > 1 && !fresh.insert(e.user + '\0' + e.event_id).second)))
+      continue;
+    counted.push_back(i);
+    if (uses_ == Uses::none) continue;
+    double before = -std::numeric_limits<double>::infinity();
+    if (const auto found = newest.find(e.user); events.size() > 1 && found != newest.end()) {
+      before = found->second;
+    } else if (const Users::Slot slot = users_.find(e.user, hashes[i]); slot != Users::kNone) {
+      before = *users_.at(slot).time;  // NaN if there is no event
+    }
+    if (e.time < before)
+      throw Problem("the event of user " + quoted(e.user) + " at " + moment_in_words(e.time) +
+                        " is earlier than the user's last event, at " + moment_in_words(before),
+                    "give the events of a user in the order of time");
+    if (events.size() > 1) newest[e.user] = e.time;
+  }
+  if (options_.seen_budget >= 0) {
+    constexpr std::int64_t kMostOfAnItem = 5;
+    const auto most = static_cast<std::int64_t>(counted.size()) * kMostOfAnItem;
+    if (users_.seen_bytes() + most > options_.seen_budget)
+      throw Problem("the seen items of all users take " + std::to_string(users_.seen_bytes()) + " bytes, and " +
+                        std::to_string(counted.size()) + " more event(s) may exceed the " +
+                        std::to_string(options_.seen_budget) + " bytes of seen_bytes",
+                    "load the engine with more, or forget users");
+  }
+
+  std::vector<Users::Slot> slots(events.size());
+  for (const std::size_t i : counted) {
+    const Update& e = events[i];
+    slots[i] = users_.find(e.user, hashes[i]);
+    if (slots[i] == Users::kNone) slots[i] = users_.create(e.user, hashes[i]);
+    if (!e.event_id.empty()) users_.remember_event(hashes[i], e.event_id);
+  }
+  const auto parts = std::min<std::size_t>(static_cast<std::size_t>(pool_.threads()), (counted.size() + 31) / 32);
+  std::vector<std::vector<std::size_t>> chosen(std::max<std::size_t>(parts, 1));
+  for (const std::size_t i : counted)
+    chosen[static_cast<std::size_t>(Users::shard_of(hashes[i])) * chosen.size() / Users::kShards].push_back(i);
+  const auto work = [&](std::int64_t part) {
+    const std::vector<std::size_t>& mine = chosen[static_cast<std::size_t>(part)];
+    options_.half_states ? take<Bfloat16>(events, mine, slots) : take<float>(events, mine, slots);
+  };
+  pool_.run(static_cast<std::int64_t>(chosen.size()), work);
+  return static_cast<std::int64_t>(counted.size());
+}
+
+void Engine::check_history(const std::vector<std::int32_t>& items, const std::vector<double>& times) const {
+  if (items.empty()) throw Problem("the history is empty", "give one item or more");
+  if (uses_ == Uses::none) return;
+  if (times.empty()) check_time(kNoTime, "times");
+  if (times.size() != items.size())
+    throw Problem("the history has " + std::to_string(items.size()) + " event(s), but " + std::to_string(times.size()) +
+                      " time(s)",
+                  "give one for each");
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    if (!std::isfinite(times[i])) throw Problem("a time is NaN or infinite", "give seconds since 1970");
+    if (i && times[i] < times[i - 1]) throw Problem("the times of the history decrease", "give the events oldest first");
+  }
+}
+
+// The answer to a request after a history, from its first event on.
+std::vector<float> Engine::answer_to(const std::int32_t* items, const double* times, std::int64_t count,
+                                     double time) const {
+  if (windowed_ && count > facts_.max_length) {
+    items += count - facts_.max_length;
+    if (times) times += count - facts_.max_length;
+    count = facts_.max_length;
+  }
+  std::vector<float> state = model_.start(), hidden(static_cast<std::size_t>(weights().width));
+  std::vector<Event<float>> events(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {
+    const bool timed = uses_ != Uses::none;
+    const float past = timed && i ? gap(times[i - 1], times[i]) : 0;
+    const float next = uses_ == Uses::request ? gap(times[i], i + 1 < count ? times[i + 1] : time) : 0;
+    events[static_cast<std::size_t>(i)] = {catalogue_.row(items[i]), past, next, state.data(),
+                                           i + 1 < count ? nullptr : hidden.data()};
+  }
+  pass(events);
+  return hidden;
+}
+
+// The answer to a request of a user whose lock the caller holds, and who has an event.
+std::vector<float> Engine::answer_of(const User& user, double time) {
+  if (windowed_)
+    return answer_to(user.history->items.data(), user.time ? user.history->times.data() : nullptr,
+                     static_cast<std::int64_t>(user.history->items.size()), time);
+  const auto width = static_cast<std::size_t>(weights().width), size = static_cast<std::size_t>(weights().state_size());
+  std::vector<float> hidden(width);
+  if (!user.pending) {
+    if (!options_.half_states) {
+      std::memcpy(hidden.data(), hidden_of(user), width * sizeof(float));
+    } else {
+      const auto* from = reinterpret_cast<const Bfloat16*>(user.row) + size;
+      for (std::size_t c = 0; c < width; ++c) hidden[c] = widen(from[c]);
+    }
+    return hidden;
+  }
+  thread_local std::vector<float> copy;  // the step is not kept
+  copy.resize(size);
+  if (options_.half_states) {
+    const auto* from = reinterpret_cast<const Bfloat16*>(user.row);
+    for (std::size_t i = 0; i < size; ++i) copy[i] = widen(from[i]);
+  } else {
+    std::memcpy(copy.data(), user.row, size * sizeof(float));
+  }
+  const Event<float> event{catalogue_.row(user.pending->item), user.pending->gap, gap(*user.time, time), copy.data(),
+                           hidden.data()};
+  compute(Pass<float>{&weights(), &event, scratch(weights())}, Units{0, 1});
+  return hidden;
+}
+
+Engine::Asked Engine::asked_of(const std::string& user, double time) {
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  const Users::Slot slot = users_.find(user, hash);
+  if (slot == Users::kNone) throw unknown_user(user);
+  const User kept = users_.at(slot);
+  if (kept.time) check_request(*kept.time, time);
+  Asked asked{answer_of(kept, time), {}};
+  kept.seen->append_to(asked.seen);
+  return asked;
+}
+
+std::vector<std::vector<Scored>> Engine::best(const std::vector<Asked>& asked, std::int64_t k, const Filter& filter) {
+  const auto rows = static_cast<std::int64_t>(asked.size()), most = std::min(k, catalogue_.size());
+  std::vector<Query> queries(asked.size());
+  for (std::size_t q = 0; q < asked.size(); ++q) {
+    Query& query = queries[q];
+    query.vector = asked[q].hidden.data();
+    query.seen = asked[q].seen.data(), query.num_seen = static_cast<std::int64_t>(asked[q].seen.size());
+    query.seen_bias = facts_.repeats ? facts_.repeat_bias : 0, query.mask_seen = filter.mask_seen;
+    query.excluded = filter.excluded.data(), query.num_excluded = static_cast<std::int64_t>(filter.excluded.size());
+    if (filter.only_allowed)
+      query.allowed = filter.allowed.data(), query.num_allowed = static_cast<std::int64_t>(filter.allowed.size());
+  }
+  std::vector<Scored> found(asked.size() * static_cast<std::size_t>(most));
+  std::vector<std::int64_t> counts(asked.size());
+  catalogue_.best(queries.data(), rows, most, found.data(), counts.data(), pool_);
+  std::vector<std::vector<Scored>> lists(asked.size());
+  for (std::size_t q = 0; q < asked.size(); ++q) {
+    const auto begin = found.begin() + static_cast<std::ptrdiff_t>(q * static_cast<std::size_t>(most));
+    lists[q].assign(begin, begin + counts[q]);
+  }
+  return lists;
+}
+
+std::vector<Scored> Engine::recommend(const std::string& user, std::int64_t k, double time, const Filter& filter) {
+  check_k(k);
+  const std::shared_lock items(items_lock_);
+  return best({asked_of(user, time)}, k, filter)[0];
+}
+
+std::vector<std::vector<Scored>> Engine::recommend_many(const std::vector<std::string>& users, std::int64_t k,
+                                                        const std::vector<double>& times, const Filter& filter) {
+  check_k(k);
+  const std::shared_lock items(items_lock_);
+  std::vector<Asked> asked;
+  asked.reserve(users.size());
+  for (std::size_t u = 0; u < users.size(); ++u) asked.push_back(asked_of(users[u], times.empty() ? kNoTime : times[u]));
+  return best(asked, k, filter);
+}
+
+std::vector<Scored> Engine::recommend_history(const std::vector<std::int32_t>& history, std::int64_t k,
+                                              const std::vector<double>& times, double time, const Filter& filter) {
+  check_k(k);
+  check_history(history, times);
+  if (uses_ != Uses::none) check_request(times.back(), time);
+  const std::shared_lock items(items_lock_);
+  Asked asked{answer_to(history.data(), times.data(), static_cast<std::int64_t>(history.size()), time),
+              distinct(history)};
+  return best({std::move(asked)}, k, filter)[0];
+}
+
+std::vector<float> Engine::score(const std::string& user, const std::vector<std::int32_t>& items, double time) {
+  const std::shared_lock lock(items_lock_);
+  const Asked asked = asked_of(user, time);
+  std::vector<float> scores(items.size());
+  catalogue_.scores(asked.hidden.data(), items.data(), static_cast<std::int64_t>(items.size()), scores.data());
+  if (facts_.repeats)
+    for (std::size_t i = 0; i < items.size(); ++i)
+      if (contains(asked.seen, items[i])) scores[i] += facts_.repeat_bias;
+  return scores;
+}
+
+std::vector<Influence> Engine::explain(const std::string& user, std::int32_t item, double time) {
+  if (!options_.history)
+    throw Problem("the engine keeps no histories, which explain needs", "load it with history=True");
+  const std::shared_lock lock(items_lock_);
+  History history;
+  {
+    const std::uint64_t hash = Users::hash(user);
+    const Locks locks(users_, Users::shard_of(hash));
+    const Users::Slot slot = users_.find(user, hash);
+    if (slot == Users::kNone) throw unknown_user(user);
+    const User kept = users_.at(slot);
+    if (kept.time) check_request(*kept.time, time);
+    history = *kept.history;
+  }
+  const auto score_of = [&](const History& h) {
+    const std::vector<float> hidden =
+        h.items.empty() ? std::vector<float>(static_cast<std::size_t>(weights().width))
+                        : answer_to(h.items.data(), h.times.data(), static_cast<std::int64_t>(h.items.size()), time);
+    float score;
+    catalogue_.scores(hidden.data(), &item, 1, &score);
+    const bool has = std::find(h.items.begin(), h.items.end(), item) != h.items.end();
+    return facts_.repeats && has ? score + facts_.repeat_bias : score;
+  };
+  const auto count = static_cast<std::int64_t>(history.items.size());
+  const std::int64_t first = std::max<std::int64_t>(0, count - kExplained);
+  const float with_all = score_of(history);
+  std::vector<Influence> influences(static_cast<std::size_t>(count - first));
+  pool_.run(count - first, [&](std::int64_t i) {
+    History without = history;
+    without.items.erase(without.items.begin() + first + i);
+    if (!without.times.empty()) without.times.erase(without.times.begin() + first + i);
+    influences[static_cast<std::size_t>(i)] = {first + i, history.items[static_cast<std::size_t>(first + i)],
+                                               with_all - score_of(without)};
+  });
+  std::stable_sort(influences.begin(), influences.end(), [](const Influence& a, const Influence& b) {
+    return std::abs(a.change) > std::abs(b.change);
+  });
+  return influences;
+}
+
+std::vector<Scored> Engine::similar(std::int32_t item, std::int64_t k) const {
+  check_k(k);
+  const std::shared_lock lock(items_lock_);
+  const std::int64_t width = weights().width;
+  const auto product = [&](std::int32_t a, std::int32_t b) {
+    const float *x = catalogue_.row(a), *y = catalogue_.row(b);
+    float sum = 0;
+    for (std::int64_t c = 0; c < width; ++c) sum += x[c] * y[c];
+    return sum;
+  };
+  const float norm = std::sqrt(product(item, item));
+  std::vector<Scored> all;
+  for (std::int32_t other = 0; other < catalogue_.size(); ++other) {
+    if (other == item || catalogue_.retired(other)) continue;
+    const float both = norm * std::sqrt(product(other, other));
+    all.push_back({other, both > 0 ? product(item, other) / both : 0});
+  }
+  const auto found = static_cast<std::ptrdiff_t>(std::min<std::int64_t>(k, static_cast<std::int64_t>(all.size())));
+  std::partial_sort(all.begin(), all.begin() + found, all.end(), [](const Scored& a, const Scored& b) {
+    return a.score > b.score || (a.score == b.score && a.item < b.item);
+  });
+  all.resize(static_cast<std::size_t>(found));
+  return all;
+}
+
+bool Engine::knows(const std::string& user) {
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  return users_.find(user, hash) != Users::kNone;
+}
+
+bool Engine::forget(const std::string& user) {
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  if (users_.find(user, hash) == Users::kNone) return false;
+  users_.erase(user, hash);
+  return true;
+}
+
+std::vector<std::int32_t> Engine::seen(const std::string& user) {
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  const Users::Slot slot = users_.find(user, hash);
+  if (slot == Users::kNone) throw unknown_user(user);
+  std::vector<std::int32_t> items;
+  users_.at(slot).seen->append_to(items);
+  return items;
+}
+
+std::vector<std::string> Engine::user_ids() {
+  std::vector<std::string> ids;
+  for (int s = 0; s < Users::kShards; ++s) {
+    const Locks lock(users_, s);
+    users_.append_ids(s, ids);
+  }
+  return ids;
+}
+
+template <typename S>
+void Engine::replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times) {
+  users_.reset(slot);
+  const User user = users_.at(slot);
+  std::vector<Event<S>> events;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Event<S> event;
+    if (admit(user, items[i], user.time ? times[i] : 0, event)) events.push_back(event);
+    users_.insert_seen(slot, items[i]);
+  }
+  std::vector<float> hidden(static_cast<std::size_t>(weights().width));
+  const bool answers = uses_ != Uses::request && !windowed_;
+  if (answers) events.back().hidden = hidden.data();
+  pass(events);
+  if (answers) keep_hidden<S>(user, hidden.data());
+  if (!user.history) return;
+  user.history->items = items;
+  if (user.time) user.history->times = times;
+}
+
+void Engine::rebuild(const std::vector<std::string>& users, const std::vector<std::vector<std::int32_t>>& items,
+                     const std::vector<std::vector<double>>& times) {
+  const std::shared_lock items_lock(items_lock_);
+  static const std::vector<double> kNone;
+  const auto times_of = [&](std::size_t u) -> const std::vector<double>& { return times.empty() ? kNone : times[u]; };
+  std::uint64_t shards = 0;
+  for (std::size_t u = 0; u < users.size(); ++u) {
+    check_history(items[u], times_of(u));
+    shards |= std::uint64_t{1} << Users::shard_of(Users::hash(users[u]));
+  }
+  const Locks locks(users_, shards);
+  std::vector<Users::Slot> slots(users.size());
+  for (std::size_t u = 0; u < users.size(); ++u) {
+    const std::uint64_t hash = Users::hash(users[u]);
+    slots[u] = users_.find(users[u], hash);
+    if (slots[u] == Users::kNone) slots[u] = users_.create(users[u], hash);
+  }
+  pool_.run(static_cast<std::int64_t>(users.size()), [&](std::int64_t part) {
+    const auto u = static_cast<std::size_t>(part);
+    options_.half_states ? replay<Bfloat16>(slots[u], items[u], times_of(u))
+                         : replay<float>(slots[u], items[u], times_of(u));
+  });
+}
+
+void Engine::add_items(const std::vector<std::string>& ids, const float* rows) {
+  const std::unique_lock lock(items_lock_);
+  std::unordered_set<std::string_view> fresh;
+  for (const std::string& id : ids)
+    if (numbers_.count(id) || !fresh.insert(id).second)
+      throw Problem("there is an item " + quoted(id) + " already", "give each new item an id of its own");
+  const auto count = static_cast<std::int64_t>(ids.size());
+  for (std::int64_t i = 0; i < count * weights().width; ++i)
+    if (!std::isfinite(rows[i]))
+      throw Problem("the vector of item " + quoted(ids[static_cast<std::size_t>(i / weights().width)]) +
+                        " holds NaN or an infinite number",
+                    "give finite numbers");
+  catalogue_.append(rows, count);
+  for (const std::string& id : ids) {
+    numbers_.emplace(id, static_cast<std::int32_t>(item_ids_.size()));
+    item_ids_.push_back(id);
+  }
+}
+
+void Engine::retire_items(const std::vector<std::int32_t>& items) {
+  const std::unique_lock lock(items_lock_);
+  for (const std::int32_t item : items) catalogue_.retire(item);
+}
+
+// --- states as bytes (docs/engine-states.md) ------------------------------------------------------
+
+namespace {
+
+constexpr char kMagic[8] = {'r', 'e', 'c', 'b', 'l', 'r', 'S', 'T'};
+constexpr std::uint32_t kStateFormat = 1;
+enum Flags : std::uint32_t { kHalf = 1, kTimed = 2, kPending = 4, kHistory = 8, kWindowed = 16 };
+
+struct StateHeader {
+  char magic[8];
+  std::uint32_t format, flags;
+  char digest[32];
+  double time;
+  std::int32_t item;
+  float gap;
+  std::int64_t row_bytes, seen, events;
+};
+static_assert(sizeof(StateHeader) == 88, "the layout is documented");
+
+std::uint64_t checksum(const char* bytes, std::size_t size) {
+  std::uint64_t sum = 0xcbf29ce484222325u;  // FNV-1a
+  for (std::size_t i = 0; i < size; ++i) sum = (sum ^ static_cast<unsigned char>(bytes[i])) * 0x100000001b3u;
+  return sum;
+}
+
+template <typename T>
+void write(std::string& bytes, const T* from, std::size_t count) {
+  if (count) bytes.append(reinterpret_cast<const char*>(from), count * sizeof(T));
+}
+template <typename T>
+std::vector<T> read(const char*& at, std::int64_t count) {
+  std::vector<T> values(static_cast<std::size_t>(count));
+  if (count) std::memcpy(values.data(), at, values.size() * sizeof(T));
+  at += values.size() * sizeof(T);
+  return values;
+}
+
+}  // namespace
+
+std::string Engine::state(const std::string& user) {
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  const Users::Slot slot = users_.find(user, hash);
+  if (slot == Users::kNone) throw unknown_user(user);
+  const User kept = users_.at(slot);
+  std::vector<std::int32_t> seen;
+  kept.seen->append_to(seen);
+  StateHeader header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.format = kStateFormat;
+  header.flags = (options_.half_states ? kHalf : 0u) | (kept.time ? kTimed : 0u) | (kept.pending ? kPending : 0u) |
+                 (kept.history ? kHistory : 0u) | (windowed_ ? kWindowed : 0u);
+  std::memcpy(header.digest, facts_.digest.data(), sizeof header.digest);
+  if (kept.time) header.time = *kept.time;
+  if (kept.pending) header.item = kept.pending->item, header.gap = kept.pending->gap;
+  header.row_bytes = row_bytes_;
+  header.seen = static_cast<std::int64_t>(seen.size());
+  header.events = kept.history ? static_cast<std::int64_t>(kept.history->items.size()) : 0;
+  std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
+  write(bytes, kept.row, static_cast<std::size_t>(row_bytes_));
+  write(bytes, seen.data(), seen.size());
+  if (kept.history) {
+    write(bytes, kept.history->items.data(), kept.history->items.size());
+    write(bytes, kept.history->times.data(), kept.history->times.size());
+  }
+  const std::uint64_t sum = checksum(bytes.data(), bytes.size());
+  write(bytes, &sum, 1);
+  return bytes;
+}
+
+void Engine::set_state(const std::string& user, const std::string& bytes) {
+  const auto damaged = [&](const std::string& why) {
+    return Problem("the state of user " + quoted(user) + " is damaged: " + why, "rebuild it from the user's history");
+  };
+  StateHeader header;
+  std::uint64_t sum;
+  if (bytes.size() < sizeof header + sizeof sum) throw damaged("it is too short");
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw damaged("it does not begin as a state does");
+  std::memcpy(&sum, bytes.data() + bytes.size() - sizeof sum, sizeof sum);
+  if (sum != checksum(bytes.data(), bytes.size() - sizeof sum)) throw damaged("its checksum does not match");
+  if (header.format != kStateFormat)
+    throw Problem("the state of user " + quoted(user) + " has the format " + std::to_string(header.format) +
+                      ", but this recblr reads only format " + std::to_string(kStateFormat),
+                  "install a later recblr, or rebuild it from the user's history");
+  if (std::memcmp(header.digest, facts_.digest.data(), sizeof header.digest) != 0)
+    throw Problem("the state of user " + quoted(user) + " is of another model",
+                  "rebuild it from the user's history with this model");
+  const std::uint32_t flags = (options_.half_states ? kHalf : 0u) | (uses_ != Uses::none ? kTimed : 0u) |
+                              (uses_ == Uses::request && !windowed_ ? kPending : 0u) |
+                              (options_.history ? kHistory : 0u) | (windowed_ ? kWindowed : 0u);
+  if (header.flags != flags)
+    throw Problem("the state of user " + quoted(user) + " was written by an engine with other states= or history=",
+                  "load the engine with the same options");
+  const std::int64_t event_bytes = 4 + (uses_ != Uses::none ? 8 : 0);
+  const auto rest = static_cast<std::int64_t>(bytes.size() - sizeof header - sizeof sum) - row_bytes_;
+  if (header.row_bytes != row_bytes_ || header.seen < 0 || header.events < 0 || header.seen > rest / 4 ||
+      header.events > rest / event_bytes || rest != 4 * header.seen + event_bytes * header.events)
+    throw damaged("its length does not match its header");
+  const char* at = bytes.data() + sizeof header;
+  const char* const row = at;
+  at += row_bytes_;
+  const auto seen = read<std::int32_t>(at, header.seen);
+  History history;
+  history.items = read<std::int32_t>(at, header.events);
+  if (uses_ != Uses::none) history.times = read<double>(at, header.events);
+
+  const std::shared_lock items(items_lock_);
+  const auto legal = [&](std::int32_t item) { return item >= 0 && item < catalogue_.size(); };
+  for (std::size_t i = 0; i < seen.size(); ++i)
+    if (!legal(seen[i]) || (i && seen[i] <= seen[i - 1])) throw damaged("its seen items are not items of the model");
+  for (const std::int32_t item : history.items)
+    if (!legal(item)) throw damaged("its history holds an item that the model does not have");
+  if (header.flags & kPending && !legal(header.item)) throw damaged("its last event is not an item of the model");
+  const std::uint64_t hash = Users::hash(user);
+  const Locks lock(users_, Users::shard_of(hash));
+  Users::Slot slot = users_.find(user, hash);
+  if (slot == Users::kNone) slot = users_.create(user, hash);
+  users_.reset(slot);
+  const User kept = users_.at(slot);
+  std::memcpy(kept.row, row, static_cast<std::size_t>(row_bytes_));
+  for (const std::int32_t item : seen) users_.insert_seen(slot, item);
+  if (kept.time) *kept.time = header.time;
+  if (kept.pending) *kept.pending = {header.item, header.gap};
+  if (kept.history) *kept.history = std::move(history);
+}
+
+}  // namespace recblr::engine

@@ -1,0 +1,137 @@
+// What the engine keeps of users: states, seen items and, if asked for, histories.
+//
+// Users are divided into shards by their ids, and each shard has a lock.  Whoever holds it may read and change the users
+// of the shard.  Several locks are taken in the order of the shards.
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "engine/memory.h"
+
+namespace recblr::engine {
+
+// A set of item numbers.  It keeps the sorted numbers as differences, each in as few bytes as it needs: about one byte an
+// item for users with many items.
+class SeenItems {
+ public:
+  // Adds an item, and returns how many bytes more the set has; 0 if it has the item.
+  std::int64_t insert(std::int32_t item);
+  void append_to(std::vector<std::int32_t>& items) const;  // sorted
+  std::int64_t count() const { return block_ ? header()->count : 0; }
+  std::int64_t bytes() const { return block_ ? header()->used : 0; }
+  void clear();
+
+ private:
+  struct Header {
+    std::uint32_t capacity, used, count;
+  };
+  Header* header() const { return reinterpret_cast<Header*>(block_); }
+  unsigned char* codes() const { return block_ + sizeof(Header); }
+  unsigned char* block_ = nullptr;
+};
+
+// An event that is not in the state yet, because the model must know when the next one comes.  item -1: there is none.
+struct Pending {
+  std::int32_t item;
+  float gap;
+};
+
+struct History {
+  std::vector<std::int32_t> items;
+  std::vector<double> times;  // empty for a model that knows no time, if no time was given
+};
+
+// Pointers to all that is kept of one user.  time and pending are null if the model needs none, and history if none are
+// kept.
+struct User {
+  char* row;
+  double* time;  // of the last event; NaN if there is none
+  Pending* pending;
+  SeenItems* seen;
+  History* history;
+};
+
+class Users {
+ public:
+  using Slot = std::uint32_t;
+  static constexpr Slot kNone = ~Slot{0};
+  static constexpr int kShards = 64;
+
+  struct Layout {
+    std::int64_t row_bytes;
+    bool timed, pending, history;
+  };
+
+  // start: the row of a new user, (row_bytes).
+  Users(const Layout& layout, const void* start);
+  ~Users();
+  Users(const Users&) = delete;
+  Users& operator=(const Users&) = delete;
+
+  static std::uint64_t hash(std::string_view id);
+  static int shard_of(std::uint64_t hash) { return static_cast<int>(hash >> 58); }
+  std::mutex& lock_of(int shard) { return shards_[static_cast<std::size_t>(shard)].lock; }
+
+  // The caller holds the lock of the user's shard.
+  Slot find(std::string_view id, std::uint64_t hash) const;
+  Slot create(std::string_view id, std::uint64_t hash);  // of a user who does not exist
+  void erase(std::string_view id, std::uint64_t hash);   // of a user who exists
+  User at(Slot slot) const;
+  void reset(Slot slot);  // to a user without events
+  bool insert_seen(Slot slot, std::int32_t item);
+  // Whether this is the first time of an event id.  Each shard remembers its newest kEventIds.
+  bool knows_event(std::uint64_t user, std::string_view event_id) const;
+  void remember_event(std::uint64_t user, std::string_view event_id);
+  static constexpr std::size_t kEventIds = 16384;
+
+  std::int64_t count() const { return count_.load(std::memory_order_relaxed); }
+  std::int64_t seen_bytes() const { return seen_bytes_.load(std::memory_order_relaxed); }
+  // All ids of a shard, whose lock the caller holds.
+  void append_ids(int shard, std::vector<std::string>& ids) const;
+
+ private:
+  static constexpr Slot kChunk = 4096, kMostChunks = 1 << 16;
+  struct Chunk;
+  struct Entry {
+    std::uint32_t hash;
+    Slot slot;
+  };
+  struct Shard {
+    mutable std::mutex lock;
+    std::vector<Entry> table;  // open addressing; its size is a power of two
+    std::size_t used = 0;
+    std::vector<char> ids;  // one after another, each with its length before it
+    std::size_t dead = 0;   // bytes of ids of erased users
+    std::unordered_set<std::uint64_t> events;
+    std::vector<std::uint64_t> newest_events;
+    std::size_t oldest_event = 0;
+  };
+
+  Shard& shard(std::uint64_t hash) { return shards_[static_cast<std::size_t>(shard_of(hash))]; }
+  const Shard& shard(std::uint64_t hash) const { return shards_[static_cast<std::size_t>(shard_of(hash))]; }
+  Chunk& chunk(Slot slot) const { return *chunks_[slot / kChunk].load(std::memory_order_acquire); }
+  std::string_view id_of(const Shard& s, Slot slot) const;
+  std::size_t place_of(const Shard& s, std::string_view id, std::uint64_t hash) const;
+  void grow(Shard& s);
+  void drop_dead_ids(Shard& s);
+  Slot take_slot();
+
+  Layout layout_;
+  std::vector<char> start_;
+  std::array<Shard, kShards> shards_;
+  std::unique_ptr<std::atomic<Chunk*>[]> chunks_;
+  std::mutex slots_lock_;
+  std::vector<Slot> free_;
+  Slot next_ = 0;
+  std::atomic<std::int64_t> count_{0}, seen_bytes_{0};
+};
+
+}  // namespace recblr::engine
