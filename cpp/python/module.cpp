@@ -13,6 +13,7 @@
 #include "core/dispatch.h"
 #include "core/offsets.h"
 #include "core/time_split.h"
+#include "python/engine.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -176,6 +177,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("scan", &scan, kScanDoc, "a"_a, "b"_a, "initial"_a = py::none(), "offsets"_a = py::none(), "reverse"_a = false);
   m.def("scan_with_final", &scan_with_final, kScanWithFinalDoc, "a"_a, "b"_a, "initial"_a = py::none(),
         "offsets"_a = py::none(), "reverse"_a = false);
+  bind_engine(m);
   m.def(
       "build_info",
       [] {

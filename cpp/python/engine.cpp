@@ -1,0 +1,331 @@
+// recblr._core.Engine: the engine behind recblr.Engine, which documents its methods.
+//
+// Ids become text and item numbers here.  All else is in cpp/engine.
+#include "engine/engine.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "python/engine.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+using recblr::engine::Engine;
+using recblr::engine::Filter;
+using recblr::engine::kNoTime;
+using recblr::engine::Problem;
+using recblr::engine::Scored;
+using recblr::engine::Update;
+
+namespace {
+
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+using Items = std::vector<std::int32_t>;
+
+// An id as text: a text itself, or an integer in decimal.
+std::string id_of(py::handle id, const char* what) {
+  if (PyUnicode_Check(id.ptr())) {
+    Py_ssize_t size = 0;
+    const char* text = PyUnicode_AsUTF8AndSize(id.ptr(), &size);
+    if (text) return {text, static_cast<std::size_t>(size)};
+    PyErr_Clear();
+    throw Problem(std::string(what) + " id is not text that can be encoded as UTF-8", "give text or an integer");
+  }
+  if (PyIndex_Check(id.ptr()) && !PyBool_Check(id.ptr())) {
+    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(id.ptr()));
+    if (!number) throw py::error_already_set();
+    int overflow = 0;
+    const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    return overflow ? std::string(py::str(number)) : std::to_string(value);
+  }
+  throw Problem(std::string(what) + " id has the type " + Py_TYPE(id.ptr())->tp_name, "give text or an integer");
+}
+
+// f(element) for the elements of a list or an array; one id alone is no list.
+template <typename F>
+void over(py::handle ids, const char* what, F&& f) {
+  if (PyUnicode_Check(ids.ptr()) || PyBytes_Check(ids.ptr()) || !PyObject_HasAttrString(ids.ptr(), "__iter__"))
+    throw Problem(std::string(what) + " must be a list of ids, but is one value of the type " +
+                      Py_TYPE(ids.ptr())->tp_name,
+                  "put it into a list");
+  for (const py::handle id : py::iter(ids)) f(id);
+}
+
+std::vector<std::string> texts(py::handle ids, const char* what) {
+  std::vector<std::string> found;
+  over(ids, what, [&](py::handle id) { found.push_back(id_of(id, what)); });
+  return found;
+}
+
+Items numbers(const Engine& engine, py::handle ids, const char* what) {
+  Items found;
+  over(ids, what, [&](py::handle id) { found.push_back(engine.item_of(id_of(id, "an item"))); });
+  return found;
+}
+
+Items sorted(Items items) {
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  return items;
+}
+
+Filter filter_of(const Engine& engine, const py::object& exclude, const py::object& allow, bool mask_seen) {
+  Filter filter;
+  filter.mask_seen = mask_seen;
+  if (!exclude.is_none()) filter.excluded = sorted(numbers(engine, exclude, "exclude"));
+  if (!allow.is_none()) {
+    filter.allowed = sorted(numbers(engine, allow, "allow"));
+    filter.only_allowed = true;
+    if (filter.allowed.empty())
+      throw Problem("allow is empty, so no item may be recommended", "give items, or None to allow all");
+  }
+  return filter;
+}
+
+std::vector<double> seconds(const std::optional<Doubles>& times, std::size_t count, const char* what) {
+  if (!times) return {};
+  if (times->ndim() != 1 || static_cast<std::size_t>(times->size()) != count)
+    throw Problem("there are " + std::to_string(count) + " " + what + ", but " + std::to_string(times->size()) +
+                      " time(s)",
+                  "give one time for each");
+  return {times->data(), times->data() + times->size()};
+}
+
+py::list pairs(const Engine& engine, const std::vector<Scored>& best) {
+  py::list list(best.size());
+  for (std::size_t i = 0; i < best.size(); ++i)
+    list[i] = py::make_tuple(engine.item_id(best[i].item), best[i].score);
+  return list;
+}
+
+void check_k(const Engine& engine, std::int64_t k) {
+  const std::int64_t items = engine.num_items();
+  if (k > items)
+    throw Problem("k is " + std::to_string(k) + ", but the catalogue has " + std::to_string(items) + " items",
+                  "give a k of at most " + std::to_string(items));
+}
+
+// The arguments are checked by recblr.Engine, which reads the model file.
+std::unique_ptr<Engine> make(const py::dict& facts, const py::dict& weights, const Floats& rows,
+                             std::vector<std::string> item_ids, const py::dict& options) {
+  recblr::engine::Facts f{};
+  f.shape.width = facts["d_model"].cast<std::int64_t>();
+  f.shape.inner = facts["d_inner"].cast<std::int64_t>();
+  f.shape.taps = facts["d_conv"].cast<std::int64_t>();
+  f.shape.layers = facts["num_layers"].cast<std::int64_t>();
+  f.shape.padding_steps = facts["padding_steps"].cast<std::int64_t>();
+  f.shape.beta_epsilon = facts["beta_epsilon"].cast<double>();
+  f.shape.past = facts["time"].cast<std::string>() != "none";
+  f.shape.request = facts["time"].cast<std::string>() == "request";
+  f.clock = {facts["longest_gap"].cast<double>(), facts["step"].cast<double>(), facts["start"].cast<double>()};
+  f.repeats = !facts["repeat_bias"].is_none();
+  f.repeat_bias = f.repeats ? facts["repeat_bias"].cast<float>() : 0;
+  f.max_length = facts["max_length"].is_none() ? 0 : facts["max_length"].cast<std::int64_t>();
+  f.digest = facts["digest"].cast<std::string>();
+  if (f.digest.size() != 32) throw py::value_error("the digest must have 32 bytes");
+  std::map<std::string, recblr::engine::Array> arrays;
+  std::vector<Floats> kept;
+  for (const auto& [name, value] : weights) {
+    kept.push_back(value.cast<Floats>());
+    arrays[name.cast<std::string>()] = {kept.back().data(), {kept.back().shape(), kept.back().shape() + kept.back().ndim()}};
+  }
+  const std::string table = options["table"].cast<std::string>();
+  recblr::engine::Options o{};
+  o.threads = options["threads"].cast<int>();
+  o.half_states = options["half_states"].cast<bool>();
+  o.table = table == "int8"       ? recblr::engine::Precision::int8
+            : table == "bfloat16" ? recblr::engine::Precision::bfloat16
+                                  : recblr::engine::Precision::float32;
+  o.history = options["history"].cast<bool>();
+  o.seen_budget = options["seen_budget"].cast<std::int64_t>();
+  if (rows.ndim() != 2 || rows.shape(0) != static_cast<py::ssize_t>(item_ids.size()) || rows.shape(1) != f.shape.width)
+    throw py::value_error("rows must be (items, d_model)");
+  const float* const data = rows.data();
+  const py::gil_scoped_release nogil;
+  return std::make_unique<Engine>(f, arrays, data, std::move(item_ids), o);
+}
+
+bool update(Engine& engine, const py::object& user, const py::object& item, std::optional<double> time,
+            const py::object& event_id) {
+  const std::string id = id_of(user, "a user");
+  Update event{id, engine.item_of(id_of(item, "an item")), time.value_or(kNoTime),
+               event_id.is_none() ? std::string() : id_of(event_id, "an event")};
+  const py::gil_scoped_release nogil;
+  return engine.update(event);
+}
+
+std::int64_t update_many(Engine& engine, const py::object& users, const py::object& items,
+                         const std::optional<Doubles>& times, const py::object& event_ids) {
+  std::vector<std::string> ids = texts(users, "users");
+  const Items numbered = numbers(engine, items, "items");
+  if (numbered.size() != ids.size())
+    throw Problem("there are " + std::to_string(ids.size()) + " users, but " + std::to_string(numbered.size()) +
+                      " items",
+                  "give one item for each user");
+  const std::vector<double> moments = seconds(times, ids.size(), "users");
+  std::vector<std::string> events;
+  if (!event_ids.is_none()) events = texts(event_ids, "event_ids");
+  if (!event_ids.is_none() && events.size() != ids.size())
+    throw Problem("there are " + std::to_string(ids.size()) + " users, but " + std::to_string(events.size()) +
+                      " event ids",
+                  "give one for each event");
+  std::vector<Update> updates(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    updates[i] = {std::move(ids[i]), numbered[i], moments.empty() ? kNoTime : moments[i],
+                  events.empty() ? std::string() : std::move(events[i])};
+  const py::gil_scoped_release nogil;
+  return engine.update_many(updates);
+}
+
+py::list recommend(Engine& engine, const py::object& user, std::int64_t k, std::optional<double> time,
+                   const py::object& exclude, const py::object& allow, bool mask_seen) {
+  check_k(engine, k);
+  const std::string id = id_of(user, "a user");
+  const Filter filter = filter_of(engine, exclude, allow, mask_seen);
+  std::vector<Scored> best;
+  {
+    const py::gil_scoped_release nogil;
+    best = engine.recommend(id, k, time.value_or(kNoTime), filter);
+  }
+  return pairs(engine, best);
+}
+
+py::list recommend_many(Engine& engine, const py::object& users, std::int64_t k, const std::optional<Doubles>& times,
+                        const py::object& exclude, const py::object& allow, bool mask_seen) {
+  check_k(engine, k);
+  const std::vector<std::string> ids = texts(users, "users");
+  const std::vector<double> moments = seconds(times, ids.size(), "users");
+  const Filter filter = filter_of(engine, exclude, allow, mask_seen);
+  std::vector<std::vector<Scored>> best;
+  {
+    const py::gil_scoped_release nogil;
+    best = engine.recommend_many(ids, k, moments, filter);
+  }
+  py::list lists(best.size());
+  for (std::size_t u = 0; u < best.size(); ++u) lists[u] = pairs(engine, best[u]);
+  return lists;
+}
+
+py::list recommend_history(Engine& engine, const py::object& items, std::int64_t k, const std::optional<Doubles>& times,
+                           std::optional<double> time, const py::object& exclude, const py::object& allow,
+                           bool mask_seen) {
+  check_k(engine, k);
+  const Items history = numbers(engine, items, "items");
+  const std::vector<double> moments = seconds(times, history.size(), "items");
+  const Filter filter = filter_of(engine, exclude, allow, mask_seen);
+  std::vector<Scored> best;
+  {
+    const py::gil_scoped_release nogil;
+    best = engine.recommend_history(history, k, moments, time.value_or(kNoTime), filter);
+  }
+  return pairs(engine, best);
+}
+
+py::array_t<float> score(Engine& engine, const py::object& user, const py::object& items, std::optional<double> time) {
+  const std::string id = id_of(user, "a user");
+  const Items numbered = numbers(engine, items, "items");
+  std::vector<float> scores;
+  {
+    const py::gil_scoped_release nogil;
+    scores = engine.score(id, numbered, time.value_or(kNoTime));
+  }
+  return py::array_t<float>(static_cast<py::ssize_t>(scores.size()), scores.data());
+}
+
+py::list explain(Engine& engine, const py::object& user, const py::object& item, std::optional<double> time) {
+  const std::string id = id_of(user, "a user");
+  const std::int32_t number = engine.item_of(id_of(item, "an item"));
+  std::vector<recblr::engine::Influence> found;
+  {
+    const py::gil_scoped_release nogil;
+    found = engine.explain(id, number, time.value_or(kNoTime));
+  }
+  py::list list(found.size());
+  for (std::size_t i = 0; i < found.size(); ++i)
+    list[i] = py::make_tuple(found[i].position, engine.item_id(found[i].item), found[i].change);
+  return list;
+}
+
+py::list similar(Engine& engine, const py::object& item, std::int64_t k) {
+  check_k(engine, k);
+  const std::int32_t number = engine.item_of(id_of(item, "an item"));
+  std::vector<Scored> found;
+  {
+    const py::gil_scoped_release nogil;
+    found = engine.similar(number, k);
+  }
+  return pairs(engine, found);
+}
+
+void rebuild(Engine& engine, const py::object& users, const py::list& histories, const py::object& times) {
+  const std::vector<std::string> ids = texts(users, "users");
+  std::vector<Items> items;
+  for (const py::handle history : histories) items.push_back(numbers(engine, history, "items"));
+  std::vector<std::vector<double>> moments;
+  if (!times.is_none()) {
+    std::size_t u = 0;
+    for (const py::handle one : py::iter(times))
+      moments.push_back(seconds(one.cast<Doubles>(), items[u].size(), "items")), ++u;
+  }
+  const py::gil_scoped_release nogil;
+  engine.rebuild(ids, items, moments);
+}
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+  py::register_local_exception_translator([](std::exception_ptr error) {
+    try {
+      std::rethrow_exception(error);
+    } catch (const Problem& p) {
+      const py::object type = py::module_::import("recblr.errors").attr("InputError");
+      const py::object value = type(p.problem, p.remedy);
+      PyErr_SetObject(type.ptr(), value.ptr());
+    }
+  });
+  py::class_<Engine>(m, "Engine")
+      .def(py::init(&make), "facts"_a, "weights"_a, "rows"_a, "item_ids"_a, "options"_a, py::keep_alive<1, 4>())
+      .def("update", &update, "user"_a, "item"_a, "time"_a = py::none(), "event_id"_a = py::none())
+      .def("update_many", &update_many, "users"_a, "items"_a, "times"_a, "event_ids"_a)
+      .def("recommend", &recommend, "user"_a, "k"_a, "time"_a, "exclude"_a, "allow"_a, "mask_seen"_a)
+      .def("recommend_many", &recommend_many, "users"_a, "k"_a, "times"_a, "exclude"_a, "allow"_a, "mask_seen"_a)
+      .def("recommend_history", &recommend_history, "items"_a, "k"_a, "times"_a, "time"_a, "exclude"_a, "allow"_a,
+           "mask_seen"_a)
+      .def("score", &score, "user"_a, "items"_a, "time"_a)
+      .def("explain", &explain, "user"_a, "item"_a, "time"_a)
+      .def("similar", &similar, "item"_a, "k"_a)
+      .def("state", [](Engine& e, const py::object& user) { return py::bytes(e.state(id_of(user, "a user"))); })
+      .def("set_state", [](Engine& e, const py::object& user, const py::bytes& state) {
+        const std::string id = id_of(user, "a user"), bytes = state;
+        const py::gil_scoped_release nogil;
+        e.set_state(id, bytes);
+      })
+      .def("forget", [](Engine& e, const py::object& user) { return e.forget(id_of(user, "a user")); })
+      .def("knows", [](Engine& e, const py::object& user) { return e.knows(id_of(user, "a user")); })
+      .def("seen", [](Engine& e, const py::object& user) {
+        py::list list;
+        for (const std::int32_t item : e.seen(id_of(user, "a user"))) list.append(e.item_id(item));
+        return list;
+      })
+      .def("rebuild", &rebuild, "users"_a, "histories"_a, "times"_a)
+      .def("user_ids", &Engine::user_ids)
+      .def("add_items",
+           [](Engine& e, const std::vector<std::string>& ids, const Floats& rows) { e.add_items(ids, rows.data()); })
+      .def("retire_items", [](Engine& e, const py::object& ids) { e.retire_items(numbers(e, ids, "ids")); })
+      .def("item_ids", &Engine::item_ids)
+      .def("num_items", &Engine::num_items)
+      .def("users", &Engine::users)
+      .def("seen_bytes", &Engine::seen_bytes)
+      .def("bytes_of_user", &Engine::bytes_of_user)
+      .def("threads", &Engine::threads);
+}
