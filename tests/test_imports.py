@@ -13,6 +13,8 @@ SOURCES = Path(__file__).parents[1] / "src/recblr"
 
 IMPORT_TRAINING = ("training", "cli", "experiments", "recommender")
 WITHOUT_TORCH = ("config", "data", "errors", "io")
+ENGINE = ("run.model_content", "run.model_tensors", "serving.engine")
+NOT_IN_THE_ENGINE = ("torch", "polars")
 TORCH_PRIVATES = "recblr.ops.common.torch_internals"
 
 
@@ -142,8 +144,15 @@ def wrong(folder: Path) -> list[str]:
                 f"{name}, line {line} names {what}: only {TORCH_PRIVATES} does"
                 for what, line in privates(tree)
             ]
-    reached = without_torch(all_imports, package)
+    edges = executed(all_imports, found)
+    starts = [name for name in found if part_of(name) in WITHOUT_TORCH]
+    reached = [chain for chain in chains(edges, package, starts, ("torch",)) if chain.count(" -> ") > 1]
     said += [f"{chain}: {part_of(chain.split(' ')[0])} must not import torch" for chain in reached]
+    engine = [f"{package}.{name}" for name in ENGINE if f"{package}.{name}" in found]
+    said += [
+        f"{chain}: the engine works without {' and '.join(NOT_IN_THE_ENGINE)}"
+        for chain in chains(edges, package, engine, NOT_IN_THE_ENGINE)
+    ]
     return said + [f"{circle}: a circle" for circle in circles(all_imports)]
 
 
@@ -160,29 +169,38 @@ def privates(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield from ((name, node.lineno) for name in names if name.startswith("torch._"))
 
 
-def without_torch(all_imports: list[Import], package: str) -> list[str]:
-    """Chains of imports that lead to torch from a part that must not import it."""
-    edges: dict[str, set[str]] = {}
+def executed(all_imports: list[Import], found: dict[str, ast.Module]) -> dict[str, set[str]]:
+    """The modules that run when a module is imported: those that it imports, and the packages it lies in."""
+    edges = {name: {name.rsplit(".", 1)[0]} & found.keys() - {name} for name in found}
     for entry in all_imports:
         if not entry.for_types:
-            edges.setdefault(entry.by, set()).add(entry.of)
+            edges[entry.by].add(entry.of)
+    return edges
+
+
+def chains(
+    edges: dict[str, set[str]], package: str, starts: list[str], avoided: tuple[str, ...]
+) -> list[str]:
+    """Chains of imports that lead from a module to something that it must not import."""
     found = []
-    for start in sorted(module for module in edges if part_of(module) in WITHOUT_TORCH):
-        chains = {start: start}
+    for start in starts:
+        reached = {start: start}
         waiting = [start]
         while waiting:
             module = waiting.pop()
             for other in sorted(edges.get(module, ())):
-                if is_of(other, "torch") and module != start:
-                    found.append(f"{chains[module]} -> {other}")
-                elif is_of(other, package) and other not in chains:
-                    chains[other] = f"{chains[module]} -> {other}"
+                chain = f"{reached[module]} -> {other}"
+                if any(is_of(other, name) for name in avoided):
+                    found.append(chain)
+                elif is_of(other, package) and other not in reached:
+                    reached[other] = chain
                     waiting.append(other)
     return found
 
 
 def test_every_import_keeps_to_the_rules() -> None:
     assert len(modules(SOURCES)) > 50
+    assert f"recblr.{ENGINE[0]}" in modules(SOURCES)
     assert wrong(SOURCES) == []
 
 
@@ -206,6 +224,27 @@ BROKEN = {
     "data with torch through another part": (
         {"data/packed.py": "from recblr.nn import base", "nn/base.py": "import torch"},
         "recblr.nn.base -> torch: data must not import torch",
+    ),
+    "the engine with torch": (
+        {"serving/engine.py": "import torch", "serving/__init__.py": ""},
+        "recblr.serving.engine -> torch: the engine works without torch and polars",
+    ),
+    "the engine with polars through another part": (
+        {
+            "serving/engine.py": "from recblr.data.packed import Packed",
+            "serving/__init__.py": "",
+            "data/__init__.py": "import polars",
+            "data/packed.py": "",
+        },
+        "recblr.serving.engine -> recblr.data.packed -> recblr.data -> polars: the engine works without",
+    ),
+    "the engine with torch in the package that it lies in": (
+        {
+            "serving/engine.py": "",
+            "serving/__init__.py": "from recblr.nn import a",
+            "nn/a.py": "import torch",
+        },
+        "recblr.serving.engine -> recblr.serving -> recblr.nn.a -> torch: the engine works without",
     ),
     "serving with training": (
         {"serving/scorer.py": "def f():\n    from recblr.training import Run", "training/__init__.py": ""},

@@ -29,7 +29,7 @@ def sources(tmp_path: Path) -> Path:
     """A folder like src/, with the files that `import recblr` needs."""
     package = tmp_path / "src" / "recblr"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "_torch_hook.py"):
+    for name in ("__init__.py", "errors.py", "lazy.py", "_torch_hook.py"):
         shutil.copy(ROOT / "src/recblr" / name, package)
     return package.parent
 

@@ -8,10 +8,11 @@ import importlib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recblr._torch_hook import register_operators_with_torch
-from recblr.errors import InputError, needed
+from recblr.errors import InputError
+from recblr.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recblr.data.dataset import Dataset
@@ -42,21 +43,24 @@ def _version() -> str:
 
 __version__ = _version()
 
-_LAZY = {
-    "BDLRU": "recblr.nn",
-    "CausalConv1d": "recblr.nn",
-    "Dataset": "recblr.data.dataset",
-    "GatedRecurrentLayer": "recblr.nn",
-    "RecBLR": "recblr.nn",
-    "RecBLRLayer": "recblr.nn",
-    "bdlru": "recblr.ops",
-    "build_info": "recblr.system.build",
-    "causal_conv1d": "recblr.ops",
-    "check_offsets": "recblr.ops",
-    "load_released": "recblr.integrations.released",
-    "scan": "recblr.ops",
-    "scan_with_final": "recblr.ops",
-}
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BDLRU": "recblr.nn",
+        "CausalConv1d": "recblr.nn",
+        "Dataset": "recblr.data.dataset",
+        "GatedRecurrentLayer": "recblr.nn",
+        "RecBLR": "recblr.nn",
+        "RecBLRLayer": "recblr.nn",
+        "bdlru": "recblr.ops",
+        "build_info": "recblr.system.build",
+        "causal_conv1d": "recblr.ops",
+        "check_offsets": "recblr.ops",
+        "load_released": "recblr.integrations.released",
+        "scan": "recblr.ops",
+        "scan_with_final": "recblr.ops",
+    },
+)
 
 __all__ = [
     "BDLRU",
@@ -75,24 +79,6 @@ __all__ = [
     "scan",
     "scan_with_final",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'recblr' has no attribute '{name}'")
-    try:
-        if _LAZY[name] == "recblr.ops":
-            # torch comes first, as in the hook: two threads that import both then never wait for each other.
-            importlib.import_module("torch")
-        value = getattr(importlib.import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        raise needed(f"recblr.{name}", error) from None
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
 
 
 register_operators_with_torch()

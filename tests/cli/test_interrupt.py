@@ -195,7 +195,10 @@ AT_WORK = {
     "train": ("recblr.data", "read_dataset", ["train", "shop.inter", "--out", "new"], "start again with"),
     "evaluate": ("recblr.training.evaluate", "evaluate_run", ["evaluate", "run"], "evaluate it with"),
     "recommend": (
-        "recblr.serving.recommend", "recommend", ["recommend", "run", "--user", "u1"], "start again with"
+        "recblr.serving.recommendations",
+        "recommend",
+        ["recommend", "run", "--user", "u1"],
+        "start again with",
     ),
     "reproduce": (
         "recblr.data", "read_dataset", ["reproduce", "ml-1m", "--data", "shop.inter"], "start again with"

@@ -9,7 +9,7 @@ import torch
 from cli.command import ENVIRONMENT, SMALL, at, items_in, recblr, shell, succeeds
 
 from recblr.errors import InputError
-from recblr.serving.recommend import recommend
+from recblr.serving import recommend
 from recblr.training import Run
 
 

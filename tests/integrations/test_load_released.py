@@ -20,7 +20,7 @@ from recblr.errors import InputError
 from recblr.integrations.inert_pickle import Inert, load_untrusted
 from recblr.nn import RecBLR, RecBLRConfig
 from recblr.run.model_file import load_model, save_model
-from recblr.serving.recommend import recommend
+from recblr.serving import recommend
 
 
 def padded(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

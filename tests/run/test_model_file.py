@@ -24,8 +24,9 @@ from recblr.config.option import RENAMED
 from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
 from recblr.nn.model import build_model
-from recblr.run import model_file
-from recblr.run.model_file import FORMAT, ITEM_IDS, load_model, save_model, write_tensors
+from recblr.run import model_content, model_file
+from recblr.run.model_content import FORMAT, ITEM_IDS
+from recblr.run.model_file import load_model, save_model, write_tensors
 
 CONFIG = RecBLRConfig(d_model=8, num_layers=1)
 IDS = ["a", "b", "ß", 'of "this"', "", " ", "\n", "\0", "日本", "1", "𝄞"]
@@ -251,9 +252,9 @@ def test_a_later_format_is_refused_and_a_later_recblr_reads_it(
 ) -> None:
     sealed.rewrite(path, lambda _, found: found.update(format=FORMAT + 1))
     remedy = "install a later recblr, or restore the file from a copy"
-    says = f"{path} has format 3, but this recblr {recblr.__version__} reads only formats up to 2; {remedy}"
+    says = f"{path} has format 4, but this recblr {recblr.__version__} reads only formats up to 3; {remedy}"
     assert one_sentence(path, remedy) == says
-    monkeypatch.setattr(model_file, "FORMAT", FORMAT + 1)
+    monkeypatch.setattr(model_content, "FORMAT", FORMAT + 1)
     assert load_model(path).item_ids == IDS
 
 

@@ -18,7 +18,7 @@ from training.tiny_runs import (
 from recblr.config import GRU4RecConfig, ModelConfig, SASRecConfig
 from recblr.errors import InputError
 from recblr.nn.baselines import GRU4Rec, SASRec
-from recblr.serving.recommend import recommend
+from recblr.serving import recommend
 from recblr.training import Run, TrainingConfig, TrainingStopped, train
 from recblr.training.evaluate import evaluate_run
 from recblr.training.learner import fits_memory

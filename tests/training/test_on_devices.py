@@ -29,7 +29,7 @@ from recblr.data.packed import TimeRange
 from recblr.nn import RecBLRConfig
 from recblr.nn.losses import linear_cross_entropy
 from recblr.run import model_file
-from recblr.serving.recommend import recommend
+from recblr.serving import recommend
 from recblr.serving.scorer import model_scorer
 from recblr.system.device import device_for, device_name
 from recblr.training import Run, TrainingStopped, train

@@ -67,7 +67,7 @@ def recommend(
         from recblr.data.read.times import as_moment
         from recblr.data.titles import read_titles
         from recblr.run.folder import Run
-        from recblr.serving.recommend import recommend_ids
+        from recblr.serving.recommendations import recommend_ids
         from recblr.system.device import device_for
 
     if [user is None, history is None, not item].count(False) != 1:
@@ -151,7 +151,7 @@ def _check_times(
 
 def _asked(seconds: list[float] | None, request_time: float | None) -> str:
     """When the items are asked for, in words."""
-    from recblr.serving.recommend import moment_in_words
+    from recblr.serving.recommendations import moment_in_words
 
     assert seconds
     if request_time is None:

@@ -22,6 +22,10 @@ TimeUse = Literal["none", "past", "request"]
 
 RELEASED_BETA_EPSILON = 1e-8
 
+KNOTS_PER_DOUBLING = 1.5
+NUM_KNOTS = 48
+"""The knots of a learned function of a gap; the last one lies at 2**(47 / 1.5) seconds, which is 85 years."""
+
 _option = partial(option, "model")
 
 

@@ -11,7 +11,7 @@ from recblr.config import RecBLRConfig
 from recblr.errors import InputError
 from recblr.integrations.inert_pickle import Inert, load_untrusted
 from recblr.nn.model import RecBLR
-from recblr.run.model_file import difference
+from recblr.run.model_tensors import difference
 
 _ITEMS = "item_embedding.weight"
 _CONV = "conv1d.weight"

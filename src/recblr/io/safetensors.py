@@ -4,16 +4,32 @@ The caller chooses the library of the arrays (NumPy or torch), so nothing here i
 """
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_path
 
 _KEY = "recblr"  # the header entry that marks a file as ours
+_METADATA = "__metadata__"
+_LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U8": "<u1",
+    "BOOL": "?",
+}
+"""The types of NumPy by the names that the format gives them."""
 
 
 def write_entries(path: Path, save: Callable[[Path, dict[str, str]], object], header: dict[str, Any]) -> None:
@@ -50,8 +66,74 @@ def read_entries(
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged or truncated ({error})", remedy) from None
+    return arrays, _header(path, metadata, kind, remedy)
+
+
+def map_entries(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """As `read_entries`, but the arrays are read-only views of the mapped file: no array is copied.
+
+    safetensors itself copies every array that it reads for NumPy.  The file must not be changed while the
+    arrays are in use; a file that is replaced by another one, as `write_entries` does, stays as it was.
+
+    An entry of a file that was changed in any way, even into another spelling of the same, is refused.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", remedy)
     try:
-        header = json.loads(metadata[_KEY])
+        whole = np.asarray(np.memmap(path, np.uint8, "r"))
+        arrays, metadata = _entries(whole)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", remedy) from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = error if isinstance(error, _Wrong) else "its header cannot be read"
+        raise InputError(f"{path} is damaged or truncated ({reason})", remedy) from None
+    return arrays, _header(path, metadata, kind, remedy)
+
+
+class _Wrong(ValueError):
+    """What is wrong with the bytes of a file."""
+
+
+def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays and the metadata in the bytes of a file; the arrays are views.
+
+    The bytes are: the length of a text in 8 bytes, the text, the arrays.  The text is JSON, and says of each
+    array its dtype, its shape, and where it lies after the text.  Every byte belongs to exactly one of these.
+
+    Raises _Wrong, or what a text of another form leads to.
+    """
+    start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
+    if not 8 <= start <= min(len(whole), _LONGEST_HEADER):
+        raise _Wrong("its header is longer than the file, or than any header")
+    text = whole[8:start].tobytes().decode()
+    header = json.loads(text)
+    if json.dumps(header, separators=(",", ":"), ensure_ascii=False) != text.rstrip(" "):
+        raise _Wrong("its header has another spelling than safetensors writes")
+    metadata = header.pop(_METADATA, {})
+    arrays, end = {}, 0
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = entry["data_offsets"]
+        shape = entry["shape"]
+        if entry["dtype"] not in _DTYPES:
+            raise _Wrong(f"{name} has the dtype {entry['dtype']}")
+        dtype = np.dtype(_DTYPES[entry["dtype"]])
+        if {type(number) for number in (first, last, *shape)} != {int} or min(shape, default=0) < 0:
+            raise _Wrong(f"{name} has a place or a shape that is not of whole numbers")
+        if first != end or last - first != math.prod(shape) * dtype.itemsize or start + last > len(whole):
+            raise _Wrong(f"{name} does not lie where its shape and the other arrays leave room")
+        array = whole[start + first : start + last].view(dtype).reshape(shape)
+        # An array that is not aligned is legal in the format, but cannot be used in place.
+        arrays[name] = array if array.flags.aligned else array.copy()
+        end = last
+    if start + end != len(whole):
+        raise _Wrong(f"{len(whole) - start - end} bytes at its end belong to no array")
+    return arrays, metadata
+
+
+def _header(path: Path, metadata: Mapping[str, str], kind: str, remedy: str) -> dict[str, Any]:
+    """Our header in the metadata of a file.  InputError if it is missing, changed or of another kind."""
+    try:
+        header: dict[str, Any] = json.loads(metadata[_KEY])
         found = header["kind"]
         as_written = _as_text(header)
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -62,7 +144,7 @@ def read_entries(
         raise InputError(f"{path} holds a recblr {found}, not a {kind}", remedy)
     if metadata[_KEY] != as_written:  # a changed byte may keep the value: 1e-5 and 1E-5
         raise InputError(f"{path} is damaged: its recblr entry has changed since it was written", remedy)
-    return arrays, header
+    return header
 
 
 def _as_text(header: dict[str, Any]) -> str:

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-KNOTS_PER_DOUBLING = 1.5
-NUM_KNOTS = 48
-"""The last knot lies at 2**(47 / 1.5) seconds, which is 85 years."""
+from recblr.config.model import KNOTS_PER_DOUBLING, NUM_KNOTS
 
 
 class Gaps(NamedTuple):

@@ -1,6 +1,23 @@
-"""Using a trained model: scores of histories, and recommendations."""
+"""Using a trained model: scores of histories, and recommendations.
 
-from recblr.serving.recommend import recommend, recommend_ids
-from recblr.serving.scorer import model_scorer
+Importing this package imports neither torch nor polars: the engine works without them.
+"""
+
+from typing import TYPE_CHECKING
+
+from recblr.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from recblr.serving.recommendations import recommend, recommend_ids
+    from recblr.serving.scorer import model_scorer
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "model_scorer": "recblr.serving.scorer",
+        "recommend": "recblr.serving.recommendations",
+        "recommend_ids": "recblr.serving.recommendations",
+    },
+)
 
 __all__ = ["model_scorer", "recommend", "recommend_ids"]

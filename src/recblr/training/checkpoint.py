@@ -16,7 +16,8 @@ from torch import Tensor
 from recblr.errors import InputError
 from recblr.io.reading import check_ends
 from recblr.run.folder import checkpoint_name, checkpoints_in, position
-from recblr.run.model_file import difference, read_tensors, write_tensors
+from recblr.run.model_file import read_tensors, write_tensors
+from recblr.run.model_tensors import difference
 from recblr.training.learner import Learner
 from recblr.training.progress import Progress
 
