@@ -95,7 +95,8 @@ class Engine::Locks {
 
 namespace {
 
-// The row of a user: the state, then the answer after the last event, unless the answer waits for the time of a request.
+// The row of a user: the state, then the answer after the last event, unless the answer waits for the time of a
+// request.
 std::int64_t values_in_row(const Weights& w, bool windowed, bool pending) {
   if (windowed) return 0;
   return w.state_size() + (pending ? 0 : w.width);
@@ -107,7 +108,9 @@ Engine::Engine(const Facts& facts, const std::map<std::string, Array>& weights, 
                std::vector<std::string> item_ids, const Options& options)
     : facts_(facts),
       options_(options),
-      uses_(facts.shape.request ? Uses::request : facts.shape.past ? Uses::past : Uses::none),
+      uses_(facts.shape.request ? Uses::request
+            : facts.shape.past  ? Uses::past
+                                : Uses::none),
       windowed_(facts.max_length > 0),
       model_(facts.shape, weights),
       row_bytes_([this] {
@@ -180,13 +183,13 @@ void Engine::check_request(double last, double& time) const {
   }
   if (!std::isfinite(time)) throw Problem("a time is NaN or infinite", "give seconds since 1970");
   if (time < last)
-    throw Problem("the request is at " + moment_in_words(time) + ", but the last event is later, at " +
-                      moment_in_words(last),
-                  "give a later time");
+    throw Problem(
+        "the request is at " + moment_in_words(time) + ", but the last event is later, at " + moment_in_words(last),
+        "give a later time");
 }
 
-// Takes an event into what is kept of a user.  Returns whether an event is to be passed through the model: with a time of
-// requests, that is the event before, if there is one.
+// Takes an event into what is kept of a user.  Returns whether an event is to be passed through the model: with a time
+// of requests, that is the event before, if there is one.
 template <typename S>
 bool Engine::admit(const User& user, std::int32_t item, double time, Event<S>& event) const {
   auto* const state = reinterpret_cast<S*>(user.row);
@@ -246,8 +249,7 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
       hidden.resize(last.size() * width);
       std::size_t next = 0;
       for (const auto& [slot, place] : last)
-        passed[place].hidden =
-            std::is_same_v<S, float> ? hidden_of(users_.at(slot)) : hidden.data() + width * next++;
+        passed[place].hidden = std::is_same_v<S, float> ? hidden_of(users_.at(slot)) : hidden.data() + width * next++;
     }
     pass(passed);
     if (answers && !std::is_same_v<S, float>)
@@ -330,7 +332,8 @@ void Engine::check_history(const std::vector<std::int32_t>& items, const std::ve
                   "give one for each");
   for (std::size_t i = 0; i < times.size(); ++i) {
     if (!std::isfinite(times[i])) throw Problem("a time is NaN or infinite", "give seconds since 1970");
-    if (i && times[i] < times[i - 1]) throw Problem("the times of the history decrease", "give the events oldest first");
+    if (i && times[i] < times[i - 1])
+      throw Problem("the times of the history decrease", "give the events oldest first");
   }
 }
 
@@ -432,7 +435,8 @@ std::vector<std::vector<Scored>> Engine::recommend_many(const std::vector<std::s
   const std::shared_lock items(items_lock_);
   std::vector<Asked> asked;
   asked.reserve(users.size());
-  for (std::size_t u = 0; u < users.size(); ++u) asked.push_back(asked_of(users[u], times.empty() ? kNoTime : times[u]));
+  for (std::size_t u = 0; u < users.size(); ++u)
+    asked.push_back(asked_of(users[u], times.empty() ? kNoTime : times[u]));
   return best(asked, k, filter);
 }
 
@@ -492,9 +496,8 @@ std::vector<Influence> Engine::explain(const std::string& user, std::int32_t ite
     influences[static_cast<std::size_t>(i)] = {first + i, history.items[static_cast<std::size_t>(first + i)],
                                                with_all - score_of(without)};
   });
-  std::stable_sort(influences.begin(), influences.end(), [](const Influence& a, const Influence& b) {
-    return std::abs(a.change) > std::abs(b.change);
-  });
+  std::stable_sort(influences.begin(), influences.end(),
+                   [](const Influence& a, const Influence& b) { return std::abs(a.change) > std::abs(b.change); });
   return influences;
 }
 

@@ -30,7 +30,7 @@ struct Clock {
 struct Facts {
   Shape shape;
   Clock clock;
-  bool repeats;        // whether the scores of items that a user has get a bias
+  bool repeats;  // whether the scores of items that a user has get a bias
   float repeat_bias;
   std::int64_t max_length;  // the newest events that the model sees; 0: all
   std::string digest;       // 32 bytes, which name the weights in states

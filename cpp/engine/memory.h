@@ -15,7 +15,8 @@ class Memory {
   explicit Memory(std::size_t bytes) : size_((bytes + kPage - 1) / kPage * kPage) {
     if (size_ == 0) return;
     // Room for the start to be moved to the next whole huge page.
-    void* all = mmap(nullptr, size_ + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* all =
+        mmap(nullptr, size_ + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED) throw std::bad_alloc();
     char* const begin = static_cast<char*>(all);
     const std::size_t before = (kPage - reinterpret_cast<std::size_t>(begin) % kPage) % kPage;

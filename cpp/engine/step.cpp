@@ -91,7 +91,9 @@ class Packer {
   Arena& arena_;
 };
 
-float softplus(float x) { return static_cast<float>(std::max<double>(x, 0) + std::log1p(std::exp(-std::abs(double{x})))); }
+float softplus(float x) {
+  return static_cast<float>(std::max<double>(x, 0) + std::log1p(std::exp(-std::abs(double{x}))));
+}
 float sigmoid(float x) { return static_cast<float>(1 / (1 + std::exp(-double{x}))); }
 
 std::int64_t rows_of(const std::map<std::string, Array>& arrays, const std::string& name) {

@@ -1,8 +1,8 @@
 // The model's weights as the engine reads them, and the pass of events through the model.
 //
-// A pass takes events one after another into states.  Its work is a list of events: one event of one user, an event each
-// of many users, or the whole history of one.  An event that shares its state with an earlier one of the list comes
-// after it.  Every output has one order of sums, so the bits do not depend on how events are put into lists.
+// A pass takes events one after another into states.  Its work is a list of events: one event of one user, an event
+// each of many users, or the whole history of one.  An event that shares its state with an earlier one of the list
+// comes after it.  Every output has one order of sums, so the bits do not depend on how events are put into lists.
 #pragma once
 #include <cstdint>
 #include <map>

@@ -1,8 +1,8 @@
 // The pass of events through the model.  Compiled once per instruction set, each time into the namespace RECBLR_ISA
 // (see core/scan_kernels.cpp).
 //
-// Most of the time goes into products of weights and vectors.  With one event, each weight is used once, and the sums of
-// many outputs stay in registers.  With several events, a panel of weights is read once for kRowsAtOnce of them.
+// Most of the time goes into products of weights and vectors.  With one event, each weight is used once, and the sums
+// of many outputs stay in registers.  With several events, a panel of weights is read once for kRowsAtOnce of them.
 #include "engine/step.h"
 
 #include "core/kernel.h"
@@ -29,8 +29,8 @@ using engine::Product;
 using engine::Weights;
 using engine::whole_panels;
 
-constexpr int kVectors = kPanel / kLanes<float>;                     // of a panel
-constexpr int kSums = kVectorBytes == 64 ? 16 : 8;                   // that fit into the registers, beside the weights
+constexpr int kVectors = kPanel / kLanes<float>;    // of a panel
+constexpr int kSums = kVectorBytes == 64 ? 16 : 8;  // that fit into the registers, beside the weights
 constexpr int kRowsAtOnce = kSums / kVectors > 0 ? kSums / kVectors : 1;
 
 // Rows of `rows` vectors in scratch memory.

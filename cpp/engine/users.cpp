@@ -108,7 +108,8 @@ struct Users::Chunk {
   std::vector<Pending> pending;
   std::vector<History> history;
 
-  explicit Chunk(const Layout& layout) : rows(static_cast<std::size_t>(layout.row_bytes) * kChunk), id(kChunk), seen(kChunk) {
+  explicit Chunk(const Layout& layout)
+      : rows(static_cast<std::size_t>(layout.row_bytes) * kChunk), id(kChunk), seen(kChunk) {
     if (layout.timed) time.resize(kChunk);
     if (layout.pending) pending.resize(kChunk);
     if (layout.history) history.resize(kChunk);
@@ -243,11 +244,8 @@ void Users::erase(std::string_view id, std::uint64_t hash) {
 User Users::at(Slot slot) const {
   Chunk& c = chunk(slot);
   const std::size_t k = slot % kChunk;
-  return {c.rows.data() + k * static_cast<std::size_t>(layout_.row_bytes),
-          layout_.timed ? &c.time[k] : nullptr,
-          layout_.pending ? &c.pending[k] : nullptr,
-          &c.seen[k],
-          layout_.history ? &c.history[k] : nullptr};
+  return {c.rows.data() + k * static_cast<std::size_t>(layout_.row_bytes), layout_.timed ? &c.time[k] : nullptr,
+          layout_.pending ? &c.pending[k] : nullptr, &c.seen[k], layout_.history ? &c.history[k] : nullptr};
 }
 
 void Users::reset(Slot slot) {

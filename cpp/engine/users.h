@@ -1,7 +1,7 @@
 // What the engine keeps of users: states, seen items and, if asked for, histories.
 //
-// Users are divided into shards by their ids, and each shard has a lock.  Whoever holds it may read and change the users
-// of the shard.  Several locks are taken in the order of the shards.
+// Users are divided into shards by their ids, and each shard has a lock.  Whoever holds it may read and change the
+// users of the shard.  Several locks are taken in the order of the shards.
 #pragma once
 #include <array>
 #include <atomic>
@@ -18,8 +18,8 @@
 
 namespace recblr::engine {
 
-// A set of item numbers.  It keeps the sorted numbers as differences, each in as few bytes as it needs: about one byte an
-// item for users with many items.
+// A set of item numbers.  It keeps the sorted numbers as differences, each in as few bytes as it needs: about one byte
+// an item for users with many items.
 class SeenItems {
  public:
   // Adds an item, and returns how many bytes more the set has; 0 if it has the item.

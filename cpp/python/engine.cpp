@@ -55,9 +55,9 @@ std::string id_of(py::handle id, const char* what) {
 template <typename F>
 void over(py::handle ids, const char* what, F&& f) {
   if (PyUnicode_Check(ids.ptr()) || PyBytes_Check(ids.ptr()) || !PyObject_HasAttrString(ids.ptr(), "__iter__"))
-    throw Problem(std::string(what) + " must be a list of ids, but is one value of the type " +
-                      Py_TYPE(ids.ptr())->tp_name,
-                  "put it into a list");
+    throw Problem(
+        std::string(what) + " must be a list of ids, but is one value of the type " + Py_TYPE(ids.ptr())->tp_name,
+        "put it into a list");
   for (const py::handle id : py::iter(ids)) f(id);
 }
 
@@ -95,16 +95,15 @@ Filter filter_of(const Engine& engine, const py::object& exclude, const py::obje
 std::vector<double> seconds(const std::optional<Doubles>& times, std::size_t count, const char* what) {
   if (!times) return {};
   if (times->ndim() != 1 || static_cast<std::size_t>(times->size()) != count)
-    throw Problem("there are " + std::to_string(count) + " " + what + ", but " + std::to_string(times->size()) +
-                      " time(s)",
-                  "give one time for each");
+    throw Problem(
+        "there are " + std::to_string(count) + " " + what + ", but " + std::to_string(times->size()) + " time(s)",
+        "give one time for each");
   return {times->data(), times->data() + times->size()};
 }
 
 py::list pairs(const Engine& engine, const std::vector<Scored>& best) {
   py::list list(best.size());
-  for (std::size_t i = 0; i < best.size(); ++i)
-    list[i] = py::make_tuple(engine.item_id(best[i].item), best[i].score);
+  for (std::size_t i = 0; i < best.size(); ++i) list[i] = py::make_tuple(engine.item_id(best[i].item), best[i].score);
   return list;
 }
 
@@ -137,7 +136,8 @@ std::unique_ptr<Engine> make(const py::dict& facts, const py::dict& weights, con
   std::vector<Floats> kept;
   for (const auto& [name, value] : weights) {
     kept.push_back(value.cast<Floats>());
-    arrays[name.cast<std::string>()] = {kept.back().data(), {kept.back().shape(), kept.back().shape() + kept.back().ndim()}};
+    arrays[name.cast<std::string>()] = {kept.back().data(),
+                                        {kept.back().shape(), kept.back().shape() + kept.back().ndim()}};
   }
   const std::string table = options["table"].cast<std::string>();
   recblr::engine::Options o{};
@@ -169,16 +169,16 @@ std::int64_t update_many(Engine& engine, const py::object& users, const py::obje
   std::vector<std::string> ids = texts(users, "users");
   const Items numbered = numbers(engine, items, "items");
   if (numbered.size() != ids.size())
-    throw Problem("there are " + std::to_string(ids.size()) + " users, but " + std::to_string(numbered.size()) +
-                      " items",
-                  "give one item for each user");
+    throw Problem(
+        "there are " + std::to_string(ids.size()) + " users, but " + std::to_string(numbered.size()) + " items",
+        "give one item for each user");
   const std::vector<double> moments = seconds(times, ids.size(), "users");
   std::vector<std::string> events;
   if (!event_ids.is_none()) events = texts(event_ids, "event_ids");
   if (!event_ids.is_none() && events.size() != ids.size())
-    throw Problem("there are " + std::to_string(ids.size()) + " users, but " + std::to_string(events.size()) +
-                      " event ids",
-                  "give one for each event");
+    throw Problem(
+        "there are " + std::to_string(ids.size()) + " users, but " + std::to_string(events.size()) + " event ids",
+        "give one for each event");
   std::vector<Update> updates(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i)
     updates[i] = {std::move(ids[i]), numbered[i], moments.empty() ? kNoTime : moments[i],
@@ -305,18 +305,20 @@ void bind_engine(py::module_& m) {
       .def("explain", &explain, "user"_a, "item"_a, "time"_a)
       .def("similar", &similar, "item"_a, "k"_a)
       .def("state", [](Engine& e, const py::object& user) { return py::bytes(e.state(id_of(user, "a user"))); })
-      .def("set_state", [](Engine& e, const py::object& user, const py::bytes& state) {
-        const std::string id = id_of(user, "a user"), bytes = state;
-        const py::gil_scoped_release nogil;
-        e.set_state(id, bytes);
-      })
+      .def("set_state",
+           [](Engine& e, const py::object& user, const py::bytes& state) {
+             const std::string id = id_of(user, "a user"), bytes = state;
+             const py::gil_scoped_release nogil;
+             e.set_state(id, bytes);
+           })
       .def("forget", [](Engine& e, const py::object& user) { return e.forget(id_of(user, "a user")); })
       .def("knows", [](Engine& e, const py::object& user) { return e.knows(id_of(user, "a user")); })
-      .def("seen", [](Engine& e, const py::object& user) {
-        py::list list;
-        for (const std::int32_t item : e.seen(id_of(user, "a user"))) list.append(e.item_id(item));
-        return list;
-      })
+      .def("seen",
+           [](Engine& e, const py::object& user) {
+             py::list list;
+             for (const std::int32_t item : e.seen(id_of(user, "a user"))) list.append(e.item_id(item));
+             return list;
+           })
       .def("rebuild", &rebuild, "users"_a, "histories"_a, "times"_a)
       .def("user_ids", &Engine::user_ids)
       .def("add_items",

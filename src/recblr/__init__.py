@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recblr.ops.causal_conv1d import causal_conv1d
     from recblr.ops.common.checks import check_offsets
     from recblr.ops.scan import scan, scan_with_final
+    from recblr.serving.engine import Engine
     from recblr.system.build import build_info
 
 
@@ -49,6 +50,7 @@ __getattr__, __dir__ = lazy_names(
         "BDLRU": "recblr.nn",
         "CausalConv1d": "recblr.nn",
         "Dataset": "recblr.data.dataset",
+        "Engine": "recblr.serving.engine",
         "GatedRecurrentLayer": "recblr.nn",
         "RecBLR": "recblr.nn",
         "RecBLRLayer": "recblr.nn",
@@ -66,6 +68,7 @@ __all__ = [
     "BDLRU",
     "CausalConv1d",
     "Dataset",
+    "Engine",
     "GatedRecurrentLayer",
     "InputError",
     "RecBLR",

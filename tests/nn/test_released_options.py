@@ -231,3 +231,15 @@ def test_wrong_options_of_layers_are_named() -> None:
         BDLRU(4, beta_epsilon=float("inf"))
     with pytest.raises(ValueError, match="lambda_init must be uniform or linspace, but is 'log'"):
         BDLRU(4, lambda_init="log")  # type: ignore[arg-type]
+
+
+def test_epsilon_keeps_the_scale_of_the_decay() -> None:
+    torch.manual_seed(0)
+    plain, released = BDLRU(8).double(), BDLRU(8, beta_epsilon=1e-12).double()
+    released.load_state_dict(plain.state_dict())
+    x, scale = torch.randn(2, 9, 8, dtype=torch.float64), 3 * torch.rand(2, 9, 1, dtype=torch.float64)
+    for factor in (None, scale):
+        (ours, state), (theirs, other) = released(x, scale=factor), plain(x, scale=factor)
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(state, other, rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(released(x, scale=scale)[0], released(x)[0])

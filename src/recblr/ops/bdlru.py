@@ -151,11 +151,15 @@ class _Factors(NamedTuple):
     beta: Tensor
 
 
+def _scaled_decay(a: Arguments) -> Tensor:
+    return a.decay if a.scale is None else a.decay * a.scale.to(a.decay.dtype)
+
+
 def _factors(a: Arguments) -> _Factors:
     """Eqs. 6-8 of arXiv 2406.12580, in decay's dtype."""
     wide = a.decay.dtype
     r, i = a.gates.to(wide).sigmoid().chunk(2, dim=-1)
-    unbounded = (a.decay if a.scale is None else a.decay * a.scale.to(wide)) * r
+    unbounded = _scaled_decay(a) * r
     u = unbounded.clamp(min=MIN_U)
     beta = torch.sqrt(-torch.expm1(-2 * u))  # from u, because alpha is rounded
     return _Factors(r, i, u, unbounded >= MIN_U, torch.exp(-u), beta)
@@ -181,7 +185,7 @@ def bdlru_with_epsilon(epsilon: float, *given: Any) -> tuple[Tensor, Tensor]:
     """:func:`recblr.bdlru` with ``beta = sqrt(1 - alpha^2 + epsilon)``, computed from the rounded alpha."""
     a = Arguments(*given)
     r, i = a.gates.to(a.decay.dtype).sigmoid().chunk(2, dim=-1)
-    alpha = torch.exp(-a.decay * r)
+    alpha = torch.exp(-_scaled_decay(a) * r)
     return _gated_scan(a, alpha, torch.sqrt(1 - alpha**2 + epsilon), i)
 
 
