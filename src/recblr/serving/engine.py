@@ -1,7 +1,7 @@
 """The engine: serves a trained model by the event, in C++ and without torch.
 
-A user is a state of a few kilobytes.  An event is one step, and its cost does not depend on the history.  The answers
-are those of the model on the whole history.
+A user is a state of a few kilobytes.  An event is one step, and its cost does not depend on the history.  The
+answers are those of the model on the whole history.
 """
 
 import os
@@ -32,11 +32,11 @@ _INT8_FROM = 1024  # items; a smaller table is as fast in float32
 class Engine:
     """A trained model and the states of its users.
 
-    Ids are text or integers.  An integer is the id that is this number in decimal: 7 and "7" are the same.  The engine
-    answers with text.
+    Ids are text or integers.  An integer is the id that is this number in decimal: 7 and "7" are the same.
+    The engine answers with text.
 
-    All methods may be called from many threads at once, and other threads of Python run meanwhile.  The events of one
-    user are taken in one after another.  A call that raises has changed nothing.
+    All methods may be called from many threads at once, and other threads of Python run meanwhile.  The
+    events of one user are taken in one after another.  A call that raises has changed nothing.
 
     Times are seconds since 1970 in UTC.  A model of ``--time none`` ignores them.
 
@@ -106,15 +106,16 @@ class Engine:
         Args:
             path: the file.  It must not be changed in place while the engine lives; replacing it is safe.
             threads: how many threads work at once on one call; None means all processors of the process.
-            states: how the numbers of a state are kept.  Half as many bytes with bfloat16, and answers that differ in
-                the second or third digit.  Arithmetic is float32 in both.
-            table: the copy of the item vectors that is searched first.  The answer is the float32 answer with each.
+            states: how the numbers of a state are kept.  Half as many bytes with bfloat16, and answers that
+                differ in the second or third digit.  Arithmetic is float32 in both.
+            table: the copy of the item vectors that is searched first.  The answer is the float32 answer with
+                each.
             history: keep the events of each user.  `explain` needs them, and a model with max_length.
             seen_bytes: the most bytes that the seen items of all users may take; None means no bound.
 
         Raises:
-            InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by the
-                event, or an argument is wrong.
+            InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by
+                the event, or an argument is wrong.
         """
         model = read_for_serving(Path(path))
         return cls(model, threads=threads, states=states, table=table, history=history, seen_bytes=seen_bytes)
@@ -124,11 +125,11 @@ class Engine:
     def update(self, user: Id, item: Id, *, time: float | None = None, event_id: Id | None = None) -> bool:
         """Take in an event of a user, who is new if there is none with this id.
 
-        event_id: an event whose id the engine remembers does not count again.  It remembers the newest 16,384 ids of
-            each 64th of the users.
+        event_id: an event whose id the engine remembers does not count again.  It remembers the newest 16,384
+            ids of each 64th of the users.
 
-        Returns whether the event counted.  Raises InputError for an unknown item, and for a time that is missing, not
-        finite, or earlier than that of the user's last event.
+        Returns whether the event counted.  Raises InputError for an unknown item, and for a time that is
+        missing, not finite, or earlier than that of the user's last event.
         """
         counted: bool = self._native.update(user, item, time, event_id)
         return counted
@@ -151,7 +152,8 @@ class Engine:
     def rebuild(self, histories: Mapping[Id, Any]) -> None:
         """Put whole histories in the place of what the engine keeps of these users.
 
-        histories: {user: items}, or {user: (items, times)} for a model that knows time; oldest first, 1 event or more.
+        histories: {user: items}, or {user: (items, times)} for a model that knows time; oldest first, 1 event
+            or more.
 
         Raises InputError as :meth:`update`, and for an empty history.
         """
@@ -162,7 +164,8 @@ class Engine:
             for user, value in histories.items():
                 if not (isinstance(value, tuple) and len(value) == 2):
                     raise InputError(
-                        f"the history of user {user!r} has no times, which a model of --time {self.time_use} needs",
+                        f"the history of user {user!r} has no times, which a model of --time {self.time_use}"
+                        " needs",
                         "give a pair (items, times) for each user",
                     )
             items = [list(value[0]) for value in histories.values()]
@@ -185,14 +188,15 @@ class Engine:
 
         Args:
             k: from 1 to the number of items.  The list is shorter if fewer items may be recommended.
-            time: of the request, for a model of ``--time request``; None means right after the user's last event.
+            time: of the request, for a model of ``--time request``; None means right after the user's last
+                event.
             exclude: items to leave out.
             allow: the only items that may be recommended; None means all.
             mask_seen: leave out the items that the user has.
 
         Raises:
-            InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the request comes
-                before the user's last event.
+            InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the
+                request comes before the user's last event.
         """
         best: list[Recommendation] = self._native.recommend(user, k, time, exclude or None, allow, mask_seen)
         return best
@@ -240,8 +244,8 @@ class Engine:
     def explain(self, user: Id, item: Id, *, time: float | None = None) -> list[tuple[int, str, float]]:
         """How much each of the user's newest 100 events changes the score of an item, exactly.
 
-        Returns (position, item, change) for each event, the largest change first.  The position counts the user's
-        events from 0.  The change is the score less the score without this event.
+        Returns (position, item, change) for each event, the largest change first.  The position counts the
+        user's events from 0.  The change is the score less the score without this event.
 
         Raises InputError as :meth:`recommend`, and if the engine keeps no histories.
         """
@@ -249,21 +253,22 @@ class Engine:
         return changes
 
     def similar(self, item: Id, k: int = 10) -> list[Recommendation]:
-        """The k other items whose vectors have the largest cosine with that of an item, each with the cosine."""
+        """The k other items whose vectors have the largest cosine with that of an item, with the cosine."""
         best: list[Recommendation] = self._native.similar(item, k)
         return best
 
     # --- what is kept ---------------------------------------------------------------------------
 
     def state(self, user: Id) -> bytes:
-        """All that the engine keeps of a user (docs/engine.md has the layout).  InputError for an unknown user."""
+        """All that is kept of a user (docs/engine.md has the layout).  InputError for an unknown user."""
         kept: bytes = self._native.state(user)
         return kept
 
     def set_state(self, user: Id, state: bytes) -> None:
         """Keep for a user what :meth:`state` returned.
 
-        Raises InputError if it is damaged, of another model, or of an engine with other `states` or `history`.
+        Raises InputError if it is damaged, of another model, or of an engine with other `states` or
+        `history`.
         """
         if not isinstance(state, bytes | bytearray | memoryview):
             raise InputError(
@@ -326,8 +331,8 @@ class Engine:
             like: for each new item one or more items whose mean vector it gets.
 
         Raises:
-            InputError: an id is taken or given twice, neither or both of vectors and like are given, or a vector has
-                another width or holds NaN or an infinite number.
+            InputError: an id is taken or given twice, neither or both of vectors and like are given, or a
+                vector has another width or holds NaN or an infinite number.
         """
         names = _names(ids)
         if (vectors is None) == (like is None):
@@ -343,9 +348,9 @@ class Engine:
         width = self._model.config.d_model
         if rows.shape != (len(names), width):
             raise InputError(
-                f"vectors has the shape {rows.shape}, not {(len(names), width)}", "give one vector of the model's width"
-                " for each item"
-            )  # fmt: skip
+                f"vectors has the shape {rows.shape}, not {(len(names), width)}",
+                "give one vector of the model's width for each item",
+            )
         rows = np.ascontiguousarray(rows)
         self._native.add_items(names, rows)
         self._added.append(rows)
@@ -359,7 +364,7 @@ class Engine:
         return mean
 
     def retire_items(self, ids: Iterable[Id]) -> None:
-        """Never recommend these items again.  They stay legal in histories.  InputError for an unknown item."""
+        """Never recommend these items again.  They stay legal in histories.  InputError for unknown items."""
         names = _names(ids)
         numbers = {self._number(name) for name in names}
         if len(self._retired | numbers) == self.num_items:
@@ -368,7 +373,7 @@ class Engine:
         self._retired |= numbers
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model with its added and retired items to a file that :meth:`load` reads; without users."""
+        """Write the model with its added and retired items, without users, to a file for :meth:`load`."""
         tensors = {**self._model.tensors, EMBEDDING: self._table()}
         content = replace(
             self._model, item_ids=self.item_ids, tensors=tensors, retired=tuple(sorted(self._retired))
@@ -472,8 +477,8 @@ def _facts(model: ServableModel) -> dict[str, Any]:
 def _weights_digest(model: ServableModel) -> bytes:
     """What names the model in states: 32 bytes.
 
-    It stays the same when items are added or retired, because a state does not depend on them.  So of the item vectors
-    only the first one counts, which distinguishes models that differ in them alone.
+    It stays the same when items are added or retired, because a state does not depend on them.  So of the
+    item vectors only the first one counts, which distinguishes models that differ in them alone.
     """
     digest = sha256(repr(sorted(asdict(model.config).items())).encode())
     for name, tensor in sorted(model.tensors.items()):
