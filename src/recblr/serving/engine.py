@@ -5,7 +5,7 @@ answers are those of the model on the whole history.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from recblr import _core
 from recblr.config.model import RecBLRConfig, TimeUse
 from recblr.errors import InputError
 from recblr.run.model_content import ServableModel, read_for_serving, write_model_file
+from recblr.run.model_items import known_items, new_rows
 from recblr.run.model_tensors import EMBEDDING, REPEAT_BIAS
 
 StateType = Literal["float32", "bfloat16"]
@@ -85,10 +86,8 @@ class Engine:
                 "seen_budget": -1 if seen_bytes is None else seen_bytes,
             },
         )
-        self._retired = set(model.retired)
-        self._added: list[NDArray[np.float32]] = []
-        if self._retired:
-            self._native.retire_items([model.item_ids[item] for item in model.retired])
+        self._added = np.zeros((0, model.config.d_model), np.float32)
+        self._retire(frozenset(model.retired))
 
     @classmethod
     def load(
@@ -318,76 +317,55 @@ class Engine:
 
     def add_items(
         self,
-        ids: Sequence[Id],
-        *,
+        ids: Iterable[Id],
         vectors: ArrayLike | None = None,
-        like: Sequence[Sequence[Id]] | None = None,
+        *,
+        like: Mapping[Id, Iterable[Id]] | None = None,
     ) -> None:
         """Add N items without training.
 
         Args:
             ids: of the new items.
             vectors: ``(N, D)`` their vectors; or
-            like: for each new item one or more items whose mean vector it gets.
+            like: {new id: ids of similar items}.  A new item gets the mean of their vectors.
 
         Raises:
             InputError: an id is taken or given twice, neither or both of vectors and like are given, or a
                 vector has another width or holds NaN or an infinite number.
         """
-        names = _names(ids)
-        if (vectors is None) == (like is None):
-            raise InputError("new items need either vectors= or like=", "give one of them")
-        if like is not None:
-            if len(like) != len(names):
-                raise InputError(
-                    f"there are {len(names)} new items, but {len(like)} lists in like", "give one for each"
-                )
-            rows = np.stack([self._mean_of(name, others) for name, others in zip(names, like, strict=True)])
-        else:
-            rows = np.asarray(vectors, np.float32)
-        width = self._model.config.d_model
-        if rows.shape != (len(names), width):
-            raise InputError(
-                f"vectors has the shape {rows.shape}, not {(len(names), width)}",
-                "give one vector of the model's width for each item",
-            )
-        rows = np.ascontiguousarray(rows)
+        names, rows = new_rows(ids, self._known(), self._row, self._model.config.d_model, vectors, like)
         self._native.add_items(names, rows)
-        self._added.append(rows)
-
-    def _mean_of(self, name: str, others: Sequence[Id]) -> NDArray[np.float32]:
-        numbers = [self._number(other) for other in _names(others)]
-        if not numbers:
-            raise InputError(f"the list of items that {name!r} is like is empty", "give one item or more")
-        table = self._table()
-        mean: NDArray[np.float32] = table[numbers].mean(0, dtype=np.float64).astype(np.float32)
-        return mean
+        self._added = np.concatenate([self._added, rows])
 
     def retire_items(self, ids: Iterable[Id]) -> None:
         """Never recommend these items again.  They stay legal in histories.  InputError for unknown items."""
-        names = _names(ids)
-        numbers = {self._number(name) for name in names}
-        if len(self._retired | numbers) == self.num_items:
-            raise InputError("all items would be retired", "leave one item or more")
-        self._native.retire_items(names)
-        self._retired |= numbers
+        retired = {*self._retired, *known_items(ids, self._known(), "the items to retire")}
+        if len(retired) == self.num_items:
+            raise InputError(
+                f"all {self.num_items} items of the model would be retired", "leave one to recommend"
+            )
+        self._retire(retired)
+
+    def _retire(self, items: Iterable[int]) -> None:
+        names = self.item_ids
+        self._native.retire_items([names[item] for item in items])
+        self._retired = frozenset(items)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model with its added and retired items, without users, to a file for :meth:`load`."""
-        tensors = {**self._model.tensors, EMBEDDING: self._table()}
-        content = replace(
-            self._model, item_ids=self.item_ids, tensors=tensors, retired=tuple(sorted(self._retired))
+        tensors = {**self._model.tensors, EMBEDDING: np.concatenate([self._model.table, self._added])}
+        retired = tuple(sorted(self._retired))
+        write_model_file(
+            Path(path), replace(self._model, item_ids=self.item_ids, tensors=tensors, retired=retired)
         )
-        write_model_file(Path(path), content)
 
-    def _table(self) -> NDArray[np.float32]:
-        return np.concatenate([self._model.table, *self._added]) if self._added else self._model.table
+    def _known(self) -> dict[str, int]:
+        return {name: item for item, name in enumerate(self.item_ids)}
 
-    def _number(self, item: str) -> int:
-        try:
-            return self._native.item_ids().index(item)
-        except ValueError:
-            raise InputError(f"the model has no item {item!r}", "give an item of the model") from None
+    def _row(self, item: int) -> NDArray[np.float32]:
+        trained = self._model.num_items
+        row: NDArray[np.float32] = self._model.table[item] if item < trained else self._added[item - trained]
+        return row
 
     @property
     def item_ids(self) -> list[str]:
@@ -437,18 +415,6 @@ class Engine:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _names(ids: Iterable[Id]) -> list[str]:
-    """Ids as text."""
-    if isinstance(ids, str | bytes):
-        raise InputError(f"ids must be a list of ids, but are the text {ids!r}", "put it into a list")
-    names = []
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
-            raise InputError(f"an id has the type {type(one).__name__}", "give text or an integer")
-        names.append(one if isinstance(one, str) else str(int(one)))
-    return names
 
 
 def _is_weight(name: str, value: NDArray[Any]) -> bool:
