@@ -15,18 +15,22 @@
 namespace recblr::engine {
 namespace {
 
-constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
-constexpr std::int64_t kTogether = 64;     // queries that share one pass over the items
-constexpr std::int64_t kFewestChunks = 8;  // that are worth another thread
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::int64_t kTogether = 64;                            // queries that share one pass over the items
+constexpr std::int64_t kFewestChunks = 8;                         // that are worth another thread
+constexpr float kNone = -std::numeric_limits<float>::infinity();  // below which no score lies
 
 std::int64_t divided(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // The order of an answer: larger scores first, then smaller items; NaN last.
-bool better(const Scored& a, const Scored& b) {
-  if (a.score != b.score && (a.score > b.score || a.score < b.score)) return a.score > b.score;
-  if (std::isnan(a.score) != std::isnan(b.score)) return std::isnan(b.score);
-  return a.item < b.item;
-}
+struct Better {
+  bool operator()(const Scored& a, const Scored& b) const {
+    if (a.score > b.score) return true;
+    if (a.score < b.score) return false;
+    if (std::isnan(a.score) != std::isnan(b.score)) return std::isnan(b.score);
+    return a.item < b.item;
+  }
+};
 
 bool contains(const std::int32_t* list, std::int64_t count, std::int32_t item) {
   return std::binary_search(list, list + count, item);
@@ -37,23 +41,34 @@ bool excluded(const Query& q, std::int32_t item) { return contains(q.excluded, q
 // The best k of the items that were added.
 class Top {
  public:
-  void clear(std::int64_t k) { items_.clear(), k_ = k, full_ = false; }
-  void add(std::int32_t item, float score) { items_.push_back({item, score}); }
+  void clear(std::int64_t k) { items_.clear(), k_ = k, cut_ = 0; }
 
-  // Forgets all but the best k.
-  void cut() {
-    if (std::int64_t(items_.size()) < k_ || (full_ && std::int64_t(items_.size()) == k_)) return;
-    std::nth_element(items_.begin(), items_.begin() + (k_ - 1), items_.end(), better);
-    items_.resize(static_cast<std::size_t>(k_));
-    full_ = true;
+  // Adds those items whose scores are not below `least`.
+  void add(const std::int32_t* items, const float* scores, std::int64_t count, float least) {
+    std::size_t n = items_.size();
+    items_.resize(n + static_cast<std::size_t>(count));
+    for (std::int64_t i = 0; i < count; ++i) {
+      items_[n].item = items[i], items_[n].score = scores[i];
+      n += !(scores[i] < least);
+    }
+    items_.resize(n);
   }
-  bool full() const { return full_; }            // after cut()
-  Scored last() const { return items_.back(); }  // the k-th best, if full
+
+  // Forgets all but the best k.  Returns whether this found a k-th best that is new.
+  bool cut() {
+    const std::size_t k = static_cast<std::size_t>(k_);
+    if (items_.size() < std::max(k, cut_ + 1)) return false;
+    std::nth_element(items_.begin(), items_.begin() + (k_ - 1), items_.end(), Better());
+    items_.resize(k);
+    cut_ = k;
+    return true;
+  }
+  Scored last() const { return items_.back(); }  // the k-th best, after cut()
 
   // The items, the best k first.
   const std::vector<Scored>& sorted() {
     const auto end = items_.begin() + std::min(k_, static_cast<std::int64_t>(items_.size()));
-    std::partial_sort(items_.begin(), end, items_.end(), better);
+    std::partial_sort(items_.begin(), end, items_.end(), Better());
     items_.erase(end, items_.end());
     return items_;
   }
@@ -61,7 +76,7 @@ class Top {
  private:
   std::vector<Scored> items_;
   std::int64_t k_ = 0;
-  bool full_ = false;
+  std::size_t cut_ = 0;  // the number of items after the last cut
 };
 
 // The threads that search for one query tell each other how good the k-th best is.
@@ -79,16 +94,16 @@ void Catalogue::Pages::Free::operator()(unsigned char* data) const { std::free(d
 
 void Catalogue::Pages::grow(std::int64_t bytes) {
   if (bytes <= bytes_) return;
-  const std::int64_t page = bytes < kHugePage ? 4096 : kHugePage, size = divided(bytes, page) * page;
-  std::unique_ptr<unsigned char, Free> fresh(
-      static_cast<unsigned char*>(std::aligned_alloc(static_cast<std::size_t>(page), static_cast<std::size_t>(size))));
-  if (!fresh) throw std::bad_alloc();
+  const std::size_t size = static_cast<std::size_t>(bytes), page = size < kHugePage ? 4096 : kHugePage;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, page, size) != 0) throw std::bad_alloc();
+  std::unique_ptr<unsigned char, Free> fresh(static_cast<unsigned char*>(memory));
 #if defined(MADV_HUGEPAGE)
-  if (page == kHugePage) madvise(fresh.get(), static_cast<std::size_t>(size), MADV_HUGEPAGE);
+  if (page == kHugePage) madvise(memory, size, MADV_HUGEPAGE);
 #endif
   if (bytes_ > 0) std::memcpy(fresh.get(), data_.get(), static_cast<std::size_t>(bytes_));
   data_ = std::move(fresh);
-  bytes_ = size;
+  bytes_ = bytes;
 }
 
 Table Catalogue::table(const Part& part) const {
@@ -154,7 +169,7 @@ struct Catalogue::Search {
   struct One {  // what is known of one query
     Top top;
     Probe probe;
-    float least = -std::numeric_limits<float>::infinity();  // an item with a lower score cannot be in the answer
+    float least = kNone;  // an item with a lower score cannot be in the answer
   };
   std::vector<One> queries;
   std::vector<std::int32_t> words, survivors;
@@ -175,7 +190,7 @@ struct Catalogue::Search {
     for (std::int64_t u = 0; u < count; ++u) {
       One& one = queries[static_cast<std::size_t>(u)];
       one.top.clear(k);
-      one.least = -std::numeric_limits<float>::infinity();
+      one.least = kNone;
       if (begin == 0) score_listed(c, q[u], one);
       if (q[u].allowed) continue;
       any = true;
@@ -198,10 +213,10 @@ struct Catalogue::Search {
           survivors[n++] = list[i];
       c.scores(q.vector, survivors.data(), n, scores.data());
       for (std::int64_t j = 0; j < n; ++j)
-        one.top.add(survivors[j], seen(q, survivors[j]) ? scores[j] + q.seen_bias : scores[j]);
-      one.top.cut();
+        if (seen(q, survivors[j])) scores[j] += q.seen_bias;
+      one.top.add(survivors.data(), scores.data(), n, kNone);
+      if (q.allowed) one.top.cut();
     }
-    if (one.top.full()) one.least = one.top.last().score;
   }
 
   void scan(const Catalogue& c, const Query* q, std::int64_t count, std::int64_t k, std::int64_t chunk,
@@ -217,23 +232,22 @@ struct Catalogue::Search {
     for (std::int64_t u = 0; u < count; ++u) {
       if (q[u].allowed) continue;
       One& one = queries[static_cast<std::size_t>(u)];
-      if (shared) one.least = std::max(one.least, shared[u].load(std::memory_order_relaxed));
-      Scanned s{&one.probe, -std::numeric_limits<float>::infinity(), survivors.data() + u * kChunk, 0};
+      learn(one, table.first + from, shared ? shared + u : nullptr);
+      Scanned s{&one.probe, one.least, survivors.data() + u * kChunk, 0};
       const Table& scannable = one.probe.usable ? table : rows;
-      if (!(one.least > s.least)) {
+      if (one.least == kNone) {
         std::uint64_t left_out[kChunk / kBlock];
         mark_left_out(q[u], part, table.first, blocks, left_out);
         compute(FirstScan{scannable, &s, left_out, k}, blocks);
-        collect(c, q[u], one, s, blocks, table.first, shared ? shared + u : nullptr);
+        collect(c, q[u], one, s);
         continue;
       }
-      s.least = one.least;
       if (one.probe.usable) {
         scanned.push_back(s), which.push_back(u);
       } else {
         compute(Scan{rows, &s, 1}, blocks);
         drop_left_out(c, q[u], s);
-        collect(c, q[u], one, s, blocks, table.first, shared ? shared + u : nullptr);
+        collect(c, q[u], one, s);
       }
     }
     if (scanned.empty()) return;
@@ -242,8 +256,7 @@ struct Catalogue::Search {
       if (scanned[i].num_survivors == 0) continue;
       const std::int64_t u = which[i];
       drop_left_out(c, q[u], scanned[i]);
-      collect(c, q[u], queries[static_cast<std::size_t>(u)], scanned[i], blocks, table.first,
-              shared ? shared + u : nullptr);
+      collect(c, q[u], queries[static_cast<std::size_t>(u)], scanned[i]);
     }
   }
 
@@ -254,13 +267,19 @@ struct Catalogue::Search {
     const auto mark = [&](const std::int32_t* list, std::int64_t count) {
       const std::int32_t* stop = list + count;
       if (begin > 0) list = std::lower_bound(list, stop, begin);
+      // A word is put together in a register: each read of a word just written would wait for the write.
+      std::uint64_t marks[kChunk / kBlock] = {}, word = 0;
+      std::uint64_t block = 0;
       for (; list < stop && *list < end; ++list) {
-        const std::int64_t i = *list - begin;
-        left_out[i / kBlock] |= std::uint64_t{1} << i % kBlock;
+        const std::uint64_t i = static_cast<std::uint64_t>(*list - begin), mine = i / kBlock;
+        word &= -static_cast<std::uint64_t>(mine == block);  // no branch: it would often be predicted wrongly
+        word |= std::uint64_t{1} << i % kBlock;
+        marks[block = mine] = word;
       }
+      for (std::int64_t b = 0; b < blocks.end - blocks.begin; ++b) left_out[b] |= marks[b];
     };
-    mark(q.seen, q.num_seen);
-    mark(q.excluded, q.num_excluded);
+    if (q.num_seen > 0) mark(q.seen, q.num_seen);
+    if (q.num_excluded > 0) mark(q.excluded, q.num_excluded);
   }
 
   static void drop_left_out(const Catalogue& c, const Query& q, Scanned& s) {
@@ -272,21 +291,21 @@ struct Catalogue::Search {
     s.num_survivors = n;
   }
 
-  // Scores the survivors of a chunk and keeps the best.
-  void collect(const Catalogue& c, const Query& q, One& one, const Scanned& s, const Units& blocks, std::int32_t first,
-               Shared* shared) {
+  void collect(const Catalogue& c, const Query& q, One& one, const Scanned& s) {
     c.scores(q.vector, s.survivors, s.num_survivors, scores.data());
-    for (std::int64_t i = 0; i < s.num_survivors; ++i)
-      if (!(scores[i] < one.least)) one.top.add(s.survivors[i], scores[i]);
-    one.top.cut();
-    if (!one.top.full()) return;
-    const Scored last = one.top.last();
-    if (std::isnan(last.score)) return;
-    if (shared) raise(*shared, last.score);
-    // In the chunks after this one an equal score is too low, because the item has a larger number.
-    const bool ordered = last.item < first + blocks.end * kBlock;
-    const float least = ordered ? std::nextafter(last.score, std::numeric_limits<float>::infinity()) : last.score;
-    one.least = std::max(one.least, least);
+    one.top.add(s.survivors, scores.data(), s.num_survivors, one.least);
+  }
+
+  // What the items so far, here and in other threads, say about those from number `next` on.
+  static void learn(One& one, std::int64_t next, Shared* shared) {
+    if (one.top.cut() && !std::isnan(one.top.last().score)) {
+      const Scored last = one.top.last();
+      // An item with an equal score and a larger number than the k-th best is too late.
+      const float least = last.item < next ? std::nextafter(last.score, -kNone) : last.score;
+      one.least = std::max(one.least, least);
+      if (shared) raise(*shared, last.score);
+    }
+    if (shared) one.least = std::max(one.least, shared->load(std::memory_order_relaxed));
   }
 };
 
@@ -307,7 +326,7 @@ void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, S
   const std::size_t parts = divide ? static_cast<std::size_t>(count * ranges) : 0;
   std::vector<std::vector<Scored>> answers(parts);
   std::vector<Shared> shared(divide ? static_cast<std::size_t>(count) : 0);
-  for (Shared& s : shared) s.store(-std::numeric_limits<float>::infinity(), std::memory_order_relaxed);
+  for (Shared& s : shared) s.store(kNone, std::memory_order_relaxed);
 
   pool.run(groups * ranges, [&](std::int64_t part) {
     thread_local Search search;
@@ -328,7 +347,8 @@ void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, S
   for (std::int64_t n = 0; n < count; ++n) {
     top.clear(k);
     for (std::int64_t range = 0; range < ranges; ++range)
-      for (const Scored& s : answers[static_cast<std::size_t>(n * ranges + range)]) top.add(s.item, s.score);
+      for (const Scored& s : answers[static_cast<std::size_t>(n * ranges + range)])
+        top.add(&s.item, &s.score, 1, kNone);
     put(n, top.sorted());
   }
 }

@@ -71,7 +71,7 @@ class Catalogue {
    public:
     unsigned char* data() const { return data_.get(); }
     std::int64_t bytes() const { return bytes_; }
-    void grow(std::int64_t bytes);  // keeps what is there; its size may become larger than asked
+    void grow(std::int64_t bytes);  // keeps what is there
 
    private:
     struct Free {

@@ -103,6 +103,10 @@ RECBLR_HD V rounded(V x) {
 }
 
 // --- exact scores ----------------------------------------------------------------------------------------------------
+RECBLR_HD void prefetch(const float* row, std::int64_t count) {
+  for (std::int64_t d = 0; d < count; d += 16) __builtin_prefetch(row + d);
+}
+
 // a[0], b[0], a[1], b[1] …
 RECBLR_HD void interleave(Floats a, Floats b, Floats& low, Floats& high) {
 #if defined(__AVX512F__)
@@ -155,13 +159,16 @@ RECBLR_HD void exact_scores(const float* const (&rows)[kLanes<float>], std::int6
 void run(const engine::RowScores& w, const Units& share) {
   const FlushDenormals<float> guard;
   constexpr int n = kLanes<float>;
+  const auto row = [&](std::int64_t i) __attribute__((always_inline)) {
+    const std::int64_t item = w.items[i];
+    return item < w.split ? w.rows + item * w.width : w.appended + (item - w.split) * w.width;
+  };
+  // The rows lie anywhere.
+  for (std::int64_t i = share.begin; i < share.end && i < share.begin + 32; ++i) prefetch(row(i), w.width);
   for (std::int64_t i = share.begin; i < share.end; i += n) {
     const float* rows[n];
     const std::int64_t count = share.end - i < n ? share.end - i : n;
-    for (std::int64_t k = 0; k < n; ++k) {
-      const std::int64_t item = w.items[i + (k < count ? k : 0)];
-      rows[k] = item < w.split ? w.rows + item * w.width : w.appended + (item - w.split) * w.width;
-    }
+    for (std::int64_t k = 0; k < n; ++k) rows[k] = row(i + (k < count ? k : 0));
     Floats sums[1];
     exact_scores<1>(rows, w.width, {w.vector}, sums);
     if (count == n) {

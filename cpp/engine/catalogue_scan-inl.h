@@ -101,7 +101,7 @@ struct Bf16 {
 };
 
 struct Float32 {
-  static constexpr int kQueries = kTogether;
+  static constexpr int kQueries = 4 * kTogether;  // they share the transposed rows
   template <int Q>
   static RECBLR_TARGET RECBLR_HD Products<Q> tile(const engine::Table& t, const unsigned char*, std::int64_t index,
                                                   std::int64_t item, const engine::Scanned* queries) {
@@ -110,8 +110,10 @@ struct Float32 {
     Products<Q> p;
     for (int v = 0; v < kTile; ++v) {
       const float* rows[kLanes<float>];
+      const std::int64_t first = index * engine::kBlock + item + v * kLanes<float>;
+      prefetch(t.rows + (first + kLanes<float>)*t.width, kLanes<float> * t.width);  // those that come next
       for (int k = 0; k < kLanes<float>; ++k) {
-        const std::int64_t row = index * engine::kBlock + item + v * kLanes<float> + k;
+        const std::int64_t row = first + k;
         rows[k] = t.rows + (row < t.count ? row : t.count - 1) * t.width;
       }
       Floats sums[Q];
