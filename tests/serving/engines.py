@@ -56,10 +56,16 @@ CASES = [
     case("past", time="past", d_model=20, expand=1.7, history_average=False, bias=-1.5, times=(10**9, 60, 5)),
     case("past in days", time="past", d_model=7, num_layers=2, times=(10**6, 86400, 3600)),
     case("request", time="request", d_model=20, num_layers=2, d_conv=5),
-    case("request in minutes", time="request", d_model=33, bias=2.5, times=(3600, 60, 13), history_average=False),
-    case("epsilon", time="request", d_model=9, beta_epsilon=1e-3, lambda_init="linspace", times=(10**9, 1, 0)),
+    case(
+        "request in minutes",
+        time="request", d_model=33, bias=2.5, times=(3600, 60, 13), history_average=False,
+    ),
+    case("epsilon", time="request", d_model=9, beta_epsilon=1e-3, lambda_init="linspace", times=(9**9, 1, 0)),
     Case("released", RecBLRConfig.released(6, d_model=20, num_layers=2)),
-    Case("released, with all", RecBLRConfig.released(5, d_model=7, history_average=True, time="request"), 0.5),
+    Case(
+        "released, with all",
+        RecBLRConfig.released(5, d_model=7, history_average=True, time="request"), 0.5,
+    ),
     case("window", time="past", max_length=3, d_model=16, bias=0.3),
 ]  # fmt: skip
 BY_NAME = {case.name: case for case in CASES}

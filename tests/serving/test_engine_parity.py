@@ -90,9 +90,7 @@ def test_any_split_of_any_history_has_the_scores_of_the_full_pass(
         # The same bits on every way.
         all_items = engine.recommend(user, NUM_ITEMS, time=request, mask_seen=False)
         assert dict(all_items) == dict(zip(IDS, ours.tolist(), strict=True))
-        again = engine.recommend_history(
-            names, NUM_ITEMS, times=given_times, time=request, mask_seen=False
-        )
+        again = engine.recommend_history(names, NUM_ITEMS, times=given_times, time=request, mask_seen=False)
         assert again == all_items
         engine.rebuild({"rebuilt": (names, times) if case.timed else names})
         assert engine.state("rebuilt") == engine.state(user)

@@ -26,6 +26,8 @@ TableType = Literal["auto", "float32", "bfloat16", "int8"]
 Id = str | int
 Recommendation = tuple[str, float]
 
+_ONE_ID = (str, bytes, int, np.integer)
+_MOST_THREADS = 1024
 _INT8_FROM = 1024  # items; a smaller table is as fast in float32
 
 
@@ -60,12 +62,12 @@ class Engine:
     ) -> None:
         """As :meth:`load`, from the content of a model file."""
         threads = _threads() if threads is None else threads
-        if type(threads) is not int or threads < 1:
-            raise InputError(f"threads is {threads!r}", "give a whole number of at least 1")
+        if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+            raise InputError(f"threads is {threads!r}", f"give a whole number from 1 to {_MOST_THREADS}")
         for name, value, kinds in (("states", states, StateType), ("table", table, TableType)):
             if value not in get_args(kinds):
                 raise InputError(f"{name} is {value!r}", f"give one of {', '.join(get_args(kinds))}")
-        if seen_bytes is not None and (type(seen_bytes) is not int or seen_bytes < 0):
+        if seen_bytes is not None and (type(seen_bytes) is not int or not 0 <= seen_bytes < 2**63):
             raise InputError(
                 f"seen_bytes is {seen_bytes!r}", "give a whole number of bytes, or None for no bound"
             )
@@ -75,7 +77,7 @@ class Engine:
         self._native = _core.Engine(
             _facts(model),
             {name: value for name, value in model.tensors.items() if _is_weight(name, value)},
-            model.table,
+            np.ascontiguousarray(model.table, np.float32),
             model.item_ids,
             {
                 "threads": threads,
@@ -85,9 +87,7 @@ class Engine:
                 "seen_budget": -1 if seen_bytes is None else seen_bytes,
             },
         )
-        self._retired = set(model.retired)
-        self._added: list[NDArray[np.float32]] = []
-        if self._retired:
+        if model.retired:
             self._native.retire_items([model.item_ids[item] for item in model.retired])
 
     @classmethod
@@ -117,6 +117,8 @@ class Engine:
             InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by
                 the event, or an argument is wrong.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"the path has the type {type(path).__name__}", "give the path of a model file")
         model = read_for_serving(Path(path))
         return cls(model, threads=threads, states=states, table=table, history=history, seen_bytes=seen_bytes)
 
@@ -157,20 +159,23 @@ class Engine:
 
         Raises InputError as :meth:`update`, and for an empty history.
         """
-        users, items, times = list(histories), [], None
-        if self.time_use == "none":
-            items = [list(value[0] if isinstance(value, tuple) else value) for value in histories.values()]
-        else:
-            for user, value in histories.items():
-                if not (isinstance(value, tuple) and len(value) == 2):
-                    raise InputError(
-                        f"the history of user {user!r} has no times, which a model of --time {self.time_use}"
-                        " needs",
-                        "give a pair (items, times) for each user",
-                    )
-            items = [list(value[0]) for value in histories.values()]
-            times = [np.asarray(value[1], np.float64) for value in histories.values()]
-        self._native.rebuild(users, items, times)
+        if not isinstance(histories, Mapping):
+            raise InputError(
+                f"histories has the type {type(histories).__name__}", "give a dictionary, {user: history}"
+            )
+        timed, items, times = self.time_use != "none", [], []
+        for user, value in histories.items():
+            # A pair of ids is a history of two items.
+            pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], _ONE_ID)
+            if timed and not pair:
+                raise InputError(
+                    f"the model was trained with --time {self.time_use}, but the history of user {user!r} has no"
+                    " times",
+                    "give a pair (items, times) for each user",
+                )
+            items.append(value[0] if pair else value)
+            times.append(value[1] if pair else None)
+        self._native.rebuild(list(histories), items, times if timed else None)
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -198,7 +203,7 @@ class Engine:
             InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the
                 request comes before the user's last event.
         """
-        best: list[Recommendation] = self._native.recommend(user, k, time, exclude or None, allow, mask_seen)
+        best: list[Recommendation] = self._native.recommend(user, k, time, exclude, allow, mask_seen)
         return best
 
     def recommend_many(
@@ -213,7 +218,7 @@ class Engine:
     ) -> list[list[Recommendation]]:
         """For each user what :meth:`recommend` returns, in less time.  The filters hold for all users."""
         best: list[list[Recommendation]]
-        best = self._native.recommend_many(users, k, times, exclude or None, allow, mask_seen)
+        best = self._native.recommend_many(users, k, times, exclude, allow, mask_seen)
         return best
 
     def recommend_history(
@@ -233,7 +238,7 @@ class Engine:
         :meth:`recommend`; the history has 1 event or more.
         """
         best: list[Recommendation]
-        best = self._native.recommend_history(items, k, times, time, exclude or None, allow, mask_seen)
+        best = self._native.recommend_history(items, k, times, time, exclude, allow, mask_seen)
         return best
 
     def score(self, user: Id, items: Iterable[Id], *, time: float | None = None) -> NDArray[np.float32]:
@@ -265,7 +270,7 @@ class Engine:
         return kept
 
     def set_state(self, user: Id, state: bytes) -> None:
-        """Keep for a user what :meth:`state` returned.
+        """Keep for a user what :meth:`state` returned.  The ids of events that have counted stay remembered.
 
         Raises InputError if it is damaged, of another model, or of an engine with other `states` or
         `history`.
@@ -277,7 +282,7 @@ class Engine:
         self._native.set_state(user, bytes(state))
 
     def forget(self, user: Id) -> bool:
-        """Drop all that is kept of a user, and return whether there was anything."""
+        """Drop all that is kept of a user, the ids of events too, and return whether there was anything."""
         known: bool = self._native.forget(user)
         return known
 
@@ -334,60 +339,40 @@ class Engine:
             InputError: an id is taken or given twice, neither or both of vectors and like are given, or a
                 vector has another width or holds NaN or an infinite number.
         """
-        names = _names(ids)
         if (vectors is None) == (like is None):
             raise InputError("new items need either vectors= or like=", "give one of them")
-        if like is not None:
-            if len(like) != len(names):
-                raise InputError(
-                    f"there are {len(names)} new items, but {len(like)} lists in like", "give one for each"
-                )
-            rows = np.stack([self._mean_of(name, others) for name, others in zip(names, like, strict=True)])
-        else:
-            rows = np.asarray(vectors, np.float32)
-        width = self._model.config.d_model
-        if rows.shape != (len(names), width):
-            raise InputError(
-                f"vectors has the shape {rows.shape}, not {(len(names), width)}",
-                "give one vector of the model's width for each item",
-            )
-        rows = np.ascontiguousarray(rows)
-        self._native.add_items(names, rows)
-        self._added.append(rows)
+        self._native.add_items(ids, None if vectors is None else self._vectors(vectors), like)
 
-    def _mean_of(self, name: str, others: Sequence[Id]) -> NDArray[np.float32]:
-        numbers = [self._number(other) for other in _names(others)]
-        if not numbers:
-            raise InputError(f"the list of items that {name!r} is like is empty", "give one item or more")
-        table = self._table()
-        mean: NDArray[np.float32] = table[numbers].mean(0, dtype=np.float64).astype(np.float32)
-        return mean
+    def _vectors(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        width, remedy = self._model.config.d_model, "give one vector of the model's width for each item"
+        try:
+            rows = np.asarray(vectors)
+        except ValueError:
+            raise InputError("vectors holds vectors of several lengths", remedy) from None
+        if rows.dtype.kind not in "iuf":
+            raise InputError(f"vectors has the type {rows.dtype}, which is not one of real numbers", remedy)
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise InputError(f"vectors has the shape {rows.shape}, not (items, {width})", remedy)
+        with np.errstate(over="ignore"):  # an infinite number is refused later
+            return np.ascontiguousarray(rows, np.float32)
 
     def retire_items(self, ids: Iterable[Id]) -> None:
-        """Never recommend these items again.  They stay legal in histories.  InputError for unknown items."""
-        names = _names(ids)
-        numbers = {self._number(name) for name in names}
-        if len(self._retired | numbers) == self.num_items:
-            raise InputError("all items would be retired", "leave one item or more")
-        self._native.retire_items(names)
-        self._retired |= numbers
+        """Never recommend these items again.  They stay legal in histories.
+
+        Raises InputError for an unknown item, and if no item would be left.
+        """
+        self._native.retire_items(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model with its added and retired items, without users, to a file for :meth:`load`."""
-        tensors = {**self._model.tensors, EMBEDDING: self._table()}
-        content = replace(
-            self._model, item_ids=self.item_ids, tensors=tensors, retired=tuple(sorted(self._retired))
+        """Write the model with its added and retired items, but no users, to a file for :meth:`load`."""
+        ids, added, retired = self._native.items()
+        table = self._model.table
+        if len(added):
+            table = np.concatenate([table, added.reshape(-1, table.shape[1])])
+        tensors = {**self._model.tensors, EMBEDDING: table}
+        write_model_file(
+            Path(path), replace(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
         )
-        write_model_file(Path(path), content)
-
-    def _table(self) -> NDArray[np.float32]:
-        return np.concatenate([self._model.table, *self._added]) if self._added else self._model.table
-
-    def _number(self, item: str) -> int:
-        try:
-            return self._native.item_ids().index(item)
-        except ValueError:
-            raise InputError(f"the model has no item {item!r}", "give an item of the model") from None
 
     @property
     def item_ids(self) -> list[str]:
@@ -429,6 +414,12 @@ class Engine:
         count: int = self._native.threads()
         return count
 
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "an engine can be neither pickled nor copied",
+            "load the model file once more, and move users with state and set_state",
+        )
+
     def __repr__(self) -> str:
         return (
             f"<recblr.Engine of {self.num_items:,} items and {self.num_users:,} users, time={self.time_use}>"
@@ -437,18 +428,6 @@ class Engine:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _names(ids: Iterable[Id]) -> list[str]:
-    """Ids as text."""
-    if isinstance(ids, str | bytes):
-        raise InputError(f"ids must be a list of ids, but are the text {ids!r}", "put it into a list")
-    names = []
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
-            raise InputError(f"an id has the type {type(one).__name__}", "give text or an integer")
-        names.append(one if isinstance(one, str) else str(int(one)))
-    return names
 
 
 def _is_weight(name: str, value: NDArray[Any]) -> bool:
