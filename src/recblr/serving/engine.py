@@ -169,8 +169,8 @@ class Engine:
             pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], _ONE_ID)
             if timed and not pair:
                 raise InputError(
-                    f"the model was trained with --time {self.time_use}, but the history of user {user!r} has no"
-                    " times",
+                    f"the model was trained with --time {self.time_use}, but the history of user"
+                    f" {str(user)[:60]!r} has no times",
                     "give a pair (items, times) for each user",
                 )
             items.append(value[0] if pair else value)
