@@ -5,7 +5,7 @@ answers are those of the model on the whole history.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,6 @@ from recblr import _core
 from recblr.config.model import RecBLRConfig, TimeUse
 from recblr.errors import InputError
 from recblr.run.model_content import ServableModel, read_for_serving, write_model_file
-from recblr.run.model_items import known_items, new_rows
 from recblr.run.model_tensors import EMBEDDING, REPEAT_BIAS
 
 StateType = Literal["float32", "bfloat16"]
@@ -27,6 +26,8 @@ TableType = Literal["auto", "float32", "bfloat16", "int8"]
 Id = str | int
 Recommendation = tuple[str, float]
 
+_ONE_ID = (str, bytes, int, np.integer)
+_MOST_THREADS = 1024
 _INT8_FROM = 1024  # items; a smaller table is as fast in float32
 
 
@@ -61,12 +62,12 @@ class Engine:
     ) -> None:
         """As :meth:`load`, from the content of a model file."""
         threads = _threads() if threads is None else threads
-        if type(threads) is not int or threads < 1:
-            raise InputError(f"threads is {threads!r}", "give a whole number of at least 1")
+        if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+            raise InputError(f"threads is {threads!r}", f"give a whole number from 1 to {_MOST_THREADS}")
         for name, value, kinds in (("states", states, StateType), ("table", table, TableType)):
             if value not in get_args(kinds):
                 raise InputError(f"{name} is {value!r}", f"give one of {', '.join(get_args(kinds))}")
-        if seen_bytes is not None and (type(seen_bytes) is not int or seen_bytes < 0):
+        if seen_bytes is not None and (type(seen_bytes) is not int or not 0 <= seen_bytes < 2**63):
             raise InputError(
                 f"seen_bytes is {seen_bytes!r}", "give a whole number of bytes, or None for no bound"
             )
@@ -76,7 +77,7 @@ class Engine:
         self._native = _core.Engine(
             _facts(model),
             {name: value for name, value in model.tensors.items() if _is_weight(name, value)},
-            model.table,
+            np.ascontiguousarray(model.table, np.float32),
             model.item_ids,
             {
                 "threads": threads,
@@ -86,8 +87,8 @@ class Engine:
                 "seen_budget": -1 if seen_bytes is None else seen_bytes,
             },
         )
-        self._added = np.zeros((0, model.config.d_model), np.float32)
-        self._retire(frozenset(model.retired))
+        if model.retired:
+            self._native.retire_items([model.item_ids[item] for item in model.retired])
 
     @classmethod
     def load(
@@ -116,6 +117,8 @@ class Engine:
             InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by
                 the event, or an argument is wrong.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"the path has the type {type(path).__name__}", "give the path of a model file")
         model = read_for_serving(Path(path))
         return cls(model, threads=threads, states=states, table=table, history=history, seen_bytes=seen_bytes)
 
@@ -156,20 +159,23 @@ class Engine:
 
         Raises InputError as :meth:`update`, and for an empty history.
         """
-        users, items, times = list(histories), [], None
-        if self.time_use == "none":
-            items = [list(value[0] if isinstance(value, tuple) else value) for value in histories.values()]
-        else:
-            for user, value in histories.items():
-                if not (isinstance(value, tuple) and len(value) == 2):
-                    raise InputError(
-                        f"the history of user {user!r} has no times, which a model of --time {self.time_use}"
-                        " needs",
-                        "give a pair (items, times) for each user",
-                    )
-            items = [list(value[0]) for value in histories.values()]
-            times = [np.asarray(value[1], np.float64) for value in histories.values()]
-        self._native.rebuild(users, items, times)
+        if not isinstance(histories, Mapping):
+            raise InputError(
+                f"histories has the type {type(histories).__name__}", "give a dictionary, {user: history}"
+            )
+        timed, items, times = self.time_use != "none", [], []
+        for user, value in histories.items():
+            # A pair of ids is a history of two items.
+            pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], _ONE_ID)
+            if timed and not pair:
+                raise InputError(
+                    f"the model was trained with --time {self.time_use}, but the history of user"
+                    f" {str(user)[:60]!r} has no times",
+                    "give a pair (items, times) for each user",
+                )
+            items.append(value[0] if pair else value)
+            times.append(value[1] if pair else None)
+        self._native.rebuild(list(histories), items, times if timed else None)
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ class Engine:
             InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the
                 request comes before the user's last event.
         """
-        best: list[Recommendation] = self._native.recommend(user, k, time, exclude or None, allow, mask_seen)
+        best: list[Recommendation] = self._native.recommend(user, k, time, exclude, allow, mask_seen)
         return best
 
     def recommend_many(
@@ -212,7 +218,7 @@ class Engine:
     ) -> list[list[Recommendation]]:
         """For each user what :meth:`recommend` returns, in less time.  The filters hold for all users."""
         best: list[list[Recommendation]]
-        best = self._native.recommend_many(users, k, times, exclude or None, allow, mask_seen)
+        best = self._native.recommend_many(users, k, times, exclude, allow, mask_seen)
         return best
 
     def recommend_history(
@@ -232,7 +238,7 @@ class Engine:
         :meth:`recommend`; the history has 1 event or more.
         """
         best: list[Recommendation]
-        best = self._native.recommend_history(items, k, times, time, exclude or None, allow, mask_seen)
+        best = self._native.recommend_history(items, k, times, time, exclude, allow, mask_seen)
         return best
 
     def score(self, user: Id, items: Iterable[Id], *, time: float | None = None) -> NDArray[np.float32]:
@@ -264,7 +270,7 @@ class Engine:
         return kept
 
     def set_state(self, user: Id, state: bytes) -> None:
-        """Keep for a user what :meth:`state` returned.
+        """Keep for a user what :meth:`state` returned.  The ids of events that have counted stay remembered.
 
         Raises InputError if it is damaged, of another model, or of an engine with other `states` or
         `history`.
@@ -276,7 +282,7 @@ class Engine:
         self._native.set_state(user, bytes(state))
 
     def forget(self, user: Id) -> bool:
-        """Drop all that is kept of a user, and return whether there was anything."""
+        """Drop all that is kept of a user, the ids of events too, and return whether there was anything."""
         known: bool = self._native.forget(user)
         return known
 
@@ -317,55 +323,56 @@ class Engine:
 
     def add_items(
         self,
-        ids: Iterable[Id],
-        vectors: ArrayLike | None = None,
+        ids: Sequence[Id],
         *,
-        like: Mapping[Id, Iterable[Id]] | None = None,
+        vectors: ArrayLike | None = None,
+        like: Sequence[Sequence[Id]] | None = None,
     ) -> None:
         """Add N items without training.
 
         Args:
             ids: of the new items.
             vectors: ``(N, D)`` their vectors; or
-            like: {new id: ids of similar items}.  A new item gets the mean of their vectors.
+            like: for each new item one or more items whose mean vector it gets.
 
         Raises:
             InputError: an id is taken or given twice, neither or both of vectors and like are given, or a
                 vector has another width or holds NaN or an infinite number.
         """
-        names, rows = new_rows(ids, self._known(), self._row, self._model.config.d_model, vectors, like)
-        self._native.add_items(names, rows)
-        self._added = np.concatenate([self._added, rows])
+        if (vectors is None) == (like is None):
+            raise InputError("new items need either vectors= or like=", "give one of them")
+        self._native.add_items(ids, None if vectors is None else self._vectors(vectors), like)
+
+    def _vectors(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        width, remedy = self._model.config.d_model, "give one vector of the model's width for each item"
+        try:
+            rows = np.asarray(vectors)
+        except ValueError:
+            raise InputError("vectors holds vectors of several lengths", remedy) from None
+        if rows.dtype.kind not in "iuf":
+            raise InputError(f"vectors has the type {rows.dtype}, which is not one of real numbers", remedy)
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise InputError(f"vectors has the shape {rows.shape}, not (items, {width})", remedy)
+        with np.errstate(over="ignore"):  # an infinite number is refused later
+            return np.ascontiguousarray(rows, np.float32)
 
     def retire_items(self, ids: Iterable[Id]) -> None:
-        """Never recommend these items again.  They stay legal in histories.  InputError for unknown items."""
-        retired = {*self._retired, *known_items(ids, self._known(), "the items to retire")}
-        if len(retired) == self.num_items:
-            raise InputError(
-                f"all {self.num_items} items of the model would be retired", "leave one to recommend"
-            )
-        self._retire(retired)
+        """Never recommend these items again.  They stay legal in histories.
 
-    def _retire(self, items: Iterable[int]) -> None:
-        names = self.item_ids
-        self._native.retire_items([names[item] for item in items])
-        self._retired = frozenset(items)
+        Raises InputError for an unknown item, and if no item would be left.
+        """
+        self._native.retire_items(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model with its added and retired items, without users, to a file for :meth:`load`."""
-        tensors = {**self._model.tensors, EMBEDDING: np.concatenate([self._model.table, self._added])}
-        retired = tuple(sorted(self._retired))
+        """Write the model with its added and retired items, but no users, to a file for :meth:`load`."""
+        ids, added, retired = self._native.items()
+        table = self._model.table
+        if len(added):
+            table = np.concatenate([table, added.reshape(-1, table.shape[1])])
+        tensors = {**self._model.tensors, EMBEDDING: table}
         write_model_file(
-            Path(path), replace(self._model, item_ids=self.item_ids, tensors=tensors, retired=retired)
+            Path(path), replace(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
         )
-
-    def _known(self) -> dict[str, int]:
-        return {name: item for item, name in enumerate(self.item_ids)}
-
-    def _row(self, item: int) -> NDArray[np.float32]:
-        trained = self._model.num_items
-        row: NDArray[np.float32] = self._model.table[item] if item < trained else self._added[item - trained]
-        return row
 
     @property
     def item_ids(self) -> list[str]:
@@ -406,6 +413,12 @@ class Engine:
         """How many threads work at once on one call."""
         count: int = self._native.threads()
         return count
+
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "an engine can be neither pickled nor copied",
+            "load the model file once more, and move users with state and set_state",
+        )
 
     def __repr__(self) -> str:
         return (
