@@ -113,8 +113,9 @@ def threads() -> None:
     """Run the kernels and the engine on threads under ThreadSanitizer."""
     directory = ROOT / "build" / "sanitize-thread"
     configure(directory, "thread")
-    run(TOOLS / "cmake", "--build", directory, "--target", "test_fused", "test_engine")
-    test, engine = (directory / "tests" / "cpp" / name for name in ("test_fused", "test_engine"))
+    names = ("test_fused", "test_pool", "test_engine")
+    run(TOOLS / "cmake", "--build", directory, "--target", *names)
+    test, *others = (directory / "tests" / "cpp" / name for name in names)
     halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # there are thousands of races, and each report takes a second
     raced = subprocess.run(
         [test], env=os.environ | halt | {"RECBLR_RACE": "1"}, capture_output=True, text=True, check=False
@@ -122,8 +123,8 @@ def threads() -> None:
     if "ThreadSanitizer: data race" not in raced.stderr:
         sys.exit(f"sanitize: ThreadSanitizer did not report the deliberate race:\n{raced.stderr}")
     print("reported, as expected: the deliberate race", flush=True)
-    run(test, **halt)
-    run(engine, **halt)
+    for program in (test, *others):
+        run(program, **halt)
 
 
 def main() -> None:
