@@ -4,8 +4,8 @@
 
 The program builds the C++ tests and a copy of the package into build/sanitize, with the tools of the
 environment that runs it.  It first checks that the sanitizers find errors: it passes arrays that claim more
-memory than they have.  Then it runs the C++ tests, the tests of the operators, and the attacks of
-tests/hostile.  Last, it runs the fused kernels and the engine on threads under ThreadSanitizer, which must
+memory than they have.  Then it runs the C++ tests, the tests of the operators and the engine, and the attacks
+of tests/hostile.  Last, it runs the fused kernels and the engine on threads under ThreadSanitizer, which must
 first report a deliberate race.
 """
 
@@ -22,9 +22,10 @@ BUILD = ROOT / "build" / "sanitize"
 SITE = BUILD / "site"
 TOOLS = Path(sys.executable).parent
 
-# The tests that are left out check the shipped binary or imports, or compile C++ code themselves.
-TESTS = ("tests/ops", "tests/hostile", "--ignore=tests/ops/test_abi.py", "--ignore=tests/ops/test_import.py",
-         "-k", "not inductor")  # fmt: skip
+# The tests that are left out check the shipped binary or imports, or compile C++ code themselves, or fork.
+ENGINE = (f"tests/serving/test_engine_{part}.py" for part in ("answers", "keeping", "mistakes", "parity"))
+TESTS = ("tests/ops", "tests/hostile", *ENGINE, "--ignore=tests/ops/test_abi.py",
+         "--ignore=tests/ops/test_import.py", "-k", "not inductor")  # fmt: skip
 
 # An error that a sanitizer must report -> code that causes it, and a part of the report.
 DELIBERATE_ERRORS = {
