@@ -98,10 +98,11 @@ PYTEST := $(ONE_PYTEST) --numprocesses auto --maxprocesses 8 --dist worksteal
 py-test: $(VENV)/.dev
 	$(PYTEST)
 
-# The tests of the kernels, under every instruction set of this machine except the best one, which py-test uses.  The test
-# that is left out measures memory, which does not depend on the instruction set.
+# The tests of the kernels and of the engine's scores, under every instruction set of this machine except the best one,
+# which py-test uses.  The test that is left out measures memory, which does not depend on the instruction set.
 ISA_TESTS := $(addprefix tests/,ops/test_scan.py ops/test_time_split.py ops/test_storage.py ops/test_bdlru.py \
-  ops/test_causal_conv1d.py ops/test_fused.py nn/losses/test_cross_entropy.py nn/test_dropout.py) -k "not chunk_of_logits"
+  ops/test_causal_conv1d.py ops/test_fused.py nn/losses/test_cross_entropy.py nn/test_dropout.py \
+  serving/test_engine_parity.py serving/test_engine_answers.py) -k "not chunk_of_logits"
 
 # The instruction sets take turns on the cores, one process for each.
 isa-test: $(VENV)/.dev

@@ -4,9 +4,9 @@
 
 The program builds the C++ tests and a copy of the package into build/sanitize, with the tools of the
 environment that runs it.  It first checks that the sanitizers find errors: it passes arrays that claim more
-memory than they have.  Then it runs the C++ tests, the tests of the operators, and the attacks of
-tests/hostile.  Last, it runs the fused kernels on threads under ThreadSanitizer, which must first report a
-deliberate race.
+memory than they have.  Then it runs the C++ tests, the tests of the operators and the engine, and the attacks
+of tests/hostile.  Last, it runs the fused kernels and the engine on threads under ThreadSanitizer, which must
+first report a deliberate race.
 """
 
 import os
@@ -22,9 +22,10 @@ BUILD = ROOT / "build" / "sanitize"
 SITE = BUILD / "site"
 TOOLS = Path(sys.executable).parent
 
-# The tests that are left out check the shipped binary or imports, or compile C++ code themselves.
-TESTS = ("tests/ops", "tests/hostile", "--ignore=tests/ops/test_abi.py", "--ignore=tests/ops/test_import.py",
-         "-k", "not inductor")  # fmt: skip
+# The tests that are left out check the shipped binary or imports, or compile C++ code themselves, or fork.
+ENGINE = (f"tests/serving/test_engine_{part}.py" for part in ("answers", "keeping", "mistakes", "parity"))
+TESTS = ("tests/ops", "tests/hostile", *ENGINE, "--ignore=tests/ops/test_abi.py",
+         "--ignore=tests/ops/test_import.py", "-k", "not inductor")  # fmt: skip
 
 # An error that a sanitizer must report -> code that causes it, and a part of the report.
 DELIBERATE_ERRORS = {
@@ -110,11 +111,12 @@ def check_sanitizers(environment: dict[str, str]) -> None:
 
 
 def threads() -> None:
-    """Run the kernels on threads under ThreadSanitizer."""
+    """Run the kernels and the engine on threads under ThreadSanitizer."""
     directory = ROOT / "build" / "sanitize-thread"
     configure(directory, "thread")
-    run(TOOLS / "cmake", "--build", directory, "--target", "test_fused")
-    test = directory / "tests" / "cpp" / "test_fused"
+    names = ("test_fused", "test_pool", "test_engine")
+    run(TOOLS / "cmake", "--build", directory, "--target", *names)
+    test, *others = (directory / "tests" / "cpp" / name for name in names)
     halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # there are thousands of races, and each report takes a second
     raced = subprocess.run(
         [test], env=os.environ | halt | {"RECBLR_RACE": "1"}, capture_output=True, text=True, check=False
@@ -122,7 +124,8 @@ def threads() -> None:
     if "ThreadSanitizer: data race" not in raced.stderr:
         sys.exit(f"sanitize: ThreadSanitizer did not report the deliberate race:\n{raced.stderr}")
     print("reported, as expected: the deliberate race", flush=True)
-    run(test, **halt)
+    for program in (test, *others):
+        run(program, **halt)
 
 
 def main() -> None:

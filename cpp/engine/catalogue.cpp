@@ -311,6 +311,7 @@ struct Catalogue::Search {
 
 void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, Scored* out, std::int64_t* found,
                      Pool& pool) const {
+  if (count == 0) return;
   const std::int64_t chunks = divided(base_.count, kChunk) + divided(appended_.count, kChunk);
   const std::int64_t threads = pool.threads();
   // Few queries: several threads search for each of them, in different items.  Many: each thread has its own queries.
