@@ -20,6 +20,7 @@ namespace {
 
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr std::int64_t kExplained = 100;
+constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // the time of no event
 
 // An id in a sentence: on one line, and not longer than a line.
 std::string quoted(std::string_view id) {
@@ -367,24 +368,29 @@ void Engine::check_history(const std::vector<std::int32_t>& items, const std::ve
   }
 }
 
-// The answer to a request after a history, from its first event on.
-std::vector<float> Engine::answer_to(const std::int32_t* items, const double* times, std::int64_t count,
-                                     double time) const {
-  if (windowed_ && count > facts_.max_length) {
-    items += count - facts_.max_length;
-    if (times) times += count - facts_.max_length;
-    count = facts_.max_length;
-  }
-  std::vector<float> state = model_.start(), hidden(static_cast<std::size_t>(weights().width));
+// Passes a stretch of a history into a float32 state, and gives the answer after its last event if it is asked for.
+// before: the time of the event before the stretch; NaN if there is none.  after: that of what follows the stretch.
+void Engine::pass_history(const std::int32_t* items, const double* times, std::int64_t count, double before, double after,
+                          float* state, float* hidden) const {
+  const bool timed = uses_ != Uses::none, requests = uses_ == Uses::request;
   std::vector<Event<float>> events(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {
-    const bool timed = uses_ != Uses::none;
-    const float past = timed && i ? gap(times[i - 1], times[i]) : 0;
-    const float next = uses_ == Uses::request ? gap(times[i], i + 1 < count ? times[i + 1] : time) : 0;
-    events[static_cast<std::size_t>(i)] = {catalogue_.row(items[i]), past, next, state.data(),
-                                           i + 1 < count ? nullptr : hidden.data()};
+    const float past = timed ? gap(i ? times[i - 1] : before, times[i]) : 0;
+    const float next = requests ? gap(times[i], i + 1 < count ? times[i + 1] : after) : 0;
+    float* const out = i + 1 < count ? nullptr : hidden;
+    events[static_cast<std::size_t>(i)] = {catalogue_.row(items[i]), past, next, state, out};
   }
   pass(events);
+}
+
+// The answer to a request after a whole history.
+std::vector<float> Engine::answer_to(const std::int32_t* items, const double* times, std::int64_t count,
+                                     double time) const {
+  const std::int64_t unseen = windowed_ ? std::max<std::int64_t>(0, count - facts_.max_length) : 0;
+  std::vector<float> state = model_.start(), hidden(static_cast<std::size_t>(weights().width));
+  if (count)
+    pass_history(items + unseen, times ? times + unseen : nullptr, count - unseen, kNever, time, state.data(),
+                 hidden.data());
   return hidden;
 }
 
@@ -506,25 +512,42 @@ std::vector<Influence> Engine::explain(const std::string& user, std::int32_t ite
     if (kept.time) check_request(*kept.time, time);
     history = *kept.history;
   }
-  const auto score_of = [&](const History& h) {
-    const std::vector<float> hidden =
-        h.items.empty() ? std::vector<float>(static_cast<std::size_t>(weights().width))
-                        : answer_to(h.items.data(), h.times.data(), static_cast<std::int64_t>(h.items.size()), time);
-    float score;
-    catalogue_.scores(hidden.data(), &item, 1, &score);
-    const bool has = std::find(h.items.begin(), h.items.end(), item) != h.items.end();
-    return facts_.repeats && has ? score + facts_.repeat_bias : score;
-  };
   const auto count = static_cast<std::int64_t>(history.items.size());
   const std::int64_t first = std::max<std::int64_t>(0, count - kExplained);
-  const float with_all = score_of(history);
+  // Events before `kept` come before all that may be left out, and so does the event after them, whose time they need.
+  // They are passed once.  A window moves when an event is left out, so there is nothing to share.
+  const std::int64_t kept = windowed_ ? 0 : std::max<std::int64_t>(0, first - 1);
+  const double *const times = history.times.empty() ? nullptr : history.times.data(),
+                      before = kept && times ? times[kept - 1] : kNever;
+  std::vector<float> start = model_.start();
+  if (kept)
+    pass_history(history.items.data(), times, kept, kNever, times ? times[kept] : 0, start.data(), nullptr);
+  const auto score_without = [&](std::int64_t left_out) {
+    History h;
+    bool has = std::find(history.items.begin(), history.items.begin() + kept, item) != history.items.begin() + kept;
+    for (std::int64_t i = kept; i < count; ++i) {
+      if (i == left_out) continue;
+      const std::int32_t other = history.items[static_cast<std::size_t>(i)];
+      has = has || other == item;
+      h.items.push_back(other);
+      if (times) h.times.push_back(times[i]);
+    }
+    std::vector<float> state = start, hidden(static_cast<std::size_t>(weights().width));
+    const auto rest = static_cast<std::int64_t>(h.items.size());
+    if (windowed_)
+      hidden = answer_to(h.items.data(), h.times.data(), rest, time);
+    else if (rest)
+      pass_history(h.items.data(), h.times.data(), rest, before, time, state.data(), hidden.data());
+    float score;
+    catalogue_.scores(hidden.data(), &item, 1, &score);
+    return facts_.repeats && has ? score + facts_.repeat_bias : score;
+  };
+  const float with_all = score_without(-1);
   std::vector<Influence> influences(static_cast<std::size_t>(count - first));
   pool_.run(count - first, [&](std::int64_t i) {
-    History without = history;
-    without.items.erase(without.items.begin() + first + i);
-    if (!without.times.empty()) without.times.erase(without.times.begin() + first + i);
-    influences[static_cast<std::size_t>(i)] = {first + i, history.items[static_cast<std::size_t>(first + i)],
-                                               with_all - score_of(without)};
+    const std::int64_t place = first + i;
+    influences[static_cast<std::size_t>(i)] = {place, history.items[static_cast<std::size_t>(place)],
+                                               with_all - score_without(place)};
   });
   std::stable_sort(influences.begin(), influences.end(),
                    [](const Influence& a, const Influence& b) { return std::abs(a.change) > std::abs(b.change); });

@@ -141,8 +141,9 @@ class Engine {
   void pass(const std::vector<Event<S>>& events) const;
   template <typename S>
   void keep_hidden(const User& user, const float* hidden) const;
-  // The events of a history; the last one is not taken in if it waits for the time of the next one.
   void check_history(const std::vector<std::int32_t>& items, const std::vector<double>& times) const;
+  void pass_history(const std::int32_t* items, const double* times, std::int64_t count, double before, double after,
+                    float* state, float* hidden) const;
   std::vector<float> answer_to(const std::int32_t* items, const double* times, std::int64_t count, double time) const;
   template <typename S>
   void replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times);
