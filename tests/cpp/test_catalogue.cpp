@@ -254,29 +254,29 @@ void tight(const char* what, Precision precision, const std::vector<float>& vect
 
 void tight_bounds() {
   Random random;
-  const std::int64_t width = 64;
-  std::vector<float> vector(at(width)), row(at(width));
-  // The row lies between numbers that its copy can have, each time on the side of the vector.
+  const auto sign = [&] { return random.chance(.5) ? 1.0f : -1.0f; };
   for (int repeat = 0; repeat < 4; ++repeat) {
-    for (std::int64_t d = 0; d < width; ++d) {
-      vector[at(d)] = random.chance(.5) ? 1.0f : -1.0f;
-      row[at(d)] = static_cast<float>(random.below(200) - 100) + .49f * vector[at(d)];
+    // The row lies between numbers that its copy can have, each time on the side of the vector.
+    std::vector<float> vector(256), row(256);
+    for (std::size_t d = 0; d < 256; ++d) {
+      vector[d] = sign();
+      row[d] = static_cast<float>(random.below(7) - 3) + .49f * vector[d];
     }
     vector[0] = 1, row[0] = 127;
-    if (score_of(vector.data(), row.data(), width) < 100)
-      for (std::int64_t d = 1; d < width; ++d) row[at(d)] += 10 * vector[at(d)];
-    tight("rows of bytes", Precision::int8, vector, row, .49 * 8);
-    for (std::int64_t d = 0; d < width; ++d)
-      row[at(d)] = vector[at(d)] * (1 + static_cast<float>(random.below(100)) / 128 + .49f / 128);
-    tight("rows of bfloat16", Precision::bfloat16, vector, row, .49 * 8 / 128);
+    tight("rows of bytes", Precision::int8, vector, row, .49 * 256);
     // The vector lies between numbers that its copy can have, each time on the side of the row.
-    for (std::int64_t d = 0; d < width; ++d) {
-      row[at(d)] = random.chance(.5) ? 127.0f : -127.0f;
-      vector[at(d)] = static_cast<float>(random.below(100) - 40) * (row[at(d)] > 0 ? 1.0f : -1.0f);
-      vector[at(d)] += .49f * (row[at(d)] > 0 ? 1.0f : -1.0f);
+    for (std::size_t d = 0; d < 256; ++d) {
+      row[d] = 127 * sign();
+      vector[d] = static_cast<float>(random.below(7) - 3) + .49f * row[d] / 127;
     }
     vector[0] = 127, row[0] = 127;
-    tight("vectors of bytes", Precision::int8, vector, row, .49 * 8 * 127);
+    tight("vectors of bytes", Precision::int8, vector, row, .49 * 256 * 127);
+    vector.resize(16), row.resize(16);
+    for (std::size_t d = 0; d < 16; ++d) {
+      vector[d] = d == 0 ? 1 : sign();
+      row[d] = vector[d] * (1 + static_cast<float>(random.below(100)) / 128 + .49f / 128);
+    }
+    tight("rows of bfloat16", Precision::bfloat16, vector, row, .49 / 128 * 16);
   }
   // Copies without error, but a score whose roundings all go up: each 3 counts as 4 beside a number above 2^24.
   const std::int64_t large = 1100, small = 500;
