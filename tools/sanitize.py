@@ -5,8 +5,8 @@
 The program builds the C++ tests and a copy of the package into build/sanitize, with the tools of the
 environment that runs it.  It first checks that the sanitizers find errors: it passes arrays that claim more
 memory than they have.  Then it runs the C++ tests, the tests of the operators, and the attacks of
-tests/hostile.  Last, it runs the fused kernels on threads under ThreadSanitizer, which must first report a
-deliberate race.
+tests/hostile.  Last, it runs the fused kernels, the engine's threads and its catalogue under ThreadSanitizer,
+which must first report a deliberate race.
 """
 
 import os
@@ -110,11 +110,12 @@ def check_sanitizers(environment: dict[str, str]) -> None:
 
 
 def threads() -> None:
-    """Run the kernels on threads under ThreadSanitizer."""
+    """Run the kernels and the engine on threads under ThreadSanitizer."""
     directory = ROOT / "build" / "sanitize-thread"
     configure(directory, "thread")
-    run(TOOLS / "cmake", "--build", directory, "--target", "test_fused")
-    test = directory / "tests" / "cpp" / "test_fused"
+    names = ("test_fused", "test_pool", "test_catalogue")
+    run(TOOLS / "cmake", "--build", directory, "--target", *names)
+    test, *others = (directory / "tests" / "cpp" / name for name in names)
     halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # there are thousands of races, and each report takes a second
     raced = subprocess.run(
         [test], env=os.environ | halt | {"RECBLR_RACE": "1"}, capture_output=True, text=True, check=False
@@ -122,7 +123,8 @@ def threads() -> None:
     if "ThreadSanitizer: data race" not in raced.stderr:
         sys.exit(f"sanitize: ThreadSanitizer did not report the deliberate race:\n{raced.stderr}")
     print("reported, as expected: the deliberate race", flush=True)
-    run(test, **halt)
+    for each in (test, *others):
+        run(each, **halt)
 
 
 def main() -> None:
