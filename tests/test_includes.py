@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("cpp", "cuda", "tests/cpp", "tests/cuda_on_host", "benchmarks")
 SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 GUARD = "#pragma once"
+WITH_ENGINE = ("cpp/engine/", "cpp/python/", "tests/cpp/", "benchmarks/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 NAMESPACE = re.compile(r"^namespace\b.*\{", re.MULTILINE)
 
@@ -24,7 +25,7 @@ def sources(root: Path) -> list[Path]:
 
 
 def roots(file: str) -> tuple[str, ...]:
-    """The folders that a file may include from, beside its own and cpp/core."""
+    """The folders that a file may include from, beside its own, cpp/core and cpp/engine."""
     if file.startswith(("cpp/core/", "cpp/engine/", "cpp/python/")):
         return ()
     return ("cuda", "tests/cpp", "tests/cuda_on_host") if file.startswith("tests/") else ("cuda",)
@@ -40,7 +41,11 @@ def wrong(root: Path) -> list[str]:
                 said.append(f"{file} includes {name}: includes start at cpp or cuda")
             elif file.startswith("cpp/core/") and not name.startswith("core/"):
                 said.append(f"{file} includes {name}: cpp/core includes core/ only")
-            elif name.startswith("core/"):
+            elif file.startswith("cpp/engine/") and not name.startswith(("core/", "engine/")):
+                said.append(f"{file} includes {name}: cpp/engine includes core/ and engine/ only")
+            elif name.startswith("engine/") and not file.startswith(WITH_ENGINE):
+                said.append(f"{file} includes {name}: only {', '.join(WITH_ENGINE)} include engine/")
+            elif name.startswith(("core/", "engine/")):
                 if not (root / "cpp" / name).exists():
                     said.append(f"{file} includes {name}: there is no such file")
             elif name == "shim.h" and file == "cuda/device.cuh":
@@ -101,15 +106,19 @@ BROKEN = {
     "a path upwards": ("cuda/a.cu", "../cpp/core/b.h", "includes start at cpp or cuda"),
     "core with torch": ("cpp/core/a.h", "views.h", "cpp/core includes core/ only"),
     "core without its folder": ("cpp/core/a.h", "b.h", "cpp/core includes core/ only"),
-    "engine with torch": ("cpp/engine/a.h", "torch/views.h", "no such file where it may look"),
-    "engine with a launcher": ("cpp/engine/a.h", "launch.h", "no such file where it may look"),
+    "engine with torch": ("cpp/engine/a.h", "torch/views.h", "cpp/engine includes core/ and engine/ only"),
+    "engine with a launcher": ("cpp/engine/a.h", "launch.h", "cpp/engine includes core/ and engine/ only"),
+    "engine without its folder": ("cpp/engine/a.h", "b.h", "cpp/engine includes core/ and engine/ only"),
+    "core with the engine": ("cpp/core/a.h", "engine/b.h", "cpp/core includes core/ only"),
+    "torch with the engine": ("cpp/torch/a.h", "engine/b.h", "include engine/"),
+    "a file of the engine that is not there": ("cpp/engine/a.h", "engine/c.h", "there is no such file"),
     "a file that is not there": ("cpp/torch/a.h", "core/c.h", "there is no such file"),
 }
 
 
 @pytest.mark.parametrize(("file", "name", "sentence"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_rule_is_seen(file: str, name: str, sentence: str, tmp_path: Path) -> None:
-    for there in ("cpp/core/b.h", "cpp/torch/views.h", "cuda/launch.h", file):
+    for there in ("cpp/core/b.h", "cpp/engine/b.h", "cpp/torch/views.h", "cuda/launch.h", file):
         (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / there).write_text("#pragma once\n", encoding="utf-8")
     assert wrong(tmp_path) == []

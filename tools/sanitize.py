@@ -114,7 +114,7 @@ def threads() -> None:
     """Run the kernels and the engine on threads under ThreadSanitizer."""
     directory = ROOT / "build" / "sanitize-thread"
     configure(directory, "thread")
-    names = ("test_fused", "test_pool", "test_engine")
+    names = ("test_fused", "test_pool", "test_catalogue", "test_engine")
     run(TOOLS / "cmake", "--build", directory, "--target", *names)
     test, *others = (directory / "tests" / "cpp" / name for name in names)
     halt = {"TSAN_OPTIONS": "halt_on_error=1"}  # there are thousands of races, and each report takes a second

@@ -219,6 +219,7 @@ struct Catalogue::Search {
     }
   }
 
+  // Finds the best items of a chunk for all queries that are not limited to a list.
   void scan(const Catalogue& c, const Query* q, std::int64_t count, std::int64_t k, std::int64_t chunk,
             Shared* shared) {
     const std::int64_t chunks = divided(c.base_.count, kChunk);
@@ -235,7 +236,7 @@ struct Catalogue::Search {
       learn(one, table.first + from, shared ? shared + u : nullptr);
       Scanned s{&one.probe, one.least, survivors.data() + u * kChunk, 0};
       const Table& scannable = one.probe.usable ? table : rows;
-      if (one.least == kNone) {
+      if (one.least == kNone) {  // no k-th best yet
         std::uint64_t left_out[kChunk / kBlock];
         mark_left_out(q[u], part, table.first, blocks, left_out);
         compute(FirstScan{scannable, &s, left_out, k}, blocks);

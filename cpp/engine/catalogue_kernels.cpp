@@ -186,7 +186,7 @@ namespace plain {
 #undef RECBLR_TARGET
 }  // namespace plain
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512BW__) && !defined(RECBLR_WITHOUT_BYTE_PRODUCTS)
 namespace vnni {
 #define RECBLR_TARGET __attribute__((target("avx512vnni")))
 #define RECBLR_DOT_BYTES

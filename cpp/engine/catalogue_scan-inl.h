@@ -180,7 +180,7 @@ RECBLR_TARGET void scan(const engine::Scan& w, const Units& blocks) {
     w.queries[u].least = lowered(w.queries[u].least / probe.unit, probe.slack);
   }
   for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
-    const unsigned char* block = w.table.blocks + b * bytes;
+    const unsigned char* block = w.table.blocks ? w.table.blocks + b * bytes : nullptr;
     std::int64_t u = 0;
     for (; u + Kind::kQueries <= w.count; u += Kind::kQueries)
       scan_block<Kind, Kind::kQueries>(w.table, block, b, w.queries + u);
@@ -196,7 +196,7 @@ RECBLR_TARGET void first_scan(const engine::FirstScan& w, const Units& blocks) {
   Floats most[kBlockVectors];  // the largest lower bounds
   for (int i = 0; i < kBlockVectors; ++i) most[i] = all(-__builtin_inff());
   for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
-    const unsigned char* block = w.table.blocks + b * bytes;
+    const unsigned char* block = w.table.blocks ? w.table.blocks + b * bytes : nullptr;
     const Panels bound = bounds<Kind>(block, probe);
     const std::uint64_t left_out = w.left_out[b - blocks.begin];
     float* at = upper + (b - blocks.begin) * engine::kBlock;

@@ -12,10 +12,12 @@
 //     |S - computed p.c| <= |q| error + |q - p| norm,   error = |e - c| + 2 (n + 16) u (|e| + |c|),   norm = |c|.
 // The 16 leaves room for the roundings of what is compared.  `error` and `norm` are stored with the copy, the largest
 // of each panel of items, rounded up.  A comparison f >= least - bound needs no more room, because rounding is
-// monotonic: if f is at least the true difference, it is at least the rounded one. The kernels flush denormals.  Each
-// of at most 2 n operations loses up to 2^-126 by this, an input up to 2^-126 times the other factor, and s t (j.i) up
-// to n 127^2 2^-126: together less than `slack` = n 2^-111 (1 + |q| + max |e|). All of this holds divided by t, too,
-// and so the kernels compare: it saves a multiplication an item.
+// monotonic: if f is at least the true difference, it is at least the rounded one.
+//
+// The kernels flush denormals.  Each of at most 2 n operations loses up to 2^-126 by this, an input up to 2^-126 times
+// the other factor, and s t (j.i) up to n 127^2 2^-126: together less than `slack` = n 2^-111 (1 + |q| + max |e|).
+//
+// All of this holds divided by t, too, and so the kernels compare: it saves a multiplication an item.
 //
 // The bound needs numbers far from overflow and underflow (Probe::usable).  For other queries, and for rows of more
 // than kWidest numbers, the rows themselves are scanned; their scores are exact.
