@@ -226,7 +226,7 @@ std::int64_t survivors_of(const C&, const Query&, Pool&, long) {
 }
 
 // A table of many items, in every precision that is asked for.
-struct Table {
+struct LargeTable {
   const float *rows, *queries;
   std::int64_t count, width, num_queries;
   std::map<std::string, std::unique_ptr<Catalogue>> packed;
@@ -360,7 +360,7 @@ int main() {
   all_cores();
   Written written;
   std::map<std::string, std::unique_ptr<Served>> engines;
-  Table table{};
+  LargeTable table{};
   std::string line;
   try {
     while (std::getline(std::cin, line)) {

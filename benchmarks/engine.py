@@ -34,12 +34,12 @@ from engine_measures import (
     PYTHON,
     RANDOM,
     READS,
-    TABLE_READ,
     TABLES,
     UPDATE,
     USERS,
     cores,
     measure,
+    table_read,
 )
 from engine_peers import FAISS, ONNX, USEARCH
 from engine_table import write_docs
@@ -114,7 +114,7 @@ def times(result, ours, beside, bar=None, unit=US):
     return Figure(ours, beside, result.times_faster(ours, beside), bar, unit=unit, value_unit="×")
 
 
-def missing(result, ours, peer, name):
+def missing(ours, peer, name):
     """The row of a peer that did not run."""
     return Figure(ours, name, None, note=peers.why_not(peer) or "not measured")
 
@@ -132,7 +132,7 @@ def event_figures(result, case):
     for beside, bar in TIMES_FASTER.items():
         ran = result.has(beside)
         bar = bar if own_bars else None
-        row = times(result, f"{PYTHON}, p50", beside, bar) if ran else missing(result, PYTHON, ONNX, beside)
+        row = times(result, f"{PYTHON}, p50", beside, bar) if ran else missing(PYTHON, ONNX, beside)
         found.append(row)
     return found
 
@@ -150,18 +150,19 @@ def many_figures(result, case):
 
 
 def search_figures(result, case):
-    ours = [f"{table} table" for table in TABLES if result.has(f"{table} table")]
+    ours = [table for table in TABLES if result.has(f"{table} table")]
     if not ours:
         return []
-    best, key = f"{DEFAULT_TABLE} table", (case["threads"], case["batch"])
+    bar, default = SEARCH_MS.get((case["threads"], case["batch"])), f"{DEFAULT_TABLE} table"
     found = [
-        absolute(result, name, MS, SEARCH_MS.get(key) if name == best else None, TABLE_READ) for name in ours
+        absolute(result, f"{table} table", MS, bar if table == DEFAULT_TABLE else None, table_read(table))
+        for table in ours
     ]
     for peer in (FAISS, USEARCH):
         if result.has(peer):
-            found.append(times(result, best, peer, SEARCH_TIMES[case["batch"]], MS))
+            found.append(times(result, default, peer, SEARCH_TIMES[case["batch"]], MS))
         else:
-            found.append(missing(result, best, peer, peer))
+            found.append(missing(default, peer, peer))
     return found
 
 
