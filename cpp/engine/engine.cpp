@@ -21,7 +21,23 @@ namespace {
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr std::int64_t kExplained = 100;
 
-std::string quoted(std::string_view id) { return "'" + std::string(id) + "'"; }
+// An id in a sentence: on one line, and not longer than a line.
+std::string quoted(std::string_view id) {
+  constexpr std::size_t kMost = 60;
+  std::string text = "'";
+  for (std::size_t i = 0; i < id.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(id[i]);
+    if (i >= kMost && (byte & 0xc0) != 0x80) return text + "…' (" + std::to_string(id.size()) + " bytes)";
+    if (byte < 32 || byte == 127) {
+      char code[8];
+      std::snprintf(code, sizeof code, "\\x%02x", byte);
+      text += code;
+    } else {
+      text += id[i];
+    }
+  }
+  return text + "'";
+}
 
 std::string moment_in_words(double seconds) {
   const double whole = std::floor(seconds);
@@ -120,6 +136,7 @@ Engine::Engine(const Facts& facts, const std::map<std::string, Array>& weights, 
       pool_(options.threads),
       catalogue_(rows, static_cast<std::int64_t>(item_ids.size()), facts.shape.width, options.table),
       item_ids_(std::move(item_ids)),
+      file_items_(item_ids_.size()),
       users_(Users::Layout{row_bytes_, uses_ != Uses::none, uses_ == Uses::request && !windowed_, options.history},
              (start_row_ = windowed_ ? std::vector<char>()
                            : options.half_states
@@ -156,6 +173,14 @@ Problem Engine::unknown_user(const std::string& user) const {
   return {"the engine has no user " + quoted(user), "give an event first with update, or use recommend_history"};
 }
 
+void Engine::check_seen_budget(bool fits, std::int64_t events) const {
+  if (fits) return;
+  throw Problem("the seen items of all users take " + std::to_string(users_.seen_bytes()) + " bytes, and " +
+                    std::to_string(events) + " more may exceed the " + std::to_string(options_.seen_budget) +
+                    " bytes of seen_bytes",
+                "load the engine with more, or forget users");
+}
+
 double Engine::moment(double time) const {
   const Clock& c = facts_.clock;
   return c.step > 0 ? std::floor((time - c.start) / c.step) * c.step + c.start : time;
@@ -163,7 +188,8 @@ double Engine::moment(double time) const {
 
 float Engine::gap(double from, double to) const {
   if (std::isnan(from)) return 0;
-  return static_cast<float>(std::min(std::max(moment(to) - moment(from), 0.0), facts_.clock.longest_gap));
+  const double gap = moment(to) - moment(from);  // NaN if rounding makes both infinite
+  return gap > 0 ? static_cast<float>(std::min(gap, facts_.clock.longest_gap)) : 0;
 }
 
 void Engine::check_time(double time, const char* what) const {
@@ -272,13 +298,15 @@ std::int64_t Engine::update_many(const std::vector<Update>& events) {
   // Everything is checked before anything changes.
   std::vector<std::size_t> counted;
   counted.reserve(events.size());
-  std::unordered_set<std::string> fresh;
+  std::unordered_set<std::uint64_t> fresh;
+  std::vector<std::uint64_t> keys(events.size());
   std::unordered_map<std::string_view, double> newest;
   for (std::size_t i = 0; i < events.size(); ++i) {
     const Update& e = events[i];
-    if (!e.event_id.empty() && (users_.knows_event(hashes[i], e.event_id) ||
-                                (events.size() > 1 && !fresh.insert(e.user + '\0' + e.event_id).second)))
-      continue;
+    if (!e.event_id.empty()) {
+      keys[i] = Users::event_key(hashes[i], e.event_id);
+      if (users_.knows_event(hashes[i], keys[i]) || (events.size() > 1 && !fresh.insert(keys[i]).second)) continue;
+    }
     counted.push_back(i);
     if (uses_ == Uses::none) continue;
     double before = -std::numeric_limits<double>::infinity();
@@ -293,14 +321,16 @@ std::int64_t Engine::update_many(const std::vector<Update>& events) {
                     "give the events of a user in the order of time");
     if (events.size() > 1) newest[e.user] = e.time;
   }
+  Users::Room room(users_);
   if (options_.seen_budget >= 0) {
-    constexpr std::int64_t kMostOfAnItem = 5;
-    const auto most = static_cast<std::int64_t>(counted.size()) * kMostOfAnItem;
-    if (users_.seen_bytes() + most > options_.seen_budget)
-      throw Problem("the seen items of all users take " + std::to_string(users_.seen_bytes()) + " bytes, and " +
-                        std::to_string(counted.size()) + " more event(s) may exceed the " +
-                        std::to_string(options_.seen_budget) + " bytes of seen_bytes",
-                    "load the engine with more, or forget users");
+    auto most = static_cast<std::int64_t>(counted.size());
+    if (!room.take(most * SeenItems::kMostBytes, options_.seen_budget)) {
+      for (const std::size_t i : counted) {  // items that a user has take no room
+        const Users::Slot slot = users_.find(events[i].user, hashes[i]);
+        if (slot != Users::kNone && users_.at(slot).seen->contains(events[i].item)) --most;
+      }
+      check_seen_budget(room.take(most * SeenItems::kMostBytes, options_.seen_budget), most);
+    }
   }
 
   std::vector<Users::Slot> slots(events.size());
@@ -308,7 +338,7 @@ std::int64_t Engine::update_many(const std::vector<Update>& events) {
     const Update& e = events[i];
     slots[i] = users_.find(e.user, hashes[i]);
     if (slots[i] == Users::kNone) slots[i] = users_.create(e.user, hashes[i]);
-    if (!e.event_id.empty()) users_.remember_event(hashes[i], e.event_id);
+    if (!e.event_id.empty()) users_.remember_event(hashes[i], keys[i]);
   }
   const auto parts = std::min<std::size_t>(static_cast<std::size_t>(pool_.threads()), (counted.size() + 31) / 32);
   std::vector<std::vector<std::size_t>> chosen(std::max<std::size_t>(parts, 1));
@@ -507,16 +537,16 @@ std::vector<Scored> Engine::similar(std::int32_t item, std::int64_t k) const {
   const std::int64_t width = weights().width;
   const auto product = [&](std::int32_t a, std::int32_t b) {
     const float *x = catalogue_.row(a), *y = catalogue_.row(b);
-    float sum = 0;
-    for (std::int64_t c = 0; c < width; ++c) sum += x[c] * y[c];
+    double sum = 0;  // squares of float32 may be too large or too small for float32
+    for (std::int64_t c = 0; c < width; ++c) sum += double{x[c]} * double{y[c]};
     return sum;
   };
-  const float norm = std::sqrt(product(item, item));
+  const double norm = std::sqrt(product(item, item));
   std::vector<Scored> all;
   for (std::int32_t other = 0; other < catalogue_.size(); ++other) {
     if (other == item || catalogue_.retired(other)) continue;
-    const float both = norm * std::sqrt(product(other, other));
-    all.push_back({other, both > 0 ? product(item, other) / both : 0});
+    const double both = norm * std::sqrt(product(other, other));
+    all.push_back({other, both > 0 ? static_cast<float>(product(item, other) / both) : 0});
   }
   const auto found = static_cast<std::ptrdiff_t>(std::min<std::int64_t>(k, static_cast<std::int64_t>(all.size())));
   std::partial_sort(all.begin(), all.begin() + found, all.end(), [](const Scored& a, const Scored& b) {
@@ -585,11 +615,25 @@ void Engine::rebuild(const std::vector<std::string>& users, const std::vector<st
   static const std::vector<double> kNone;
   const auto times_of = [&](std::size_t u) -> const std::vector<double>& { return times.empty() ? kNone : times[u]; };
   std::uint64_t shards = 0;
+  std::unordered_set<std::string_view> distinct_users;
   for (std::size_t u = 0; u < users.size(); ++u) {
     check_history(items[u], times_of(u));
+    if (!distinct_users.insert(users[u]).second)
+      throw Problem("user " + quoted(users[u]) + " has two histories", "give one for each user");
     shards |= std::uint64_t{1} << Users::shard_of(Users::hash(users[u]));
   }
   const Locks locks(users_, shards);
+  Users::Room room(users_);
+  if (options_.seen_budget >= 0) {
+    std::int64_t more = 0, count = 0;
+    for (std::size_t u = 0; u < users.size(); ++u) {
+      const std::vector<std::int32_t> set = distinct(items[u]);
+      more += SeenItems::bytes_of(set), count += static_cast<std::int64_t>(set.size());
+      const Users::Slot slot = users_.find(users[u], Users::hash(users[u]));
+      if (slot != Users::kNone) more -= users_.at(slot).seen->bytes();
+    }
+    check_seen_budget(room.take(more, options_.seen_budget), count);
+  }
   std::vector<Users::Slot> slots(users.size());
   for (std::size_t u = 0; u < users.size(); ++u) {
     const std::uint64_t hash = Users::hash(users[u]);
@@ -601,6 +645,22 @@ void Engine::rebuild(const std::vector<std::string>& users, const std::vector<st
     options_.half_states ? replay<Bfloat16>(slots[u], items[u], times_of(u))
                          : replay<float>(slots[u], items[u], times_of(u));
   });
+}
+
+void Engine::append_vector(std::int32_t item, std::vector<float>& rows) const {
+  const std::shared_lock lock(items_lock_);
+  rows.insert(rows.end(), catalogue_.row(item), catalogue_.row(item) + weights().width);
+}
+
+Engine::Items Engine::items() const {
+  const std::shared_lock lock(items_lock_);
+  Items all{item_ids_, {}, {}};
+  for (std::int32_t item = 0; item < catalogue_.size(); ++item) {
+    if (static_cast<std::size_t>(item) >= file_items_)
+      all.added.insert(all.added.end(), catalogue_.row(item), catalogue_.row(item) + weights().width);
+    if (catalogue_.retired(item)) all.retired.push_back(item);
+  }
+  return all;
 }
 
 void Engine::add_items(const std::vector<std::string>& ids, const float* rows) {
@@ -624,7 +684,14 @@ void Engine::add_items(const std::vector<std::string>& ids, const float* rows) {
 
 void Engine::retire_items(const std::vector<std::int32_t>& items) {
   const std::unique_lock lock(items_lock_);
-  for (const std::int32_t item : items) catalogue_.retire(item);
+  std::vector<std::int32_t> fresh;
+  std::int64_t left = 0;
+  for (const std::int32_t item : distinct(items))
+    if (!catalogue_.retired(item)) fresh.push_back(item);
+  for (std::int32_t item = 0; item < catalogue_.size(); ++item) left += !catalogue_.retired(item);
+  if (left == static_cast<std::int64_t>(fresh.size()))
+    throw Problem("all items would be retired", "leave one item or more");
+  for (const std::int32_t item : fresh) catalogue_.retire(item);
 }
 
 // --- states as bytes (docs/engine-states.md) ------------------------------------------------------
@@ -744,10 +811,15 @@ void Engine::set_state(const std::string& user, const std::string& bytes) {
   const std::uint64_t hash = Users::hash(user);
   const Locks lock(users_, Users::shard_of(hash));
   Users::Slot slot = users_.find(user, hash);
+  Users::Room room(users_);
+  if (options_.seen_budget >= 0) {
+    const std::int64_t freed = slot == Users::kNone ? 0 : users_.at(slot).seen->bytes();
+    check_seen_budget(room.take(SeenItems::bytes_of(seen) - freed, options_.seen_budget), header.seen);
+  }
   if (slot == Users::kNone) slot = users_.create(user, hash);
   users_.reset(slot);
   const User kept = users_.at(slot);
-  std::memcpy(kept.row, row, static_cast<std::size_t>(row_bytes_));
+  if (row_bytes_) std::memcpy(kept.row, row, static_cast<std::size_t>(row_bytes_));
   for (const std::int32_t item : seen) users_.insert_seen(slot, item);
   if (kept.time) *kept.time = header.time;
   if (kept.pending) *kept.pending = {header.item, header.gap};

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <shared_mutex>
@@ -44,7 +45,7 @@ struct Options {
   std::int64_t seen_budget;  // bytes; -1: no bound
 };
 
-constexpr double kNoTime = -1e300;  // no time is given
+constexpr double kNoTime = -std::numeric_limits<double>::infinity();  // no time is given
 
 struct Update {
   std::string user;
@@ -70,6 +71,7 @@ class Engine {
   Engine(const Facts& facts, const std::map<std::string, Array>& weights, const float* rows,
          std::vector<std::string> item_ids, const Options& options);
 
+  // These two must not run while items are added; Python's own lock sees to that.
   std::int32_t item_of(std::string_view id) const;
   std::string item_id(std::int32_t item) const;
   std::int64_t num_items() const;
@@ -97,8 +99,17 @@ class Engine {
   std::vector<std::string> user_ids();
   std::vector<std::int32_t> seen(const std::string& user);
 
+  // The vector of an item, (D), appended to `row`.
+  void append_vector(std::int32_t item, std::vector<float>& rows) const;
   void add_items(const std::vector<std::string>& ids, const float* rows);
   void retire_items(const std::vector<std::int32_t>& items);
+  // All items of one moment: their ids, the vectors of the added ones, and the numbers of the retired ones.
+  struct Items {
+    std::vector<std::string> ids;
+    std::vector<float> added;
+    std::vector<std::int32_t> retired;
+  };
+  Items items() const;
 
   std::int64_t users() const { return users_.count(); }
   std::int64_t seen_bytes() const { return users_.seen_bytes(); }
@@ -137,6 +148,7 @@ class Engine {
   void replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times);
   std::vector<std::vector<Scored>> best(const std::vector<Asked>& asked, std::int64_t k, const Filter& filter);
   Problem unknown_user(const std::string& user) const;
+  void check_seen_budget(bool fits, std::int64_t events) const;
 
   Facts facts_;
   Options options_;
@@ -149,6 +161,7 @@ class Engine {
   mutable std::shared_mutex items_lock_;  // of the catalogue and the ids
   Catalogue catalogue_;
   std::vector<std::string> item_ids_;
+  std::size_t file_items_;  // how many of them the file has
   std::unordered_map<std::string, std::int32_t> numbers_;
   Users users_;
 };

@@ -12,7 +12,7 @@ class Memory {
  public:
   Memory() = default;
   // The bytes are zero, and take no memory before they are written.
-  explicit Memory(std::size_t bytes) : size_((bytes + kPage - 1) / kPage * kPage) {
+  explicit Memory(std::size_t bytes) : size_((bytes + kSmallPage - 1) / kSmallPage * kSmallPage) {
     if (size_ == 0) return;
     // Room for the start to be moved to the next whole huge page.
     void* all =
@@ -24,7 +24,8 @@ class Memory {
     if (before < kPage) munmap(begin + before + size_, kPage - before);
     data_ = begin + before;
 #if defined(MADV_HUGEPAGE)
-    madvise(data_, size_, MADV_HUGEPAGE);
+    // Not the rest beyond the last whole huge page, which would take a huge page of its own.
+    if (size_ >= kPage) madvise(data_, size_ / kPage * kPage, MADV_HUGEPAGE);
 #endif
   }
   Memory(Memory&& other) noexcept { *this = std::move(other); }
@@ -40,7 +41,7 @@ class Memory {
   std::size_t size() const { return size_; }
 
  private:
-  static constexpr std::size_t kPage = std::size_t{2} << 20;
+  static constexpr std::size_t kPage = std::size_t{2} << 20, kSmallPage = 65536;  // a multiple of the small pages
   char* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -69,8 +69,8 @@ class Packer {
     float *const to = arena_.take(padded * inputs), *const shifts = arena_.take(padded);
     if (to) {
       for (std::int64_t o = 0; o < padded; ++o) {
-        float* const panel = to + o / kPanel * kPanel * inputs + o % kPanel;
-        for (std::int64_t k = 0; k < inputs; ++k) panel[k * kPanel] = o < outputs ? from[o * inputs + k] : 0.0f;
+        float* const panel = to + o / kOutputPanel * kOutputPanel * inputs + o % kOutputPanel;
+        for (std::int64_t k = 0; k < inputs; ++k) panel[k * kOutputPanel] = o < outputs ? from[o * inputs + k] : 0.0f;
         shifts[o] = shift && o < outputs ? shift[o] : 0.0f;
       }
     }
@@ -169,7 +169,7 @@ std::vector<float> after_padding(const Weights& w, const std::vector<Layer>& lay
 std::int64_t scratch_size(const Weights& w) {
   std::int64_t wide = w.time.answer_gap ? whole_panels(2 * w.width) + whole_panels(w.time.answer_widen.outputs) : 0;
   for (std::int64_t l = 0; l < w.layers; ++l) wide = std::max(wide, whole_panels(w.layer[l].widen.outputs));
-  return kBlock * (3 * whole_panels(w.width) + 2 * whole_panels(2 * w.inner) + 2 * whole_panels(w.inner) +
+  return kEventBlock * (3 * whole_panels(w.width) + 2 * whole_panels(2 * w.inner) + 2 * whole_panels(w.inner) +
                    whole_panels(1) + wide);
 }
 

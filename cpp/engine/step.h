@@ -15,15 +15,15 @@
 
 namespace recblr::engine {
 
-// y = W x + bias.  The weights are in panels of kPanel outputs: for each input, the weights of these outputs are
+// y = W x + bias.  The weights are in panels of kOutputPanel outputs: for each input, the weights of these outputs are
 // neighbours.  Outputs beyond the last one have weights of zero.
-constexpr std::int64_t kPanel = 32;
+constexpr std::int64_t kOutputPanel = 32;
 struct Product {
   std::int64_t inputs, outputs;
   const float* panels;
   const float* bias;  // (outputs, rounded up to whole panels), zeros if there is none
 };
-constexpr std::int64_t whole_panels(std::int64_t outputs) { return (outputs + kPanel - 1) / kPanel * kPanel; }
+constexpr std::int64_t whole_panels(std::int64_t outputs) { return (outputs + kOutputPanel - 1) / kOutputPanel * kOutputPanel; }
 
 struct Norm {
   const float *scale, *shift;
@@ -82,7 +82,7 @@ struct Pass {
 };
 
 // A pass takes this many events at a time, whose vectors stay in the L2 cache.
-constexpr std::int64_t kBlock = 32;
+constexpr std::int64_t kEventBlock = 32;
 std::int64_t scratch_size(const Weights& w);
 
 }  // namespace recblr::engine

@@ -18,10 +18,10 @@ namespace {
 #include "core/gates-inl.h"
 
 using engine::Event;
-using engine::kBlock;
+using engine::kEventBlock;
 using engine::kKnots;
 using engine::kKnotsPerDoubling;
-using engine::kPanel;
+using engine::kOutputPanel;
 using engine::Layer;
 using engine::Norm;
 using engine::Pass;
@@ -29,7 +29,7 @@ using engine::Product;
 using engine::Weights;
 using engine::whole_panels;
 
-constexpr int kVectors = kPanel / kLanes<float>;    // of a panel
+constexpr int kVectors = kOutputPanel / kLanes<float>;    // of a panel
 constexpr int kSums = kVectorBytes == 64 ? 16 : 8;  // that fit into the registers, beside the weights
 constexpr int kRowsAtOnce = kSums / kVectors > 0 ? kSums / kVectors : 1;
 
@@ -44,13 +44,13 @@ struct Rows {
 template <int kR, int kQ>
 RECBLR_HD void panels(const Product& p, std::int64_t panel, Rows x, Rows y, std::int64_t row) {
   Floats sums[kR][kQ][kVectors];
-  const float *weights = p.panels + panel * p.inputs * kPanel, *bias = p.bias + panel * kPanel;
+  const float *weights = p.panels + panel * p.inputs * kOutputPanel, *bias = p.bias + panel * kOutputPanel;
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 8
     for (int q = 0; q < kQ; ++q)
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sums[r][q][v] = load_lanes(bias + q * kPanel + v * kLanes<float>);
+      for (int v = 0; v < kVectors; ++v) sums[r][q][v] = load_lanes(bias + q * kOutputPanel + v * kLanes<float>);
   const float* in[kR];
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r) in[r] = x[row + r];
@@ -59,7 +59,7 @@ RECBLR_HD void panels(const Product& p, std::int64_t panel, Rows x, Rows y, std:
     for (int q = 0; q < kQ; ++q)
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) {
-        const Floats w = load_lanes(weights + (q * p.inputs + k) * kPanel + v * kLanes<float>);
+        const Floats w = load_lanes(weights + (q * p.inputs + k) * kOutputPanel + v * kLanes<float>);
 #pragma GCC unroll 8
         for (int r = 0; r < kR; ++r) sums[r][q][v] = multiply_add(w, all(in[r][k]), sums[r][q][v]);
       }
@@ -70,14 +70,14 @@ RECBLR_HD void panels(const Product& p, std::int64_t panel, Rows x, Rows y, std:
     for (int q = 0; q < kQ; ++q)
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v)
-        store_lanes(y[row + r] + (panel + q) * kPanel + v * kLanes<float>, sums[r][q][v]);
+        store_lanes(y[row + r] + (panel + q) * kOutputPanel + v * kLanes<float>, sums[r][q][v]);
 }
 
 // All panels for kR rows, as many at once as there are registers.
 template <int kR>
 RECBLR_HD void product_of(const Product& p, Rows x, Rows y, std::int64_t row) {
   constexpr int kQ = kSums / (kR * kVectors) > 4 ? 4 : kSums / (kR * kVectors) > 0 ? kSums / (kR * kVectors) : 1;
-  const std::int64_t count = whole_panels(p.outputs) / kPanel;
+  const std::int64_t count = whole_panels(p.outputs) / kOutputPanel;
   std::int64_t panel = 0;
   for (; panel + kQ <= count; panel += kQ) panels<kR, kQ>(p, panel, x, y, row);
   if constexpr (kQ > 2)
@@ -86,7 +86,7 @@ RECBLR_HD void product_of(const Product& p, Rows x, Rows y, std::int64_t row) {
 }
 
 void product(const Product& p, Rows x, Rows y, std::int64_t rows) {
-  const std::int64_t count = whole_panels(p.outputs) / kPanel;
+  const std::int64_t count = whole_panels(p.outputs) / kOutputPanel;
   std::int64_t row = 0;
   if (rows >= kRowsAtOnce && kRowsAtOnce > 1) {
     const std::int64_t whole = rows / kRowsAtOnce * kRowsAtOnce;
@@ -237,7 +237,7 @@ struct Scratch {
   Scratch(const Weights& w, float* at) {
     const auto rows = [&](std::int64_t width) {
       const Rows r{at, whole_panels(width)};
-      at += kBlock * r.stride;
+      at += kEventBlock * r.stride;
       return r;
     };
     u = rows(w.width), xz = rows(2 * w.inner), c = rows(w.inner), gates = rows(2 * w.inner), y = rows(w.inner);
@@ -251,7 +251,7 @@ struct Scratch {
 // h + W2 SiLU(W1 [h, f(gap)] + b1) + b2 (recblr.nn.time.Answer), in place.
 RECBLR_HD void answer(const Weights& w, const float* gaps, Rows hidden, Rows wide, Rows out, std::int64_t rows) {
   const Rows both{wide.data, whole_panels(2 * w.width)};
-  const Rows inner{both.data + kBlock * both.stride, whole_panels(w.time.answer_widen.outputs)};
+  const Rows inner{both.data + kEventBlock * both.stride, whole_panels(w.time.answer_widen.outputs)};
   for (std::int64_t r = 0; r < rows; ++r) {
     copy(hidden[r], w.width, both[r]);
     float* value = both[r] + w.width;
@@ -336,8 +336,8 @@ void block(const Weights& w, const Event<S>* events, std::int64_t rows, float* m
 template <typename S>
 void run(const Pass<S>& w, const Units& share) {
   [[maybe_unused]] const FlushDenormals<float> guard;
-  for (std::int64_t at = share.begin; at < share.end; at += kBlock)
-    block(*w.weights, w.events + at, at + kBlock < share.end ? kBlock : share.end - at, w.scratch);
+  for (std::int64_t at = share.begin; at < share.end; at += kEventBlock)
+    block(*w.weights, w.events + at, at + kEventBlock < share.end ? kEventBlock : share.end - at, w.scratch);
 }
 
 }  // namespace

@@ -38,9 +38,8 @@ std::uint64_t mixed(std::uint64_t z) {  // the finaliser of SplitMix64
 
 }  // namespace
 
-std::int64_t SeenItems::insert(std::int32_t item) {
+bool SeenItems::insert(std::int32_t item) {
   constexpr std::uint32_t kFirst = 20;
-  constexpr std::size_t kMostCode = 5;
   const std::uint32_t used = block_ ? header()->used : 0;
   // A set is read up to the first number that is not below the new one, whose difference then has two parts.
   const unsigned char *at = block_ ? codes() : nullptr, *const end = at + used, *here = at;
@@ -51,7 +50,7 @@ std::int64_t SeenItems::insert(std::int32_t item) {
     here = at;
     at = read_code(at, difference);
     const std::int64_t value = before + 1 + difference;
-    if (value == item) return 0;
+    if (value == item) return false;
     if (value > item) {
       last = false;
       break;
@@ -59,7 +58,7 @@ std::int64_t SeenItems::insert(std::int32_t item) {
     before = value;
   }
   if (last) here = end;
-  unsigned char fresh[2 * kMostCode];
+  unsigned char fresh[2 * kMostBytes];
   unsigned char* fresh_end = write_code(fresh, static_cast<std::uint32_t>(item - before - 1));
   if (!last) fresh_end = write_code(fresh_end, static_cast<std::uint32_t>(before + 1 + difference - item - 1));
   const auto replaced = static_cast<std::uint32_t>(last ? 0 : at - here);
@@ -79,7 +78,26 @@ std::int64_t SeenItems::insert(std::int32_t item) {
   std::memcpy(place, fresh, static_cast<std::size_t>(fresh_end - fresh));
   header()->used += more;
   header()->count += 1;
-  return more;
+  return true;
+}
+
+bool SeenItems::contains(std::int32_t item) const {
+  std::int64_t value = -1;
+  for (const unsigned char *at = block_ ? codes() : nullptr, *const end = at + bytes(); at < end && value < item;) {
+    std::uint32_t difference;
+    at = read_code(at, difference);
+    value += 1 + std::int64_t{difference};
+  }
+  return block_ && value == item;
+}
+
+std::int64_t SeenItems::bytes_of(const std::vector<std::int32_t>& items) {
+  std::int64_t bytes = 0, before = -1;
+  for (const std::int32_t item : items) {
+    bytes += code_length(static_cast<std::uint32_t>(item - before - 1));
+    before = item;
+  }
+  return bytes;
 }
 
 void SeenItems::append_to(std::vector<std::int32_t>& items) const {
@@ -226,6 +244,11 @@ void Users::erase(std::string_view id, std::uint64_t hash) {
   std::size_t hole = place_of(s, id, hash);
   const Slot slot = s.table[hole].slot;
   reset(slot);
+  for (auto& [user, key] : s.newest_events) {
+    if (user != hash) continue;
+    s.events.erase(key);
+    user = key = 0;
+  }
   s.dead += id.size() + static_cast<std::size_t>(code_length(static_cast<std::uint32_t>(id.size())));
   // Entries behind the hole move into it, unless they would come before their own place.
   const std::size_t mask = s.table.size() - 1;
@@ -250,7 +273,7 @@ User Users::at(Slot slot) const {
 
 void Users::reset(Slot slot) {
   const User user = at(slot);
-  std::memcpy(user.row, start_.data(), start_.size());
+  if (!start_.empty()) std::memcpy(user.row, start_.data(), start_.size());
   if (user.time) *user.time = std::numeric_limits<double>::quiet_NaN();
   if (user.pending) *user.pending = {-1, 0};
   if (user.history) *user.history = {};
@@ -258,26 +281,25 @@ void Users::reset(Slot slot) {
   user.seen->clear();
 }
 
-bool Users::insert_seen(Slot slot, std::int32_t item) {
-  const std::int64_t more = at(slot).seen->insert(item);
-  seen_bytes_ += more;
-  return more > 0;
+void Users::insert_seen(Slot slot, std::int32_t item) {
+  SeenItems& seen = *at(slot).seen;
+  const std::int64_t before = seen.bytes();
+  if (seen.insert(item)) seen_bytes_ += seen.bytes() - before;
 }
 
-bool Users::knows_event(std::uint64_t user, std::string_view event_id) const {
-  return shard(user).events.count(mixed(user) ^ hash(event_id)) > 0;
-}
+std::uint64_t Users::event_key(std::uint64_t user, std::string_view event_id) { return mixed(user) ^ hash(event_id); }
 
-void Users::remember_event(std::uint64_t user, std::string_view event_id) {
+bool Users::knows_event(std::uint64_t user, std::uint64_t key) const { return shard(user).events.count(key) > 0; }
+
+void Users::remember_event(std::uint64_t user, std::uint64_t key) {
   Shard& s = shard(user);
-  const std::uint64_t event = mixed(user) ^ hash(event_id);
-  if (!s.events.insert(event).second) return;
+  if (!s.events.insert(key).second) return;
   if (s.newest_events.size() < kEventIds) {
-    s.newest_events.push_back(event);
+    s.newest_events.push_back({user, key});
     return;
   }
-  s.events.erase(s.newest_events[s.oldest_event]);
-  s.newest_events[s.oldest_event] = event;
+  s.events.erase(s.newest_events[s.oldest_event][1]);
+  s.newest_events[s.oldest_event] = {user, key};
   s.oldest_event = (s.oldest_event + 1) % kEventIds;
 }
 

@@ -22,11 +22,13 @@ namespace recblr::engine {
 // an item for users with many items.
 class SeenItems {
  public:
-  // Adds an item, and returns how many bytes more the set has; 0 if it has the item.
-  std::int64_t insert(std::int32_t item);
+  bool insert(std::int32_t item);  // false: the set has it
+  bool contains(std::int32_t item) const;
   void append_to(std::vector<std::int32_t>& items) const;  // sorted
   std::int64_t count() const { return block_ ? header()->count : 0; }
   std::int64_t bytes() const { return block_ ? header()->used : 0; }
+  static std::int64_t bytes_of(const std::vector<std::int32_t>& items);  // of a set of these sorted, distinct items
+  static constexpr std::int64_t kMostBytes = 5;                          // more that one item takes
   void clear();
 
  private:
@@ -86,14 +88,36 @@ class Users {
   void erase(std::string_view id, std::uint64_t hash);   // of a user who exists
   User at(Slot slot) const;
   void reset(Slot slot);  // to a user without events
-  bool insert_seen(Slot slot, std::int32_t item);
-  // Whether this is the first time of an event id.  Each shard remembers its newest kEventIds.
-  bool knows_event(std::uint64_t user, std::string_view event_id) const;
-  void remember_event(std::uint64_t user, std::string_view event_id);
+  void insert_seen(Slot slot, std::int32_t item);
+  // Events that have ids, by the hash of their user.  Each shard remembers its newest kEventIds until their users are
+  // erased.
+  static std::uint64_t event_key(std::uint64_t user, std::string_view event_id);
+  bool knows_event(std::uint64_t user, std::uint64_t key) const;
+  void remember_event(std::uint64_t user, std::uint64_t key);
   static constexpr std::size_t kEventIds = 16384;
 
   std::int64_t count() const { return count_.load(std::memory_order_relaxed); }
   std::int64_t seen_bytes() const { return seen_bytes_.load(std::memory_order_relaxed); }
+
+  // Room for seen items that a call is about to add, as long as this lives.
+  class Room {
+   public:
+    explicit Room(Users& users) : users_(users) {}
+    ~Room() { users_.promised_ -= bytes_; }
+    Room(const Room&) = delete;
+    Room& operator=(const Room&) = delete;
+    // Whether all seen items and all that calls were promised fit into `budget` bytes, with these.
+    bool take(std::int64_t bytes, std::int64_t budget) {
+      users_.promised_ += bytes - bytes_;
+      bytes_ = bytes;
+      return bytes <= 0 || users_.seen_bytes_ + users_.promised_ <= budget;
+    }
+
+   private:
+    Users& users_;
+    std::int64_t bytes_ = 0;
+  };
+
   // All ids of a shard, whose lock the caller holds.
   void append_ids(int shard, std::vector<std::string>& ids) const;
 
@@ -111,7 +135,7 @@ class Users {
     std::vector<char> ids;  // one after another, each with its length before it
     std::size_t dead = 0;   // bytes of ids of erased users
     std::unordered_set<std::uint64_t> events;
-    std::vector<std::uint64_t> newest_events;
+    std::vector<std::array<std::uint64_t, 2>> newest_events;  // the user's hash and the key
     std::size_t oldest_event = 0;
   };
 
@@ -131,7 +155,7 @@ class Users {
   std::mutex slots_lock_;
   std::vector<Slot> free_;
   Slot next_ = 0;
-  std::atomic<std::int64_t> count_{0}, seen_bytes_{0};
+  std::atomic<std::int64_t> count_{0}, seen_bytes_{0}, promised_{0};
 };
 
 }  // namespace recblr::engine

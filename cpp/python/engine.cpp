@@ -8,7 +8,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +34,16 @@ using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Items = std::vector<std::int32_t>;
 
+std::string type_of(py::handle value) { return Py_TYPE(value.ptr())->tp_name; }
+
+// The int that an integer of any type is, or null.
+py::object whole_number(py::handle value) {
+  if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr())) return {};
+  auto number = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!number) PyErr_Clear();
+  return number;
+}
+
 // An id as text: a text itself, or an integer in decimal.
 std::string id_of(py::handle id, const char* what) {
   if (PyUnicode_Check(id.ptr())) {
@@ -41,24 +53,30 @@ std::string id_of(py::handle id, const char* what) {
     PyErr_Clear();
     throw Problem(std::string(what) + " id is not text that can be encoded as UTF-8", "give text or an integer");
   }
-  if (PyIndex_Check(id.ptr()) && !PyBool_Check(id.ptr())) {
-    const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(id.ptr()));
-    if (!number) throw py::error_already_set();
+  if (const auto number = whole_number(id)) {
     int overflow = 0;
     const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
-    return overflow ? std::string(py::str(number)) : std::to_string(value);
+    if (!overflow) return std::to_string(value);
+    const auto text = py::reinterpret_steal<py::object>(PyObject_Str(number.ptr()));
+    if (text) return py::cast<std::string>(text);
+    PyErr_Clear();
+    throw Problem(std::string(what) + " id is an integer of thousands of digits", "give it as text");
   }
-  throw Problem(std::string(what) + " id has the type " + Py_TYPE(id.ptr())->tp_name, "give text or an integer");
+  throw Problem(std::string(what) + " id has the type " + type_of(id), "give text or an integer");
 }
 
 // f(element) for the elements of a list or an array; one id alone is no list.
 template <typename F>
 void over(py::handle ids, const char* what, F&& f) {
-  if (PyUnicode_Check(ids.ptr()) || PyBytes_Check(ids.ptr()) || !PyObject_HasAttrString(ids.ptr(), "__iter__"))
-    throw Problem(
-        std::string(what) + " must be a list of ids, but is one value of the type " + Py_TYPE(ids.ptr())->tp_name,
-        "put it into a list");
-  for (const py::handle id : py::iter(ids)) f(id);
+  const bool text = PyUnicode_Check(ids.ptr()) || PyBytes_Check(ids.ptr()) || PyByteArray_Check(ids.ptr());
+  const auto iterator = py::reinterpret_steal<py::object>(text ? nullptr : PyObject_GetIter(ids.ptr()));
+  if (!iterator) {
+    PyErr_Clear();
+    throw Problem(std::string(what) + " must be a list of ids, but is one value of the type " + type_of(ids),
+                  "put it into a list");
+  }
+  while (const auto id = py::reinterpret_steal<py::object>(PyIter_Next(iterator.ptr()))) f(id);
+  if (PyErr_Occurred()) throw py::error_already_set();
 }
 
 std::vector<std::string> texts(py::handle ids, const char* what) {
@@ -92,13 +110,45 @@ Filter filter_of(const Engine& engine, const py::object& exclude, const py::obje
   return filter;
 }
 
-std::vector<double> seconds(const std::optional<Doubles>& times, std::size_t count, const char* what) {
-  if (!times) return {};
-  if (times->ndim() != 1 || static_cast<std::size_t>(times->size()) != count)
+bool is_number(const py::dtype& type) { return std::strchr("iuf", type.kind()) != nullptr; }
+
+// Infinite times are wrong, as NaN is, and only no time is kNoTime.
+double finite_or_nan(double time) { return std::isfinite(time) ? time : std::numeric_limits<double>::quiet_NaN(); }
+
+// A datetime64 converts to a number too, but not of seconds.
+double second_of(const py::object& time) {
+  if (time.is_none()) return kNoTime;
+  if (PyFloat_Check(time.ptr())) return finite_or_nan(PyFloat_AS_DOUBLE(time.ptr()));
+  if (PyLong_CheckExact(time.ptr())) {
+    const double seconds = PyLong_AsDouble(time.ptr());
+    if (PyErr_Occurred())
+      PyErr_Clear();  // it returned -1: too large for a double
+    else
+      return seconds;
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  const py::array array = py::array::ensure(time);
+  if (!array) PyErr_Clear();
+  if (!array || array.ndim() != 0 || !is_number(array.dtype()))
+    throw Problem("time has the type " + type_of(time), "give seconds since 1970 as a number");
+  return finite_or_nan(*Doubles(array).data());
+}
+
+std::vector<double> seconds(const py::object& times, std::size_t count, const char* what) {
+  if (times.is_none()) return {};
+  const py::array array = py::array::ensure(times);
+  if (!array) PyErr_Clear();
+  if (!array || !is_number(array.dtype()) || array.ndim() != 1)
+    throw Problem("times is not a list of numbers, but of the type " + type_of(times),
+                  "give seconds since 1970, one for each event");
+  if (static_cast<std::size_t>(array.size()) != count)
     throw Problem(
-        "there are " + std::to_string(count) + " " + what + ", but " + std::to_string(times->size()) + " time(s)",
+        "there are " + std::to_string(count) + " " + what + ", but " + std::to_string(array.size()) + " time(s)",
         "give one time for each");
-  return {times->data(), times->data() + times->size()};
+  const Doubles numbers(array);
+  std::vector<double> found(numbers.data(), numbers.data() + numbers.size());
+  for (double& time : found) time = finite_or_nan(time);
+  return found;
 }
 
 py::list pairs(const Engine& engine, const std::vector<Scored>& best) {
@@ -107,11 +157,24 @@ py::list pairs(const Engine& engine, const std::vector<Scored>& best) {
   return list;
 }
 
-void check_k(const Engine& engine, std::int64_t k) {
+std::int64_t k_of(const Engine& engine, const py::object& value) {
+  const py::object number = whole_number(value);
+  if (!number) throw Problem("k, the number of items to recommend, has the type " + type_of(value), "give an integer");
+  int overflow = 0;
+  long long k = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+  if (overflow) k = overflow * std::numeric_limits<std::int64_t>::max();
   const std::int64_t items = engine.num_items();
   if (k > items)
     throw Problem("k is " + std::to_string(k) + ", but the catalogue has " + std::to_string(items) + " items",
                   "give a k of at most " + std::to_string(items));
+  return k;
+}
+
+// The engine takes an empty id for none.
+std::string event_of(py::handle id) {
+  std::string text = id_of(id, "an event");
+  if (text.empty()) throw Problem("an event id is empty", "give each event an id of its own, or none");
+  return text;
 }
 
 // The arguments are checked by recblr.Engine, which reads the model file.
@@ -155,17 +218,17 @@ std::unique_ptr<Engine> make(const py::dict& facts, const py::dict& weights, con
   return std::make_unique<Engine>(f, arrays, data, std::move(item_ids), o);
 }
 
-bool update(Engine& engine, const py::object& user, const py::object& item, std::optional<double> time,
+bool update(Engine& engine, const py::object& user, const py::object& item, const py::object& time,
             const py::object& event_id) {
   const std::string id = id_of(user, "a user");
-  Update event{id, engine.item_of(id_of(item, "an item")), time.value_or(kNoTime),
-               event_id.is_none() ? std::string() : id_of(event_id, "an event")};
+  Update event{id, engine.item_of(id_of(item, "an item")), second_of(time),
+               event_id.is_none() ? std::string() : event_of(event_id)};
   const py::gil_scoped_release nogil;
   return engine.update(event);
 }
 
-std::int64_t update_many(Engine& engine, const py::object& users, const py::object& items,
-                         const std::optional<Doubles>& times, const py::object& event_ids) {
+std::int64_t update_many(Engine& engine, const py::object& users, const py::object& items, const py::object& times,
+                         const py::object& event_ids) {
   std::vector<std::string> ids = texts(users, "users");
   const Items numbered = numbers(engine, items, "items");
   if (numbered.size() != ids.size())
@@ -174,7 +237,7 @@ std::int64_t update_many(Engine& engine, const py::object& users, const py::obje
         "give one item for each user");
   const std::vector<double> moments = seconds(times, ids.size(), "users");
   std::vector<std::string> events;
-  if (!event_ids.is_none()) events = texts(event_ids, "event_ids");
+  if (!event_ids.is_none()) over(event_ids, "event_ids", [&](py::handle id) { events.push_back(event_of(id)); });
   if (!event_ids.is_none() && events.size() != ids.size())
     throw Problem(
         "there are " + std::to_string(ids.size()) + " users, but " + std::to_string(events.size()) + " event ids",
@@ -187,68 +250,71 @@ std::int64_t update_many(Engine& engine, const py::object& users, const py::obje
   return engine.update_many(updates);
 }
 
-py::list recommend(Engine& engine, const py::object& user, std::int64_t k, std::optional<double> time,
+py::list recommend(Engine& engine, const py::object& user, const py::object& k, const py::object& time,
                    const py::object& exclude, const py::object& allow, bool mask_seen) {
-  check_k(engine, k);
+  const std::int64_t most = k_of(engine, k);
   const std::string id = id_of(user, "a user");
+  const double moment = second_of(time);
   const Filter filter = filter_of(engine, exclude, allow, mask_seen);
   std::vector<Scored> best;
   {
     const py::gil_scoped_release nogil;
-    best = engine.recommend(id, k, time.value_or(kNoTime), filter);
+    best = engine.recommend(id, most, moment, filter);
   }
   return pairs(engine, best);
 }
 
-py::list recommend_many(Engine& engine, const py::object& users, std::int64_t k, const std::optional<Doubles>& times,
+py::list recommend_many(Engine& engine, const py::object& users, const py::object& k, const py::object& times,
                         const py::object& exclude, const py::object& allow, bool mask_seen) {
-  check_k(engine, k);
+  const std::int64_t most = k_of(engine, k);
   const std::vector<std::string> ids = texts(users, "users");
   const std::vector<double> moments = seconds(times, ids.size(), "users");
   const Filter filter = filter_of(engine, exclude, allow, mask_seen);
   std::vector<std::vector<Scored>> best;
   {
     const py::gil_scoped_release nogil;
-    best = engine.recommend_many(ids, k, moments, filter);
+    best = engine.recommend_many(ids, most, moments, filter);
   }
   py::list lists(best.size());
   for (std::size_t u = 0; u < best.size(); ++u) lists[u] = pairs(engine, best[u]);
   return lists;
 }
 
-py::list recommend_history(Engine& engine, const py::object& items, std::int64_t k, const std::optional<Doubles>& times,
-                           std::optional<double> time, const py::object& exclude, const py::object& allow,
-                           bool mask_seen) {
-  check_k(engine, k);
+py::list recommend_history(Engine& engine, const py::object& items, const py::object& k, const py::object& times,
+                           const py::object& time, const py::object& exclude, const py::object& allow, bool mask_seen) {
+  const std::int64_t most = k_of(engine, k);
   const Items history = numbers(engine, items, "items");
   const std::vector<double> moments = seconds(times, history.size(), "items");
+  const double moment = second_of(time);
   const Filter filter = filter_of(engine, exclude, allow, mask_seen);
   std::vector<Scored> best;
   {
     const py::gil_scoped_release nogil;
-    best = engine.recommend_history(history, k, moments, time.value_or(kNoTime), filter);
+    best = engine.recommend_history(history, most, moments, moment, filter);
   }
   return pairs(engine, best);
 }
 
-py::array_t<float> score(Engine& engine, const py::object& user, const py::object& items, std::optional<double> time) {
+py::array_t<float> score(Engine& engine, const py::object& user, const py::object& items, const py::object& time) {
   const std::string id = id_of(user, "a user");
   const Items numbered = numbers(engine, items, "items");
+  const double moment = second_of(time);
   std::vector<float> scores;
   {
     const py::gil_scoped_release nogil;
-    scores = engine.score(id, numbered, time.value_or(kNoTime));
+    scores = engine.score(id, numbered, moment);
   }
   return py::array_t<float>(static_cast<py::ssize_t>(scores.size()), scores.data());
 }
 
-py::list explain(Engine& engine, const py::object& user, const py::object& item, std::optional<double> time) {
+py::list explain(Engine& engine, const py::object& user, const py::object& item, const py::object& time) {
   const std::string id = id_of(user, "a user");
   const std::int32_t number = engine.item_of(id_of(item, "an item"));
+  const double moment = second_of(time);
   std::vector<recblr::engine::Influence> found;
   {
     const py::gil_scoped_release nogil;
-    found = engine.explain(id, number, time.value_or(kNoTime));
+    found = engine.explain(id, number, moment);
   }
   py::list list(found.size());
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -256,29 +322,76 @@ py::list explain(Engine& engine, const py::object& user, const py::object& item,
   return list;
 }
 
-py::list similar(Engine& engine, const py::object& item, std::int64_t k) {
-  check_k(engine, k);
+py::list similar(Engine& engine, const py::object& item, const py::object& k) {
+  const std::int64_t most = k_of(engine, k);
   const std::int32_t number = engine.item_of(id_of(item, "an item"));
   std::vector<Scored> found;
   {
     const py::gil_scoped_release nogil;
-    found = engine.similar(number, k);
+    found = engine.similar(number, most);
   }
   return pairs(engine, found);
 }
 
+// times: None, or the times of each history.
 void rebuild(Engine& engine, const py::object& users, const py::list& histories, const py::object& times) {
   const std::vector<std::string> ids = texts(users, "users");
   std::vector<Items> items;
-  for (const py::handle history : histories) items.push_back(numbers(engine, history, "items"));
+  for (const py::handle history : histories) items.push_back(numbers(engine, history, "a history"));
   std::vector<std::vector<double>> moments;
   if (!times.is_none()) {
     std::size_t u = 0;
-    for (const py::handle one : py::iter(times))
-      moments.push_back(seconds(one.cast<Doubles>(), items[u].size(), "items")), ++u;
+    for (const py::handle one : times)
+      moments.push_back(seconds(py::reinterpret_borrow<py::object>(one), items[u].size(), "items")), ++u;
   }
   const py::gil_scoped_release nogil;
   engine.rebuild(ids, items, moments);
+}
+
+// vectors (N, D), or None; like: for each new item the items whose mean vector it gets.
+void add_items(Engine& engine, const py::object& ids, const std::optional<Floats>& vectors, const py::object& like) {
+  const std::vector<std::string> names = texts(ids, "ids");
+  std::vector<float> rows;
+  std::size_t given = 0;
+  if (vectors) {
+    given = static_cast<std::size_t>(vectors->shape(0));
+    rows.assign(vectors->data(), vectors->data() + vectors->size());
+  } else {
+    over(like, "like", [&](py::handle list) {
+      const Items others = numbers(engine, list, "each element of like");
+      if (others.empty()) throw Problem("a list in like is empty", "give one item or more for each new item");
+      std::vector<float> vector;
+      std::vector<double> sum;
+      for (const std::int32_t other : others) {
+        vector.clear();
+        engine.append_vector(other, vector);
+        sum.resize(vector.size());
+        for (std::size_t c = 0; c < vector.size(); ++c) sum[c] += vector[c];
+      }
+      for (const double x : sum) rows.push_back(static_cast<float>(x / static_cast<double>(others.size())));
+      ++given;
+    });
+  }
+  if (given != names.size())
+    throw Problem("there are " + std::to_string(names.size()) + " new items, but " + std::to_string(given) +
+                      (vectors ? " vectors" : " lists in like"),
+                  "give one for each");
+  engine.add_items(names, rows.data());
+}
+
+// The ids, the vectors of the added items, and the numbers of the retired ones.
+py::tuple items(const Engine& engine) {
+  const Engine::Items all = engine.items();
+  return py::make_tuple(all.ids, py::array_t<float>(static_cast<py::ssize_t>(all.added.size()), all.added.data()),
+                        all.retired);
+}
+
+// f(the user's id) while other threads of Python run.
+template <typename F>
+auto without_lock(const py::object& user, const F& f) {
+  const std::string id = id_of(user, "a user");
+  const py::gil_scoped_release nogil;
+  return f(id);
 }
 
 }  // namespace
@@ -304,25 +417,33 @@ void bind_engine(py::module_& m) {
       .def("score", &score, "user"_a, "items"_a, "time"_a)
       .def("explain", &explain, "user"_a, "item"_a, "time"_a)
       .def("similar", &similar, "item"_a, "k"_a)
-      .def("state", [](Engine& e, const py::object& user) { return py::bytes(e.state(id_of(user, "a user"))); })
-      .def("set_state",
-           [](Engine& e, const py::object& user, const py::bytes& state) {
-             const std::string id = id_of(user, "a user"), bytes = state;
-             const py::gil_scoped_release nogil;
-             e.set_state(id, bytes);
+      .def("state",
+           [](Engine& e, const py::object& user) {
+             return py::bytes(without_lock(user, [&](const std::string& id) { return e.state(id); }));
            })
-      .def("forget", [](Engine& e, const py::object& user) { return e.forget(id_of(user, "a user")); })
-      .def("knows", [](Engine& e, const py::object& user) { return e.knows(id_of(user, "a user")); })
+      .def("set_state",
+           [](Engine& e, const py::object& user, const std::string& state) {
+             without_lock(user, [&](const std::string& id) { e.set_state(id, state); });
+           })
+      .def("forget",
+           [](Engine& e, const py::object& user) {
+             return without_lock(user, [&](const std::string& id) { return e.forget(id); });
+           })
+      .def("knows",
+           [](Engine& e, const py::object& user) {
+             return without_lock(user, [&](const std::string& id) { return e.knows(id); });
+           })
       .def("seen",
            [](Engine& e, const py::object& user) {
              py::list list;
-             for (const std::int32_t item : e.seen(id_of(user, "a user"))) list.append(e.item_id(item));
+             for (const std::int32_t item : without_lock(user, [&](const std::string& id) { return e.seen(id); }))
+               list.append(e.item_id(item));
              return list;
            })
       .def("rebuild", &rebuild, "users"_a, "histories"_a, "times"_a)
-      .def("user_ids", &Engine::user_ids)
-      .def("add_items",
-           [](Engine& e, const std::vector<std::string>& ids, const Floats& rows) { e.add_items(ids, rows.data()); })
+      .def("user_ids", &Engine::user_ids, py::call_guard<py::gil_scoped_release>())
+      .def("add_items", &add_items, "ids"_a, "vectors"_a, "like"_a)
+      .def("items", &items)
       .def("retire_items", [](Engine& e, const py::object& ids) { e.retire_items(numbers(e, ids, "ids")); })
       .def("item_ids", &Engine::item_ids)
       .def("num_items", &Engine::num_items)

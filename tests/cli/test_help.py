@@ -15,7 +15,7 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli import doctor, download, evaluate, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
@@ -28,7 +28,9 @@ def examples(command: str) -> list[str]:
 
 
 def test_the_commands_are_the_documented_ones() -> None:
-    assert set(COMMANDS) == {"train", "evaluate", "recommend", "reproduce", "download", "synth", "doctor"}
+    assert set(COMMANDS) == {
+        "train", "evaluate", "recommend", "export", "reproduce", "download", "synth", "doctor"
+    }  # fmt: skip
 
 
 def test_the_version_is_the_version_of_the_package() -> None:
@@ -102,6 +104,8 @@ def test_the_examples_work(tmp_path: Path) -> None:
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
         assert run_example(*examples("evaluate")).code == 0
         for line in examples("recommend"):
+            assert run_example(line).code == 0, line
+        for line in examples("export"):
             assert run_example(line).code == 0, line
 
         shutil.rmtree("run/checkpoints")

@@ -200,6 +200,12 @@ AT_WORK = {
         ["recommend", "run", "--user", "u1"],
         "start again with",
     ),
+    "export": (
+        "recblr.run.model_content",
+        "write_model_file",
+        ["export", "run", "new.safetensors"],
+        "start again with",
+    ),
     "reproduce": (
         "recblr.data", "read_dataset", ["reproduce", "ml-1m", "--data", "shop.inter"], "start again with"
     ),

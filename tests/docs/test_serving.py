@@ -84,25 +84,6 @@ def test_a_server_that_forks(shop: Path) -> None:
     assert (done.stdout, done.stderr) == ("served\n", "")
 
 
-def test_the_header(shop: Path) -> None:
-    # [header]
-    import json
-
-    from safetensors import safe_open
-
-    with safe_open("run/model.safetensors", framework="numpy") as file:
-        header = json.loads(file.metadata()["recblr"])
-        item_ids = json.loads(file.get_tensor("item_ids").tobytes())
-    # [/header]
-    assert item_ids == recblr.training.Run(Path("run")).dataset().item_ids
-    keys = {"kind", "format", "version", "config", "num_items", "fingerprint", "epoch", "metrics", "digest"}
-    assert set(header) == keys
-    assert (header["kind"], header["format"]) == ("model", 2)
-    table = (Path(__file__).parents[2] / "docs/run-folder.md").read_text(encoding="utf-8")
-    for key in keys:
-        assert f"\n| `{key}` |" in table
-
-
 def test_the_file_alone(shop: Path) -> None:
     # [alone]
     from pathlib import Path

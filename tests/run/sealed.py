@@ -1,4 +1,4 @@
-"""Changing a model file and its digest, as docs/run-folder.md describes the digest."""
+"""Changing a model file and its digest, as docs/model-file.md describes the digest."""
 
 from __future__ import annotations
 

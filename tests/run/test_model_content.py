@@ -101,10 +101,11 @@ import sys
 sys.modules.update(dict.fromkeys(["torch", "polars", "rich", "typer", "matplotlib"]))
 from pathlib import Path
 import recblr.serving
-from recblr.run.model_content import read_for_serving, write_model_file
+from recblr.run import read_for_serving, with_items, without_items, write_model_file
 from recblr.run.model_tensors import expected_tensors
 found = read_for_serving(Path(sys.argv[1]))
 assert found.tensors.keys() == expected_tensors(found.config, found.num_items).keys()
+without_items(with_items(found, ["x"], like={"x": ["a"]}), ["a"])
 print(write_model_file(Path(sys.argv[2]), found), sorted(m for m in sys.modules if m.startswith("recblr.")))
 """
 

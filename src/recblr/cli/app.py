@@ -21,6 +21,7 @@ ORDER = (
     "train",
     "evaluate",
     "recommend",
+    "export",
     "reproduce",
     "download",
     "synth",

@@ -118,7 +118,7 @@ def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
             raise _Wrong(f"{name} has the dtype {entry['dtype']}")
         dtype = np.dtype(_DTYPES[entry["dtype"]])
         if {type(number) for number in (first, last, *shape)} != {int} or min(shape, default=0) < 0:
-            raise _Wrong(f"{name} has a place or a shape that is not of whole numbers")
+            raise _Wrong(f"{name} has a place or a shape that is not of counts")
         if first != end or last - first != math.prod(shape) * dtype.itemsize or start + last > len(whole):
             raise _Wrong(f"{name} does not lie where its shape and the other arrays leave room")
         array = whole[start + first : start + last].view(dtype).reshape(shape)

@@ -35,7 +35,8 @@ from recblr.io.reading import check_ends
 from recblr.nn.base import NextItemModel
 from recblr.run.lock import folder_lock
 from recblr.run.log import EpochRecord, read_log
-from recblr.run.model_file import SavedModel, load_model
+from recblr.run.model_content import ModelContent, read_model_file
+from recblr.run.model_file import SavedModel, as_saved
 
 _FORMAT = 2
 _REMEDY = "restore it from a copy, or train again into another --out"
@@ -278,31 +279,56 @@ class Run:
         return dataset
 
     def model(self) -> NextItemModel:
-        """The best model so far, in evaluation mode.  InputError if it does not belong to the run."""
-        return self.saved_model().model
+        """The best model so far, in evaluation mode.
+
+        Raises InputError if it does not belong to the run, or if it has retired items, which the model alone
+        does not know.
+        """
+        saved = self.saved_model()
+        if saved.retired:
+            raise InputError(
+                f"{self.model_file} has {len(saved.retired)} retired item(s), unknown to the model alone",
+                "use Run.saved_model and recommend_ids, or restore the file that the training wrote",
+            )
+        return saved.model
 
     def model_and_dataset(self) -> tuple[SavedModel, Dataset]:
         """The best model so far with its item ids, and the data.  InputError if they do not match."""
-        dataset, saved = self.dataset(), self.saved_model()
-        if saved.item_ids is None:  # files of format 1 have none
-            return replace(saved, item_ids=dataset.item_ids), dataset
-        if saved.item_ids != dataset.item_ids:
+        content, dataset = self.content_and_dataset()
+        return as_saved(self.model_file, content), dataset
+
+    def content_and_dataset(self) -> tuple[ModelContent, Dataset]:
+        """As `model_and_dataset`, but the mapped model file in place of the model."""
+        dataset, content = self.dataset(), self.content()
+        if content.item_ids is None:  # files of format 1 have none
+            return replace(content, item_ids=dataset.item_ids), dataset
+        more = len(content.item_ids) - dataset.num_items
+        if more > 0 and content.item_ids[:-more] == dataset.item_ids:
+            raise InputError(
+                f"{self.model_file} has {more} new item(s), which the data of the run do not know",
+                "use the file outside of the run, and restore the file that the training wrote",
+            )
+        if content.item_ids != dataset.item_ids:
             raise self._another_runs_model("item ids")
-        return saved, dataset
+        return content, dataset
 
     def saved_model(self) -> SavedModel:
-        """The content of the model file.  InputError if it does not match the run's data and options."""
+        """The best model so far, with what its file says of it.  Raises InputError as `content` does."""
+        return as_saved(self.model_file, self.content())
+
+    def content(self) -> ModelContent:
+        """The mapped model file.  InputError if it does not match the run's data and options."""
         fingerprint = self.facts()["fingerprint"]
         if not self.model_file.exists() and not _finished_epochs(self.checkpoints):
             raise InputError(
                 f"{self.folder} holds no trained model yet", f"finish an epoch with {self.resume_command}"
             )
-        saved = load_model(self.model_file)
-        if saved.fingerprint != fingerprint:
+        content = read_model_file(self.model_file)
+        if content.fingerprint != fingerprint:
             raise self._another_runs_model("data")
-        if saved.model.config != self.config().model:
+        if content.config != self.config().model:
             raise self._another_runs_model("options")
-        return saved
+        return content
 
     def _another_runs_model(self, differing: str) -> InputError:
         return InputError(

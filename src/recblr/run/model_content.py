@@ -90,7 +90,11 @@ def read_for_serving(path: Path) -> ServableModel:
 
     Raises InputError as :func:`read_model_file`, and if the model is a baseline or the file has no item ids.
     """
-    content = read_model_file(path)
+    return servable(path, read_model_file(path))
+
+
+def servable(path: Path, content: ModelContent) -> ServableModel:
+    """The content of the file `path` as one that can be served.  Raises InputError if it cannot."""
     if not isinstance(content.config, RecBLRConfig):
         raise InputError(
             f"{path} holds the baseline {content.config.model}, which cannot be served event by event",

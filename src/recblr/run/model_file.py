@@ -94,7 +94,11 @@ def load_model(path: Path) -> SavedModel:
 
     Raises InputError if the file is missing, damaged, or written by a later recblr or another program.
     """
-    content = read_model_file(path)
+    return as_saved(path, read_model_file(path))
+
+
+def as_saved(path: Path, content: ModelContent) -> SavedModel:
+    """The content of the file `path` with its model.  Raises InputError if it is not that of its header."""
     try:
         model = _blank(content.num_items, content.config, content.tensors)
     except (TypeError, ValueError, RuntimeError, OverflowError):

@@ -1,7 +1,7 @@
 """The engine: serves a trained model by the event, in C++ and without torch.
 
-A user is a state of a few kilobytes.  An event is one step, and its cost does not depend on the history.  The answers
-are those of the model on the whole history.
+A user is a state of a few kilobytes.  An event is one step, and its cost does not depend on the history.  The
+answers are those of the model on the whole history.
 """
 
 import os
@@ -26,17 +26,19 @@ TableType = Literal["auto", "float32", "bfloat16", "int8"]
 Id = str | int
 Recommendation = tuple[str, float]
 
+_ONE_ID = (str, bytes, int, np.integer)
+_MOST_THREADS = 1024
 _INT8_FROM = 1024  # items; a smaller table is as fast in float32
 
 
 class Engine:
     """A trained model and the states of its users.
 
-    Ids are text or integers.  An integer is the id that is this number in decimal: 7 and "7" are the same.  The engine
-    answers with text.
+    Ids are text or integers.  An integer is the id that is this number in decimal: 7 and "7" are the same.
+    The engine answers with text.
 
-    All methods may be called from many threads at once, and other threads of Python run meanwhile.  The events of one
-    user are taken in one after another.  A call that raises has changed nothing.
+    All methods may be called from many threads at once, and other threads of Python run meanwhile.  The
+    events of one user are taken in one after another.  A call that raises has changed nothing.
 
     Times are seconds since 1970 in UTC.  A model of ``--time none`` ignores them.
 
@@ -60,12 +62,12 @@ class Engine:
     ) -> None:
         """As :meth:`load`, from the content of a model file."""
         threads = _threads() if threads is None else threads
-        if type(threads) is not int or threads < 1:
-            raise InputError(f"threads is {threads!r}", "give a whole number of at least 1")
+        if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+            raise InputError(f"threads is {threads!r}", f"give a whole number from 1 to {_MOST_THREADS}")
         for name, value, kinds in (("states", states, StateType), ("table", table, TableType)):
             if value not in get_args(kinds):
                 raise InputError(f"{name} is {value!r}", f"give one of {', '.join(get_args(kinds))}")
-        if seen_bytes is not None and (type(seen_bytes) is not int or seen_bytes < 0):
+        if seen_bytes is not None and (type(seen_bytes) is not int or not 0 <= seen_bytes < 2**63):
             raise InputError(
                 f"seen_bytes is {seen_bytes!r}", "give a whole number of bytes, or None for no bound"
             )
@@ -75,7 +77,7 @@ class Engine:
         self._native = _core.Engine(
             _facts(model),
             {name: value for name, value in model.tensors.items() if _is_weight(name, value)},
-            model.table,
+            np.ascontiguousarray(model.table, np.float32),
             model.item_ids,
             {
                 "threads": threads,
@@ -85,9 +87,7 @@ class Engine:
                 "seen_budget": -1 if seen_bytes is None else seen_bytes,
             },
         )
-        self._retired = set(model.retired)
-        self._added: list[NDArray[np.float32]] = []
-        if self._retired:
+        if model.retired:
             self._native.retire_items([model.item_ids[item] for item in model.retired])
 
     @classmethod
@@ -106,16 +106,19 @@ class Engine:
         Args:
             path: the file.  It must not be changed in place while the engine lives; replacing it is safe.
             threads: how many threads work at once on one call; None means all processors of the process.
-            states: how the numbers of a state are kept.  Half as many bytes with bfloat16, and answers that differ in
-                the second or third digit.  Arithmetic is float32 in both.
-            table: the copy of the item vectors that is searched first.  The answer is the float32 answer with each.
+            states: how the numbers of a state are kept.  Half as many bytes with bfloat16, and answers that
+                differ in the second or third digit.  Arithmetic is float32 in both.
+            table: the copy of the item vectors that is searched first.  The answer is the float32 answer with
+                each.
             history: keep the events of each user.  `explain` needs them, and a model with max_length.
             seen_bytes: the most bytes that the seen items of all users may take; None means no bound.
 
         Raises:
-            InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by the
-                event, or an argument is wrong.
+            InputError: the file is missing, damaged, of a later recblr or of a model that cannot be served by
+                the event, or an argument is wrong.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"the path has the type {type(path).__name__}", "give the path of a model file")
         model = read_for_serving(Path(path))
         return cls(model, threads=threads, states=states, table=table, history=history, seen_bytes=seen_bytes)
 
@@ -124,11 +127,11 @@ class Engine:
     def update(self, user: Id, item: Id, *, time: float | None = None, event_id: Id | None = None) -> bool:
         """Take in an event of a user, who is new if there is none with this id.
 
-        event_id: an event whose id the engine remembers does not count again.  It remembers the newest 16,384 ids of
-            each 64th of the users.
+        event_id: an event whose id the engine remembers does not count again.  It remembers the newest 16,384
+            ids of each 64th of the users.
 
-        Returns whether the event counted.  Raises InputError for an unknown item, and for a time that is missing, not
-        finite, or earlier than that of the user's last event.
+        Returns whether the event counted.  Raises InputError for an unknown item, and for a time that is
+        missing, not finite, or earlier than that of the user's last event.
         """
         counted: bool = self._native.update(user, item, time, event_id)
         return counted
@@ -151,23 +154,28 @@ class Engine:
     def rebuild(self, histories: Mapping[Id, Any]) -> None:
         """Put whole histories in the place of what the engine keeps of these users.
 
-        histories: {user: items}, or {user: (items, times)} for a model that knows time; oldest first, 1 event or more.
+        histories: {user: items}, or {user: (items, times)} for a model that knows time; oldest first, 1 event
+            or more.
 
         Raises InputError as :meth:`update`, and for an empty history.
         """
-        users, items, times = list(histories), [], None
-        if self.time_use == "none":
-            items = [list(value[0] if isinstance(value, tuple) else value) for value in histories.values()]
-        else:
-            for user, value in histories.items():
-                if not (isinstance(value, tuple) and len(value) == 2):
-                    raise InputError(
-                        f"the history of user {user!r} has no times, which a model of --time {self.time_use} needs",
-                        "give a pair (items, times) for each user",
-                    )
-            items = [list(value[0]) for value in histories.values()]
-            times = [np.asarray(value[1], np.float64) for value in histories.values()]
-        self._native.rebuild(users, items, times)
+        if not isinstance(histories, Mapping):
+            raise InputError(
+                f"histories has the type {type(histories).__name__}", "give a dictionary, {user: history}"
+            )
+        timed, items, times = self.time_use != "none", [], []
+        for user, value in histories.items():
+            # A pair of ids is a history of two items.
+            pair = isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], _ONE_ID)
+            if timed and not pair:
+                raise InputError(
+                    f"the model was trained with --time {self.time_use}, but the history of user"
+                    f" {str(user)[:60]!r} has no times",
+                    "give a pair (items, times) for each user",
+                )
+            items.append(value[0] if pair else value)
+            times.append(value[1] if pair else None)
+        self._native.rebuild(list(histories), items, times if timed else None)
 
     # --- answers --------------------------------------------------------------------------------
 
@@ -185,16 +193,17 @@ class Engine:
 
         Args:
             k: from 1 to the number of items.  The list is shorter if fewer items may be recommended.
-            time: of the request, for a model of ``--time request``; None means right after the user's last event.
+            time: of the request, for a model of ``--time request``; None means right after the user's last
+                event.
             exclude: items to leave out.
             allow: the only items that may be recommended; None means all.
             mask_seen: leave out the items that the user has.
 
         Raises:
-            InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the request comes
-                before the user's last event.
+            InputError: the user or an item is unknown, k is out of its range, `allow` is empty, or the
+                request comes before the user's last event.
         """
-        best: list[Recommendation] = self._native.recommend(user, k, time, exclude or None, allow, mask_seen)
+        best: list[Recommendation] = self._native.recommend(user, k, time, exclude, allow, mask_seen)
         return best
 
     def recommend_many(
@@ -209,7 +218,7 @@ class Engine:
     ) -> list[list[Recommendation]]:
         """For each user what :meth:`recommend` returns, in less time.  The filters hold for all users."""
         best: list[list[Recommendation]]
-        best = self._native.recommend_many(users, k, times, exclude or None, allow, mask_seen)
+        best = self._native.recommend_many(users, k, times, exclude, allow, mask_seen)
         return best
 
     def recommend_history(
@@ -229,7 +238,7 @@ class Engine:
         :meth:`recommend`; the history has 1 event or more.
         """
         best: list[Recommendation]
-        best = self._native.recommend_history(items, k, times, time, exclude or None, allow, mask_seen)
+        best = self._native.recommend_history(items, k, times, time, exclude, allow, mask_seen)
         return best
 
     def score(self, user: Id, items: Iterable[Id], *, time: float | None = None) -> NDArray[np.float32]:
@@ -240,8 +249,8 @@ class Engine:
     def explain(self, user: Id, item: Id, *, time: float | None = None) -> list[tuple[int, str, float]]:
         """How much each of the user's newest 100 events changes the score of an item, exactly.
 
-        Returns (position, item, change) for each event, the largest change first.  The position counts the user's
-        events from 0.  The change is the score less the score without this event.
+        Returns (position, item, change) for each event, the largest change first.  The position counts the
+        user's events from 0.  The change is the score less the score without this event.
 
         Raises InputError as :meth:`recommend`, and if the engine keeps no histories.
         """
@@ -249,21 +258,22 @@ class Engine:
         return changes
 
     def similar(self, item: Id, k: int = 10) -> list[Recommendation]:
-        """The k other items whose vectors have the largest cosine with that of an item, each with the cosine."""
+        """The k other items whose vectors have the largest cosine with that of an item, with the cosine."""
         best: list[Recommendation] = self._native.similar(item, k)
         return best
 
     # --- what is kept ---------------------------------------------------------------------------
 
     def state(self, user: Id) -> bytes:
-        """All that the engine keeps of a user (docs/engine.md has the layout).  InputError for an unknown user."""
+        """All that is kept of a user (docs/engine.md has the layout).  InputError for an unknown user."""
         kept: bytes = self._native.state(user)
         return kept
 
     def set_state(self, user: Id, state: bytes) -> None:
-        """Keep for a user what :meth:`state` returned.
+        """Keep for a user what :meth:`state` returned.  The ids of events that have counted stay remembered.
 
-        Raises InputError if it is damaged, of another model, or of an engine with other `states` or `history`.
+        Raises InputError if it is damaged, of another model, or of an engine with other `states` or
+        `history`.
         """
         if not isinstance(state, bytes | bytearray | memoryview):
             raise InputError(
@@ -272,7 +282,7 @@ class Engine:
         self._native.set_state(user, bytes(state))
 
     def forget(self, user: Id) -> bool:
-        """Drop all that is kept of a user, and return whether there was anything."""
+        """Drop all that is kept of a user, the ids of events too, and return whether there was anything."""
         known: bool = self._native.forget(user)
         return known
 
@@ -326,63 +336,43 @@ class Engine:
             like: for each new item one or more items whose mean vector it gets.
 
         Raises:
-            InputError: an id is taken or given twice, neither or both of vectors and like are given, or a vector has
-                another width or holds NaN or an infinite number.
+            InputError: an id is taken or given twice, neither or both of vectors and like are given, or a
+                vector has another width or holds NaN or an infinite number.
         """
-        names = _names(ids)
         if (vectors is None) == (like is None):
             raise InputError("new items need either vectors= or like=", "give one of them")
-        if like is not None:
-            if len(like) != len(names):
-                raise InputError(
-                    f"there are {len(names)} new items, but {len(like)} lists in like", "give one for each"
-                )
-            rows = np.stack([self._mean_of(name, others) for name, others in zip(names, like, strict=True)])
-        else:
-            rows = np.asarray(vectors, np.float32)
-        width = self._model.config.d_model
-        if rows.shape != (len(names), width):
-            raise InputError(
-                f"vectors has the shape {rows.shape}, not {(len(names), width)}", "give one vector of the model's width"
-                " for each item"
-            )  # fmt: skip
-        rows = np.ascontiguousarray(rows)
-        self._native.add_items(names, rows)
-        self._added.append(rows)
+        self._native.add_items(ids, None if vectors is None else self._vectors(vectors), like)
 
-    def _mean_of(self, name: str, others: Sequence[Id]) -> NDArray[np.float32]:
-        numbers = [self._number(other) for other in _names(others)]
-        if not numbers:
-            raise InputError(f"the list of items that {name!r} is like is empty", "give one item or more")
-        table = self._table()
-        mean: NDArray[np.float32] = table[numbers].mean(0, dtype=np.float64).astype(np.float32)
-        return mean
+    def _vectors(self, vectors: ArrayLike) -> NDArray[np.float32]:
+        width, remedy = self._model.config.d_model, "give one vector of the model's width for each item"
+        try:
+            rows = np.asarray(vectors)
+        except ValueError:
+            raise InputError("vectors holds vectors of several lengths", remedy) from None
+        if rows.dtype.kind not in "iuf":
+            raise InputError(f"vectors has the type {rows.dtype}, which is not one of real numbers", remedy)
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise InputError(f"vectors has the shape {rows.shape}, not (items, {width})", remedy)
+        with np.errstate(over="ignore"):  # an infinite number is refused later
+            return np.ascontiguousarray(rows, np.float32)
 
     def retire_items(self, ids: Iterable[Id]) -> None:
-        """Never recommend these items again.  They stay legal in histories.  InputError for an unknown item."""
-        names = _names(ids)
-        numbers = {self._number(name) for name in names}
-        if len(self._retired | numbers) == self.num_items:
-            raise InputError("all items would be retired", "leave one item or more")
-        self._native.retire_items(names)
-        self._retired |= numbers
+        """Never recommend these items again.  They stay legal in histories.
+
+        Raises InputError for an unknown item, and if no item would be left.
+        """
+        self._native.retire_items(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model with its added and retired items to a file that :meth:`load` reads; without users."""
-        tensors = {**self._model.tensors, EMBEDDING: self._table()}
-        content = replace(
-            self._model, item_ids=self.item_ids, tensors=tensors, retired=tuple(sorted(self._retired))
+        """Write the model with its added and retired items, but no users, to a file for :meth:`load`."""
+        ids, added, retired = self._native.items()
+        table = self._model.table
+        if len(added):
+            table = np.concatenate([table, added.reshape(-1, table.shape[1])])
+        tensors = {**self._model.tensors, EMBEDDING: table}
+        write_model_file(
+            Path(path), replace(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
         )
-        write_model_file(Path(path), content)
-
-    def _table(self) -> NDArray[np.float32]:
-        return np.concatenate([self._model.table, *self._added]) if self._added else self._model.table
-
-    def _number(self, item: str) -> int:
-        try:
-            return self._native.item_ids().index(item)
-        except ValueError:
-            raise InputError(f"the model has no item {item!r}", "give an item of the model") from None
 
     @property
     def item_ids(self) -> list[str]:
@@ -424,6 +414,12 @@ class Engine:
         count: int = self._native.threads()
         return count
 
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "an engine can be neither pickled nor copied",
+            "load the model file once more, and move users with state and set_state",
+        )
+
     def __repr__(self) -> str:
         return (
             f"<recblr.Engine of {self.num_items:,} items and {self.num_users:,} users, time={self.time_use}>"
@@ -432,18 +428,6 @@ class Engine:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _names(ids: Iterable[Id]) -> list[str]:
-    """Ids as text."""
-    if isinstance(ids, str | bytes):
-        raise InputError(f"ids must be a list of ids, but are the text {ids!r}", "put it into a list")
-    names = []
-    for one in ids:
-        if isinstance(one, bool) or not isinstance(one, str | int | np.integer):
-            raise InputError(f"an id has the type {type(one).__name__}", "give text or an integer")
-        names.append(one if isinstance(one, str) else str(int(one)))
-    return names
 
 
 def _is_weight(name: str, value: NDArray[Any]) -> bool:
@@ -472,8 +456,8 @@ def _facts(model: ServableModel) -> dict[str, Any]:
 def _weights_digest(model: ServableModel) -> bytes:
     """What names the model in states: 32 bytes.
 
-    It stays the same when items are added or retired, because a state does not depend on them.  So of the item vectors
-    only the first one counts, which distinguishes models that differ in them alone.
+    It stays the same when items are added or retired, because a state does not depend on them.  So of the
+    item vectors only the first one counts, which distinguishes models that differ in them alone.
     """
     digest = sha256(repr(sorted(asdict(model.config).items())).encode())
     for name, tensor in sorted(model.tensors.items()):

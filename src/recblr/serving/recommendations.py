@@ -23,6 +23,7 @@ def recommend(
     times: Sequence[float] | None = None,
     request_time: float | None = None,
     exclude_seen: bool = True,
+    retired: Sequence[int] = (),
 ) -> list[tuple[int, float]]:
     """The k best items after a history, best first, each with its score.
 
@@ -35,13 +36,14 @@ def recommend(
         request_time: when the items are asked for, in the same seconds; None for right after the last event.
             Only a model with ``time="request"`` uses it.
         exclude_seen: leave out the items of the history.
+        retired: the numbers of items to leave out; :attr:`recblr.run.SavedModel.retired`.
 
     Returns:
         (item index, score) pairs.
 
     Raises:
-        InputError: the history is empty or holds an item outside the catalogue, k < 1, or times are missing,
-            do not fit the history, decrease, or are later than the request.
+        InputError: the history is empty or holds an item outside the catalogue, or `retired` does, k < 1, or
+            times are missing, do not fit the history, decrease, or are later than the request.
     """
     items = np.asarray(history, dtype=np.int64)
     if not items.size:
@@ -49,15 +51,14 @@ def recommend(
     if k < 1:
         raise InputError(f"k, the number of items to recommend, must be at least 1, but is {k}")
     check_items(items, model.num_items, "history")
+    check_items(np.array(retired, np.int64), model.num_items, "retired")
     packed = Packed(items, np.array([0, len(items)]))
     if model.time_arguments:
         packed = _with_times(packed, model.config.time_use, times, request_time)
     scores = model_scorer(model)(packed)[0]
-    candidates = model.num_items
-    if exclude_seen:
-        scores[torch.from_numpy(items)] = -torch.inf
-        candidates -= len(np.unique(items))
-    best = torch.topk(scores, min(k, candidates))
+    left_out = np.unique(np.array([*retired, *(history if exclude_seen else ())], np.int64))
+    scores[torch.from_numpy(left_out)] = -torch.inf
+    best = torch.topk(scores, min(k, model.num_items - len(left_out)))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 
@@ -111,7 +112,8 @@ def recommend_ids(
 ) -> list[tuple[str, float]]:
     """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
-    Also raises InputError for an id that the model does not know, and if the model file has no ids.
+    Retired items are left out.  Also raises InputError for an id that the model does not know, and if the
+    model file has no ids.
     """
     if saved.item_ids is None:
         raise InputError(
@@ -132,5 +134,6 @@ def recommend_ids(
         times=times,
         request_time=request_time,
         exclude_seen=exclude_seen,
+        retired=saved.retired,
     )
     return [(saved.item_ids[item], score) for item, score in best]

@@ -28,11 +28,16 @@ def evaluate_run(
     progress: called with the name of the model, the users that are done, and the number of all users.
     device: the device of the model: auto, cpu, cuda or cuda:N.
 
-    Raises InputError if the run has no model, one of its files is damaged, or the device does not exist or
-    has too little memory.
+    Raises InputError if the run has no model, one of its files is damaged, the model has retired items, or
+    the device does not exist or has too little memory.
     """
     chosen_device = device_for(device)
     saved, dataset = run.model_and_dataset()
+    if saved.retired:
+        raise InputError(
+            f"{run.model_file} has {len(saved.retired)} retired item(s), but an evaluation ranks all items",
+            "restore the file that the training wrote",
+        )
     config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
     model, split = saved.model.to(chosen_device), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
