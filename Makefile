@@ -10,7 +10,7 @@
 # make coverage  run the Python tests, and show which lines of the package they run; as pages in build/coverage
 # make bench-cycles  measure how many cycles the fused kernels take for an element
 # make recbole   install RecBole into a separate environment (Python 3.11), and test the plug-in (not part of CI)
-# make bench     run every benchmark (15 minutes; DATA=FILE adds an epoch): tables, and files in docs/benchmarks
+# make bench     run every benchmark (25 minutes; DATA=FILE adds an epoch): tables, and files in docs/benchmarks
 # make clean     remove what the other targets made
 
 # If there is nvcc, CUDA kernels are built for one architecture.  Wheels have kernels for all that we support.

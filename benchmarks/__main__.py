@@ -1,6 +1,6 @@
-"""Run every benchmark of kernels, encoder and training, each in its own process, and keep their results.
+"""Run every benchmark of kernels, models and serving, each in its own process, and keep their results.
 
-This takes about 15 minutes on two idle cores.  Each benchmark prints its table and writes NAME.json and
+This takes about 25 minutes on two idle cores.  Each benchmark prints its table and writes NAME.json and
 NAME.svg.  A table at the end shows, for each benchmark, how long it took and how many bars it reached.  When
 a benchmark fails, the others still run, and the exit status is 1.  A missed bar is a result, not a failure.
 Run: python benchmarks [--out DIR] [--data INTERACTIONS] [--quick]
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-BENCHMARKS = "memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts"
+BENCHMARKS = "memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts", "engine"
 
 
 def main():

@@ -18,6 +18,8 @@ class Figure:
     bar: the target of the value; None if there is none.
     at_most: whether the value must be at most, and not at least, the bar.
     reached: whether the target is reached, if that does not depend on the bar alone.
+    unit: of the contenders' samples: (factor, name).
+    value_unit: of the value, if figures of one benchmark differ in it.
     """
 
     ours: str
@@ -28,6 +30,7 @@ class Figure:
     reached: bool | None = None
     unit: tuple = MILLISECONDS
     note: str = ""
+    value_unit: str = ""
 
     def verdict(self):
         """Whether the target is reached; None if there is no target or no value."""
@@ -52,6 +55,7 @@ def as_json(result, figures):
                 "bar_is": "at most" if figure.at_most else "at least",
                 "reached": figure.verdict(),
                 "note": figure.note,
+                **({"unit": figure.value_unit.strip()} if figure.value_unit else {}),
             }
             for figure in figures
         ],

@@ -131,7 +131,8 @@ def _cells(result, figure):
     if figure.value is None:
         return [*texts, "", figure.note]
     v = figure.value
-    texts += [_digits(v.median), f"{_digits(v.low)} … {_digits(v.high)}"]
+    unit = f" {figure.value_unit.strip()}" if figure.value_unit else ""
+    texts += [_digits(v.median) + unit, f"{_digits(v.low)} … {_digits(v.high)}"]
     if figure.bar is None:
         return texts
     verdict = "[green]reached[/]" if figure.verdict() else "[red]missed[/]"
