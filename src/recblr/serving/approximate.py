@@ -40,8 +40,7 @@ class ApproximateIndex:
 
         Args:
             engine: with the items.  The index keeps it, and a copy of its V item vectors.
-            connectivity: edges of an item, from 2 to 1,024.  More find more, and take more memory: each item
-                takes about 4 D + 10 * connectivity bytes.
+            connectivity: edges of an item, from 2 to 1,024.  More find more, and take more memory.
             expansion_add: how many items are looked at to find the edges of an item, at least.
             expansion_search: how many items are looked at to answer a request, at least.
 
