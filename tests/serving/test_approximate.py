@@ -65,6 +65,7 @@ def test_scores_order_and_filters_are_exact(usearch: None, case: Case) -> None:
     engine = engine_of(case)
     engine.retire_items(["i0", "i1", "i2"])
     index = ApproximateIndex(engine)
+    assert len(index._index) == MANY - 3
     engine.retire_items([item for user in ("u3", "u7") for item, _ in engine.recommend(user, 12)])
     for number in (0, 3, 7, 39):
         user, time = f"u{number}", START + 60 * 120 + 5
