@@ -23,8 +23,8 @@ TESTS = ROOT / "tests" / "installation" / "installed.py"
 # docs/serving.md shows these lines, and the first environment is made with them.
 SERVER = """
 # [image]
-pip install --no-deps recblr
 pip install numpy safetensors
+pip install --no-deps recblr
 # [/image]
 """
 PIP = ("-m", "pip", "--disable-pip-version-check", "-q")

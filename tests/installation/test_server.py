@@ -23,7 +23,7 @@ def packages_of(name: str) -> list[Path]:
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
     """A folder that has these packages and recblr, to import from."""
-    ours, *others = server_installs()
+    *others, ours = server_installs()
     assert ours == ["--no-deps", "recblr"]
     for name in (name for words in others for name in words):
         for package in packages_of(name):
