@@ -30,6 +30,17 @@ const unsigned char* read_code(const unsigned char* at, std::uint32_t& value) {
   return at;
 }
 
+// How much eight codes of one byte each add to the item before them; -1 if the next eight are not that.
+std::int64_t sum_of_eight(const unsigned char* at, const unsigned char* end) {
+  constexpr std::uint64_t kContinue = 0x8080808080808080u, kEven = 0x00ff00ff00ff00ffu, kOnes = 0x0001000100010001u;
+  if (end - at < 8) return -1;
+  std::uint64_t codes;
+  std::memcpy(&codes, at, sizeof codes);
+  if (codes & kContinue) return -1;
+  const std::uint64_t pairs = (codes & kEven) + (codes >> 8 & kEven);
+  return static_cast<std::int64_t>(pairs * kOnes >> 48) + 8;
+}
+
 std::uint64_t mixed(std::uint64_t z) {  // the finaliser of SplitMix64
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -48,6 +59,11 @@ bool SeenItems::insert(std::int32_t item) {
   bool last = true;
   while (at < end) {
     here = at;
+    if (const std::int64_t sum = sum_of_eight(at, end); sum >= 0 && before + sum < item) {
+      before += sum;
+      at += 8;
+      continue;
+    }
     at = read_code(at, difference);
     const std::int64_t value = before + 1 + difference;
     if (value == item) return false;
