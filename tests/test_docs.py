@@ -12,7 +12,9 @@ from training.tiny_runs import one_thread
 from recblr.evaluation import read_report
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Those that come from a test are run there.
+BLOCKS = re.findall(r"(?<!-->\n)```python\n(.*?)```", README, re.DOTALL)
 REPORTS = sorted((ROOT / "docs" / "results").glob("*.json"))
 
 

@@ -13,7 +13,10 @@ SOURCES = Path(__file__).parents[1] / "src/recblr"
 
 IMPORT_TRAINING = ("training", "cli", "experiments", "recommender")
 WITHOUT_TORCH = ("config", "data", "errors", "io")
-ENGINE = ("run.model_content", "run.model_items", "run.model_tensors", "serving.engine")
+ENGINE = (
+    *("run.model_content", "run.model_items", "run.model_tensors"),
+    *("serving.approximate", "serving.engine"),
+)
 NOT_IN_THE_ENGINE = ("torch", "polars")
 TORCH_PRIVATES = "recblr.ops.common.torch_internals"
 

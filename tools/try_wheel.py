@@ -2,13 +2,15 @@
 
     python tools/try_wheel.py WHEEL [--torch auto|required|no]
 
-There are two environments.  The first has NumPy, rich and typer, and no torch.  The second has all
-dependencies, with the versions of constraints.txt.  With --torch auto, the second is left out if torch has no
-wheel for this Python and machine.  The tests are in tests/installation/installed.py.
+There are three environments.  The first has what docs/serving.md names for a server.  The second has NumPy,
+rich and typer, and no torch.  The third has all dependencies, with the versions of constraints.txt.  With
+--torch auto, the third is left out if torch has no wheel for this Python and machine.  The tests are in
+tests/installation/installed.py.
 """
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "installation" / "installed.py"
+# docs/serving.md shows these lines, and the first environment is made with them.
+SERVER = """
+# [image]
+pip install numpy safetensors
+pip install --no-deps recblr
+# [/image]
+"""
 PIP = ("-m", "pip", "--disable-pip-version-check", "-q")
 
 
@@ -62,6 +71,12 @@ class Environment:
             sys.exit(f"try_wheel: the wheel failed its tests ({variant})")
 
 
+def server_installs() -> list[list[str]]:
+    """What the pip of a server is told to install, line by line."""
+    lines = [shlex.split(line, comments=True) for line in SERVER.splitlines()]
+    return [words[2:] for words in lines if words[:2] == ["pip", "install"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Install a wheel into empty environments and test it there.")
     parser.add_argument("wheel", type=Path)
@@ -74,6 +89,11 @@ def main() -> None:
     (torch,) = (line for line in constraints.read_text().splitlines() if line.startswith("torch=="))
     print(f"{wheel.name} on Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="try-wheel-") as folder:
+        server = Environment(Path(folder) / "server")
+        for words in server_installs():
+            server.install(*(wheel if word == "recblr" else word for word in words))
+        print("on a server:", flush=True)
+        server.test("server")
         bare = Environment(Path(folder) / "without-torch")
         bare.install("numpy", "rich", "typer")
         bare.install("--no-deps", wheel)

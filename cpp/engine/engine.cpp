@@ -487,6 +487,11 @@ std::vector<Scored> Engine::recommend_history(const std::vector<std::int32_t>& h
   return best({std::move(asked)}, k, filter)[0];
 }
 
+std::vector<float> Engine::vector(const std::string& user, double time) {
+  const std::shared_lock lock(items_lock_);
+  return asked_of(user, time).hidden;
+}
+
 std::vector<float> Engine::score(const std::string& user, const std::vector<std::int32_t>& items, double time) {
   const std::shared_lock lock(items_lock_);
   const Asked asked = asked_of(user, time);
@@ -717,7 +722,7 @@ void Engine::retire_items(const std::vector<std::int32_t>& items) {
   for (const std::int32_t item : fresh) catalogue_.retire(item);
 }
 
-// --- states as bytes (docs/engine-states.md) ------------------------------------------------------
+// --- states as bytes (docs/engine.md) ------------------------------------------------------
 
 namespace {
 

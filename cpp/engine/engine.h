@@ -85,6 +85,8 @@ class Engine {
                                                   const std::vector<double>& times, const Filter& filter);
   std::vector<Scored> recommend_history(const std::vector<std::int32_t>& items, std::int64_t k,
                                         const std::vector<double>& times, double time, const Filter& filter);
+  // The vector of a user, (D): a score is its product with the vector of an item, plus the bias if the user has it.
+  std::vector<float> vector(const std::string& user, double time);
   std::vector<float> score(const std::string& user, const std::vector<std::int32_t>& items, double time);
   std::vector<Influence> explain(const std::string& user, std::int32_t item, double time);
   std::vector<Scored> similar(std::int32_t item, std::int64_t k) const;

@@ -295,6 +295,17 @@ py::list recommend_history(Engine& engine, const py::object& items, const py::ob
   return pairs(engine, best);
 }
 
+py::array_t<float> vector(Engine& engine, const py::object& user, const py::object& time) {
+  const std::string id = id_of(user, "a user");
+  const double moment = second_of(time);
+  std::vector<float> values;
+  {
+    const py::gil_scoped_release nogil;
+    values = engine.vector(id, moment);
+  }
+  return py::array_t<float>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
 py::array_t<float> score(Engine& engine, const py::object& user, const py::object& items, const py::object& time) {
   const std::string id = id_of(user, "a user");
   const Items numbered = numbers(engine, items, "items");
@@ -414,6 +425,7 @@ void bind_engine(py::module_& m) {
       .def("recommend_many", &recommend_many, "users"_a, "k"_a, "times"_a, "exclude"_a, "allow"_a, "mask_seen"_a)
       .def("recommend_history", &recommend_history, "items"_a, "k"_a, "times"_a, "time"_a, "exclude"_a, "allow"_a,
            "mask_seen"_a)
+      .def("vector", &vector, "user"_a, "time"_a)
       .def("score", &score, "user"_a, "items"_a, "time"_a)
       .def("explain", &explain, "user"_a, "item"_a, "time"_a)
       .def("similar", &similar, "item"_a, "k"_a)

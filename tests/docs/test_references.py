@@ -18,11 +18,10 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")), *DOCS]
 
-# Flags of other programs, and names that the pages call planned.
+# Flags of other programs.
 OTHERS_FLAGS = {
     "--no-deps": "pip", "--strict": "mypy", "--durations": "pytest", "--preload": "gunicorn",
 } | dict.fromkeys(("--data", "--only", "--minutes"), "benchmarks/gpu.py")  # fmt: skip
-PLANNED = {"recblr.Engine"}
 
 of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
@@ -136,7 +135,7 @@ def test_environment_variables_are_used_in_the_code(page: Path) -> None:
 def test_python_names_exist(page: Path) -> None:
     for span in spans(page):
         found = re.fullmatch(r"(recblr(?:\.\w+)+)(?:\(.*\))?", span)
-        if found and found[1] not in PLANNED:
+        if found:
             assert resolves(found[1]), f"{page.name} names {found[1]}"
 
 

@@ -11,34 +11,45 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from cli.command import ENVIRONMENT, SMALL, at, items_in, succeeds
+from cli.command import ENVIRONMENT, SMALL, at, succeeds
 from docs.shell import type_in
 from training.tiny_runs import one_thread, tiny_dataset
 
-import recblr
+from recblr import Engine
 from recblr.data import write_inter
+from recblr.serving import recommend_ids
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the run that the examples use; they run in this folder."""
+    """A folder with the runs that the examples use; they run in this folder."""
     folder = tmp_path_factory.mktemp("serving")
-    write_inter(tiny_dataset(), folder / "shop.inter")
+    dataset = tiny_dataset()
+    write_inter(dataset, folder / "shop.inter")
+    timed = replace(dataset, times=1_600_000_000 + 60.0 * np.arange(dataset.num_interactions))
+    write_inter(timed, folder / "visits.inter")
     with at(folder), one_thread():
         succeeds("train", "shop.inter", "--out", "run", "--epochs", "1", *SMALL)
+        succeeds("train", "visits.inter", "--out", "visits", "--epochs", "1", *SMALL)
+        succeeds("export", "run", "model.safetensors")
+        succeeds("export", "visits", "visits.safetensors")
         yield folder
 
 
-def test_the_command(shop: Path) -> None:
+@pytest.fixture
+def engine(shop: Path) -> Engine:
+    engine = Engine.load("model.safetensors")
+    engine.update_many(["ada", "ada", "bob"], ["s01e12", "s02e01", "s01e13"])
+    return engine
+
+
+def test_the_commands(shop: Path) -> None:
     lines = """
     # [command]
+    recblr export run model.safetensors
+    recblr evaluate run --engine
     recblr recommend run --user u7
     recblr recommend run --history s01e12,s02e01 -k 5
     # [/command]
@@ -46,22 +57,125 @@ def test_the_command(shop: Path) -> None:
     type_in(shop, lines)
 
 
+def test_the_first_event(shop: Path) -> None:
+    # [load]
+    from recblr import Engine
+
+    engine = Engine.load("model.safetensors")
+    engine.update("ada", "s01e12")  # what the user has just done
+    engine.update("ada", "s02e01")
+    best = engine.recommend("ada", 5)  # [(item, score), …], best first
+    # [/load]
+    from recblr.run import load_model
+
+    right = recommend_ids(load_model(Path("model.safetensors")), ["s01e12", "s02e01"], 5)
+    assert [item for item, _ in best] == [item for item, _ in right]
+    np.testing.assert_allclose([score for _, score in best], [score for _, score in right], atol=1e-5)
+
+
+def test_many_at_once(shop: Path) -> None:
+    engine = Engine.load("model.safetensors")
+    # [many]
+    engine.rebuild({"ada": ["s01e12", "s02e01"], "bob": ["s01e13"]})  # whole histories, oldest first
+    engine.update_many(["ada", "bob", "ada"], ["s01e13", "s01e12", "s02e02"])
+    lists = engine.recommend_many(["ada", "bob"], 5)
+    guest = engine.recommend_history(["s01e12", "s02e01"], 5)  # of nobody: nothing is kept
+    # [/many]
+    assert lists == [engine.recommend("ada", 5), engine.recommend("bob", 5)]
+    assert len(guest) == 5
+    assert engine.num_users == 2
+
+
+def test_event_ids(engine: Engine) -> None:
+    # [once]
+    assert engine.update("ada", "s03e01", event_id="order 4711")
+    assert not engine.update("ada", "s03e01", event_id="order 4711")  # sent again: it does not count
+    # [/once]
+
+
+def test_filters(engine: Engine) -> None:
+    # [filters]
+    engine.recommend("ada", 5, exclude=["s01e13"])  # leave these out as well
+    engine.recommend("ada", 5, allow=["s02e02", "s02e03", "s03e01"])  # only these
+    engine.recommend("ada", 5, mask_seen=False)  # also items that the user has
+    # [/filters]
+    assert "s01e13" not in dict(engine.recommend("ada", engine.num_items, exclude=["s01e13"]))
+    allowed = engine.recommend("ada", 5, allow=["s02e02", "s02e03", "s03e01", "s01e12"])
+    assert {item for item, _ in allowed} == {"s02e02", "s02e03", "s03e01"}
+    assert {"s01e12", "s02e01"} <= dict(engine.recommend("ada", engine.num_items, mask_seen=False)).keys()
+
+
+def test_times(shop: Path) -> None:
+    # [times]
+    visits = Engine.load("visits.safetensors")
+    now = 1_800_000_000.0  # seconds since 1970 in UTC: time.time()
+    visits.update("ada", "s01e12", time=now)
+    visits.update("ada", "s02e01", time=now + 40)
+    soon = visits.recommend("ada", 5, time=now + 45)  # five seconds after the last event
+    later = visits.recommend("ada", 5, time=now + 86_400)  # the next day, from the same state
+    visits.rebuild({"bob": (["s01e12", "s01e13"], [now, now + 60])})
+    # [/times]
+    assert visits.time_use == "request"
+    assert soon != later
+    assert visits.recommend("ada", 5, time=now + 45) == soon
+
+
+def test_items_come_and_go(engine: Engine) -> None:
+    # [items]
+    engine.add_items(["s09e01"], like=[["s01e12", "s01e13"]])  # the mean of their vectors
+    engine.retire_items(["s02e02"])  # never recommended again
+    engine.save("next.safetensors")  # the model with these changes, and no users
+    # [/items]
+    saved = Engine.load("next.safetensors")
+    assert saved.item_ids == engine.item_ids
+    saved.update_many(["ada"] * 3, ["s02e02", "s01e12", "s09e01"])
+    best = dict(saved.recommend("ada", saved.num_items, mask_seen=False))
+    assert "s02e02" not in best
+    assert "s09e01" in best
+
+
+def test_states(engine: Engine) -> None:
+    # [states]
+    kept = engine.state("ada")  # bytes, for a database of yours
+    engine.forget("ada")
+    engine.set_state("ada", kept)
+    # [/states]
+    assert engine.state("ada") == kept
+
+
+def test_explain(shop: Path) -> None:
+    # [explain]
+    engine = Engine.load("model.safetensors", history=True)
+    engine.rebuild({"ada": ["s01e12", "s02e01", "s01e13"]})
+    best = engine.recommend("ada", 1)[0][0]
+    for position, item, change in engine.explain("ada", best):
+        print(f"event {position}, {item}: {change:+.3f}")
+    alike = engine.similar(best, 5)  # [(item, cosine), …]
+    # [/explain]
+    assert len(engine.explain("ada", best)) == 3
+    assert len(alike) == 5
+
+
+def test_an_index(engine: Engine) -> None:
+    pytest.importorskip("usearch")
+    # [approximate]
+    from recblr.serving import ApproximateIndex
+
+    index = ApproximateIndex(engine)
+    best = index.recommend("ada", 5, exclude=["s01e13"])  # as engine.recommend
+    # [/approximate]
+    assert len(best) == 5
+
+
 def test_a_server_that_forks(shop: Path) -> None:
     app = """
     # [fork]
-    from pathlib import Path
+    from recblr import Engine
 
-    import torch
-
-    torch.set_num_threads(1)  # in the parent, before any work of torch
-
-    from recblr.run import load_model
-    from recblr.serving import recommend_ids
-
-    saved = load_model(Path("run/model.safetensors"))  # before the fork: all workers share it
+    engine = Engine.load("model.safetensors")  # before the fork: all workers share the table of items
 
     def answer(history):
-        return recommend_ids(saved, history, 5)
+        return engine.recommend_history(history, 5)
     # [/fork]
     """
     server = """
@@ -76,171 +190,8 @@ def test_a_server_that_forks(shop: Path) -> None:
     print("served")
     """
     program = textwrap.dedent(app) + textwrap.dedent(server)
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=shop, env=environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=shop, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("served\n", "")
-
-
-def test_the_file_alone(shop: Path) -> None:
-    # [alone]
-    from pathlib import Path
-
-    from recblr.run import load_model
-    from recblr.serving import recommend_ids
-
-    saved = load_model(Path("run/model.safetensors"))  # model, item_ids, fingerprint, epoch, metrics, version
-    best = recommend_ids(saved, ["s01e12", "s02e01"], 5)  # (id, score), best first
-    # [/alone]
-    assert items_in(succeeds("recommend", "run", "--history", "s01e12,s02e01", "-k", "5")) == [
-        token for token, _ in best
-    ]
-
-
-def test_a_state_a_user(shop: Path) -> None:
-    # [step]
-    from pathlib import Path
-
-    import torch
-
-    from recblr.training import Run
-
-    run = Run(Path("run"))
-    dataset, model = run.dataset(), run.model()  # ids, and the best model, in evaluation mode
-
-    @torch.no_grad()
-    def after(item, state):
-        """The hidden vector and the state after one more event."""
-        return model.step(torch.tensor([item]), state)
-
-    state = None  # a user without events …
-    seen = torch.zeros(1, model.num_items, dtype=torch.bool)  # … who has nothing yet
-    for item in map(dataset.item_index, ("s01e12", "s02e01", "s01e13")):
-        hidden, state = after(item, state)
-        seen[0, item] = True
-
-    with torch.no_grad():
-        best = torch.topk(model.scores(hidden, seen)[0], 10)
-    recommended = [dataset.item_ids[index] for index in best.indices]
-    # [/step]
-    history = torch.tensor([[dataset.item_index(item) for item in ("s01e12", "s02e01", "s01e13")]])
-    torch.testing.assert_close(model(history)[:, -1], hidden, rtol=1e-5, atol=1e-5)
-    assert len(recommended) == 10
-
-
-def test_from_a_whole_history(shop: Path) -> None:
-    run = recblr.training.Run(Path("run"))
-    model, histories = run.model(), run.dataset().histories
-    # [whole]
-    items, offsets = torch.from_numpy(histories.items), torch.from_numpy(histories.offsets)
-    with torch.no_grad():
-        hidden, state = model.with_state(items, offsets=offsets)  # every user's state in one pass
-    hidden = hidden[offsets[1:] - 1]  # after each history's last event
-    # [/whole]
-    user, stepped = histories.history(5), None
-    for item in user:
-        last, stepped = model.step(torch.tensor([item]), stepped)
-    torch.testing.assert_close(hidden[5:6], last, rtol=1e-5, atol=1e-5)
-    for layer, whole in zip(stepped, state, strict=True):
-        torch.testing.assert_close(whole.hidden[5:6], layer.hidden, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(whole.conv[5:6], layer.conv, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(whole.average[5:6], layer.average, rtol=1e-5, atol=1e-5)
-
-
-def test_the_size_of_a_state() -> None:
-    # [size]
-    model = recblr.RecBLR(num_items=1000).eval()  # the defaults: width 64, 2 layers
-    _, state = model.step(torch.tensor([7]))
-    size = sum(part.nbytes for layer in state for part in layer)
-    # Bytes a user: 2 layers x ((3 inputs + 1 state) x 128 channels + an average of 64) x 4 bytes
-    assert size == 4608
-    # [/size]
-    _, later = model.with_state(torch.randint(1000, (1, 5000)))
-    assert sum(part.nbytes for layer in later for part in layer) == size
-
-
-def test_a_model_that_knows_time() -> None:
-    timed = recblr.RecBLR(1000, recblr.nn.RecBLRConfig(time="request")).eval()
-    # [timed]
-    now = torch.tensor([1_800_000_000.0], dtype=torch.float64)
-    with torch.no_grad():
-        _, state = timed.step(torch.tensor([7]), time=now, request_time=now)
-        _, state = timed.step(torch.tensor([3]), state, time=now + 40, request_time=now + 40)
-        soon = timed.hidden_at(state, now + 45)  # five seconds after the last event
-        later = timed.hidden_at(state, now + 86_400)  # the next day, from the same state
-    # [/timed]
-    assert not torch.equal(soon, later)
-    assert state.time.nbytes + sum(part.nbytes for part in state.pending) == 20
-
-
-def test_asking_at_a_time(tmp_path: Path) -> None:
-    dataset = tiny_dataset()
-    write_inter(
-        replace(dataset, times=1_600_000_000 + 60 * np.arange(dataset.num_interactions)), tmp_path / "v.inter"
-    )
-    with at(tmp_path), one_thread():
-        succeeds("train", "v.inter", "--out", "visits", "--epochs", "1", *SMALL)
-    lines = """
-    # [at]
-    recblr recommend visits --user u7 --at 2026-11-01T12:00
-    # [/at]
-    """
-    type_in(tmp_path, lines)
-
-
-def test_states_of_many_users() -> None:
-    model = recblr.RecBLR(num_items=1000).eval()
-    # [many]
-    from recblr.nn import LayerState
-
-    _, empty = model.with_state(torch.empty(1, 0, dtype=torch.int64))  # of a user without events
-
-    def together(states):
-        """The states of several users as one."""
-        return tuple(
-            LayerState(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*states, strict=True)
-        )
-
-    def apart(state, user):
-        """One user's of several."""
-        return tuple(LayerState(*(part[user : user + 1].clone() for part in layer)) for layer in state)
-
-    states = {"ada": empty, "bob": empty}
-    events = {"ada": 17, "bob": 4}  # what has just happened, one event a user
-    with torch.no_grad():
-        state = together([states[user] for user in events])
-        hidden, state = model.step(torch.tensor([*events.values()]), state)
-        scores = model.scores(hidden)  # (2, 1000)
-    states |= {user: apart(state, index) for index, user in enumerate(events)}
-    # [/many]
-    assert scores.shape == (2, 1000)
-    for user, item in events.items():
-        _, alone = model.step(torch.tensor([item]))
-        for layer, expected in zip(states[user], alone, strict=True):
-            torch.testing.assert_close(layer.hidden, expected.hidden)
-            torch.testing.assert_close(layer.conv, expected.conv)
-
-
-NUMPY_ONLY = """
-import sys
-sys.modules["torch"] = None  # as where it is not installed
-# [numpy]
-import numpy as np
-
-from recblr._core import scan_with_final
-
-rng = np.random.default_rng(0)
-a, b = rng.random((2, 4, 100, 64), dtype=np.float32)  # (batch, time, channels)
-h, state = scan_with_final(a, b)
-
-a, b = rng.random((2, 4, 1, 64), dtype=np.float32)  # one more event of each
-h, state = scan_with_final(a, b, initial=state)
-# [/numpy]
-assert h.shape == (4, 1, 64) and (h[:, 0] == state).all()
-"""
-
-
-def test_numpy_without_torch() -> None:
-    subprocess.run([sys.executable, "-c", NUMPY_ONLY], check=True, env=ENVIRONMENT)

@@ -1,6 +1,6 @@
 """Test an installed wheel without a source tree and without a compiler; print one line for each test.
 
-    python -I installed.py without-torch | with-torch
+    python -I installed.py server | without-torch | with-torch
 
 tools/try_wheel.py runs this program in an environment that contains only the wheel and its dependencies.
 """
@@ -86,6 +86,73 @@ def the_help_names_every_command() -> None:
     assert all(name in output for name in ("train", "evaluate", "recommend", "synth", "doctor")), output
 
 
+# --- tests on a server, which has only what the engine needs
+
+
+def a_model_file() -> Path:
+    """A model with two layers, random weights and the items i0, i1, …, in the file m.safetensors."""
+    from recblr.config.model import RecBLRConfig
+    from recblr.run import ModelContent, write_model_file
+    from recblr.run.model_tensors import expected_tensors
+
+    config = RecBLRConfig(d_model=16, time="none")
+    random, tensors = np.random.default_rng(0), {}
+    for name, spec in expected_tensors(config, 50, repeat_bias=False).items():
+        tensors[name] = random.normal(scale=0.5, size=spec.shape).astype(np.float32)
+        if name.endswith("average.decay"):
+            tensors[name] = np.full(spec.shape, 0.1, np.float32)
+    write_model_file(Path("m.safetensors"), ModelContent(config, [f"i{n}" for n in range(50)], tensors))
+    return Path("m.safetensors")
+
+
+def there_are_no_other_packages() -> None:
+    for name in ("torch", "polars", "typer", "rich", "zstandard"):
+        complaint(ModuleNotFoundError, lambda name=name: importlib.import_module(name))
+
+
+def the_engine_serves_by_the_event() -> None:
+    path, history = a_model_file(), ["i3", "i1", "i4", "i1", "i5"]
+    engine = recblr.Engine.load(path, table="int8", history=True)
+    for number, item in enumerate(history):
+        assert engine.update("u", item, event_id=number)
+    best = engine.recommend("u", 5)
+    assert len(best) == 5
+    assert not {"i3", "i1", "i4", "i5"} & dict(best).keys(), best
+    assert best == engine.recommend_history(history, 5)
+    ids, vectors, _ = engine.items()
+    scores = dict(zip(ids, vectors @ engine.vector("u"), strict=True))
+    assert all(abs(score - scores[item]) < 1e-4 for item, score in best), best
+    assert best[0][1] > 0.1  # the weights are not zeros
+    other = recblr.Engine.load(path, history=True)
+    other.set_state("v", engine.state("u"))
+    assert other.recommend("v", 5) == best
+    assert len(other.explain("v", best[0][0])) == 5
+
+
+def a_model_can_be_changed_and_saved() -> None:
+    engine = recblr.Engine.load(a_model_file())
+    engine.add_items(["new"], like=[["i3", "i4"]])
+    engine.retire_items(["i0"])
+    engine.save("next.safetensors")
+    assert recblr.Engine.load("next.safetensors").item_ids == engine.item_ids
+
+
+def a_damaged_file_is_refused_in_one_sentence() -> None:
+    path = a_model_file()
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    message = complaint(recblr.InputError, lambda: recblr.Engine.load(path))
+    assert message.startswith("m.safetensors is damaged: its digest does not match its content; "), message
+
+
+def the_command_says_what_it_needs() -> None:
+    program = f"import sys; sys.path[:] = {sys.path!r}; from recblr.cli import main; main()"
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert re.search(r"needs (\w+), which is not installed: pip install \1\n$", done.stderr), done
+    assert done.stderr.count("\n") == 1, done
+
+
 # --- tests without torch
 
 
@@ -156,6 +223,9 @@ def a_model_trains_and_recommends() -> None:
     succeeds("train", "log.inter", "--out", "run", *small)
     output = succeeds("recommend", "run", "--user", "u7", "-k", "3")
     assert [line.split()[0] for line in output.splitlines()[2:]] == ["1", "2", "3"], output
+    succeeds("export", "run", "run.safetensors")
+    output = succeeds("evaluate", "run", "--engine")
+    assert output.endswith("the engine gives every figure of run/report.json\n"), output
 
 
 ALWAYS = (
@@ -166,6 +236,14 @@ ALWAYS = (
     the_help_names_every_command,
 )
 TESTS = {
+    "server": (
+        there_are_no_other_packages,
+        the_numpy_scan_computes_the_recurrence,
+        the_engine_serves_by_the_event,
+        a_model_can_be_changed_and_saved,
+        a_damaged_file_is_refused_in_one_sentence,
+        the_command_says_what_it_needs,
+    ),
     "without-torch": (
         *ALWAYS,
         torch_is_absent,

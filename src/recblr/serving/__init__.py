@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from recblr.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from recblr.serving.approximate import ApproximateIndex
     from recblr.serving.recommendations import recommend, recommend_ids
     from recblr.serving.scorer import model_scorer
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "ApproximateIndex": "recblr.serving.approximate",
         "model_scorer": "recblr.serving.scorer",
         "recommend": "recblr.serving.recommendations",
         "recommend_ids": "recblr.serving.recommendations",
     },
 )
 
-__all__ = ["model_scorer", "recommend", "recommend_ids"]
+__all__ = ["ApproximateIndex", "model_scorer", "recommend", "recommend_ids"]

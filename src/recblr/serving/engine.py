@@ -241,6 +241,15 @@ class Engine:
         best = self._native.recommend_history(items, k, times, time, exclude, allow, mask_seen)
         return best
 
+    def vector(self, user: Id, *, time: float | None = None) -> NDArray[np.float32]:
+        """The vector ``(D,)`` float32 of a user, for a search that is not the engine's.
+
+        The score of an item is its product with the vector of the item, plus the bias of repeats if the user
+        has the item.  Arguments and errors as :meth:`recommend`.
+        """
+        values: NDArray[np.float32] = self._native.vector(user, time)
+        return values
+
     def score(self, user: Id, items: Iterable[Id], *, time: float | None = None) -> NDArray[np.float32]:
         """The scores ``(N,)`` float32 of N items for a user, as :meth:`recommend` compares them."""
         scores: NDArray[np.float32] = self._native.score(user, items, time)
@@ -365,14 +374,23 @@ class Engine:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model with its added and retired items, but no users, to a file for :meth:`load`."""
-        ids, added, retired = self._native.items()
-        table = self._model.table
-        if len(added):
-            table = np.concatenate([table, added.reshape(-1, table.shape[1])])
+        ids, table, retired = self.items()
         tensors = {**self._model.tensors, EMBEDDING: table}
         write_model_file(
             Path(path), replace(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
         )
+
+    def items(self) -> tuple[list[str], NDArray[np.float32], list[int]]:
+        """All V items at one moment, for a search that is not the engine's.
+
+        Returns their ids, their vectors ``(V, D)`` float32, which must not be changed, and the numbers of the
+        retired ones, ascending.
+        """
+        ids, added, retired = self._native.items()
+        table = self._model.table
+        if len(added):
+            table = np.concatenate([table, added.reshape(-1, table.shape[1])])
+        return ids, table, retired
 
     @property
     def item_ids(self) -> list[str]:
