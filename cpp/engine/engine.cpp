@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <limits>
 #include <mutex>
 #include <type_traits>
@@ -21,41 +20,6 @@ namespace {
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr std::int64_t kExplained = 100;
 constexpr double kNever = std::numeric_limits<double>::quiet_NaN();  // the time of no event
-
-// An id in a sentence: on one line, and not longer than a line.
-std::string quoted(std::string_view id) {
-  constexpr std::size_t kMost = 60;
-  std::string text = "'";
-  for (std::size_t i = 0; i < id.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(id[i]);
-    if (i >= kMost && (byte & 0xc0) != 0x80) return text + "…' (" + std::to_string(id.size()) + " bytes)";
-    if (byte < 32 || byte == 127) {
-      char code[8];
-      std::snprintf(code, sizeof code, "\\x%02x", byte);
-      text += code;
-    } else {
-      text += id[i];
-    }
-  }
-  return text + "'";
-}
-
-std::string moment_in_words(double seconds) {
-  const double whole = std::floor(seconds);
-  if (!(std::abs(whole) < 2e11)) return std::to_string(seconds) + " s since 1970";
-  const auto time = static_cast<std::time_t>(whole);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  char text[64];
-  std::snprintf(text, sizeof text, "%04d-%02d-%02d %02d:%02d:%02d", parts.tm_year + 1900, parts.tm_mon + 1,
-                parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
-  std::string words = text;
-  if (seconds > whole) {
-    std::snprintf(text, sizeof text, "%.6f", seconds - whole);
-    words += text + 1;
-  }
-  return words + " UTC";
-}
 
 float* scratch(const Weights& w) {
   thread_local std::vector<float> memory;
@@ -86,31 +50,6 @@ void check_k(std::int64_t k) {
   if (k < 1)
     throw Problem("k, the number of items to recommend, is " + std::to_string(k), "give a number of at least 1");
 }
-
-}  // namespace
-
-// Holds the locks of some shards, taken in their order, so that two threads never wait for each other.
-class Engine::Locks {
- public:
-  Locks(Users& users, std::uint64_t shards) : users_(users), shards_(shards) {
-    for (int s = 0; s < Users::kShards; ++s)
-      if (has(s)) users_.lock_of(s).lock();
-  }
-  Locks(Users& users, int shard) : Locks(users, std::uint64_t{1} << shard) {}
-  ~Locks() {
-    for (int s = 0; s < Users::kShards; ++s)
-      if (has(s)) users_.lock_of(s).unlock();
-  }
-  Locks(const Locks&) = delete;
-  Locks& operator=(const Locks&) = delete;
-
- private:
-  bool has(int shard) const { return shards_ >> shard & 1; }
-  Users& users_;
-  std::uint64_t shards_;
-};
-
-namespace {
 
 // The row of a user: the state, then the answer after the last event, unless the answer waits for the time of a
 // request.
@@ -254,7 +193,7 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
   const auto width = static_cast<std::size_t>(weights().width);
   std::vector<Event<S>> passed;
   std::vector<float> hidden;
-  std::unordered_map<Users::Slot, std::size_t> last;
+  std::vector<std::pair<Users::Slot, std::size_t>> last;  // the place of each user's last event
   for (std::size_t begin = 0; begin < chosen.size(); begin += kEventsAtOnce) {
     const std::size_t end = std::min(begin + kEventsAtOnce, chosen.size());
     passed.clear(), last.clear();
@@ -264,7 +203,7 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
       const User user = users_.at(slot);
       Event<S> event;
       if (admit(user, e.item, e.time, event)) {
-        last[slot] = passed.size();
+        last.emplace_back(slot, passed.size());
         passed.push_back(event);
       }
       users_.insert_seen(slot, e.item);
@@ -273,6 +212,9 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
       if (user.time) user.history->times.push_back(e.time);
     }
     if (answers) {
+      std::sort(last.begin(), last.end(), std::greater<>());
+      const auto same = [](const auto& a, const auto& b) { return a.first == b.first; };
+      last.erase(std::unique(last.begin(), last.end(), same), last.end());
       hidden.resize(last.size() * width);
       std::size_t next = 0;
       for (const auto& [slot, place] : last)
@@ -294,7 +236,7 @@ std::int64_t Engine::update_many(const std::vector<Update>& events) {
     hashes[i] = Users::hash(events[i].user);
     shards |= std::uint64_t{1} << Users::shard_of(hashes[i]);
   }
-  const Locks locks(users_, shards);
+  const ShardLocks locks(users_, shards);
 
   // Everything is checked before anything changes.
   std::vector<std::size_t> counted;
@@ -370,8 +312,8 @@ void Engine::check_history(const std::vector<std::int32_t>& items, const std::ve
 
 // Passes a stretch of a history into a float32 state, and gives the answer after its last event if it is asked for.
 // before: the time of the event before the stretch; NaN if there is none.  after: that of what follows the stretch.
-void Engine::pass_history(const std::int32_t* items, const double* times, std::int64_t count, double before, double after,
-                          float* state, float* hidden) const {
+void Engine::pass_history(const std::int32_t* items, const double* times, std::int64_t count, double before,
+                          double after, float* state, float* hidden) const {
   const bool timed = uses_ != Uses::none, requests = uses_ == Uses::request;
   std::vector<Event<float>> events(static_cast<std::size_t>(count));
   for (std::int64_t i = 0; i < count; ++i) {
@@ -426,7 +368,7 @@ std::vector<float> Engine::answer_of(const User& user, double time) {
 
 Engine::Asked Engine::asked_of(const std::string& user, double time) {
   const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
+  const ShardLocks lock(users_, Users::shard_of(hash));
   const Users::Slot slot = users_.find(user, hash);
   if (slot == Users::kNone) throw unknown_user(user);
   const User kept = users_.at(slot);
@@ -510,7 +452,7 @@ std::vector<Influence> Engine::explain(const std::string& user, std::int32_t ite
   History history;
   {
     const std::uint64_t hash = Users::hash(user);
-    const Locks locks(users_, Users::shard_of(hash));
+    const ShardLocks locks(users_, Users::shard_of(hash));
     const Users::Slot slot = users_.find(user, hash);
     if (slot == Users::kNone) throw unknown_user(user);
     const User kept = users_.at(slot);
@@ -525,8 +467,7 @@ std::vector<Influence> Engine::explain(const std::string& user, std::int32_t ite
   const double *const times = history.times.empty() ? nullptr : history.times.data(),
                       before = kept && times ? times[kept - 1] : kNever;
   std::vector<float> start = model_.start();
-  if (kept)
-    pass_history(history.items.data(), times, kept, kNever, times ? times[kept] : 0, start.data(), nullptr);
+  if (kept) pass_history(history.items.data(), times, kept, kNever, times ? times[kept] : 0, start.data(), nullptr);
   const auto score_without = [&](std::int64_t left_out) {
     History h;
     bool has = std::find(history.items.begin(), history.items.begin() + kept, item) != history.items.begin() + kept;
@@ -586,13 +527,13 @@ std::vector<Scored> Engine::similar(std::int32_t item, std::int64_t k) const {
 
 bool Engine::knows(const std::string& user) {
   const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
+  const ShardLocks lock(users_, Users::shard_of(hash));
   return users_.find(user, hash) != Users::kNone;
 }
 
 bool Engine::forget(const std::string& user) {
   const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
+  const ShardLocks lock(users_, Users::shard_of(hash));
   if (users_.find(user, hash) == Users::kNone) return false;
   users_.erase(user, hash);
   return true;
@@ -600,7 +541,7 @@ bool Engine::forget(const std::string& user) {
 
 std::vector<std::int32_t> Engine::seen(const std::string& user) {
   const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
+  const ShardLocks lock(users_, Users::shard_of(hash));
   const Users::Slot slot = users_.find(user, hash);
   if (slot == Users::kNone) throw unknown_user(user);
   std::vector<std::int32_t> items;
@@ -611,7 +552,7 @@ std::vector<std::int32_t> Engine::seen(const std::string& user) {
 std::vector<std::string> Engine::user_ids() {
   std::vector<std::string> ids;
   for (int s = 0; s < Users::kShards; ++s) {
-    const Locks lock(users_, s);
+    const ShardLocks lock(users_, s);
     users_.append_ids(s, ids);
   }
   return ids;
@@ -625,8 +566,8 @@ void Engine::replay(Users::Slot slot, const std::vector<std::int32_t>& items, co
   for (std::size_t i = 0; i < items.size(); ++i) {
     Event<S> event;
     if (admit(user, items[i], user.time ? times[i] : 0, event)) events.push_back(event);
-    users_.insert_seen(slot, items[i]);
   }
+  users_.assign_seen(slot, distinct(items));
   std::vector<float> hidden(static_cast<std::size_t>(weights().width));
   const bool answers = uses_ != Uses::request && !windowed_;
   if (answers) events.back().hidden = hidden.data();
@@ -650,7 +591,7 @@ void Engine::rebuild(const std::vector<std::string>& users, const std::vector<st
       throw Problem("user " + quoted(users[u]) + " has two histories", "give one for each user");
     shards |= std::uint64_t{1} << Users::shard_of(Users::hash(users[u]));
   }
-  const Locks locks(users_, shards);
+  const ShardLocks locks(users_, shards);
   Users::Room room(users_);
   if (options_.seen_budget >= 0) {
     std::int64_t more = 0, count = 0;
@@ -720,138 +661,6 @@ void Engine::retire_items(const std::vector<std::int32_t>& items) {
   if (left == static_cast<std::int64_t>(fresh.size()))
     throw Problem("all items would be retired", "leave one item or more");
   for (const std::int32_t item : fresh) catalogue_.retire(item);
-}
-
-// --- states as bytes (docs/engine.md) ------------------------------------------------------
-
-namespace {
-
-constexpr char kMagic[8] = {'r', 'e', 'c', 'b', 'l', 'r', 'S', 'T'};
-constexpr std::uint32_t kStateFormat = 1;
-enum Flags : std::uint32_t { kHalf = 1, kTimed = 2, kPending = 4, kHistory = 8, kWindowed = 16 };
-
-struct StateHeader {
-  char magic[8];
-  std::uint32_t format, flags;
-  char digest[32];
-  double time;
-  std::int32_t item;
-  float gap;
-  std::int64_t row_bytes, seen, events;
-};
-static_assert(sizeof(StateHeader) == 88, "the layout is documented");
-
-std::uint64_t checksum(const char* bytes, std::size_t size) {
-  std::uint64_t sum = 0xcbf29ce484222325u;  // FNV-1a
-  for (std::size_t i = 0; i < size; ++i) sum = (sum ^ static_cast<unsigned char>(bytes[i])) * 0x100000001b3u;
-  return sum;
-}
-
-template <typename T>
-void write(std::string& bytes, const T* from, std::size_t count) {
-  if (count) bytes.append(reinterpret_cast<const char*>(from), count * sizeof(T));
-}
-template <typename T>
-std::vector<T> read(const char*& at, std::int64_t count) {
-  std::vector<T> values(static_cast<std::size_t>(count));
-  if (count) std::memcpy(values.data(), at, values.size() * sizeof(T));
-  at += values.size() * sizeof(T);
-  return values;
-}
-
-}  // namespace
-
-std::string Engine::state(const std::string& user) {
-  const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
-  const Users::Slot slot = users_.find(user, hash);
-  if (slot == Users::kNone) throw unknown_user(user);
-  const User kept = users_.at(slot);
-  std::vector<std::int32_t> seen;
-  kept.seen->append_to(seen);
-  StateHeader header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.format = kStateFormat;
-  header.flags = (options_.half_states ? kHalf : 0u) | (kept.time ? kTimed : 0u) | (kept.pending ? kPending : 0u) |
-                 (kept.history ? kHistory : 0u) | (windowed_ ? kWindowed : 0u);
-  std::memcpy(header.digest, facts_.digest.data(), sizeof header.digest);
-  if (kept.time) header.time = *kept.time;
-  if (kept.pending) header.item = kept.pending->item, header.gap = kept.pending->gap;
-  header.row_bytes = row_bytes_;
-  header.seen = static_cast<std::int64_t>(seen.size());
-  header.events = kept.history ? static_cast<std::int64_t>(kept.history->items.size()) : 0;
-  std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
-  write(bytes, kept.row, static_cast<std::size_t>(row_bytes_));
-  write(bytes, seen.data(), seen.size());
-  if (kept.history) {
-    write(bytes, kept.history->items.data(), kept.history->items.size());
-    write(bytes, kept.history->times.data(), kept.history->times.size());
-  }
-  const std::uint64_t sum = checksum(bytes.data(), bytes.size());
-  write(bytes, &sum, 1);
-  return bytes;
-}
-
-void Engine::set_state(const std::string& user, const std::string& bytes) {
-  const auto damaged = [&](const std::string& why) {
-    return Problem("the state of user " + quoted(user) + " is damaged: " + why, "rebuild it from the user's history");
-  };
-  StateHeader header;
-  std::uint64_t sum;
-  if (bytes.size() < sizeof header + sizeof sum) throw damaged("it is too short");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) throw damaged("it does not begin as a state does");
-  std::memcpy(&sum, bytes.data() + bytes.size() - sizeof sum, sizeof sum);
-  if (sum != checksum(bytes.data(), bytes.size() - sizeof sum)) throw damaged("its checksum does not match");
-  if (header.format != kStateFormat)
-    throw Problem("the state of user " + quoted(user) + " has the format " + std::to_string(header.format) +
-                      ", but this recblr reads only format " + std::to_string(kStateFormat),
-                  "install a later recblr, or rebuild it from the user's history");
-  if (std::memcmp(header.digest, facts_.digest.data(), sizeof header.digest) != 0)
-    throw Problem("the state of user " + quoted(user) + " is of another model",
-                  "rebuild it from the user's history with this model");
-  const std::uint32_t flags = (options_.half_states ? kHalf : 0u) | (uses_ != Uses::none ? kTimed : 0u) |
-                              (uses_ == Uses::request && !windowed_ ? kPending : 0u) |
-                              (options_.history ? kHistory : 0u) | (windowed_ ? kWindowed : 0u);
-  if (header.flags != flags)
-    throw Problem("the state of user " + quoted(user) + " was written by an engine with other states= or history=",
-                  "load the engine with the same options");
-  const std::int64_t event_bytes = 4 + (uses_ != Uses::none ? 8 : 0);
-  const auto rest = static_cast<std::int64_t>(bytes.size() - sizeof header - sizeof sum) - row_bytes_;
-  if (header.row_bytes != row_bytes_ || header.seen < 0 || header.events < 0 || header.seen > rest / 4 ||
-      header.events > rest / event_bytes || rest != 4 * header.seen + event_bytes * header.events)
-    throw damaged("its length does not match its header");
-  const char* at = bytes.data() + sizeof header;
-  const char* const row = at;
-  at += row_bytes_;
-  const auto seen = read<std::int32_t>(at, header.seen);
-  History history;
-  history.items = read<std::int32_t>(at, header.events);
-  if (uses_ != Uses::none) history.times = read<double>(at, header.events);
-
-  const std::shared_lock items(items_lock_);
-  const auto legal = [&](std::int32_t item) { return item >= 0 && item < catalogue_.size(); };
-  for (std::size_t i = 0; i < seen.size(); ++i)
-    if (!legal(seen[i]) || (i && seen[i] <= seen[i - 1])) throw damaged("its seen items are not items of the model");
-  for (const std::int32_t item : history.items)
-    if (!legal(item)) throw damaged("its history holds an item that the model does not have");
-  if (header.flags & kPending && !legal(header.item)) throw damaged("its last event is not an item of the model");
-  const std::uint64_t hash = Users::hash(user);
-  const Locks lock(users_, Users::shard_of(hash));
-  Users::Slot slot = users_.find(user, hash);
-  Users::Room room(users_);
-  if (options_.seen_budget >= 0) {
-    const std::int64_t freed = slot == Users::kNone ? 0 : users_.at(slot).seen->bytes();
-    check_seen_budget(room.take(SeenItems::bytes_of(seen) - freed, options_.seen_budget), header.seen);
-  }
-  if (slot == Users::kNone) slot = users_.create(user, hash);
-  users_.reset(slot);
-  const User kept = users_.at(slot);
-  if (row_bytes_) std::memcpy(kept.row, row, static_cast<std::size_t>(row_bytes_));
-  for (const std::int32_t item : seen) users_.insert_seen(slot, item);
-  if (kept.time) *kept.time = header.time;
-  if (kept.pending) *kept.pending = {header.item, header.gap};
-  if (kept.history) *kept.history = std::move(history);
 }
 
 }  // namespace recblr::engine

@@ -124,7 +124,6 @@ class Engine {
     std::vector<float> hidden;
     std::vector<std::int32_t> seen;
   };
-  class Locks;
 
   const Weights& weights() const { return model_.weights(); }
   double moment(double time) const;

@@ -3,6 +3,7 @@
 #pragma once
 #include <exception>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace recblr::engine {
@@ -17,5 +18,9 @@ struct Problem : std::exception {
  private:
   std::string text_;
 };
+
+// Parts of such a sentence.
+std::string quoted(std::string_view id);      // on one line, and not longer than a line
+std::string moment_in_words(double seconds);  // the date of a time in seconds since 1970
 
 }  // namespace recblr::engine

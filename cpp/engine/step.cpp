@@ -170,7 +170,7 @@ std::int64_t scratch_size(const Weights& w) {
   std::int64_t wide = w.time.answer_gap ? whole_panels(2 * w.width) + whole_panels(w.time.answer_widen.outputs) : 0;
   for (std::int64_t l = 0; l < w.layers; ++l) wide = std::max(wide, whole_panels(w.layer[l].widen.outputs));
   return kEventBlock * (3 * whole_panels(w.width) + 2 * whole_panels(2 * w.inner) + 2 * whole_panels(w.inner) +
-                   whole_panels(1) + wide);
+                        whole_panels(1) + wide);
 }
 
 Model::Model(const Shape& shape, const std::map<std::string, Array>& arrays) {

@@ -23,7 +23,9 @@ struct Product {
   const float* panels;
   const float* bias;  // (outputs, rounded up to whole panels), zeros if there is none
 };
-constexpr std::int64_t whole_panels(std::int64_t outputs) { return (outputs + kOutputPanel - 1) / kOutputPanel * kOutputPanel; }
+constexpr std::int64_t whole_panels(std::int64_t outputs) {
+  return (outputs + kOutputPanel - 1) / kOutputPanel * kOutputPanel;
+}
 
 struct Norm {
   const float *scale, *shift;

@@ -29,8 +29,8 @@ using engine::Product;
 using engine::Weights;
 using engine::whole_panels;
 
-constexpr int kVectors = kOutputPanel / kLanes<float>;    // of a panel
-constexpr int kSums = kVectorBytes == 64 ? 16 : 8;  // that fit into the registers, beside the weights
+constexpr int kVectors = kOutputPanel / kLanes<float>;  // of a panel
+constexpr int kSums = kVectorBytes == 64 ? 16 : 8;      // that fit into the registers, beside the weights
 constexpr int kRowsAtOnce = kSums / kVectors > 0 ? kSums / kVectors : 1;
 
 // Rows of `rows` vectors in scratch memory.

@@ -116,6 +116,21 @@ std::int64_t SeenItems::bytes_of(const std::vector<std::int32_t>& items) {
   return bytes;
 }
 
+void SeenItems::assign(const std::vector<std::int32_t>& items) {
+  clear();
+  if (items.empty()) return;
+  const auto bytes = static_cast<std::uint32_t>(bytes_of(items));
+  block_ = static_cast<unsigned char*>(std::malloc(sizeof(Header) + bytes));
+  if (!block_) throw std::bad_alloc();
+  *header() = {bytes, bytes, static_cast<std::uint32_t>(items.size())};
+  std::int64_t before = -1;
+  unsigned char* at = codes();
+  for (const std::int32_t item : items) {
+    at = write_code(at, static_cast<std::uint32_t>(item - before - 1));
+    before = item;
+  }
+}
+
 void SeenItems::append_to(std::vector<std::int32_t>& items) const {
   if (!block_) return;
   std::size_t next = items.size();
@@ -301,6 +316,13 @@ void Users::insert_seen(Slot slot, std::int32_t item) {
   SeenItems& seen = *at(slot).seen;
   const std::int64_t before = seen.bytes();
   if (seen.insert(item)) seen_bytes_ += seen.bytes() - before;
+}
+
+void Users::assign_seen(Slot slot, const std::vector<std::int32_t>& items) {
+  SeenItems& seen = *at(slot).seen;
+  seen_bytes_ -= seen.bytes();
+  seen.assign(items);
+  seen_bytes_ += seen.bytes();
 }
 
 std::uint64_t Users::event_key(std::uint64_t user, std::string_view event_id) { return mixed(user) ^ hash(event_id); }

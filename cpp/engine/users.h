@@ -22,7 +22,8 @@ namespace recblr::engine {
 // an item for users with many items.
 class SeenItems {
  public:
-  bool insert(std::int32_t item);  // false: the set has it
+  bool insert(std::int32_t item);                       // false: the set has it
+  void assign(const std::vector<std::int32_t>& items);  // sorted and distinct
   bool contains(std::int32_t item) const;
   void append_to(std::vector<std::int32_t>& items) const;  // sorted
   std::int64_t count() const { return block_ ? header()->count : 0; }
@@ -89,6 +90,7 @@ class Users {
   User at(Slot slot) const;
   void reset(Slot slot);  // to a user without events
   void insert_seen(Slot slot, std::int32_t item);
+  void assign_seen(Slot slot, const std::vector<std::int32_t>& items);  // sorted and distinct
   // Events that have ids, by the hash of their user.  Each shard remembers its newest kEventIds until their users are
   // erased.
   static std::uint64_t event_key(std::uint64_t user, std::string_view event_id);
@@ -156,6 +158,27 @@ class Users {
   std::vector<Slot> free_;
   Slot next_ = 0;
   std::atomic<std::int64_t> count_{0}, seen_bytes_{0}, promised_{0};
+};
+
+// Holds the locks of some shards, taken in their order, so that two threads never wait for each other.
+class ShardLocks {
+ public:
+  ShardLocks(Users& users, std::uint64_t shards) : users_(users), shards_(shards) {
+    for (int s = 0; s < Users::kShards; ++s)
+      if (has(s)) users_.lock_of(s).lock();
+  }
+  ShardLocks(Users& users, int shard) : ShardLocks(users, std::uint64_t{1} << shard) {}
+  ~ShardLocks() {
+    for (int s = 0; s < Users::kShards; ++s)
+      if (has(s)) users_.lock_of(s).unlock();
+  }
+  ShardLocks(const ShardLocks&) = delete;
+  ShardLocks& operator=(const ShardLocks&) = delete;
+
+ private:
+  bool has(int shard) const { return shards_ >> shard & 1; }
+  Users& users_;
+  std::uint64_t shards_;
 };
 
 }  // namespace recblr::engine

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "python/engine.h"
+#include "bind_engine.h"
 
 namespace py = pybind11;
 using namespace py::literals;

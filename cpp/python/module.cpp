@@ -13,7 +13,7 @@
 #include "core/dispatch.h"
 #include "core/offsets.h"
 #include "core/time_split.h"
-#include "python/engine.h"
+#include "bind_engine.h"
 
 namespace py = pybind11;
 using namespace py::literals;

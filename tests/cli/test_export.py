@@ -103,7 +103,7 @@ def test_mistakes_give_one_sentence_and_no_file(run: Path, tmp_path: Path) -> No
 def test_changed_items_survive_the_export(finished: Path, tmp_path: Path) -> None:
     saved = read_for_serving(finished / "model.safetensors")
     ids, rows = saved.item_ids, saved.table
-    changed = without_items(with_items(saved, ["new"], like={"new": ids[:2]}), [ids[3]])
+    changed = without_items(with_items(saved, ["new"], like=[ids[:2]]), [ids[3]])
     write_model_file(tmp_path / "changed.safetensors", changed)
     printed = succeeds("export", tmp_path / "changed.safetensors", tmp_path / "m.safetensors")
     assert f": {len(ids) + 1} items (1 retired), " in printed

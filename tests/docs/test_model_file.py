@@ -53,7 +53,7 @@ def test_items(shop: Path) -> None:
     from recblr.run import read_for_serving, with_items, without_items, write_model_file
 
     saved = read_for_serving(Path("run/model.safetensors"))  # config, item_ids, tensors, …
-    saved = with_items(saved, ["s01e99"], like={"s01e99": ["s01e12", "s01e13"]})
+    saved = with_items(saved, ["s01e99"], like=[["s01e12", "s01e13"]])
     saved = without_items(saved, ["s02e01"])
     write_model_file(Path("shop.safetensors"), saved)
     # [/items]

@@ -105,7 +105,7 @@ from recblr.run import read_for_serving, with_items, without_items, write_model_
 from recblr.run.model_tensors import expected_tensors
 found = read_for_serving(Path(sys.argv[1]))
 assert found.tensors.keys() == expected_tensors(found.config, found.num_items).keys()
-without_items(with_items(found, ["x"], like={"x": ["a"]}), ["a"])
+without_items(with_items(found, ["x"], like=[["a"]]), ["a"])
 print(write_model_file(Path(sys.argv[2]), found), sorted(m for m in sys.modules if m.startswith("recblr.")))
 """
 

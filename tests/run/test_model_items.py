@@ -49,7 +49,7 @@ def test_items_are_appended_with_their_vectors(saved: ServableModel, tmp_path: P
 @given(groups=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=6), min_size=1, max_size=3))
 def test_a_new_item_is_the_mean_of_similar_ones(saved: ServableModel, groups: list[list[int]]) -> None:
     names = [f"new {number}" for number in range(len(groups))]
-    like = {name: (IDS[item] for item in group) for name, group in zip(names, groups, strict=True)}
+    like = ((IDS[item] for item in group) for group in groups)
     more = with_items(saved, names, like=like)
     for row, group in zip(more.table[5:], groups, strict=True):
         expected = np.sum([saved.table[item].astype(np.float64) for item in group], 0) / len(group)
@@ -74,7 +74,7 @@ def test_retired_items_are_only_in_histories(saved: ServableModel, tmp_path: Pat
 
 
 def test_retired_and_new_items_go_together(saved: ServableModel, tmp_path: Path) -> None:
-    changed = without_items(with_items(without_items(saved, ["b"]), ["x"], like={"x": ["b"]}), ["a"])
+    changed = without_items(with_items(without_items(saved, ["b"]), ["x"], like=[["b"]]), ["a"])
     assert changed.retired == (0, 1)
     write_model_file(tmp_path / "m.safetensors", changed)
     assert read_for_serving(tmp_path / "m.safetensors").retired == (0, 1)
@@ -107,20 +107,20 @@ MISTAKES: dict[str, tuple[Callable[[ServableModel], Any], str]] = {
     "a bool": (lambda s: with_items(s, [True], np.ones((1, D))), "neither a text nor a whole number"),
     "half a character": (lambda s: with_items(s, ["\ud800"], np.ones((1, D))), "half of a surrogate pair"),
     "no rows": (lambda s: with_items(s, ["x"]), "need either vectors or similar items"),
-    "both": (lambda s: with_items(s, ["x"], np.ones((1, D)), like={"x": ["a"]}), "either vectors or similar"),
+    "both": (lambda s: with_items(s, ["x"], np.ones((1, D)), like=[["a"]]), "either vectors or similar"),
     "unknown similar": (
-        lambda s: with_items(s, ["x"], like={"x": ["a", "q"]}),
+        lambda s: with_items(s, ["x"], like=[["a", "q"]]),
         "no item 'q' among its 5 items",
     ),
-    "similar to itself": (lambda s: with_items(s, ["x"], like={"x": ["x"]}), "no item 'x'"),
-    "no similar": (lambda s: with_items(s, ["x"], like={"x": []}), "list of like['x'] is empty"),
+    "similar to itself": (lambda s: with_items(s, ["x"], like=[["x"]]), "no item 'x'"),
+    "no similar": (lambda s: with_items(s, ["x"], like=[[]]), "list of like= of 'x' is empty"),
     "similar as a text": (
-        lambda s: with_items(s, ["x"], like={"x": "ab"}),
-        "like['x'] must be a list of ids",
+        lambda s: with_items(s, ["x"], like=["ab"]),
+        "like= of 'x' must be a list of ids",
     ),
-    "similar lacks": (lambda s: with_items(s, ["x", "y"], like={"x": ["a"]}), "differ in 'y'"),
-    "similar is more": (lambda s: with_items(s, ["x"], like={"x": ["a"], "y": ["a"]}), "differ in 'y'"),
-    "similar twice": (lambda s: with_items(s, ["9"], like={"9": ["a"], 9: ["b"]}), "have an id twice"),
+    "similar lacks": (lambda s: with_items(s, ["x", "y"], like=[["a"]]), "2 new items, but 1 lists"),
+    "similar is more": (lambda s: with_items(s, ["x"], like=[["a"], ["a"]]), "1 new items, but 2 lists"),
+    "similar by id": (lambda s: with_items(s, ["x"], like={"x": ["a"]}), "must be a list with a list"),
     "retire unknown": (lambda s: without_items(s, ["a", "q"]), "no item 'q' among its 5 items"),
     "retire none": (lambda s: without_items(s, []), "list of items to retire is empty"),
     "retire all": (lambda s: without_items(s, IDS), "all 5 items of the model would be retired"),

@@ -380,12 +380,12 @@ def test_the_state_of_another_model_is_refused() -> None:
         engine = fresh(one)
         engine.update("u", "i1", time=START)
         states[one.name] = engine.state("u")
-    # Of the same configuration, but other weights, or another bias.
-    for seed, bias in ((1, None), (0, 0.25)):
+    # Of the same configuration, but other weights, another bias, or the same items in another order.
+    for seed, bias, ids in ((1, None, IDS), (0, 0.25, IDS), (0, None, [*IDS[:-2], IDS[-1], IDS[-2]])):
         other = case("other", time="none", history_average=False, bias=bias)
-        engine = Engine.load(file_of(model_of(other, seed=seed), IDS))
+        engine = Engine.load(file_of(model_of(other, seed=seed), ids))
         engine.update("u", "i1")
-        states[f"{seed} {bias}"] = engine.state("u")
+        states[f"{seed} {bias} {ids[-1]}"] = engine.state("u")
     for one in CASES:
         engine = fresh(one)
         for name, state in states.items():

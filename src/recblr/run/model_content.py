@@ -47,8 +47,9 @@ class ModelContent:
     metrics: the validation metrics of that epoch, masking -> metric -> value.
     version: the version of recblr that wrote the file.
     digest: that of the file.  None if the content was not read from a file in this form.
+    origin: the digest of the file that items were added to or retired from.  None if there was none.
 
-    The last five are None if the file does not hold them.
+    The last six are None if the file does not hold them.
     """
 
     config: ModelConfig
@@ -60,6 +61,7 @@ class ModelContent:
     metrics: Metrics | None = None
     version: str | None = None
     digest: str | None = None
+    origin: str | None = None
 
     @property
     def table(self) -> np.ndarray:
@@ -135,7 +137,8 @@ def read_model_file(path: Path) -> ModelContent:
         # Each layer has tensors; a wrong number could be huge.
         if type(num_items) is not int or num_items < 1 or config.num_layers > len(tensors):
             raise ValueError
-        facts = {name: header.get(name) for name in ("fingerprint", "epoch", "metrics", "version", "digest")}
+        names = ("fingerprint", "epoch", "metrics", "version", "digest", "origin")
+        facts = {name: header.get(name) for name in names}
         _check_types(**facts)
         expected = _expected(config, num_items, tensors)
     except InputError as error:
@@ -192,6 +195,8 @@ def write_model_file(path: Path, content: ModelContent) -> str:
         "epoch": content.epoch,
         "metrics": content.metrics,
     }
+    if content.origin is not None:
+        header["origin"] = content.origin
     tensors = {name: np.ascontiguousarray(tensor).reshape(tensor.shape) for name, tensor in tensors.items()}
     digest = digest_of(tensors, header)
     write_entries(
@@ -307,10 +312,12 @@ def _is_retired(items: np.ndarray, num_items: int) -> bool:
     )
 
 
-def _check_types(fingerprint: Any, epoch: Any, metrics: Any, version: Any, digest: Any) -> None:
+def _check_types(fingerprint: Any, epoch: Any, metrics: Any, version: Any, digest: Any, origin: Any) -> None:
     """Raise TypeError or AttributeError, which `read_model_file` catches, for a value of a wrong type."""
-    if not all(isinstance(text, str | None) for text in (fingerprint, version, digest)):
+    if not all(isinstance(text, str | None) for text in (fingerprint, version, digest, origin)):
         raise TypeError
+    if origin is not None and len(bytes.fromhex(origin)) != 32:
+        raise ValueError
     if not isinstance(epoch, int | None):
         raise TypeError
     for values in (metrics or {}).values():

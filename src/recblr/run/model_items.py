@@ -5,7 +5,7 @@ retired item keeps its row, so histories that hold it mean the same as before, b
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,11 +16,14 @@ from recblr.run.model_content import ModelContent, check_ids
 from recblr.run.model_tensors import EMBEDDING
 
 Content = TypeVar("Content", bound=ModelContent)
-Like = Mapping[Any, Iterable[Any]]
 
 
 def with_items(
-    saved: Content, ids: Iterable[str | int], vectors: Any = None, *, like: Like | None = None
+    saved: Content,
+    ids: Iterable[str | int],
+    vectors: Any = None,
+    *,
+    like: Iterable[Iterable[str | int]] | None = None,
 ) -> Content:
     """The same model with N more items.  They come after the others, in the order of `ids`.
 
@@ -28,7 +31,7 @@ def with_items(
         saved: a model with item ids.  It does not change.
         ids: the new ids, N different ones.
         vectors: ``(N, D)`` finite numbers, the rows of the new items.  They become float32.
-        like: {new id: ids of similar items of `saved`}.  The row of a new item is the mean of theirs.  Give
+        like: for each new item, the ids of similar items of `saved`.  Its row is the mean of theirs.  Give
             either this or `vectors`.
 
     Raises:
@@ -38,10 +41,24 @@ def with_items(
     """
     item_ids = saved.item_ids or []
     known = {name: number for number, name in enumerate(item_ids)}
-    names, rows = new_rows(ids, known, saved.table.__getitem__, saved.table.shape[1], vectors, like)
+    names = text_ids(ids, "the new items")
+    taken = next((name for name in names if name in known), None)
+    if taken is not None:
+        raise InputError(f"the model has an item {taken!r} already", "give new items ids of their own")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"the new item {twice!r} is given twice", "give each id once")
+    if (vectors is None) == (like is None):
+        raise InputError("new items need either vectors or similar items", "give one of vectors= and like=")
+    if like is None:
+        rows = _as_rows(vectors, len(names), saved.table.shape[1])
+    else:
+        groups = _groups(like, names, known)
+        means = [np.mean(saved.table[group], 0, np.float64) for group in groups]
+        rows = np.stack(means).astype(np.float32)
     tensors = {**saved.tensors, EMBEDDING: np.concatenate([saved.table, rows])}
     check_ids([*item_ids, *names], len(tensors[EMBEDDING]))
-    return replace(saved, item_ids=[*item_ids, *names], tensors=tensors, digest=None)
+    return changed(saved, item_ids=[*item_ids, *names], tensors=tensors)
 
 
 def without_items(saved: Content, ids: Iterable[str | int]) -> Content:
@@ -58,44 +75,30 @@ def without_items(saved: Content, ids: Iterable[str | int]) -> Content:
         raise InputError(
             f"all {saved.num_items} items of the model would be retired", "leave one to recommend"
         )
-    return replace(saved, retired=tuple(retired), digest=None)
+    return changed(saved, retired=tuple(retired))
 
 
-def new_rows(
-    ids: Iterable[str | int],
-    known: Mapping[str, int],
-    row_of: Callable[[int], np.ndarray],
-    width: int,
-    vectors: Any,
-    like: Like | None,
-) -> tuple[list[str], np.ndarray]:
-    """The ids of new items as texts, and their rows ``(N, D)`` float32.  :func:`with_items` explains them.
-
-    known: the numbers of the items that exist, by id.
-    row_of: gives the row ``(D,)`` of the item with a number.
-    width: D.
-    """
-    names = text_ids(ids, "the new items")
-    taken = next((name for name in names if name in known), None)
-    if taken is not None:
-        raise InputError(f"the model has an item {taken!r} already", "give new items ids of their own")
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"the new item {twice!r} is given twice", "give each id once")
-    if (vectors is None) == (like is None):
-        raise InputError("new items need either vectors or similar items", "give one of vectors= and like=")
-    if like is None:
-        return names, _as_rows(vectors, len(names), width)
-    similar = {text_id(name, "the new items"): others for name, others in like.items()}
-    odd = sorted(similar.keys() ^ set(names))
-    if odd or len(similar) < len(like):
-        what = f"differ in {odd[0]!r}" if odd else "have an id twice, as text and as number"
+def _groups(
+    like: Iterable[Iterable[str | int]], names: list[str], known: Mapping[str, int]
+) -> list[list[int]]:
+    """The numbers of the items that each new item is like."""
+    if isinstance(like, str | bytes | Mapping) or not isinstance(like, Iterable):
         raise InputError(
-            f"like= and the new items {what}", "give similar items for each new item, and only for it"
+            "like= must be a list with a list of similar items for each new item", "give such a list"
         )
-    groups = [known_items(similar[name], known, f"like[{name!r}]") for name in names]
-    means = [np.mean([row_of(item) for item in group], 0, np.float64) for group in groups]
-    return names, np.stack(means).astype(np.float32)
+    groups = list(like)
+    if len(groups) != len(names):
+        raise InputError(
+            f"there are {len(names)} new items, but {len(groups)} lists in like=", "give one for each"
+        )
+    return [
+        known_items(group, known, f"like= of {name!r}") for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def changed(saved: Content, **others: Any) -> Content:
+    """The content with other values.  Its origin is the file that it was read from."""
+    return replace(saved, digest=None, origin=saved.origin or saved.digest, **others)
 
 
 def known_items(ids: Iterable[str | int], known: Mapping[str, int], what: str) -> list[int]:

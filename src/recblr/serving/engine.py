@@ -6,8 +6,6 @@ answers are those of the model on the whole history.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -18,6 +16,7 @@ from recblr import _core
 from recblr.config.model import RecBLRConfig, TimeUse
 from recblr.errors import InputError
 from recblr.run.model_content import ServableModel, read_for_serving, write_model_file
+from recblr.run.model_items import changed
 from recblr.run.model_tensors import EMBEDDING, REPEAT_BIAS
 
 StateType = Literal["float32", "bfloat16"]
@@ -377,7 +376,7 @@ class Engine:
         ids, table, retired = self.items()
         tensors = {**self._model.tensors, EMBEDDING: table}
         write_model_file(
-            Path(path), replace(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
+            Path(path), changed(self._model, item_ids=ids, tensors=tensors, retired=tuple(retired))
         )
 
     def items(self) -> tuple[list[str], NDArray[np.float32], list[int]]:
@@ -466,19 +465,7 @@ def _facts(model: ServableModel) -> dict[str, Any]:
         "time": config.time_use,
         "repeat_bias": model.repeat_bias,
         "max_length": config.max_length,
-        "digest": _weights_digest(model),
+        # It names the model in states, which stay valid when items are added or retired.
+        "digest": bytes.fromhex(model.origin or model.digest or ""),
         **times,
     }
-
-
-def _weights_digest(model: ServableModel) -> bytes:
-    """What names the model in states: 32 bytes.
-
-    It stays the same when items are added or retired, because a state does not depend on them.  So of the
-    item vectors only the first one counts, which distinguishes models that differ in them alone.
-    """
-    digest = sha256(repr(sorted(asdict(model.config).items())).encode())
-    for name, tensor in sorted(model.tensors.items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor[:1] if name == EMBEDDING else tensor).tobytes())
-    return digest.digest()
