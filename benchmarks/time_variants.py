@@ -39,7 +39,7 @@ from recblr.nn.model import build_model
 from recblr.nn.time import Answer, Fading, GapFunction, TimeEncoder
 from recblr.run.folder import settled_for, split_for
 from recblr.system.machine import describe_machine, keep_freed_memory
-from recblr.training import Run, learner, train
+from recblr.training import Run, learner, train, trainer
 from recblr.training.progress import Listener, ListenerGroup
 
 FORMS = ("buckets", "fourier")
@@ -204,6 +204,8 @@ def main():
     days = np.floor(dataset.seconds / DAY) * DAY
     dated = replace(dataset, times=days, time_unit="s")
     console = Console()
+    # Only the log is used.  A variant has other weights than its configuration says: no file may hold them.
+    trainer.save_model = lambda *given, **named: None
     for variant, words in variants.items():
         about = {"variant": variant, "data": dataset.name, "options": config.as_options()}
         if any(about.items() <= json.loads(line).items() for line in lines):

@@ -27,6 +27,7 @@ def test_variants_are_trained_once(log: Path, tmp_path: Path, monkeypatch: pytes
     words = [program.__file__, str(log), "--out", str(out), "--epochs", "1", "--option", *SMALL_OPTIONS, "--"]
     monkeypatch.setattr(sys, "argv", [*words, *variants])
     monkeypatch.setattr("recblr.training.learner.build_model", program.build_model)  # undone after the test
+    monkeypatch.setattr("recblr.training.trainer.save_model", program.trainer.save_model)
     program.main()
     first = out.read_text(encoding="utf-8")
     found = [json.loads(line) for line in first.splitlines()]

@@ -6,6 +6,7 @@ answers are those of the model on the whole history.
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from recblr import _core
 from recblr.config.model import RecBLRConfig, TimeUse
 from recblr.errors import InputError
-from recblr.run.model_content import ServableModel, read_for_serving, write_model_file
+from recblr.run.model_content import ServableModel, digest_of, read_for_serving, write_model_file
 from recblr.run.model_items import changed
 from recblr.run.model_tensors import EMBEDDING, REPEAT_BIAS
 
@@ -466,6 +467,12 @@ def _facts(model: ServableModel) -> dict[str, Any]:
         "repeat_bias": model.repeat_bias,
         "max_length": config.max_length,
         # It names the model in states, which stay valid when items are added or retired.
-        "digest": bytes.fromhex(model.origin or model.digest or ""),
+        "digest": bytes.fromhex(model.origin or model.digest or _digest(model)),
         **times,
     }
+
+
+def _digest(model: ServableModel) -> str:
+    """The digest of a model that is in no file."""
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
+    return digest_of(tensors, {"config": asdict(model.config), "item_ids": model.item_ids})
