@@ -86,6 +86,19 @@ def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
     assert row(page.read_text(), "**RecBLR**, unseen items") == [*["0.2500"] * 5, "11 min, 2 threads"]
 
 
+def test_a_model_that_knows_time_is_not_beside_the_paper(page: Path, tmp_path: Path) -> None:
+    timed = run_of("RecBLR", epochs=36)
+    timed["protocol"] = timed["protocol"] | {"time": "request"}
+    timed["paper"] = {"test": {}}
+    write_report(timed, tmp_path / "report.json")
+    results.take(tmp_path / "report.json", "ml-1m")
+    results.refresh()
+    text = page.read_text()
+    assert "time known: request" in text
+    assert "the paper" not in text
+    assert not (tmp_path / "results" / "ml-1m.png").exists()
+
+
 def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, tmp_path: Path) -> None:
     runs = {
         "ml-1m": run_of("RecBLR", epochs=36, history_average=True),
