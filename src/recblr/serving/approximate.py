@@ -66,7 +66,14 @@ class ApproximateIndex:
         self._engine = engine
         self._ids, vectors, retired = engine.items()
         self._added: list[str] = []
-        self._index = Index(ndim=vectors.shape[1], metric="ip", dtype="f32", **numbers)
+        self._index = Index(
+            ndim=vectors.shape[1],
+            metric="ip",
+            dtype="f32",
+            connectivity=connectivity,
+            expansion_add=expansion_add,
+            expansion_search=expansion_search,
+        )
         kept = np.delete(np.arange(len(vectors)), retired)
         self._index.add(kept.astype(np.uint64), vectors[kept], threads=engine.threads)
 
