@@ -10,7 +10,7 @@
 //   memory NAME                                       bytes of the process, and bytes of a row
 //   table FILE COUNT WIDTH QUERIES                    items and queries, float32, one file
 //   best TABLE THREADS BATCH COUNT                    seconds of COUNT calls, and the items of the last one
-//   survivors TABLE COUNT                             items a query that the scan left, or null: nobody counts them
+//   survivors TABLE COUNT                             items a query that the bound does not rule out
 //   read BYTES CORE, multiply CORE                    bytes a second, multiply-adds a second; core -1: all at once
 //
 // Each answer is one line of JSON.  Work on one thread is kept on the first core of the process.
@@ -214,17 +214,6 @@ class Served {
   std::size_t found_ = 0;
 };
 
-// How many items the scan left for one query, if the catalogue counts them.
-template <typename C>
-auto survivors_of(const C& catalogue, const Query& query, Pool& pool, int)
-    -> decltype(catalogue.survivors(&query, std::int64_t{1}, kBest, pool)) {
-  return catalogue.survivors(&query, std::int64_t{1}, kBest, pool);
-}
-template <typename C>
-std::int64_t survivors_of(const C&, const Query&, Pool&, long) {
-  return -1;
-}
-
 // A table of many items, in every precision that is asked for.
 struct LargeTable {
   const float *rows, *queries;
@@ -252,9 +241,7 @@ struct LargeTable {
     for (std::int64_t i = 0; i < calls; ++i) {
       Query q;
       q.vector = queries + i % num_queries * width;
-      const std::int64_t left = survivors_of(catalogue_of(table), q, pool_of(1), 0);
-      if (left < 0) return "null";
-      all += static_cast<double>(left);
+      all += static_cast<double>(catalogue_of(table).survivors(&q, 1, kBest, pool_of(1)));
     }
     return std::to_string(all / static_cast<double>(calls));
   }

@@ -348,9 +348,7 @@ def survivors(case, quick):
     program("table", file, len(rows), rows.shape[1], len(queries))
     found = {}
     for table in list(TABLES)[1:]:
-        count = program("survivors", table, 1 if quick else len(queries))
-        if count is not None:
-            found[f"{table} table"] = [count]
+        found[f"{table} table"] = [program("survivors", table, 1 if quick else len(queries))]
     return found
 
 

@@ -176,6 +176,7 @@ struct Catalogue::Search {
   std::vector<float> scores;
   std::vector<Scanned> scanned;
   std::vector<std::int64_t> which;  // the queries of `scanned`
+  std::int64_t num_survivors = 0;   // in the run, of all queries
 
   // Finds the best items of the chunks [begin, end) for some queries.  The first range also has the items that are
   // scored without a scan. shared (count): null if nobody else searches for these queries.
@@ -186,6 +187,7 @@ struct Catalogue::Search {
     if (std::int64_t(words.size()) < count * room) words.resize(static_cast<std::size_t>(count * room));
     if (std::int64_t(survivors.size()) < count * kChunk) survivors.resize(static_cast<std::size_t>(count * kChunk));
     scores.resize(kChunk);
+    num_survivors = 0;
     bool any = false;
     for (std::int64_t u = 0; u < count; ++u) {
       One& one = queries[static_cast<std::size_t>(u)];
@@ -295,6 +297,7 @@ struct Catalogue::Search {
   void collect(const Catalogue& c, const Query& q, One& one, const Scanned& s) {
     c.scores(q.vector, s.survivors, s.num_survivors, scores.data());
     one.top.add(s.survivors, scores.data(), s.num_survivors, one.least);
+    num_survivors += s.num_survivors;
   }
 
   // What the items so far, here and in other threads, say about those from number `next` on.
@@ -312,7 +315,19 @@ struct Catalogue::Search {
 
 void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, Scored* out, std::int64_t* found,
                      Pool& pool) const {
-  if (count == 0) return;
+  search(queries, count, k, out, found, pool);
+}
+
+std::int64_t Catalogue::survivors(const Query* queries, std::int64_t count, std::int64_t k, Pool& pool) const {
+  std::vector<Scored> out(static_cast<std::size_t>(count * k));
+  std::vector<std::int64_t> found(static_cast<std::size_t>(count));
+  return search(queries, count, k, out.data(), found.data(), pool);
+}
+
+// Finds the best items.  Returns how many items survived the scans.
+std::int64_t Catalogue::search(const Query* queries, std::int64_t count, std::int64_t k, Scored* out,
+                               std::int64_t* found, Pool& pool) const {
+  if (count == 0) return 0;
   const std::int64_t chunks = divided(base_.count, kChunk) + divided(appended_.count, kChunk);
   const std::int64_t threads = pool.threads();
   // Few queries: several threads search for each of them, in different items.  Many: each thread has its own queries.
@@ -329,12 +344,14 @@ void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, S
   std::vector<std::vector<Scored>> answers(parts);
   std::vector<Shared> shared(divide ? static_cast<std::size_t>(count) : 0);
   for (Shared& s : shared) s.store(kNone, std::memory_order_relaxed);
+  std::atomic<std::int64_t> num_survivors{0};
 
   pool.run(groups * ranges, [&](std::int64_t part) {
     thread_local Search search;
     const std::int64_t first = part / ranges * group, range = part % ranges, size = std::min(group, count - first);
     search.run(*this, queries + first, size, k, chunks * range / ranges, chunks * (range + 1) / ranges,
                divide ? shared.data() + first : nullptr);
+    num_survivors += search.num_survivors;
     for (std::int64_t u = 0; u < size; ++u) {
       const std::vector<Scored>& answer = search.queries[static_cast<std::size_t>(u)].top.sorted();
       if (divide) {
@@ -344,7 +361,7 @@ void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, S
       }
     }
   });
-  if (!divide) return;
+  if (!divide) return num_survivors;
   Top top;
   for (std::int64_t n = 0; n < count; ++n) {
     top.clear(k);
@@ -353,6 +370,7 @@ void Catalogue::best(const Query* queries, std::int64_t count, std::int64_t k, S
         top.add(&s.item, &s.score, 1, kNone);
     put(n, top.sorted());
   }
+  return num_survivors;
 }
 
 }  // namespace recblr::engine

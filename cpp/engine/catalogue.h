@@ -61,6 +61,9 @@ class Catalogue {
   void best(const Query* queries, std::int64_t count, std::int64_t k, Scored* out, std::int64_t* found,
             Pool& pool) const;
 
+  // How many items best() must give an exact score, because its bound does not rule them out; of all queries.
+  std::int64_t survivors(const Query* queries, std::int64_t count, std::int64_t k, Pool& pool) const;
+
   // The float32 scores of some items, without bias; the same bits as in best(): multiply_add over the width in order,
   // from zero.
   void scores(const float* vector, const std::int32_t* items, std::int64_t count, float* out) const;
@@ -91,6 +94,8 @@ class Catalogue {
 
   // What one thread does of best(): some queries, some chunks.
   struct Search;
+  std::int64_t search(const Query* queries, std::int64_t count, std::int64_t k, Scored* out, std::int64_t* found,
+                      Pool& pool) const;
 
   void pack(Part& part, std::int64_t from);
   Table table(const Part& part) const;
