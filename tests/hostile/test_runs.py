@@ -329,7 +329,7 @@ WEIGHTS: dict[str, Bad] = {
         COPY,
     ),
     "weights in 64 bits": on(EVALUATE, every(torch.Tensor.double), "is float64, not float32", COPY),
-    "weights in 16 bits": on(EVALUATE, every(torch.Tensor.bfloat16), "is bfloat16, not float32", COPY),
+    "weights in 16 bits": on(EVALUATE, every(torch.Tensor.bfloat16), "weight has the dtype BF16", COPY),
     "weights that are booleans": on(EVALUATE, every(torch.Tensor.bool), "is bool, not float32", COPY),
     "weights that are complex": on(
         EVALUATE, every(lambda t: t.to(torch.complex64)), "is complex64, not float32", COPY

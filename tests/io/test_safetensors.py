@@ -50,6 +50,14 @@ def save(metadata: dict[str, str] | None) -> Callable[[Path], object]:
     return lambda path: save_file(ARRAYS, path, metadata=metadata)
 
 
+def respelled(write: Callable[[Path], object], path: Path) -> None:
+    """The same file, with a blank more in its header: legal in the format, but safetensors writes none."""
+    write(path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    path.write_bytes((length + 1).to_bytes(8, "little") + whole[8:9] + b" " + whole[9:])
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -59,12 +67,13 @@ def save(metadata: dict[str, str] | None) -> Callable[[Path], object]:
         (save({"recblr": "[]"}), "{} was not written by recblr"),
         (save({"recblr": "[" * 100_000}), "{} was not written by recblr"),
         (save({"recblr": json.dumps({"kind": "other"})}), "{} holds a recblr other, not a thing"),
+        (lambda path: respelled(save(None), path), "{} was not written by recblr"),
         (
             save({"recblr": '{"kind":"thing"}'}),
             "{} is damaged: its recblr entry has changed since it was written",
         ),
     ],
-    ids=["none", "truncated", "no entry", "a list", "deep", "kind", "spelling"],
+    ids=["none", "truncated", "no entry", "a list", "deep", "kind", "foreign", "spelling"],
 )
 @both
 def test_an_error_has_the_problem_and_the_remedy_of_the_caller(
@@ -90,6 +99,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_entries(path, fails, HEADER)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["t"]
+
+
+def test_a_mapped_file_whose_header_has_another_spelling_is_refused(tmp_path: Path) -> None:
+    respelled(written, tmp_path / "t")
+    copied(tmp_path / "t")
+    with pytest.raises(InputError, match="is damaged: its header has changed since it was written; copy it"):
+        mapped(tmp_path / "t")
 
 
 # --- mapped files whose header lies

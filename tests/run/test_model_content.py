@@ -236,10 +236,10 @@ def test_foreign_files_are_refused(path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path, path: Path) -> None:
     assert "there is no file" in one_sentence(tmp_path / "nowhere").problem
     (tmp_path / "run").mkdir()
-    assert "ends in .safetensors" in one_sentence(tmp_path / "run").remedy
+    assert "from a copy" in one_sentence(tmp_path / "run").remedy
     path.rename(tmp_path / "run/model.safetensors")
     error = one_sentence(tmp_path / "run")
-    assert "is a folder, not a model file" in error.problem
+    assert f"there is no file {tmp_path / 'run'}, but a folder of this name" in error.problem
     assert read_for_serving(Path(error.remedy.removeprefix("give "))).item_ids == IDS
 
 

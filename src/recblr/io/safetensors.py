@@ -19,6 +19,7 @@ _KEY = "recblr"  # the header entry that marks a file as ours
 _METADATA = "__metadata__"
 _LONGEST_HEADER = 100_000_000  # bytes, as in safetensors
 _DTYPES = {
+    "C64": "<c8",
     "F64": "<f8",
     "F32": "<f4",
     "F16": "<f2",
@@ -81,21 +82,26 @@ def map_entries(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, np.nda
         raise InputError(f"there is no file {path}", remedy)
     try:
         whole = np.asarray(np.memmap(path, np.uint8, "r"))
-        arrays, metadata = _entries(whole)
+        arrays, metadata, exact = _entries(whole)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", remedy) from None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = error if isinstance(error, _Wrong) else "its header cannot be read"
         raise InputError(f"{path} is damaged or truncated ({reason})", remedy) from None
-    return arrays, _header(path, metadata, kind, remedy)
+    header = _header(path, metadata, kind, remedy)
+    if not exact:  # last, because another program may have written a file that is not ours in another way
+        raise InputError(f"{path} is damaged: its header has changed since it was written", remedy)
+    return arrays, header
 
 
 class _Wrong(ValueError):
     """What is wrong with the bytes of a file."""
 
 
-def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays and the metadata in the bytes of a file; the arrays are views.
+def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any, bool]:
+    """The arrays and the metadata in the bytes of a file, and whether safetensors could have written them so.
+
+    The arrays are views.
 
     The bytes are: the length of a text in 8 bytes, the text, the arrays.  The text is JSON, and says of each
     array its dtype, its shape, and where it lies after the text.  Every byte belongs to exactly one of these.
@@ -107,9 +113,10 @@ def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
         raise _Wrong("its header is longer than the file, or than any header")
     text = whole[8:start].tobytes().decode()
     header = json.loads(text)
-    if json.dumps(header, separators=(",", ":"), ensure_ascii=False) != text.rstrip(" "):
-        raise _Wrong("its header has another spelling than safetensors writes")
+    exact = json.dumps(header, separators=(",", ":"), ensure_ascii=False) == text.rstrip(" ")
     metadata = header.pop(_METADATA, {})
+    if {type(value) for value in metadata.values()} - {str}:
+        raise _Wrong("its metadata are not all texts")
     arrays, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         first, last = entry["data_offsets"]
@@ -127,7 +134,7 @@ def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any]:
         end = last
     if start + end != len(whole):
         raise _Wrong(f"{len(whole) - start - end} bytes at its end belong to no array")
-    return arrays, metadata
+    return arrays, metadata, exact
 
 
 def _header(path: Path, metadata: Mapping[str, str], kind: str, remedy: str) -> dict[str, Any]:

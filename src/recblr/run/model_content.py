@@ -119,8 +119,8 @@ def read_model_file(path: Path) -> ModelContent:
     if path.is_dir():
         inside = path / "model.safetensors"
         raise InputError(
-            f"{path} is a folder, not a model file",
-            f"give {inside}" if inside.is_file() else "give a model file, which ends in .safetensors",
+            f"there is no file {path}, but a folder of this name",
+            f"give {inside}" if inside.is_file() else REMEDY,
         )
     tensors, header = map_entries(path, KIND, remedy=REMEDY)
     number = _checked_format(path, tensors, header)
