@@ -151,7 +151,7 @@ void SeenItems::clear() {
 
 struct Users::Chunk {
   Memory rows;
-  std::vector<std::size_t> id;  // where the id is in its shard
+  std::vector<std::uint32_t> id;  // where the id is in its shard
   std::vector<SeenItems> seen;
   std::vector<double> time;
   std::vector<Pending> pending;
@@ -241,11 +241,13 @@ Users::Slot Users::take_slot() {
 
 Users::Slot Users::create(std::string_view id, std::uint64_t hash) {
   Shard& s = shard(hash);
+  unsigned char length[5];
   if (5 * (s.used + 1) > 4 * s.table.size()) grow(s);
   if (s.dead > 4096 && 2 * s.dead > s.ids.size()) drop_dead_ids(s);
+  if (s.ids.size() + id.size() > std::numeric_limits<std::uint32_t>::max() - sizeof length)
+    throw Problem("the ids of the users take too much memory", "use shorter ids, or several engines");
   const Slot slot = take_slot();
-  chunk(slot).id[slot % kChunk] = s.ids.size();
-  unsigned char length[5];
+  chunk(slot).id[slot % kChunk] = static_cast<std::uint32_t>(s.ids.size());
   s.ids.insert(s.ids.end(), length, write_code(length, static_cast<std::uint32_t>(id.size())));
   s.ids.insert(s.ids.end(), id.begin(), id.end());
   s.table[place_of(s, id, hash)] = {static_cast<std::uint32_t>(hash), slot};
@@ -263,7 +265,7 @@ void Users::drop_dead_ids(Shard& s) {
     const std::string_view id = id_of(s, entry.slot);
     const auto begin = static_cast<std::ptrdiff_t>(chunk(entry.slot).id[entry.slot % kChunk]);
     const auto end = id.data() + id.size() - s.ids.data();
-    chunk(entry.slot).id[entry.slot % kChunk] = kept.size();
+    chunk(entry.slot).id[entry.slot % kChunk] = static_cast<std::uint32_t>(kept.size());
     kept.insert(kept.end(), s.ids.begin() + begin, s.ids.begin() + end);
   }
   s.ids.swap(kept);

@@ -102,7 +102,8 @@ def test_the_examples_work(tmp_path: Path) -> None:
 
         csv, resumed, repeated = examples("train")
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
-        assert run_example(*examples("evaluate")).code == 0
+        for line in examples("evaluate"):
+            assert run_example(line).code == 0, line
         for line in examples("recommend"):
             assert run_example(line).code == 0, line
         for line in examples("export"):
