@@ -185,6 +185,33 @@ void Engine::keep_hidden(const User& user, const float* hidden) const {
   for (std::int64_t c = 0; c < weights().width; ++c) put(to[c], hidden[c]);
 }
 
+// Takes an event into all that is kept of a user whose lock the caller holds.  Returns what admit() returns.
+template <typename S>
+bool Engine::take_in(const Update& e, Users::Slot slot, Event<S>& event) {
+  const User user = users_.at(slot);
+  const bool passes = admit(user, e.item, e.time, event);
+  users_.insert_seen(slot, e.item);
+  if (user.history) {
+    user.history->items.push_back(e.item);
+    if (user.time) user.history->times.push_back(e.time);
+  }
+  return passes;
+}
+
+// Takes one event in, of a user whose lock the caller holds.
+template <typename S>
+void Engine::take_one(const Update& e, Users::Slot slot) {
+  thread_local std::vector<float> hidden;
+  Event<S> event;
+  if (!take_in(e, slot, event)) return;
+  if (uses_ != Uses::request) {
+    hidden.resize(static_cast<std::size_t>(weights().width));
+    event.hidden = hidden.data();
+  }
+  compute(Pass<S>{&weights(), &event, scratch(weights())}, Units{0, 1});
+  if (event.hidden) keep_hidden<S>(users_.at(slot), hidden.data());
+}
+
 // Takes the chosen events in, which are of users whose locks the caller holds.
 template <typename S>
 void Engine::take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
@@ -200,16 +227,10 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
     for (std::size_t i = begin; i < end; ++i) {
       const Update& e = events[chosen[i]];
       const Users::Slot slot = slots[chosen[i]];
-      const User user = users_.at(slot);
       Event<S> event;
-      if (admit(user, e.item, e.time, event)) {
-        last.emplace_back(slot, passed.size());
-        passed.push_back(event);
-      }
-      users_.insert_seen(slot, e.item);
-      if (!user.history) continue;
-      user.history->items.push_back(e.item);
-      if (user.time) user.history->times.push_back(e.time);
+      if (!take_in(e, slot, event)) continue;
+      last.emplace_back(slot, passed.size());
+      passed.push_back(event);
     }
     if (answers) {
       std::sort(last.begin(), last.end(), std::greater<>());
@@ -224,6 +245,34 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
     if (answers && !std::is_same_v<S, float>)
       for (const auto& [slot, place] : last) keep_hidden<S>(users_.at(slot), passed[place].hidden);
   }
+}
+
+// before: the time of the user's last event; NaN if there is none.
+void Engine::check_order(const Update& e, double before) const {
+  if (!(e.time < before)) return;
+  throw Problem("the event of user " + quoted(e.user) + " at " + moment_in_words(e.time) +
+                    " is earlier than the user's last event, at " + moment_in_words(before),
+                "give the events of a user in the order of time");
+}
+
+// As update_many of one event, but without its lists.
+bool Engine::update(const Update& e) {
+  const std::shared_lock items(items_lock_);
+  check_time(e.time, "time");
+  const std::uint64_t hash = Users::hash(e.user);
+  const std::lock_guard lock(users_.lock_of(Users::shard_of(hash)));
+  const std::uint64_t key = e.event_id.empty() ? 0 : Users::event_key(hash, e.event_id);
+  if (!e.event_id.empty() && users_.knows_event(hash, key)) return false;
+  Users::Slot slot = users_.find(e.user, hash);
+  const bool known = slot != Users::kNone;
+  if (known && uses_ != Uses::none) check_order(e, *users_.at(slot).time);
+  Users::Room room(users_);
+  if (options_.seen_budget >= 0 && !(known && users_.at(slot).seen->contains(e.item)))
+    check_seen_budget(room.take(SeenItems::kMostBytes, options_.seen_budget), 1);
+  if (!known) slot = users_.create(e.user, hash);
+  if (!e.event_id.empty()) users_.remember_event(hash, key);
+  options_.half_states ? take_one<Bfloat16>(e, slot) : take_one<float>(e, slot);
+  return true;
 }
 
 std::int64_t Engine::update_many(const std::vector<Update>& events) {
@@ -248,21 +297,18 @@ std::int64_t Engine::update_many(const std::vector<Update>& events) {
     const Update& e = events[i];
     if (!e.event_id.empty()) {
       keys[i] = Users::event_key(hashes[i], e.event_id);
-      if (users_.knows_event(hashes[i], keys[i]) || (events.size() > 1 && !fresh.insert(keys[i]).second)) continue;
+      if (users_.knows_event(hashes[i], keys[i]) || !fresh.insert(keys[i]).second) continue;
     }
     counted.push_back(i);
     if (uses_ == Uses::none) continue;
     double before = -std::numeric_limits<double>::infinity();
-    if (const auto found = newest.find(e.user); events.size() > 1 && found != newest.end()) {
+    if (const auto found = newest.find(e.user); found != newest.end()) {
       before = found->second;
     } else if (const Users::Slot slot = users_.find(e.user, hashes[i]); slot != Users::kNone) {
       before = *users_.at(slot).time;  // NaN if there is no event
     }
-    if (e.time < before)
-      throw Problem("the event of user " + quoted(e.user) + " at " + moment_in_words(e.time) +
-                        " is earlier than the user's last event, at " + moment_in_words(before),
-                    "give the events of a user in the order of time");
-    if (events.size() > 1) newest[e.user] = e.time;
+    check_order(e, before);
+    newest[e.user] = e.time;
   }
   Users::Room room(users_);
   if (options_.seen_budget >= 0) {

@@ -77,7 +77,7 @@ class Engine {
   std::int64_t num_items() const;
   std::vector<std::string> item_ids() const;
 
-  bool update(const Update& event) { return update_many({event}) == 1; }
+  bool update(const Update& event);
   std::int64_t update_many(const std::vector<Update>& events);
   // time: of the request, or kNoTime: that of the last event.
   std::vector<Scored> recommend(const std::string& user, std::int64_t k, double time, const Filter& filter);
@@ -135,6 +135,11 @@ class Engine {
   Asked asked_of(const std::string& user, double time);
   template <typename S>
   bool admit(const User& user, std::int32_t item, double time, Event<S>& event) const;
+  void check_order(const Update& event, double before) const;
+  template <typename S>
+  bool take_in(const Update& event, Users::Slot slot, Event<S>& passed);
+  template <typename S>
+  void take_one(const Update& event, Users::Slot slot);
   template <typename S>
   void take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
             const std::vector<Users::Slot>& slots);
