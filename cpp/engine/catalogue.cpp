@@ -1,24 +1,22 @@
 #include "engine/catalogue.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cmath>
 #include <atomic>
-#include <cstdlib>
+#include <cmath>
 #include <cstring>
 #include <limits>
-#include <new>
+#include <utility>
 
 #include "engine/problem.h"
 
 namespace recblr::engine {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::int64_t kTogether = 64;                            // queries that share one pass over the items
 constexpr std::int64_t kFewestChunks = 8;                         // that are worth another thread
 constexpr float kNone = -std::numeric_limits<float>::infinity();  // below which no score lies
+
+unsigned char* bytes_of(const Memory& memory) { return reinterpret_cast<unsigned char*>(memory.data()); }
 
 std::int64_t divided(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -90,24 +88,9 @@ void raise(Shared& shared, float score) {
 
 }  // namespace
 
-void Catalogue::Pages::Free::operator()(unsigned char* data) const { std::free(data); }
-
-void Catalogue::Pages::grow(std::int64_t bytes) {
-  if (bytes <= bytes_) return;
-  const std::size_t size = static_cast<std::size_t>(bytes), page = size < kHugePage ? 4096 : kHugePage;
-  void* memory = nullptr;
-  if (posix_memalign(&memory, page, size) != 0) throw std::bad_alloc();
-  std::unique_ptr<unsigned char, Free> fresh(static_cast<unsigned char*>(memory));
-#if defined(MADV_HUGEPAGE)
-  if (page == kHugePage) madvise(memory, size, MADV_HUGEPAGE);
-#endif
-  if (bytes_ > 0) std::memcpy(fresh.get(), data_.get(), static_cast<std::size_t>(bytes_));
-  data_ = std::move(fresh);
-  bytes_ = bytes;
-}
-
 Table Catalogue::table(const Part& part) const {
-  return {part.rows, part.copy.data(), part.count, width_, &part == &base_ ? 0 : std::int32_t(base_.count), precision_};
+  return {part.rows, bytes_of(part.copy), part.count, width_, &part == &base_ ? 0 : std::int32_t(base_.count),
+          precision_};
 }
 
 // Makes the copies of the items from number `from` of the part on.
@@ -120,14 +103,14 @@ void Catalogue::pack(Part& part, std::int64_t from) {
     retired &= before > 0 ? (std::uint64_t{1} << before) - 1 : 0;
     if (left < kBlock) retired |= ~std::uint64_t{0} << left;
   }
-  if (precision_ != Precision::float32) compute(Pack{table(part), part.copy.data(), &max_norm_}, blocks);
+  if (precision_ != Precision::float32) compute(Pack{table(part), bytes_of(part.copy), &max_norm_}, blocks);
 }
 
 Catalogue::Catalogue(const float* rows, std::int64_t count, std::int64_t width, Precision precision)
     : width_(width), precision_(width > kWidest ? Precision::float32 : precision) {
   base_.rows = rows;
   base_.count = count;
-  base_.copy.grow(copy_size(count));
+  base_.copy = Memory(static_cast<std::size_t>(copy_size(count)));
   pack(base_, 0);
 }
 
@@ -139,7 +122,11 @@ void Catalogue::append(const float* rows, std::int64_t count) {
   if (count > std::numeric_limits<std::int32_t>::max() - size())
     throw Problem("The catalogue would have more than 2147483647 items", "add fewer items");
   const std::int64_t before = appended_.count, after = before + count;
-  if (copy_size(after) > appended_.copy.bytes()) appended_.copy.grow(copy_size(after + before / 2));
+  if (copy_size(after) > static_cast<std::int64_t>(appended_.copy.size())) {
+    Memory larger(static_cast<std::size_t>(copy_size(after + before / 2)));
+    if (before > 0) std::memcpy(larger.data(), appended_.copy.data(), static_cast<std::size_t>(copy_size(before)));
+    appended_.copy = std::move(larger);
+  }
   appended_.retired.reserve(static_cast<std::size_t>(divided(after, kBlock)));
   appended_rows_.insert(appended_rows_.end(), rows, rows + count * width_);
   appended_.rows = appended_rows_.data();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/catalogue_scan.h"
+#include "engine/memory.h"
 #include "engine/pool.h"
 
 namespace recblr::engine {
@@ -43,7 +44,7 @@ class Catalogue {
   std::int64_t size() const { return base_.count + appended_.count; }
   std::int64_t width() const { return width_; }
   Precision precision() const { return precision_; }
-  std::int64_t copy_bytes() const { return base_.copy.bytes() + appended_.copy.bytes(); }
+  std::int64_t copy_bytes() const { return static_cast<std::int64_t>(base_.copy.size() + appended_.copy.size()); }
   const float* row(std::int32_t item) const {
     return item < base_.count ? base_.rows + item * width_ : appended_.rows + (item - base_.count) * width_;
   }
@@ -69,26 +70,11 @@ class Catalogue {
   void scores(const float* vector, const std::int32_t* items, std::int64_t count, float* out) const;
 
  private:
-  // Memory that begins at a page, in huge pages where the system grants them.
-  class Pages {
-   public:
-    unsigned char* data() const { return data_.get(); }
-    std::int64_t bytes() const { return bytes_; }
-    void grow(std::int64_t bytes);  // keeps what is there
-
-   private:
-    struct Free {
-      void operator()(unsigned char* data) const;
-    };
-    std::unique_ptr<unsigned char, Free> data_;
-    std::int64_t bytes_ = 0;
-  };
-
   // Items with neighbouring numbers: those of the constructor, or those that were appended.
   struct Part {
     const float* rows = nullptr;
     std::int64_t count = 0;
-    Pages copy;                          // blocks of catalogue_scan.h
+    Memory copy;                         // blocks of catalogue_scan.h
     std::vector<std::uint64_t> retired;  // a bit an item, a word a block; those after the last item are set
   };
 

@@ -144,8 +144,6 @@ class Engine {
   void take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
             const std::vector<Users::Slot>& slots);
   template <typename S>
-  void pass(const std::vector<Event<S>>& events) const;
-  template <typename S>
   void keep_hidden(const User& user, const float* hidden) const;
   void check_history(const std::vector<std::int32_t>& items, const std::vector<double>& times) const;
   void pass_history(const std::int32_t* items, const double* times, std::int64_t count, double before, double after,

@@ -41,7 +41,7 @@ struct Pool::Workers {
   Call call = nullptr;                 // null: there is no work
   const void* self = nullptr;
   std::int64_t parts = 0;
-  std::atomic<std::int64_t> next{0};  // the first part that nobody has
+  std::atomic<std::int64_t> next{0};  // the first part that no thread has taken
   int busy = 0;
   bool end = false;
   std::vector<std::thread> threads;
@@ -107,8 +107,8 @@ Pool::~Pool() {
   delete w;
 }
 
-// This process's workers.  Those of the parent stay in memory, because nobody can tell in which state its threads left
-// them.
+// This process's workers.  After a fork, those of the parent stay in memory: their locks may be closed, so they cannot
+// be destroyed.
 Pool::Workers* Pool::workers() {
   Workers* found = workers_.load(std::memory_order_acquire);
   if (found && found->born == generation.load(std::memory_order_relaxed)) return found;

@@ -155,9 +155,8 @@ std::vector<float> after_padding(const Weights& w, const std::vector<Layer>& lay
   for (Layer& layer : silent) layer.input.panels = zeros.data();
   Weights padding = w;
   padding.layer = silent.data();
-  std::vector<float> scratch(static_cast<std::size_t>(scratch_size(w)));
   const std::vector<Event<float>> events(static_cast<std::size_t>(steps), {zeros.data(), 0, 0, state.data(), nullptr});
-  compute(Pass<float>{&padding, events.data(), scratch.data()}, Units{0, steps});
+  pass(padding, events.data(), steps);
   // Padding is no input of the averages.
   for (std::int64_t l = 0; l < w.layers; ++l)
     std::fill_n(state.begin() + l * w.layer_state() + w.taps * w.inner, w.layer_state() - w.taps * w.inner, 0.0f);
@@ -172,6 +171,16 @@ std::int64_t scratch_size(const Weights& w) {
   return kEventBlock * (3 * whole_panels(w.width) + 2 * whole_panels(2 * w.inner) + 2 * whole_panels(w.inner) +
                         whole_panels(1) + wide);
 }
+
+template <typename S>
+void pass(const Weights& weights, const Event<S>* events, std::int64_t count) {
+  thread_local std::vector<float> scratch;
+  const auto size = static_cast<std::size_t>(scratch_size(weights));
+  if (scratch.size() < size) scratch.resize(size);
+  compute(Pass<S>{&weights, events, scratch.data()}, Units{0, count});
+}
+template void pass(const Weights&, const Event<float>*, std::int64_t);
+template void pass(const Weights&, const Event<Bfloat16>*, std::int64_t);
 
 Model::Model(const Shape& shape, const std::map<std::string, Array>& arrays) {
   Weights counted{};

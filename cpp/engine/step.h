@@ -96,6 +96,10 @@ RECBLR_KERNEL(engine::Pass<Bfloat16>)
 
 namespace recblr::engine {
 
+// Passes events through the model, on this thread.
+template <typename S>
+void pass(const Weights& weights, const Event<S>* events, std::int64_t count);
+
 // An array of float32 numbers of the model file.
 struct Array {
   const float* data;

@@ -1,5 +1,6 @@
 #include "engine/users.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -48,6 +49,12 @@ std::uint64_t mixed(std::uint64_t z) {  // the finaliser of SplitMix64
 }
 
 }  // namespace
+
+std::vector<std::int32_t> distinct(std::vector<std::int32_t> items) {
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  return items;
+}
 
 bool SeenItems::insert(std::int32_t item) {
   constexpr std::uint32_t kFirst = 20;

@@ -1,7 +1,7 @@
 // What the engine keeps of users: states, seen items and, if asked for, histories.
 //
-// Users are divided into shards by their ids, and each shard has a lock.  Whoever holds it may read and change the
-// users of the shard.  Several locks are taken in the order of the shards.
+// Users are divided into shards by their ids.  Each shard has a lock, which guards its users.  Several locks are taken
+// in the order of the shards.
 #pragma once
 #include <array>
 #include <atomic>
@@ -17,6 +17,9 @@
 #include "engine/memory.h"
 
 namespace recblr::engine {
+
+// These items, sorted and without repeats.
+std::vector<std::int32_t> distinct(std::vector<std::int32_t> items);
 
 // A set of item numbers.  It keeps the sorted numbers as differences, each in as few bytes as it needs: about one byte
 // an item for users with many items.

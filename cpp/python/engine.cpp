@@ -21,6 +21,7 @@
 
 namespace py = pybind11;
 using namespace py::literals;
+using recblr::engine::distinct;
 using recblr::engine::Engine;
 using recblr::engine::Filter;
 using recblr::engine::kNoTime;
@@ -91,18 +92,12 @@ Items numbers(const Engine& engine, py::handle ids, const char* what) {
   return found;
 }
 
-Items sorted(Items items) {
-  std::sort(items.begin(), items.end());
-  items.erase(std::unique(items.begin(), items.end()), items.end());
-  return items;
-}
-
 Filter filter_of(const Engine& engine, const py::object& exclude, const py::object& allow, bool mask_seen) {
   Filter filter;
   filter.mask_seen = mask_seen;
-  if (!exclude.is_none()) filter.excluded = sorted(numbers(engine, exclude, "exclude"));
+  if (!exclude.is_none()) filter.excluded = distinct(numbers(engine, exclude, "exclude"));
   if (!allow.is_none()) {
-    filter.allowed = sorted(numbers(engine, allow, "allow"));
+    filter.allowed = distinct(numbers(engine, allow, "allow"));
     filter.only_allowed = true;
     if (filter.allowed.empty())
       throw Problem("allow is empty, so no item may be recommended", "give items, or None to allow all");
