@@ -15,7 +15,7 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
@@ -29,7 +29,7 @@ def examples(command: str) -> list[str]:
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "train", "evaluate", "recommend", "export", "reproduce", "download", "synth", "doctor"
+        "train", "evaluate", "recommend", "export", "serve", "reproduce", "download", "synth", "doctor"
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
-from recblr.data.titles import read_titles
+from recblr.io.titles import read_titles
 from recblr.evaluation import KS, read_report
 from recblr.training import Run, curves, tensorboard
 

@@ -22,6 +22,7 @@ ORDER = (
     "evaluate",
     "recommend",
     "export",
+    "serve",
     "reproduce",
     "download",
     "synth",

@@ -65,7 +65,7 @@ def recommend(
     """
     with signals_end_process():
         from recblr.data.read.times import as_moment
-        from recblr.data.titles import read_titles
+        from recblr.io.titles import read_titles
         from recblr.run.folder import Run
         from recblr.serving.recommendations import recommend_ids
         from recblr.system.device import device_for

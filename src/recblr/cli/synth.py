@@ -31,7 +31,7 @@ def synth(
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
     from recblr.data.synthetic import item_titles
-    from recblr.data.titles import titles_as_text
+    from recblr.io.titles import titles_as_text
     from recblr.io.atomic import atomic_path
 
     if titles is not None and os.path.realpath(titles) == os.path.realpath(out):

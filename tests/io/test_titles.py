@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recblr.data.titles import read_titles
+from recblr.io.titles import read_titles
 from recblr.errors import InputError
 
 
