@@ -28,21 +28,22 @@ class Catalogue:
     def search(self, words: str, count: int) -> list[KnownItem]:
         """The first `count` items whose title or id holds all of the words.
 
-        Items that begin with the words come first, then those with a word that begins with the first one.
+        The item with this id comes first, then items that begin with the words, then those with a word that
+        begins with the first one.
         Without words, the items are spread over the catalogue.
         """
         wanted = plain(words).split()
         if not wanted:
             step = max(1, len(self._ids) // count)
             return [self._item(place) for place in range(0, len(self._ids), step)][:count]
-        phrase, begin = " ".join(wanted), f" {wanted[0]}"
+        phrase, begin, id_ = " ".join(wanted), f" {wanted[0]}", words.strip()
         ranked: tuple[list[int], list[int], list[int]] = ([], [], [])
         for place, text in enumerate(self._texts):
             if all(word in text for word in wanted):
                 ranked[0 if text.startswith(phrase) else 1 if begin in text else 2].append(place)
-                if len(ranked[0]) == count:
-                    break
-        return [self._item(place) for places in ranked for place in places][:count]
+        places = [place for places in ranked for place in places]
+        places.sort(key=lambda place: self._ids[place] != id_)  # stable
+        return [self._item(place) for place in places[:count]]
 
     def _item(self, place: int) -> KnownItem:
         item = self._ids[place]
