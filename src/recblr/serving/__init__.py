@@ -11,15 +11,29 @@ if TYPE_CHECKING:
     from recblr.serving.approximate import ApproximateIndex
     from recblr.serving.recommendations import recommend, recommend_ids
     from recblr.serving.scorer import model_scorer
+    from recblr.serving.service import Service
+    from recblr.serving.stores.lmdb import LMDBStore
+    from recblr.serving.stores.memory import MemoryStore
+    from recblr.serving.stores.redis import RedisStore
+    from recblr.serving.stores.store import StoreError, open_store
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "ApproximateIndex": "recblr.serving.approximate",
+        "LMDBStore": "recblr.serving.stores.lmdb",
+        "MemoryStore": "recblr.serving.stores.memory",
+        "RedisStore": "recblr.serving.stores.redis",
+        "Service": "recblr.serving.service",
+        "StoreError": "recblr.serving.stores.store",
         "model_scorer": "recblr.serving.scorer",
+        "open_store": "recblr.serving.stores.store",
         "recommend": "recblr.serving.recommendations",
         "recommend_ids": "recblr.serving.recommendations",
     },
 )
 
-__all__ = ["ApproximateIndex", "model_scorer", "recommend", "recommend_ids"]
+__all__ = [
+    *("ApproximateIndex", "LMDBStore", "MemoryStore", "RedisStore", "Service", "StoreError"),
+    *("model_scorer", "open_store", "recommend", "recommend_ids"),
+]

@@ -417,6 +417,11 @@ class Engine:
         return self._model.config.time_use
 
     @property
+    def digest(self) -> str:
+        """The digest of the model file, 64 hexadecimal digits.  Each change of the file gives another one."""
+        return self._model.digest or _digest(self._model)
+
+    @property
     def fingerprint(self) -> str | None:
         """The fingerprint of the data that the model was trained on."""
         return self._model.fingerprint
