@@ -105,7 +105,7 @@ class Api:
         titles = query.flag("titles")
         try:
             best = await self._quick(ask)
-            known = bool(best) or await self._quick(partial(self._knows, user))
+            known = bool(best) or await self._quick(partial(self.service.knows, user))
         except InputError as error:
             raise self._refusal(error) from None
         return json_answer(UserRecommendations(user, self._scored(best, titles), known))
@@ -172,7 +172,7 @@ class Api:
     async def ready(self, request: Request) -> Answer:
         if self.stopping:
             raise ApiError("unavailable", "the server stops")
-        await self._quick(partial(self._knows, "recblr"))  # asks the store, who may be gone
+        await self._quick(partial(self.service.knows, "recblr"))  # asks the store, who may be gone
         return json_answer(Health("ready"))
 
     async def metrics(self, request: Request) -> Answer:
@@ -184,7 +184,7 @@ class Api:
     def count_users(self) -> None:
         """Tell the metrics what this worker holds."""
         self._metrics.set("recblr_users_in_memory", self.service.engine.num_users)
-        self._metrics.set("recblr_unknown_events", self.service.unknown_events)
+        self._metrics.set("recblr_events_left_out", self.service.left_out)
 
     # --- parts ----------------------------------------------------------------------------------
 
@@ -196,9 +196,6 @@ class Api:
         if held is None or held[0] is not engine or held[1] != engine.num_items:
             held = self._catalogue = (engine, engine.num_items, Catalogue(engine.item_ids, self._titles))
         return held[2]
-
-    def _knows(self, user: str) -> bool:
-        return user in self.service
 
     def _count(self, query: Query) -> int:
         return min(query.count("k", 10), self.service.engine.num_items)

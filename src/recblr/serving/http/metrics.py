@@ -38,9 +38,9 @@ COUNTERS = {
 GAUGES = {
     "recblr_users_in_memory": "Users whose state a worker holds, of all workers.",
     "recblr_requests_in_progress": "Requests that wait for their answer, of all workers.",
-    "recblr_unknown_events": "Events that the present model cannot use, because it lacks their items; the most of a worker.",
+    "recblr_events_left_out": "Events that the present model cannot use, because it lacks their items; the most of a worker.",
 }
-_MOST = ("recblr_unknown_events",)  # the largest number of a worker counts, not the sum
+_MOST = ("recblr_events_left_out",)  # the largest number of a worker counts, not the sum
 
 
 class Metrics(Collector):
