@@ -202,7 +202,7 @@ class Api:
 
     async def _quick(self, call: Callable[[], Result]) -> Result:
         """The result of a call that takes microseconds, unless the store is on another machine."""
-        return call() if self.service.store.local else await self._in_thread(call)
+        return call() if self.service.local else await self._in_thread(call)
 
     async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)

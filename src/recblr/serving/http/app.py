@@ -119,9 +119,10 @@ class App:
             handlers = self._handlers.get(template)
             method: str = scope["method"]
             if handlers is None:
-                if (still := self._page.get(template)) is not None:
-                    return "page", _still_answer(still, method, scope)
-                template = _NO_ROUTE
+                still = self._page.get(template)
+                template = _NO_ROUTE if still is None else "page"
+                if still is not None:
+                    return template, _still_answer(still, method, scope)
                 raise ApiError("not_found", "there is no such path; /openapi.json has all")
             handler = handlers.get("GET" if method == "HEAD" else method)
             if handler is None:
@@ -227,9 +228,7 @@ async def _body(scope: Message, receive: Receive) -> bytes:
             return b"".join(parts)
     except TimeoutError:
         raise ApiError(
-            "timeout",
-            f"the body did not arrive within {BODY_SECONDS:g} seconds",
-            headers={"connection": "close"},
+            "timeout", f"the body did not arrive within {BODY_SECONDS:g} seconds"
         ) from None
 
 
@@ -240,9 +239,6 @@ def _bounded(body: bytes) -> bytes:
 
 
 def _too_large() -> ApiError:
-    # The rest of the body is not read, so the connection cannot go on.
     return ApiError(
-        "too_large",
-        f"the body is larger than {MAX_BODY:,} bytes; send fewer events at once",
-        headers={"connection": "close"},
+        "too_large", f"the body is larger than {MAX_BODY:,} bytes; send fewer events at once"
     )

@@ -164,6 +164,7 @@ class ApiError(Exception):
 
 
 ERRORS: Final = {
+    "bad_request": 400,
     "bad_json": 400,
     "unauthorized": 401,
     "not_found": 404,
@@ -173,6 +174,7 @@ ERRORS: Final = {
     "not_json": 415,
     "invalid": 422,
     "unknown_item": 422,
+    "head_too_large": 431,
     "internal": 500,
     "unavailable": 503,
 }

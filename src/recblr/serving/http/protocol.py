@@ -1,18 +1,31 @@
-"""uvicorn's HTTP protocol, with bounds on the head of a request: its bytes, and the time to send it.
+"""uvicorn's HTTP protocol, with bounds on what a client may send, and how slowly.
 
 Otherwise a client that sends a letter now and then, or a header without end, could hold connections and memory.
+The bounds of a body are in app.py, which reads it.
 """
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from recblr.serving.http.messages import ApiError, error_answer
 
 HEAD_BYTES = 32 * 1024
 HEAD_SECONDS = 10.0
+LINGER_SECONDS = 2.0
 
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+def _answer(kind: str, sentence: str) -> bytes:
+    """An answer that the application does not give, because there is no request that it could see."""
+    answer = error_answer(ApiError(kind, sentence, headers={"connection": "close"}))
+    head = b"".join(b"%s: %s\r\n" % header for header in answer.headers)
+    return b"%s%s\r\n%s" % (STATUS_LINE[answer.status], head, answer.body)
+
+
+_TOO_LARGE = _answer("head_too_large", f"the head of the request is larger than {HEAD_BYTES:,} bytes")
+_TOO_SLOW = _answer("timeout", f"no request arrived within {HEAD_SECONDS:g} seconds")
+_NO_HTTP = _answer("bad_request", "this is not HTTP/1.1")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -20,11 +33,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _in_head = False
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._start_timer()
+        self._start_timer(HEAD_SECONDS, _TOO_SLOW)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -39,8 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._head_bytes + len(data) if began_before else 0
         if self._head_bytes > HEAD_BYTES:
             self._end(_TOO_LARGE)
-        elif self._head_timer is None:
-            self._start_timer()
+        elif self._timer is None:
+            self._start_timer(HEAD_SECONDS, _TOO_SLOW)
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -51,13 +64,29 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
-    def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._end, _TOO_SLOW)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body:
+            # The body is not wanted any more.  A client that still sends it must get the answer, so the
+            # connection is not closed at once, which would reset it.
+            self._start_timer(LINGER_SECONDS, b"")
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._end(_NO_HTTP)
+
+    def _start_timer(self, seconds: float, answer: bytes) -> None:
+        """Send an answer and close the connection, unless the timer is stopped before."""
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._end, answer)
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _end(self, answer: bytes) -> None:
         if not self.transport.is_closing():

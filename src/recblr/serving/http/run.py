@@ -8,6 +8,7 @@ opens the store itself.  All accept from one socket.  The first process then onl
 """
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -129,6 +130,7 @@ class Worker:
     def run(self, on_start: Callable[[], object] = lambda: None) -> None:
         """Serve until a signal comes."""
         sys.setswitchinterval(_SWITCH_SECONDS)
+        _log_to(self._warn)
         self._on_start = on_start
         # The store is opened before the server starts, so that a mistake is raised here.
         self._service = Service(self._engine, open_store(self._options.store))
@@ -344,6 +346,23 @@ def listening(host: str, port: int) -> socket.socket:
 def is_loopback(listener: socket.socket) -> bool:
     """Whether only this machine can connect."""
     return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+class _Sentences(logging.Handler):
+    """Gives each warning of the package as one sentence."""
+
+    def __init__(self, say: Say) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
+
+
+def _log_to(warn: Say) -> None:
+    logging.getLogger("recblr").handlers = [_Sentences(warn)]
+    # uvicorn would say something for each request that is no HTTP.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 def _more_files() -> None:

@@ -1,0 +1,281 @@
+"""Requests that are wrong or hostile: each gets a typed error, and the server goes on."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving.engines import START
+from serving.http.server import Server, received, serving
+
+EVENT = {"user": "u", "item": "i1"}
+TOO_LONG = "x" * 401
+
+
+@pytest.fixture(autouse=True)
+def _the_server_goes_on(server: Server) -> Iterator[None]:
+    yield
+    assert server.ask("GET", "/healthz").status == 200
+    assert server.process.poll() is None
+    assert "Traceback" not in server.errors()
+
+
+def events(*entries: Any) -> dict[str, Any]:
+    return {"events": list(entries)}
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "error"),
+    [
+        ("/v1/events", b"", (400, "bad_json")),
+        ("/v1/events", b"{", (400, "bad_json")),
+        ("/v1/events", b"\xff\xfe", (400, "bad_json")),
+        ("/v1/events", b'{"events": NaN}', (400, "bad_json")),
+        ("/v1/events", b'{"events": ' + b"[" * 100_000, (422, "invalid")),
+        ("/v1/events", b'{"events": [{"user": "\\ud800", "item": "i1"}]}', (400, "bad_json")),
+        ("/v1/events", [], (422, "invalid")),
+        ("/v1/events", {}, (422, "invalid")),
+        ("/v1/events", events(), (422, "invalid")),
+        ("/v1/events", events(*[EVENT] * 1001), (422, "invalid")),
+        ("/v1/events", {**events(EVENT), "more": 1}, (422, "invalid")),
+        ("/v1/events", events({"user": "u"}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "items": 1}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": None}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": True}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": 1.5}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": ""}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": "a\0b"}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": TOO_LONG}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": "€" * 200}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "user": 10**4000}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "event_id": TOO_LONG}), (422, "invalid")),
+        ("/v1/events", events({**EVENT, "time": "now"}), (422, "invalid")),
+        ("/v1/events", b'{"events": [{"user": "u", "item": "i1", "time": 1e999}]}', (422, "invalid")),
+        ("/v1/events", events({**EVENT, "item": "nope"}), (422, "unknown_item")),
+        ("/v1/recommend", {"history": ["i1"]}, (422, "invalid")),  # the model needs times
+        ("/v1/recommend", {"history": ["i1", "i2"], "times": [START]}, (422, "invalid")),
+        ("/v1/recommend", {"history": ["i1", "i2"], "times": [START, START - 1]}, (422, "invalid")),
+        ("/v1/recommend", {"history": ["i1"], "times": [START], "time": START - 1}, (422, "invalid")),
+        ("/v1/recommend", {"history": ["i1"], "times": [START], "k": 0}, (422, "invalid")),
+        ("/v1/recommend", {"history": ["i1"], "times": [START], "k": 1001}, (422, "invalid")),
+        ("/v1/recommend", {"history": ["i1", "nope"], "times": [START] * 2}, (422, "unknown_item")),
+        ("/v1/recommend", {"history": ["i1"] * 10_001, "times": [START] * 10_001}, (422, "invalid")),
+        ("/v1/explain", {"history": [], "item": "i1"}, (422, "invalid")),
+        ("/v1/explain", {"history": ["i1"], "times": [START], "item": "nope"}, (422, "unknown_item")),
+    ],
+)  # fmt: skip
+def test_a_wrong_body(server: Server, path: str, content: Any, error: tuple[int, str]) -> None:
+    assert server.ask("POST", path, content).error == error
+    assert server.items("u") == []  # nothing was taken in
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("/v1/users/u/recommendations?k=0", (422, "invalid")),
+        ("/v1/users/u/recommendations?k=1001", (422, "invalid")),
+        ("/v1/users/u/recommendations?k=ten", (422, "invalid")),
+        ("/v1/users/u/recommendations?k=", (422, "invalid")),
+        ("/v1/users/u/recommendations?k=1&k=2", (422, "invalid")),
+        ("/v1/users/u/recommendations?time=soon", (422, "invalid")),
+        ("/v1/users/u/recommendations?time=inf", (422, "invalid")),
+        ("/v1/users/u/recommendations?time=1e999", (422, "invalid")),
+        ("/v1/users/u/recommendations?include_seen=1", (422, "invalid")),
+        ("/v1/users/u/recommendations?x=%ff", (422, "invalid")),
+        ("/v1/users/u/recommendations?" + "&".join(f"p{n}=" for n in range(50)), (422, "invalid")),
+        ("/v1/users/%ff/recommendations", (422, "invalid")),
+        ("/v1/users/a%00b/recommendations", (422, "invalid")),
+        ("/v1/users//recommendations", (422, "invalid")),
+        (f"/v1/users/{TOO_LONG}/recommendations", (422, "invalid")),
+        ("/v1/users/" + "x" * 10_240 + "/recommendations", (422, "invalid")),
+        ("/v1/users/" + "%2e%2e%2f" * 1000 + "/recommendations", (422, "invalid")),
+        ("/v1/items/nope/similar", (422, "unknown_item")),
+        ("/v1/users/u/explanation", (422, "invalid")),
+        ("/v1/items?query=" + "x" * 201, (422, "invalid")),
+        ("/v1/items?k=101", (422, "invalid")),
+        ("/../../etc/passwd", (404, "not_found")),
+        ("/..%2f..%2fetc%2fpasswd", (404, "not_found")),
+        ("/page/index.html", (404, "not_found")),
+        ("/app.js/../api.py", (404, "not_found")),
+        ("//app.js", (404, "not_found")),
+        ("/v1/users/u/recommendations/", (404, "not_found")),
+        ("/v1/users/u/recommendations/more", (404, "not_found")),
+        ("/v1/users/{id}", (405, "method_not_allowed")),
+        ("/v1/events", (405, "method_not_allowed")),
+        ("/v2/users/u/recommendations", (404, "not_found")),
+    ],
+)  # fmt: skip
+def test_a_wrong_path_or_parameter(server: Server, path: str, error: tuple[int, str]) -> None:
+    assert server.ask("GET", path).error == error
+
+
+def test_the_name_of_an_unknown_item_is_in_the_answer(server: Server) -> None:
+    answer = server.ask("POST", "/v1/events", events(EVENT, {**EVENT, "item": "s99"}))
+    assert answer.json["error"]["item"] == "s99"
+    assert "'s99'" in answer.json["error"]["message"]
+    assert server.items("u") == []  # none of the request counts
+
+
+def test_an_event_before_the_last_one_is_refused(server: Server) -> None:
+    assert server.ask("POST", "/v1/events", events({"user": "late", "item": "i1", "time": START})).status == 200
+    late = server.ask("POST", "/v1/events", events({"user": "late", "item": "i1", "time": START - 1}))
+    assert late.error == (422, "invalid")
+    assert server.ask("GET", f"/v1/users/late/recommendations?time={START - 1}").error == (422, "invalid")
+
+
+def test_a_wrong_request_spoils_no_other_of_its_group(server: Server) -> None:
+    # Sent at once, so that they are committed together.
+    def request(item: str, user: str) -> bytes:
+        body = json.dumps(events({"user": user, "item": item})).encode()
+        head = f"POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        return head.encode() + b"\r\n\r\n" + body
+
+    wanted = [(f"group {n}", "nope" if n % 5 == 2 else "i3") for n in range(20)]
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in wanted]
+    for connection, (user, item) in zip(connections, wanted, strict=True):
+        connection.sendall(request(item, user))
+    for connection, (_, item) in zip(connections, wanted, strict=True):
+        status = connection.recv(65536).split(b" ")[1]
+        assert status == (b"422" if item == "nope" else b"200")
+        connection.close()
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
+def test_a_body_must_say_that_it_is_json(server: Server, kind: str) -> None:
+    answer = server.ask("POST", "/v1/events", events(EVENT), Content_Type=kind)
+    assert answer.error == (415, "not_json")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "GET", "TRACE", "DELETE"])
+def test_another_method_is_refused_with_those_that_are_right(server: Server, method: str) -> None:
+    answer = server.ask(method, "/v1/events")
+    assert answer.error == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+    assert server.ask("POST", "/", {}).error == (405, "method_not_allowed")
+
+
+def test_a_body_that_is_too_large(server: Server) -> None:
+    large = b'{"events": [' + b" " * (1 << 20) + b"]}"
+    assert server.ask("POST", "/v1/events", large).error == (413, "too_large")
+    head = "POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+    for length, status in (("1048577", b"413"), ("9999999999", b"413"), ("9" * 99, b"400")):
+        answer = server.raw(f"{head}Content-Length: {length}\r\n\r\n".encode())
+        assert answer.split(b" ")[1] == status
+    # Without a length, in chunks.
+    chunks = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    answer = server.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunks * 17 + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET /\0 HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"POST /v1/events HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"POST /v1/events HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http_gets_an_error_or_nothing(server: Server, data: bytes) -> None:
+    answer = server.raw(data)
+    if answer:
+        assert answer.split(b" ")[1][:1] == b"4"
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"]
+    assert server.errors() == ""
+
+
+def test_a_head_without_end_is_cut(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+            for _ in range(400):
+                connection.sendall(b"x" * 65536)
+                time.sleep(0.001)
+
+
+def test_a_client_that_leaves_in_the_middle(server: Server) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    for data in (b"GET", head, head + b'{"events"'):
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+                connection.sendall(data)
+    for _ in range(20):  # its answer is read by nobody
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(b"GET /v1/users/u/recommendations HTTP/1.1\r\nHost: h\r\n\r\n" * 20)
+
+
+SHORT_TIMES = """
+import recblr.serving.http.app, recblr.serving.http.protocol
+recblr.serving.http.app.BODY_SECONDS = recblr.serving.http.protocol.HEAD_SECONDS = 0.4
+"""
+
+
+def test_slow_clients_are_cut_and_hinder_nobody(model: Path) -> None:
+    body = b"POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 30\r\n\r\n{"
+    with serving(model, prelude=SHORT_TIMES) as server:
+        slow = []
+        for data in (b"", b"G", b"GET / HTTP/1.1\r\nX-A: ", body) * 25:
+            slow.append((data, socket.create_connection(("127.0.0.1", server.port), timeout=30)))
+            slow[-1][1].sendall(data)
+        started = time.perf_counter()
+        assert server.post(("u", "i1")).status == 200
+        assert time.perf_counter() - started < 0.3
+        for data, connection in slow:
+            assert received(connection, silence=5).startswith(b"HTTP/1.1 408 "), data
+            connection.close()
+        # One letter at a time does not help.
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            started = time.perf_counter()
+            with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
+                while time.perf_counter() - started < 5:
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+            assert time.perf_counter() - started < 3
+
+
+def test_the_token(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    with serving(model, "--token-file", file) as server:
+        for path in ("/v1/users/u/recommendations", "/metrics", "/v1/items"):
+            for wrong in ({}, *({"Authorization": value} for value in (
+                "", "s3cret", "Bearer", "Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "Bearer " + "x" * 9999,
+            ))):  # fmt: skip
+                answer = server.ask("GET", path, **wrong)
+                assert answer.error == (401, "unauthorized")
+                assert answer.headers["www-authenticate"] == "Bearer"
+            assert server.ask("GET", path, Authorization="Bearer s3cret").status == 200
+        assert server.post(("u", "i1")).error == (401, "unauthorized")
+        assert server.ask("DELETE", "/v1/users/u").error == (401, "unauthorized")
+        for path in ("/", "/app.js", "/healthz", "/readyz", "/openapi.json"):
+            assert server.ask("GET", path).status == 200
+        assert "s3cret" not in server.said + server.errors()
+
+
+def test_the_token_of_the_environment(model: Path) -> None:
+    with serving(model, environment={"RECBLR_TOKEN": "t"}) as server:
+        assert server.ask("GET", "/v1/items").status == 401
+        assert server.ask("GET", "/v1/items", Authorization="Bearer t").status == 200
+
+
+def test_a_server_that_others_can_reach_without_a_token_warns(model: Path, tmp_path: Path) -> None:
+    with serving(model, "--host", "0.0.0.0") as server:
+        assert server.ask("GET", "/healthz").status == 200
+        warning = server.errors()
+    assert warning.count("\n") == 1
+    assert "anyone who can reach 0.0.0.0" in warning
+    assert "--token-file" in warning
+    with serving(model, "--host", "0.0.0.0", environment={"RECBLR_TOKEN": "t"}) as server:
+        assert server.ask("GET", "/healthz").status == 200
+        assert server.errors() == ""
