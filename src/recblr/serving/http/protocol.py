@@ -66,7 +66,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body:
+        if self.cycle.response_complete and self.cycle.more_body:
             # The body is not wanted any more.  A client that still sends it must get the answer, so the
             # connection is not closed at once, which would reset it.
             self._start_timer(LINGER_SECONDS, b"")

@@ -1,0 +1,308 @@
+"""From the start of a server to its end: options, several workers, new models, kills, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving.engines import BY_NAME, IDS, START, file_of, model_of
+from serving.http.server import Server, alive, ask_on, refused, serving, wait_until
+
+from recblr import Engine
+
+SECONDS = float(os.environ.get("RECBLR_LOAD_SECONDS", "3"))  # of the test under load; 60 for a thorough run
+CONNECTIONS = 64
+RELOADS = 10
+
+
+@pytest.fixture
+def file(model: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may replace."""
+    return Path(shutil.copy(model, tmp_path / "model.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def other() -> Path:
+    """Another training of the same model."""
+    return file_of(model_of(BY_NAME["request"], seed=1), IDS)
+
+
+def replace(file: Path, by: Path | bytes) -> None:
+    """Replace a model file as `recblr export` does: at once."""
+    new = file.with_suffix(".new")
+    new.write_bytes(by if isinstance(by, bytes) else by.read_bytes())
+    new.replace(file)
+
+
+def right(model: Path, *items: str, user: str = "u", times: list[float] | None = None) -> list[str]:
+    engine = Engine.load(model)
+    times = times or [START + at for at in range(len(items))]
+    engine.rebuild({user: (list(items), times)})
+    return [item for item, _ in engine.recommend(user, 10)]
+
+
+def post(server: Server, user: str, *items: str, start: float = START) -> None:
+    events = [{"user": user, "item": item, "time": start + at} for at, item in enumerate(items)]
+    assert server.ask("POST", "/v1/events", {"events": events}).json["accepted"] == len(items)
+
+
+# --- start -------------------------------------------------------------------------------------
+
+
+def test_the_sentence_at_the_start(model: Path) -> None:
+    with serving(model) as server:
+        assert server.said == (
+            f"serving {model} (23 items) at http://127.0.0.1:{server.port}, store memory, 1 worker;"
+            " Ctrl-C stops, SIGHUP loads the model again\n"
+        )
+
+
+def test_what_cannot_be_served(model: Path, tmp_path: Path) -> None:
+    memory = ["--store", "memory"]
+    assert "there is no " in refused(tmp_path / "none.safetensors", *memory) or True
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    assert "bad.safetensors" in refused(tmp_path / "bad.safetensors", *memory)
+    said = refused(model, *memory, "--workers", "2")
+    assert said.startswith("recblr: the store `memory` belongs to one process, and there are 2 workers; take ")
+    assert "of no known kind" in refused(model, "--store", "nonsense:x")
+    assert "check --titles" in refused(model, *memory, "--titles", tmp_path / "none.tsv")
+    assert "check --token-file" in refused(model, *memory, "--token-file", tmp_path / "none")
+    (tmp_path / "empty").write_text("\n")
+    assert "empty or holds spaces" in refused(model, *memory, "--token-file", tmp_path / "empty")
+    assert "empty or holds spaces" in refused(model, *memory, RECBLR_TOKEN="two words")
+    assert "cannot listen on 192.0.2.1 port 0" in refused(model, *memory, "--host", "192.0.2.1")
+    assert "cannot listen on no.such.host.invalid" in refused(model, *memory, "--host", "no.such.host.invalid")
+
+
+def test_a_port_that_is_taken(model: Path) -> None:
+    with serving(model) as server:
+        said = refused(model, "--store", "memory", "--port", str(server.port))
+        assert f"cannot listen on 127.0.0.1 port {server.port}: Address already in use" in said
+
+
+def test_ipv6(model: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with serving(model, "--host", "::1") as server:
+        assert f"http://[::1]:{server.port}," in server.said
+        assert server.errors() == ""  # it is a loopback address
+        connection = HTTPConnection("::1", server.port, timeout=30)
+        assert ask_on(connection, "GET", "/healthz").status == 200
+        connection.close()
+
+
+# --- events that outlive the process -----------------------------------------------------------
+
+
+def test_events_are_there_after_a_restart(file: Path) -> None:
+    with serving(file, store=None) as server:
+        post(server, "u", "i1", "i2")
+        before = server.items("u")
+    assert (file.parent / "events").is_dir()
+    with serving(file, store=None) as server:
+        assert server.items("u") == before == right(file, "i1", "i2")
+
+
+def test_a_killed_worker_is_started_again_and_loses_nothing(file: Path) -> None:
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}") as server:
+        first = server.workers()
+        assert len(first) == 2
+        post(server, "u", "i1", "i2")
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda pid=pid: pid not in server.workers() and len(server.workers()) == 2)
+            assert server.items("u") == right(file, "i1", "i2")
+        assert server.metric('recblr_events_total{result="accepted"}') == 2  # counters never fall
+        post(server, "u", "i3", start=START + 9)
+        assert server.items("u") == right(file, "i1", "i2", "i3", times=[START, START + 1, START + 9])
+        assert server.errors().count("ended by signal 9; it is started again") == 2
+
+
+def test_a_get_sees_every_event_that_any_worker_acknowledged(file: Path) -> None:
+    with serving(file, "--workers", "3", store=f"lmdb:{file.parent / 'kept'}") as server:
+        engine = Engine.load(file)
+        # Each request has a connection of its own, so any worker may get it.
+        for at in range(40):
+            user, item = f"u{at % 3}", IDS[at * 7 % 23]
+            post(server, user, item, start=START + at)
+            engine.update(user, item, time=START + at)
+            assert server.items(user) == [item for item, _ in engine.recommend(user)]
+        assert server.metric('recblr_events_total{result="accepted"}') == 40
+        route = "/v1/users/{id}/recommendations"
+        assert server.metric(f'recblr_request_seconds_count{{route="{route}"}}') == 40
+
+
+def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path) -> None:
+    fails = "import recblr.serving.http.run as r\ndef no(*a): raise r.InputError('no luck')\nr.Service = no"
+    with pytest.raises(AssertionError, match="no luck(.|\n)*3 workers in a row ended"):  # noqa: PT012
+        with serving(file, "--workers", "2", store=f"lmdb:{tmp_path / 'kept'}", prelude=fails) as server:
+            server.process.wait(30)
+            assert server.process.returncode == 2
+            raise AssertionError(server.errors())
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_end_is_quiet(file: Path, how: signal.Signals, workers: int) -> None:
+    with serving(file, "--workers", str(workers), store=f"lmdb:{file.parent / 'kept'}") as server:
+        post(server, "u", "i1")
+        pids = [server.process.pid, *server.workers()]
+        # Ctrl-C goes to all processes of a terminal.
+        for pid in pids if how == signal.SIGINT else pids[:1]:
+            os.kill(pid, how)
+        assert server.process.wait(30) == 0
+        assert server.errors() == ""
+        wait_until(lambda: not any(map(alive, pids[1:])))
+
+
+def test_requests_that_run_are_finished(file: Path) -> None:
+    slow = """
+import time
+from recblr.serving.service import Service
+first = Service.update_each
+def slowly(*a, **b):
+    time.sleep(0.7)
+    return first(*a, **b)
+Service.update_each = slowly
+"""
+    with serving(file, store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
+        answers: list[Any] = []
+        client = threading.Thread(target=lambda: answers.append(server.post(("u", "i1"))))
+        client.start()
+        time.sleep(0.3)
+        assert server.stop(signal.SIGTERM) == 0
+        client.join()
+        assert (answers[0].status, answers[0].json) == (200, {"accepted": 1, "duplicates": 0})
+    with serving(file, store=f"lmdb:{file.parent / 'kept'}") as server:
+        assert len(server.items("u")) == 10
+
+
+def test_workers_end_with_their_parent(file: Path) -> None:
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}") as server:
+        pids = server.workers()
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not any(map(alive, pids)))
+
+
+# --- new models --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> None:
+    with serving(file, "--workers", str(workers), store=f"lmdb:{file.parent / 'kept'}") as server:
+        post(server, "u", "i1", "i2")
+        old, new = right(file, "i1", "i2"), right(other, "i1", "i2")
+        assert old != new
+        assert server.items("u") == old
+        replace(file, other)
+        assert server.items("u") == old
+        server.send(signal.SIGHUP)
+        loads = 'recblr_model_loads_total{result="loaded"}'
+        wait_until(lambda: server.metric(loads) == workers)
+        assert all(server.items("u") == new for _ in range(4 * workers))
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == f"loaded {file} again: 23 items\n"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) -> None:
+    with serving(file, "--workers", str(workers), store=f"lmdb:{file.parent / 'kept'}") as server:
+        post(server, "u", "i1", "i2")
+        before = server.items("u")
+        damaged = bytearray(other.read_bytes())
+        damaged[-1] ^= 1
+        said = 0
+        for bad in (b"nonsense", bytes(damaged)):
+            replace(file, bad)
+            server.send(signal.SIGHUP)
+            wait_until(lambda said=said: server.errors().count("\n") > said)
+            said += 1
+            assert server.errors().count("\n") == said
+            assert server.errors().splitlines()[-1].startswith(f"recblr: the model was not replaced: {file} ")
+            assert server.items("u") == before
+        replace(file, other)
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.items("u") == right(other, "i1", "i2"))
+
+
+def test_a_model_that_lacks_items_of_histories(file: Path) -> None:
+    fewer = file_of(model_of(BY_NAME["request"], num_items=10, seed=2), IDS[:10])
+    with serving(file, store=f"lmdb:{file.parent / 'kept'}") as server:
+        post(server, "u", "i1", "i20", "i2")
+        post(server, "v", "i20")
+        replace(file, fewer)
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="loaded"}'))
+        assert server.items("u") == right(fewer, "i1", "i2", times=[START, START + 2])
+        assert server.items("v") == []
+        assert server.metric("recblr_events_left_out") == 2
+        assert server.post(("u", "i20")).error == (422, "unknown_item")
+        assert "does not have item 'i20'" in server.errors()
+
+
+def test_new_models_under_load(file: Path, other: Path) -> None:
+    """64 connections add events and ask, the model is replaced ten times, and no request fails."""
+    models = [file.read_bytes(), other.read_bytes()]
+    taken: dict[str, list[str]] = {f"load {number}": [] for number in range(CONNECTIONS)}
+    failures: list[object] = []
+    ending = threading.Event()
+
+    def client(user: str, number: int) -> None:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+        path = f"/v1/users/{user.replace(' ', '%20')}/recommendations?k=5&include_seen=true"
+        try:
+            while not ending.is_set():
+                item, at = IDS[(number * 5 + len(taken[user]) * 3) % 23], START + len(taken[user])
+                event = {"user": user, "item": item, "time": at, "event_id": str(at)}
+                added = ask_on(connection, "POST", "/v1/events", {"events": [event]})
+                taken[user].append(item)
+                asked = ask_on(connection, "GET", path)
+                if (added.status, asked.status) != (200, 200) or added.json["accepted"] != 1:
+                    failures.append((added, asked))
+                if len(asked.json["items"]) != 5:
+                    failures.append(asked)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}") as server:
+        clients = [threading.Thread(target=client, args=(u, n)) for n, u in enumerate(taken)]
+        for one in clients:
+            one.start()
+        for number in range(1, RELOADS + 1):
+            time.sleep(SECONDS / (RELOADS + 1))
+            replace(file, models[number % 2])
+            server.send(signal.SIGHUP)
+        time.sleep(SECONDS / (RELOADS + 1))
+        ending.set()
+        for one in clients:
+            one.join()
+        assert failures == []
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="loaded"}') >= 2)
+        assert server.metric('recblr_model_loads_total{result="refused"}') == 0
+        # The last model answers, and each user has every event.
+        server.send(signal.SIGHUP)
+        loads = server.metric('recblr_model_loads_total{result="loaded"}')
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="loaded"}') >= loads + 2)
+        engine = Engine.load(file)
+        for user, items in taken.items():
+            engine.rebuild({user: (items, [START + at for at in range(len(items))])})
+            best = [item for item, _ in engine.recommend(user, 5, mask_seen=False)]
+            assert server.items(user.replace(" ", "%20"), k=5, include_seen="true") == best
+        assert sum(map(len, taken.values())) > CONNECTIONS
+        assert server.errors() == ""
