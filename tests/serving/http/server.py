@@ -18,7 +18,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any
 
-from cli.command import ENVIRONMENT
+from cli.command import ENVIRONMENT, recblr
 
 TIMEOUT = 30.0  # seconds, for anything that should take less than one
 
@@ -171,15 +171,12 @@ def serving(
             process.stdout.close()
 
 
-def refused(model: Path, *words: str | Path, **environment: str) -> str:
-    """What a server that cannot start says on standard error; its exit code is 2."""
-    done = subprocess.run(
-        [sys.executable, "-m", "recblr", "serve", str(model), "--port", "0", *map(str, words)],
-        capture_output=True, text=True, timeout=120, check=False, env={**ENVIRONMENT, **environment},
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, ""), done
-    assert done.stderr.count("\n") == 1
-    return done.stderr
+def refused(*words: str | Path) -> str:
+    """What `recblr serve` says on standard error if it cannot start; its exit code is 2."""
+    seen = recblr("serve", "--port", "0", *words)
+    assert (seen.code, seen.out) == (2, ""), seen
+    assert seen.err.count("\n") == 1
+    return seen.err
 
 
 def wait_until(true: Any, seconds: float = TIMEOUT) -> None:

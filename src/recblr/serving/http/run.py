@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ class Worker:
         self._ended = ended
         self._app = App(self._start, metrics, options.token)
         self._loading: asyncio.Task[None] | None = None
-        self._load_again = False
+        self._load_again = False  # asked for while no event loop runs, or while the model is loaded
+        signal.signal(signal.SIGHUP, self._load_later)
 
     def run(self, on_start: Callable[[], object] = lambda: None) -> None:
         """Serve until a signal comes."""
@@ -164,7 +166,12 @@ class Worker:
         if self._ended is not None:
             loop.add_reader(self._ended, stop)
         loop.call_soon(self._on_start)
+        if self._load_again:
+            self._load_soon()
         return api
+
+    def _load_later(self, *_: object) -> None:
+        self._load_again = True
 
     def _load_soon(self) -> None:
         """Load the model again, and once more if it is asked for meanwhile."""
@@ -254,20 +261,18 @@ class Parent:
         status = 1
         try:
             os.close(self._pipe[1])
+            self._metrics.use_row(number)
+            worker = Worker(
+                self._options, self._engine, self._listener, self._metrics, self._say, self._warn, self._pipe[0]
+            )
             for handled in (signal.SIGINT, signal.SIGTERM):  # until the event loop handles them
                 signal.signal(handled, lambda *_: os._exit(0))
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._metrics.use_row(number)
-            Worker(
-                self._options, self._engine, self._listener, self._metrics, self._say, self._warn, self._pipe[0]
-            ).run()
+            worker.run()
             status = 0
         except InputError as error:
             self._warn(str(error))
         except BaseException:
-            import traceback
-
             traceback.print_exc(file=sys.stderr)
         finally:
             sys.stdout.flush()
