@@ -8,10 +8,11 @@ So several processes may serve one store, and a process may be killed at any mom
 import logging
 import random
 import time as clock
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from math import isfinite
 from threading import Condition, Event, Thread
 from typing import Self, TypeVar
 
@@ -137,7 +138,7 @@ class Service:
             self._bring(held, distinct, transaction.versions(distinct))
             first = self._append(held, transaction, batch, distinct, clocked)
             held.versions.update(zip(batch.users, range(first, first + len(batch.users)), strict=True))
-            held.lacking.update(batch.users)
+            held.recent.append(batch.users)
         self._limit(held)
         return len(batch.users)
 
@@ -393,10 +394,10 @@ class Service:
         """Drop the users who came first, if the engine keeps more than it may."""
         if self._max_users is None or len(held.versions) <= self._max_users:
             return
+        held.count()
         with held.changing:
             surplus = len(held.versions) - self._max_users
-            victims = [u for u in islice(held.versions, surplus + held.num_busy) if not held.is_busy(u)]
-        victims = victims[:surplus]
+            victims = list(islice((user for user in held.versions if not held.is_busy(user)), surplus))
         self._write_states(held, [user for user in victims if held.lacking[user] >= _STATE_EVERY])
         for user in victims:
             with held.busy([user]):
@@ -419,6 +420,7 @@ class Service:
         """Do now what is done in the background: write the states of users with many new events."""
         self._store.maintain()
         held = self._held
+        held.count()
         waiting = [user for user, count in held.lacking.copy().items() if count >= _STATE_EVERY]
         self._write_states(held, waiting)
 
@@ -462,30 +464,33 @@ class _Held:
         self.model = engine.digest
         self.versions: dict[str, int] = {}  # of the engine's states
         self.lacking: Counter[str] = Counter()  # events since the user's last state that was written
+        self.recent: deque[list[str]] = deque()  # the users of events that are not in `lacking` yet
         self.items = frozenset(engine.item_ids)
         self.changing = Condition()
-        self._busy: set[str] = set()
+        self._busy: list[_Users] = []  # of the calls that change users now
 
     @contextmanager
     def busy(self, users: Sequence[str]) -> Iterator[None]:
         """Wait until no other call changes these users, and keep others from changing them."""
         with self.changing:
-            while not self._busy.isdisjoint(users):
+            while any(not others.isdisjoint(users) for others in self._busy):
                 self.changing.wait()
-            self._busy.update(users)
+            # A set is made only for calls that meet another one.
+            self._busy.append(mine := _Users(users))
         try:
             yield
         finally:
             with self.changing:
-                self._busy.difference_update(users)
+                self._busy.remove(mine)
                 self.changing.notify_all()
 
-    @property
-    def num_busy(self) -> int:
-        return len(self._busy)
-
     def is_busy(self, user: str) -> bool:
-        return user in self._busy
+        return any(not others.isdisjoint([user]) for others in self._busy)
+
+    def count(self) -> None:
+        """Count the events of recent updates.  The background does so, because it takes time."""
+        while self.recent:
+            self.lacking.update(self.recent.popleft())
 
     def drop(self, user: str) -> None:
         # The version goes first: a call that finds no state looks at the version again.
@@ -504,6 +509,19 @@ class _Held:
         """The time of each user's newest event, read from the state (docs/engine.md has the layout)."""
         states = ((user, self.engine.state(user)) for user in users if user in self.engine)
         return {user: float(np.frombuffer(state, np.float64, 1, 48)[0]) for user, state in states}
+
+
+class _Users:
+    """The users of a call."""
+
+    def __init__(self, users: Sequence[str]) -> None:
+        self._list = users
+        self._set: set[str] | None = None
+
+    def isdisjoint(self, users: Sequence[str]) -> bool:
+        if self._set is None:
+            self._set = set(self._list)
+        return self._set.isdisjoint(users)
 
 
 def _not_before(batch: Batch, last: dict[str, float]) -> list[float]:
@@ -541,6 +559,9 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[floa
     if isinstance(times, list | tuple) and None in times:
         now = clock.time()
         times = [now if time is None else time for time in times]
+    if type(times) is list and len(times) == count and set(map(type, times)) == {float}:
+        if all(map(isfinite, times)):
+            return times
     try:
         array = np.asarray(times)
     except ValueError:

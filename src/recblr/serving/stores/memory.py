@@ -107,6 +107,7 @@ class RememberedIds:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._asked: tuple[Sequence[str], Sequence[str], list[str]] = ([], [], [])
         self._groups: deque[tuple[int, list[str]]] = (
             deque()
         )  # (version after the group, its keys), oldest first
@@ -114,6 +115,7 @@ class RememberedIds:
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """The places of events whose ids are neither remembered nor earlier in these lists."""
         keys = _keys(users, event_ids)
+        self._asked = (users, event_ids, keys)
         if self._known.isdisjoint(keys) and len(set(keys)) == len(keys) and "" not in event_ids:
             return list(range(len(keys)))
         found, here = [], set()
@@ -127,7 +129,8 @@ class RememberedIds:
 
     def add(self, version: int, users: Sequence[str], event_ids: Sequence[str]) -> None:
         """Remember the ids of a group of events, and drop old ones.  version: the one after the group."""
-        keys = _keys(users, event_ids)
+        asked = self._asked  # the same lists, if none of the events was known
+        keys = asked[2] if asked[0] is users and asked[1] is event_ids else _keys(users, event_ids)
         if "" in event_ids:
             keys = [key for key, event_id in zip(keys, event_ids, strict=True) if event_id]
         self._known.update(keys)

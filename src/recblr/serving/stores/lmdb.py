@@ -1,0 +1,628 @@
+"""A store on the disk of one machine: a log of events, and LMDB for histories and states.
+
+An event is acknowledged when it is durable in the log.  In the background, a fold moves events from the log into
+LMDB, where the events of a user lie together.  Each process follows the log, and keeps in memory what is not
+folded yet.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import repeat
+from pathlib import Path
+from threading import Lock, RLock
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from recblr.errors import InputError
+from recblr.serving.stores.log import EventLog, Record, sync_folder
+from recblr.serving.stores.memory import RememberedIds
+from recblr.serving.stores.store import SPAN, Batch, History, StoreError, package_missing
+
+_LAYOUT = 1
+_ADDRESSES = 1 << 40  # bytes that LMDB may ever use; the file is only as large as its content
+_PLACE = struct.Struct("<QQ")  # in the log, and the version that the next event gives there
+_USER = struct.Struct("<QQ")  # the version of the first event, and of the last one that is folded
+_STATE = struct.Struct("<32sQ")  # the model's hash and the version; the state follows
+_CHUNK = struct.Struct("<II")  # checksum of all that follows, number of events
+_FOLDED = b"folded"
+# A fold of many events at once takes less time for each, and what is not folded takes memory.
+_FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
+_BREATH = 32  # users between two moments in which a fold lets other threads run
+
+
+class LMDBStore:
+    """Keeps events and states in a folder, for the processes of one machine.
+
+    The folder must be on a disk of this machine, and is made if it is missing.  docs/stores.md describes the
+    files in it.  Ids of at least the newest 1,000,000 events are remembered.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, addresses: int = _ADDRESSES) -> None:
+        """Open a store, or make one in a new or an empty folder.
+
+        addresses: the bytes of address space that LMDB may use, and so the most bytes of histories and states.
+
+        Raises InputError if the folder holds something else, is of another layout or is damaged, and
+        StoreError if it cannot be written.
+        """
+        self.path = Path(path)
+        self._closed = True
+        self._pid = os.getpid()
+        self._memory = RLock()  # of all that follows
+        self._newest: dict[str, int] = {}  # the versions of users who got events since this process began
+        # The events with the versions from _base on: the version of the user's event before, item and time.
+        self._base = 1
+        self._before: list[int] = []
+        self._items: list[str] = []
+        self._times: list[float] = []
+        self._gone: dict[
+            str, int
+        ] = {}  # user -> the version at which he was forgotten, if that is not folded
+        self._ids: RememberedIds | None = None  # None: not read yet
+        self._fold_due = time.monotonic() + _FOLD_SECONDS
+        try:
+            store_id = _prepare(self.path)
+            self._environment = _Environment.open(self.path, addresses)
+            self._closed = False
+            self._env, self._dbs = self._environment.env, self._environment.dbs
+            self._check_id(store_id)
+            self._log = EventLog(self.path, store_id)
+            self._restart()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise _cannot_use(self.path, error) from None
+            raise
+
+    def _check_id(self, store_id: bytes) -> None:
+        with self._txn(write=True) as txn:
+            kept = txn.get(b"id", db=self._dbs["meta"])
+            if kept is None:
+                txn.put(b"id", store_id, db=self._dbs["meta"])
+                txn.put(_FOLDED, _PLACE.pack(0, 1), db=self._dbs["meta"])
+            elif bytes(kept) != store_id:
+                raise StoreError(
+                    f"{self.path / 'data.mdb'} and {self.path / 'store.json'} are of two stores",
+                    "restore a backup of all files",
+                )
+
+    # --- following the log ----------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        """Forget what this process has read, and begin where the fold has come to."""
+        for part in (self._newest, self._before, self._items, self._times, self._gone):
+            part.clear()  # type: ignore[attr-defined]
+        self._ids = None
+        with self._txn() as txn:
+            self._place, self._next = self._folded(txn)
+        self._base = self._next
+        if not min(self._log.places()) <= self._place <= self._log.end:
+            raise StoreError(
+                f"the log in {self.path} does not have the events after place {self._place:,}",
+                "restore a backup of all files",
+            )
+        self._follow()
+
+    def _folded(self, txn: Any) -> tuple[int, int]:
+        place, version = _PLACE.unpack(txn.get(_FOLDED, db=self._dbs["meta"]))
+        return place, version
+
+    def _follow(self) -> None:
+        """Read what was added to the log.  The caller holds the lock of the memory."""
+        end = self._log.end
+        if end == self._place:
+            return
+        if os.getpid() != self._pid:
+            raise InputError(
+                f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
+            )
+        try:
+            for record in self._log.records(self._place, end):
+                self._take(record)
+        except LookupError:  # this process has slept so long that the file was folded and deleted
+            self._restart()
+
+    def _take(self, record: Record) -> None:
+        newest, before = self._newest, self._before
+        users, items, times, ids = record.batch
+        if record.forgotten is not None:
+            newest.pop(record.forgotten, None)
+            self._gone[record.forgotten] = record.first
+            items, times = [""], [0.0]  # a version of no event
+            before.append(0)
+            if self._ids:
+                self._ids.forget(record.forgotten)
+        start = len(before)
+        before += map(newest.get, users, repeat(0))
+        versions = range(record.first, record.next)
+        here = dict(zip(users, versions, strict=False))
+        if len(here) < len(users):  # a user has several of these events
+            here.clear()
+            for place, user in enumerate(users):
+                if user in here:
+                    before[start + place] = here[user]
+                here[user] = record.first + place
+        newest.update(here)
+        self._items += items
+        self._times += times
+        if ids and self._ids:
+            self._ids.add(record.next, users, ids)
+        self._place, self._next = record.end, record.next
+
+    def _remembered(self) -> RememberedIds:
+        """The ids of the newest events.  They are read from the log when they are first needed."""
+        while self._ids is None:
+            ids = RememberedIds()
+            with suppress(LookupError):  # the oldest file was deleted meanwhile
+                for record in self._log.records(min(self._log.places()), self._place):
+                    if record.forgotten is not None:
+                        ids.forget(record.forgotten)
+                    elif record.batch.event_ids:
+                        ids.add(record.next, record.batch.users, record.batch.event_ids)
+                self._ids = ids
+        return self._ids
+
+    def _prune(self) -> None:
+        """Drop from memory the events that are folded by now."""
+        with self._memory:
+            with self._txn() as txn:
+                _, folded = self._folded(txn)
+            count = folded - self._base
+            if count > 0:
+                del self._before[:count], self._items[:count], self._times[:count]
+                self._base = folded
+                self._gone = {user: version for user, version in self._gone.items() if version >= folded}
+
+    # --- adding events --------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
+        """As Store.transaction.  It holds the lock of the log, which all processes share."""
+        with self._log.writing():
+            yield self
+
+    def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
+        """As Transaction.new."""
+        with self._memory:
+            self._follow()
+            return self._remembered().new(users, event_ids)
+
+    def append(self, batch: Batch) -> int:
+        """As Transaction.append."""
+        with self._memory:
+            self._follow()
+            first, place = self._next, self._place
+        end = self._log.append(first, batch)
+        with self._memory:
+            if self._place == place:  # else another thread has read the new record
+                self._take(Record(first, batch, None, end))
+        return first
+
+    def forget(self, user: str) -> bool:
+        """As Store.forget."""
+        with self._log.writing():
+            with self._memory:
+                known = self.version(user) > 0
+                version = self._next
+            if known:
+                self._log.append_forget(version, user)
+            return known
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def version(self, user: str) -> int:
+        """As Store.version."""
+        return self.versions([user])[0]
+
+    def versions(self, users: Sequence[str]) -> list[int]:
+        """As Store.versions."""
+        with self._memory:
+            self._follow()
+            found = list(map(self._newest.get, users))
+            if None in found:
+                with self._txn() as txn:
+                    return [
+                        self._user(txn, user)[1] if version is None else version
+                        for user, version in zip(users, found, strict=True)
+                    ]
+            return found  # type: ignore[return-value]
+
+    def _user(self, txn: Any, user: str) -> tuple[int, int]:
+        """The versions of a user's first event and of the last one that is folded; zeros if nothing is."""
+        kept = txn.get(user.encode(), db=self._dbs["users"])
+        if kept is None:
+            return 0, 0
+        first, last = _USER.unpack(kept)
+        return (first, last) if first > self._gone.get(user, 0) else (0, 0)
+
+    def history(self, user: str, after: int = 0) -> History:
+        """As Store.history."""
+        items: list[str] = []
+        times: list[float] = []
+        with self._memory:
+            self._follow()
+            with self._txn() as txn:
+                first, folded = self._user(txn, user)
+                version = folded if folded >= first else 0
+                if version > after:
+                    for versions, some_items, some_times in self._chunks(txn, user, first, after):
+                        start = int(np.searchsorted(versions, after, "right"))
+                        items += some_items[start:]
+                        times += some_times[start:]
+            recent = self._recent(user, max(after, folded))
+            items += [self._items[number - self._base] for number in recent]
+            times += [self._times[number - self._base] for number in recent]
+            version = self._newest.get(user, version)
+            if not first and version:
+                first = self._recent(user, 0)[0]
+        return History(version, items, times, after < first or not version)
+
+    def _recent(self, user: str, after: int) -> list[int]:
+        """The versions of a user's events after a version that are in memory, oldest first."""
+        after, version, found = max(after, self._base - 1), self._newest.get(user, 0), []
+        while version > after:
+            found.append(version)
+            version = self._before[version - self._base]
+        return found[::-1]
+
+    def _chunks(
+        self, txn: Any, user: str, first: int, after: int
+    ) -> Iterator[tuple["np.ndarray[Any, Any]", list[str], list[float]]]:
+        begin = first.to_bytes(8, "big")
+        with txn.cursor(self._dbs["histories"]) as cursor:
+            found = cursor.set_range(begin + (after + 1).to_bytes(8, "big"))
+            while found and cursor.key()[:8] == begin:
+                data = bytes(cursor.value())
+                checksum, count = _CHUNK.unpack_from(data)
+                if zlib.crc32(data[4:]) != checksum:
+                    raise StoreError(
+                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r} cannot be read",
+                        "restore a backup of the whole folder",
+                    )
+                versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
+                times = np.frombuffer(data, "<f8", count, _CHUNK.size + 8 * count)
+                yield versions, data[_CHUNK.size + 16 * count :].decode().split("\0"), times.tolist()
+                found = cursor.next()
+
+    def users(self) -> Iterator[str]:
+        """As Store.users."""
+        with self._memory:
+            self._follow()
+            recent = list(self._newest)
+        yield from recent
+        known, begin = set(recent), b"\0"
+        while True:
+            group = []
+            with self._memory, self._txn() as txn, txn.cursor(self._dbs["users"]) as cursor:
+                found = cursor.set_range(begin)
+                while found and len(group) < 1024:
+                    group.append(bytes(cursor.key()).decode())
+                    found = cursor.next()
+                alive = [user for user in group if user not in known and self._user(txn, user)[1]]
+            yield from alive
+            if len(group) < 1024:
+                return
+            begin = group[-1].encode() + b"\0"
+
+    # --- states ---------------------------------------------------------------------------------
+
+    def state(self, user: str, model: str) -> tuple[int, bytes] | None:
+        """As Store.state."""
+        with self._memory:
+            self._follow()
+            with self._txn() as txn:
+                first, _ = self._user(txn, user)
+                kept = first and txn.get(first.to_bytes(8, "big"), db=self._dbs["states"])
+                if not kept:
+                    return None
+                of, version = _STATE.unpack_from(kept)
+                return (version, bytes(kept[_STATE.size :])) if of == _hash(model) else None
+
+    def put_states(self, model: str, states: Mapping[str, tuple[int, bytes]]) -> None:
+        """As Store.put_states."""
+        if not states:
+            return
+        of = _hash(model)
+        with self._txn(write=True) as txn:
+            for user, (version, state) in states.items():
+                with self._memory:
+                    first, _ = self._user(txn, user)
+                    recent = [] if first else self._recent(user, 0)
+                    if recent:
+                        # The fold will find this user as it would have made him.
+                        if txn.get(user.encode(), db=self._dbs["users"]) is not None:
+                            continue  # he was forgotten, which is not folded yet
+                        first = recent[0]
+                        txn.put(user.encode(), _USER.pack(first, first - 1), db=self._dbs["users"])
+                if not first or version < first:
+                    continue
+                key = first.to_bytes(8, "big")
+                kept = txn.get(key, db=self._dbs["states"])
+                if kept and _STATE.unpack_from(kept)[0] == of and _STATE.unpack_from(kept)[1] >= version:
+                    continue
+                txn.put(key, _STATE.pack(of, version) + state, db=self._dbs["states"])
+
+    # --- in the background ----------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        """Fold the log if many events or old ones wait, and drop what is folded from memory and the log."""
+        with self._memory:
+            self._follow()
+            self._remembered()
+            waiting = len(self._items)
+        if waiting >= _FOLD_EVENTS or time.monotonic() >= self._fold_due:
+            self.fold()
+        self._prune()
+
+    def fold(self) -> None:
+        """Move all events of the log to the histories, unless another process does so now."""
+        with (self.path / "fold").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            while self._fold_some():
+                pass
+            self._fold_due = time.monotonic() + _FOLD_SECONDS
+            self._delete_folded()
+        self._prune()
+
+    def _fold_some(self) -> bool:
+        """Fold up to _FOLD_MOST events in one transaction.  Returns whether there are more."""
+        with self._txn() as txn:
+            place, version = self._folded(txn)
+        end = self._log.end
+        if place == end:
+            return False
+        with self._txn(write=True) as txn:
+            columns: dict[str, tuple[list[int], list[float], list[str]]] = {}
+            begin = version
+            for record in self._log.records(place, end):
+                if record.forgotten is not None:
+                    columns.pop(record.forgotten, None)
+                    self._fold_forgotten(txn, record.forgotten)
+                users, items, times, _ = record.batch
+                for number, user, item, moment in zip(
+                    range(record.first, record.next), users, items, times, strict=False
+                ):
+                    if user not in columns:
+                        columns[user] = ([], [], [])
+                    versions, moments, names = columns[user]
+                    versions.append(number)
+                    moments.append(moment)
+                    names.append(item)
+                place, version = record.end, record.next
+                if version - begin >= _FOLD_MOST:
+                    break
+            for number, (user, events) in enumerate(columns.items()):
+                self._fold_user(txn, user, *events)
+                if number % _BREATH == 0:
+                    time.sleep(1e-4)
+            txn.put(_FOLDED, _PLACE.pack(place, version), db=self._dbs["meta"])
+        return place < end
+
+    def _fold_user(
+        self, txn: Any, user: str, versions: list[int], times: list[float], items: list[str]
+    ) -> None:
+        kept = txn.get(user.encode(), db=self._dbs["users"])
+        first = _USER.unpack(kept)[0] if kept else versions[0]
+        txn.put(user.encode(), _USER.pack(first, versions[-1]), db=self._dbs["users"])
+        columns = np.asarray(versions, "<u8").tobytes() + np.asarray(times, "<f8").tobytes()
+        data = len(versions).to_bytes(4, "little") + columns + "\0".join(items).encode()
+        key = first.to_bytes(8, "big") + versions[-1].to_bytes(8, "big")
+        txn.put(key, zlib.crc32(data).to_bytes(4, "little") + data, db=self._dbs["histories"])
+
+    def _fold_forgotten(self, txn: Any, user: str) -> None:
+        kept = txn.get(user.encode(), db=self._dbs["users"])
+        if not kept:
+            return
+        begin = _USER.unpack(kept)[0].to_bytes(8, "big")
+        txn.delete(user.encode(), db=self._dbs["users"])
+        txn.delete(begin, db=self._dbs["states"])
+        with txn.cursor(self._dbs["histories"]) as cursor:
+            found = cursor.set_range(begin)
+            while found and cursor.key()[:8] == begin:
+                found = cursor.delete() and bool(cursor.key())
+
+    def _delete_folded(self) -> None:
+        """Delete files of the log that are folded, and whose ids need not be remembered."""
+        with self._txn() as txn:
+            folded, version = self._folded(txn)
+        places = self._log.places()
+        for place, following in zip(places, places[1:], strict=False):
+            if following > folded or self._log.first_version(following) > version - SPAN:
+                return
+            self._log.delete(place)
+
+    # --- the rest -------------------------------------------------------------------------------
+
+    def backup(self, folder: str | os.PathLike[str]) -> None:
+        """Write a copy to a new folder, as of one moment, while the store is used.
+
+        Raises InputError if the folder exists, and StoreError if it cannot be written.
+        """
+        target = Path(folder)
+        try:
+            target.mkdir(parents=True)
+            with (self.path / "fold").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # the log keeps what the copy of LMDB does not have
+                self._env.copy(str(target), compact=True)
+                copied = {*self._log.names()[:-1], "store.json"}  # they do not change any more
+                for name in copied:
+                    shutil.copyfile(self.path / name, target / name)
+                with self._log.writing():
+                    for name in {*self._log.names()} - copied:
+                        shutil.copyfile(self.path / name, target / name)
+            for file_copied in target.iterdir():
+                with file_copied.open("rb") as written:
+                    os.fsync(written.fileno())
+            sync_folder(target)
+        except FileExistsError:
+            raise InputError(f"{target} exists already", "give the path of a new folder") from None
+        except OSError as error:
+            raise _cannot_use(target, error) from None
+
+    def close(self) -> None:
+        """As Store.close."""
+        if hasattr(self, "_log"):
+            self._log.close()
+        if not self._closed:
+            self._closed = True
+            self._environment.release()
+
+    def __enter__(self) -> "LMDBStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _txn(self, write: bool = False) -> Iterator[Any]:
+        """A transaction of LMDB, whose errors are sentences."""
+        lmdb = _lmdb()
+        try:
+            with self._env.begin(write=write) as txn:
+                yield txn
+        except lmdb.MapFullError:
+            raise StoreError(
+                f"the store {self.path} has used its {self._environment.addresses:,} bytes of address space",
+                "open it with a larger addresses=",
+            ) from None
+        except lmdb.Error as error:
+            raise _cannot_use(self.path, error) from None
+
+
+class _Environment:
+    """LMDB's environment of a folder.  A process may open it only once, so stores on one folder share it."""
+
+    _open: dict[str, "_Environment"] = {}  # noqa: RUF012
+    _opening = Lock()
+
+    @classmethod
+    def open(cls, path: Path, addresses: int) -> "_Environment":
+        with cls._opening:
+            name = os.path.realpath(path)
+            found = cls._open.get(name)
+            if found is None:
+                found = cls._open[name] = cls(path, name, addresses)
+            elif found.asked != addresses:
+                raise InputError(
+                    f"the store {path} is open in this process with addresses={found.asked:,}",
+                    "open it with the same number",
+                )
+            found.count += 1
+            return found
+
+    def __init__(self, path: Path, name: str, addresses: int) -> None:
+        lmdb = _lmdb()
+        self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
+        file = path / "data.mdb"
+        size = file.stat().st_size if file.exists() else None
+        while True:
+            try:
+                self.env = lmdb.open(
+                    str(path), map_size=self.addresses, max_dbs=4, max_readers=1024, readahead=False
+                )
+                break
+            except lmdb.MemoryError:
+                self.addresses //= 2  # the process may use only so much
+                if self.addresses < 1 << 28:
+                    raise _cannot_use(path, MemoryError("too little address space")) from None
+            except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
+                raise StoreError(
+                    f"{file} is damaged, or was written by another version of LMDB",
+                    "restore a backup of all files",
+                ) from None
+            except lmdb.Error as error:
+                raise _cannot_use(path, error) from None
+        try:
+            pages = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
+            if size is not None and size < pages:
+                # LMDB would end the process when it reads behind the end of the file.
+                raise StoreError(
+                    f"{file} has {size:,} bytes, but needs {pages:,}", "restore a backup of the whole folder"
+                )
+            names = ("meta", "users", "histories", "states")
+            self.dbs = {name: self.env.open_db(name.encode()) for name in names}
+        except lmdb.Error as error:
+            self.env.close()
+            raise _cannot_use(path, error) from None
+        except BaseException:
+            self.env.close()
+            raise
+
+    def release(self) -> None:
+        with self._opening:
+            self.count -= 1
+            if not self.count:
+                del self._open[self.name]
+                self.env.close()
+
+
+def _prepare(path: Path) -> bytes:
+    """Make the folder of a new store, or check that of an old one.  Returns the id of the store."""
+    path.mkdir(parents=True, exist_ok=True)
+    file = path / "store.json"
+    # One of several processes that start together makes the store.
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            others = sorted(entry.name for entry in path.iterdir() if entry.name != "store.draft")
+            if others:
+                raise InputError(
+                    f"{path} is not a store of recblr: it holds {others[0]}", "give a new or an empty folder"
+                )
+            draft = path / "store.draft"
+            content = {"format": "recblr store", "layout": _LAYOUT, "id": secrets.token_hex(16)}
+            with draft.open("w", encoding="utf-8") as written:
+                json.dump(content, written)
+                written.flush()
+                os.fsync(written.fileno())
+            draft.rename(file)
+            sync_folder(path)
+    finally:
+        os.close(lock)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        right = content["format"] == "recblr store" and len(bytes.fromhex(content["id"])) == 16
+        layout = content["layout"]
+    except (ValueError, KeyError, TypeError):
+        right, layout = False, None
+    if right and layout != _LAYOUT:
+        raise InputError(
+            f"{path} has the layout {layout}, but this recblr knows only {_LAYOUT}", "install a later recblr"
+        )
+    if not right:
+        raise StoreError(f"{file} is damaged", "restore a backup of the whole folder")
+    return bytes.fromhex(content["id"])
+
+
+def _hash(model: str) -> bytes:
+    return hashlib.sha256(model.encode()).digest()
+
+
+def _lmdb() -> ModuleType:
+    try:
+        import lmdb
+    except ModuleNotFoundError:
+        raise package_missing("lmdb", "a store of the kind lmdb") from None
+    return lmdb
+
+
+def _cannot_use(path: Path, error: Exception) -> StoreError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StoreError(
+        f"cannot use the store {path}: {reason}", "make room, or make the folder writable, and try again"
+    )
