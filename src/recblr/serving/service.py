@@ -7,11 +7,12 @@ So several processes may serve one store, and a process may be killed at any mom
 
 import logging
 import random
+import secrets
 import time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, repeat
 from math import isfinite
 from threading import Condition, Event, Thread
 from typing import Self, TypeVar
@@ -111,9 +112,26 @@ class Service:
             StoreError: the events could not be written.  None of them counts, except that a store which stops
                 answering may have written them before.  Give events an id, and send them again.
         """
-        batch, clocked = _batch(users, items, times, event_ids)
+        return len(self._update(*_batch(users, items, times, event_ids)))
+
+    def update_each(
+        self,
+        users: Sequence[Id],
+        items: Sequence[Id],
+        *,
+        times: Sequence[float | None] | None = None,
+        event_ids: Sequence[Id | None] | None = None,
+    ) -> list[bool]:
+        """As :meth:`update_many`, but returns for each event whether it counted."""
+        counted = [False] * len(users)
+        for place in self._update(*_batch(users, items, times, event_ids)):
+            counted[place] = True
+        return counted
+
+    def _update(self, batch: Batch, clocked: "_Clocked") -> Sequence[int]:
+        """The places of the events that counted."""
         if not batch.users:
-            return 0
+            return []
         for attempt in range(_TRIES):
             try:
                 return self._take_in(batch, clocked)
@@ -124,7 +142,8 @@ class Service:
             "send smaller groups, or send the events of a user to one server",
         )
 
-    def _take_in(self, batch: Batch, clocked: bool) -> int:
+    def _take_in(self, batch: Batch, clocked: "_Clocked") -> Sequence[int]:
+        new: Sequence[int] = range(len(batch.users))
         distinct = list(dict.fromkeys(batch.users))
         held = self._held
         with held.busy(distinct), self._store.transaction(distinct) as transaction:
@@ -132,18 +151,19 @@ class Service:
                 new = transaction.new(batch.users, batch.event_ids)
                 if len(new) < len(batch.users):
                     batch = batch.only(new)
+                    clocked = clocked if isinstance(clocked, bool) else [clocked[place] for place in new]
                     distinct = list(dict.fromkeys(batch.users))
                     if not new:
-                        return 0
+                        return new
             self._bring(held, distinct, transaction.versions(distinct))
             first = self._append(held, transaction, batch, distinct, clocked)
             held.versions.update(zip(batch.users, range(first, first + len(batch.users)), strict=True))
             held.recent.append(batch.users)
         self._limit(held)
-        return len(batch.users)
+        return new
 
     def _append(
-        self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], clocked: bool
+        self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], clocked: "_Clocked"
     ) -> int:
         """Take events of users who are up to date into the engine and then into the store."""
         try:
@@ -152,7 +172,7 @@ class Service:
             # The clock of another server may be ahead of ours.
             if not clocked:
                 raise
-            batch = batch._replace(times=_not_before(batch, held.last_times(distinct)))
+            batch = batch._replace(times=_not_before(batch, held.last_times(distinct), clocked))
             held.engine.update_many(batch.users, batch.items, times=batch.times)
         try:
             return transaction.append(batch)
@@ -277,6 +297,26 @@ class Service:
                     return unknown  # the model has none of the items that the user has
             # The user was dropped between the two steps: once more.
 
+    def explain_history(
+        self, items: Iterable[Id], item: Id, *, times: ArrayLike | None = None, time: float | None = None
+    ) -> list[tuple[int, str, float]]:
+        """As Engine.explain, for a history of nobody, oldest event first.  The list of an empty one is empty."""
+        engine, items = self._held.engine, list(items)
+        if not items:
+            return []
+        if engine.time_use != "none" and times is None:
+            raise InputError(
+                f"the model was trained with --time {engine.time_use}, so it needs the times of the history",
+                "give times=",
+            )
+        # The engine explains users only.  Nobody has this id, and nobody can ask for it.
+        nobody = f"\0{secrets.token_hex(16)}"
+        engine.rebuild({nobody: items if times is None else (items, times)})
+        try:
+            return engine.explain(nobody, item, time=time)
+        finally:
+            engine.forget(nobody)
+
     # --- users ----------------------------------------------------------------------------------
 
     def load(self, users: Iterable[Id] | None = None) -> int:
@@ -317,6 +357,11 @@ class Service:
     def engine(self) -> Engine:
         """The engine that answers now.  Do not change its users."""
         return self._held.engine
+
+    @property
+    def local(self) -> bool:
+        """Whether a look into the store takes microseconds, because it needs no network."""
+        return self._store.local
 
     @property
     def left_out(self) -> int:
@@ -524,14 +569,18 @@ class _Users:
         return self._set.isdisjoint(users)
 
 
-def _not_before(batch: Batch, last: dict[str, float]) -> list[float]:
-    """The times of a group, none earlier than the one before it of the same user."""
+def _not_before(batch: Batch, last: dict[str, float], clocked: "_Clocked") -> list[float]:
+    """The times of a group, where those of the clock are no earlier than the one before of the same user."""
+    moved = repeat(clocked) if isinstance(clocked, bool) else clocked
     times = []
-    for user, time in zip(batch.users, batch.times, strict=True):
-        last[user] = max(time, last.get(user, time))
+    for user, time, move in zip(batch.users, batch.times, moved, strict=False):
+        last[user] = max(time, last.get(user, time)) if move else time
         times.append(last[user])
     return times
 
+
+# Which times are those of the clock: all, none, or one value for each event.
+_Clocked = bool | list[bool]
 
 # --- arguments -----------------------------------------------------------------------------------
 
@@ -541,8 +590,8 @@ def _batch(
     items: Iterable[Id],
     times: ArrayLike | Sequence[float | None] | None,
     event_ids: Iterable[Id | None] | None,
-) -> tuple[Batch, bool]:
-    """The arguments of update_many as a group of events, and whether the clock gave all of their times."""
+) -> tuple[Batch, "_Clocked"]:
+    """The arguments of update_many as a group of events, and which times the clock gave."""
     names = _texts(users, "user")
     batch = Batch(names, _texts(items, "item"), [], None if event_ids is None else _texts(event_ids, "event"))
     for name, column in (("items", batch.items), ("event ids", batch.event_ids)):
@@ -552,7 +601,8 @@ def _batch(
             )
     if times is None:
         return batch._replace(times=[clock.time()] * len(names)), True
-    return batch._replace(times=_seconds(times, len(names))), False
+    clocked = [time is None for time in times] if isinstance(times, list | tuple) and None in times else False
+    return batch._replace(times=_seconds(times, len(names))), clocked
 
 
 def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[float]:

@@ -48,6 +48,8 @@ class LMDBStore:
     files in it.  Ids of at least the newest 1,000,000 events are remembered.
     """
 
+    local = True
+
     def __init__(self, path: str | os.PathLike[str], *, addresses: int = _ADDRESSES) -> None:
         """Open a store, or make one in a new or an empty folder.
 

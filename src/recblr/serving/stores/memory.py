@@ -25,6 +25,8 @@ class MemoryStore:
     states, because the engine has them.
     """
 
+    local = True
+
     def __init__(self) -> None:
         self._lock = RLock()
         self._users: dict[str, _Events] = {}

@@ -78,6 +78,8 @@ class RedisStore:
     always``.  Of each user the newest 1,000 ids of events are remembered.
     """
 
+    local = False
+
     def __init__(self, address: str) -> None:
         """Connect to a Redis.
 

@@ -74,6 +74,9 @@ class Store(Protocol):
     All methods raise StoreError where the store cannot be read or written.
     """
 
+    local: bool
+    """Whether a look at a user takes microseconds, because it needs no network."""
+
     def transaction(self, users: Sequence[str]) -> AbstractContextManager[Transaction]:
         """Begin to add events of these users; no other thread does so at the same time.
 
