@@ -14,8 +14,8 @@ from cli.command import SMALL, recblr, shell, succeeds
 from training.tiny_runs import assert_same_run, contents, tiny_dataset
 
 from recblr.data import SyntheticParameters, best_possible, last_item_only, read_dataset
-from recblr.io.titles import read_titles
 from recblr.evaluation import KS, read_report
+from recblr.io.titles import read_titles
 from recblr.training import Run, curves, tensorboard
 
 OPTIONS = ["--k-core", "0", "--epochs", "2", *SMALL]

@@ -18,8 +18,8 @@ from data.publisher import MEMBERS, publish
 from recblr.data import download as downloads
 from recblr.data import read_dataset
 from recblr.data.download import ARCHIVES, PUBLISHER, download
-from recblr.io.titles import read_titles
 from recblr.errors import InputError
+from recblr.io.titles import read_titles
 
 
 @pytest.fixture

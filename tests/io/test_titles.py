@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recblr.io.titles import read_titles
 from recblr.errors import InputError
+from recblr.io.titles import read_titles
 
 
 def titles(folder: Path, content: bytes) -> dict[str, str]:

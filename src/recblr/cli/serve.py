@@ -21,9 +21,7 @@ _TOKEN = "RECBLR_TOKEN"
     )
 )
 def serve(
-    model: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The model file that `recblr export` wrote.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="FILE", help="The model file that `recblr export` wrote.")],
     store: Annotated[
         str | None,
         typer.Option(
@@ -49,9 +47,7 @@ def serve(
     ] = None,
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help=f"File with the token that requests must carry; or set {_TOKEN}."
-        ),
+        typer.Option(metavar="FILE", help=f"File with the token that requests must carry; or set {_TOKEN}."),
     ] = None,
 ) -> None:
     """Serve a model over HTTP: events in, recommendations out, and a page to try it at /.
@@ -97,7 +93,9 @@ def _token(file: Path | None) -> str | None:
             token = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InputError(f"the token file {file} cannot be read ({reason})", "check --token-file") from None
+            raise InputError(
+                f"the token file {file} cannot be read ({reason})", "check --token-file"
+            ) from None
     if token is None:
         return None
     if not token.isascii() or not token.isprintable() or " " in token or not token:

@@ -31,8 +31,8 @@ def synth(
     """
     from recblr.data import SyntheticParameters, best_possible, generate, last_item_only, write_inter
     from recblr.data.synthetic import item_titles
-    from recblr.io.titles import titles_as_text
     from recblr.io.atomic import atomic_path
+    from recblr.io.titles import titles_as_text
 
     if titles is not None and os.path.realpath(titles) == os.path.realpath(out):
         raise InputError(f"{out} cannot hold both the data and the titles", "give --titles another file")

@@ -70,7 +70,10 @@ class Server:
     def post(self, *events: tuple[str, str], **headers: str) -> Answer:
         """Send events (user, item)."""
         return self.ask(
-            "POST", "/v1/events", {"events": [{"user": user, "item": item} for user, item in events]}, **headers
+            "POST",
+            "/v1/events",
+            {"events": [{"user": user, "item": item} for user, item in events]},
+            **headers,
         )
 
     def items(self, user: str, **parameters: object) -> list[str]:

@@ -107,7 +107,9 @@ def test_a_model_without_time_needs_none() -> None:
         engine.update_many(["u"] * 2, ["i1", "i2"])
         assert server.post(("u", "i1"), ("u", "i2")).json["accepted"] == 2
         assert server.ask("GET", "/v1/users/u/recommendations").json["items"] == listed(engine.recommend("u"))
-        answer = server.ask("POST", "/v1/recommend", {"history": ["i1", "i2"], "times": None, "time": None, "k": 10})
+        answer = server.ask(
+            "POST", "/v1/recommend", {"history": ["i1", "i2"], "times": None, "time": None, "k": 10}
+        )
         assert answer.json["items"] == listed(engine.recommend("u"))
 
 

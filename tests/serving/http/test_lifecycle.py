@@ -71,14 +71,18 @@ def test_what_cannot_be_served(model: Path, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     assert "bad.safetensors" in refused(tmp_path / "bad.safetensors", *memory)
     said = refused(model, *memory, "--workers", "2")
-    assert said.startswith("recblr: the store `memory` belongs to one process, and there are 2 workers; take ")
+    assert said.startswith(
+        "recblr: the store `memory` belongs to one process, and there are 2 workers; take "
+    )
     assert "of no known kind" in refused(model, "--store", "nonsense:x")
     assert "check --titles" in refused(model, *memory, "--titles", tmp_path / "none.tsv")
     assert "check --token-file" in refused(model, *memory, "--token-file", tmp_path / "none")
     (tmp_path / "empty").write_text("\n")
     assert "empty or holds spaces" in refused(model, *memory, "--token-file", tmp_path / "empty")
     assert "cannot listen on 192.0.2.1 port 0" in refused(model, *memory, "--host", "192.0.2.1")
-    assert "cannot listen on no.such.host.invalid" in refused(model, *memory, "--host", "no.such.host.invalid")
+    assert "cannot listen on no.such.host.invalid" in refused(
+        model, *memory, "--host", "no.such.host.invalid"
+    )
     monkeypatch.setenv("RECBLR_TOKEN", "two words")
     assert "empty or holds spaces" in refused(model, *memory)
 

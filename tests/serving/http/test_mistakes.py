@@ -122,7 +122,9 @@ def test_the_name_of_an_unknown_item_is_in_the_answer(server: Server) -> None:
 
 
 def test_an_event_before_the_last_one_is_refused(server: Server) -> None:
-    assert server.ask("POST", "/v1/events", events({"user": "late", "item": "i1", "time": START})).status == 200
+    assert (
+        server.ask("POST", "/v1/events", events({"user": "late", "item": "i1", "time": START})).status == 200
+    )
     late = server.ask("POST", "/v1/events", events({"user": "late", "item": "i1", "time": START - 1}))
     assert late.error == (422, "invalid")
     assert server.ask("GET", f"/v1/users/late/recommendations?time={START - 1}").error == (422, "invalid")

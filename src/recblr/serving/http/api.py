@@ -215,7 +215,9 @@ class Api:
         unknown = next((item for item in items if item not in catalogue), None)
         if unknown is None:
             return ApiError("invalid", str(error))
-        return ApiError("unknown_item", f"the model has no item {unknown!r}; give items that it knows", item=unknown)
+        return ApiError(
+            "unknown_item", f"the model has no item {unknown!r}; give items that it knows", item=unknown
+        )
 
     def _scored(self, best: Sequence[tuple[str, float]], titles: bool) -> list[ScoredItem]:
         if titles:

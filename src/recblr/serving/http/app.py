@@ -73,7 +73,9 @@ class App:
     token: that requests must carry, except those for the page and the health; None for no token.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Api]], metrics: Metrics, token: str | None = None) -> None:
+    def __init__(
+        self, start: Callable[[], Awaitable[Api]], metrics: Metrics, token: str | None = None
+    ) -> None:
         self._start = start
         self._metrics = metrics
         self._token = None if token is None else _digest(f"Bearer {token}".encode())
@@ -227,9 +229,7 @@ async def _body(scope: Message, receive: Receive) -> bytes:
                     raise _too_large()
             return b"".join(parts)
     except TimeoutError:
-        raise ApiError(
-            "timeout", f"the body did not arrive within {BODY_SECONDS:g} seconds"
-        ) from None
+        raise ApiError("timeout", f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
 
 
 def _bounded(body: bytes) -> bytes:
@@ -239,6 +239,4 @@ def _bounded(body: bytes) -> bytes:
 
 
 def _too_large() -> ApiError:
-    return ApiError(
-        "too_large", f"the body is larger than {MAX_BODY:,} bytes; send fewer events at once"
-    )
+    return ApiError("too_large", f"the body is larger than {MAX_BODY:,} bytes; send fewer events at once")

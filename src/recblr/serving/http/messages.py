@@ -247,7 +247,9 @@ class Query:
         if not query:
             return
         try:
-            pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
+            pairs = parse_qsl(
+                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20
+            )
         except ValueError:
             raise ApiError("invalid", "the parameters of the URL are not UTF-8; encode them as %XX") from None
         for name, value in pairs:

@@ -7,6 +7,7 @@ worker that takes the place of a dead one goes on with its row, so no counter fa
 import mmap
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from prometheus_client import generate_latest
@@ -38,7 +39,7 @@ COUNTERS = {
 GAUGES = {
     "recblr_users_in_memory": "Users whose state a worker holds, of all workers.",
     "recblr_requests_in_progress": "Requests that wait for their answer, of all workers.",
-    "recblr_events_left_out": "Events that the present model cannot use, because it lacks their items; the most of a worker.",
+    "recblr_events_left_out": "Events of items that the model lacks, the most of a worker.",
 }
 _MOST = ("recblr_events_left_out",)  # the largest number of a worker counts, not the sum
 
@@ -74,7 +75,8 @@ class Metrics(Collector):
 
     def use_row(self, worker: int) -> None:
         """From now on, this process is the worker with this number."""
-        self._row = memoryview(self._rows[worker])  # faster than an array for single numbers
+        # Faster than an array for single numbers.
+        self._row: Any = memoryview(self._rows[worker])
         for name in GAUGES:
             self.set(name, 0)
 

@@ -31,7 +31,10 @@ class _Operation:
 
 _K = {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10}
 _FLAG = {"type": "boolean", "default": False}
-_TIME = {"type": "number", "description": "Of the request, in seconds since 1970; by default right after the last event."}
+_TIME = {
+    "type": "number",
+    "description": "Of the request, in seconds since 1970; by default right after the last event.",
+}
 _ITEM = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
 _REFUSED = ("invalid", "unknown_item")
 

@@ -1,6 +1,6 @@
 """Starts the server: the socket, the workers, and what signals do.
 
-One worker runs in this process.  Several are forked, after the model is loaded, so they share its tables; each
+One worker runs in this process.  Several are forked, after the model is loaded, so they share its tables.  Each
 opens the store itself.  All accept from one socket.  The first process then only waits for signals:
   - SIGINT and SIGTERM: every worker finishes its requests and ends;
   - SIGHUP: the model file is loaded again;
@@ -15,8 +15,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -118,7 +118,7 @@ class Worker:
         ended: int | None = None,
     ) -> None:
         self._options = options
-        self._engine: Engine | None = engine
+        self._engine = engine
         self._listener = listener
         self._metrics = metrics
         self._say = say
@@ -136,7 +136,7 @@ class Worker:
         self._on_start = on_start
         # The store is opened before the server starts, so that a mistake is raised here.
         self._service = Service(self._engine, open_store(self._options.store))
-        self._engine = None  # the service has it, until it has another
+        del self._engine  # the service has it, until it has another
         self._server = _Server(
             uvicorn.Config(
                 self._app,
@@ -205,8 +205,8 @@ def loaded(options: ServeOptions, engine: Engine) -> str:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves the signals to us."""
 
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        return suppress()
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
 
 
 class Parent:
@@ -252,7 +252,7 @@ class Parent:
                     os.kill(pid, signal.SIGKILL)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _fork(self, number: int, mask: set[signal.Signals]) -> None:
+    def _fork(self, number: int, mask: Iterable[int]) -> None:
         sys.stdout.flush()
         pid = os.fork()
         if pid:
@@ -263,7 +263,13 @@ class Parent:
             os.close(self._pipe[1])
             self._metrics.use_row(number)
             worker = Worker(
-                self._options, self._engine, self._listener, self._metrics, self._say, self._warn, self._pipe[0]
+                self._options,
+                self._engine,
+                self._listener,
+                self._metrics,
+                self._say,
+                self._warn,
+                self._pipe[0],
             )
             for handled in (signal.SIGINT, signal.SIGTERM):  # until the event loop handles them
                 signal.signal(handled, lambda *_: os._exit(0))
@@ -289,7 +295,7 @@ class Parent:
         self._signal(signal.SIGHUP)
         self._say(loaded(self._options, self._engine))
 
-    def _start_again(self, mask: set[signal.Signals]) -> None:
+    def _start_again(self, mask: Iterable[int]) -> None:
         for pid, status in self._reap():
             number, since = self._started.pop(pid)
             self._failures = self._failures + 1 if monotonic() - since < _YOUNG else 0
@@ -325,7 +331,11 @@ class Parent:
             came = signal.sigtimedwait(_SIGNALS, 0.1)
             for pid, _ in self._reap():
                 del self._started[pid]
-            if came is not None and came.si_signo == signal.SIGINT and monotonic() > deadline - GRACE_SECONDS - 9:
+            if (
+                came is not None
+                and came.si_signo == signal.SIGINT
+                and monotonic() > deadline - GRACE_SECONDS - 9
+            ):
                 return
 
 

@@ -62,7 +62,9 @@ class Writer:
             if self._closed or self._waiting + len(users) > _MOST_WAITING:
                 raise ApiError(
                     "unavailable",
-                    "the server stops" if self._closed else "too many events wait to be written; send them again",
+                    "the server stops"
+                    if self._closed
+                    else "too many events wait to be written; send them again",
                     headers={"retry-after": "1"},
                 )
             self._waiting += len(users)
