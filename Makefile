@@ -1,4 +1,5 @@
 # make demo      create .venv, install, train on the built-in dataset, print metrics and recommendations
+# make serve-demo  train on the built-in dataset, serve the model, and print the address of its page (PORT=8000)
 # make test      everything that CI runs: build, ruff, clang-format, mypy, C++ tests, pytest
 # make format    lay out Python, C++ and CUDA as `make lint` wants them
 # make cuda-check  compile the CUDA kernels for one architecture, without a GPU; fail if a kernel spills registers
@@ -29,7 +30,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo serve-demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -59,6 +60,18 @@ demo: $(VENV)/.installed
 	$(BIN)/recblr train demo/data.inter --out demo/run $(DEMO_OPTIONS)
 	$(BIN)/recblr recommend demo/run --user u7 -k 10 --titles demo/titles.tsv
 	@echo "An item is right if its title names an item of the user's history: it is the next one of its series."
+
+PORT := 8000
+
+# The demo trains only once: remove the folder `demo` to train again.
+serve-demo: $(VENV)/.serve
+	@test -f demo/run/report.json || $(MAKE) --no-print-directory demo
+	$(BIN)/recblr export demo/run demo/model.safetensors
+	$(BIN)/recblr serve demo/model.safetensors --titles demo/titles.tsv --port $(PORT)
+
+$(VENV)/.serve: $(VENV)/.installed
+	$(PIP) $$($(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['serve'])")
+	@touch $@
 
 # The built-in data follow series in an exact order, so they need less dropout than real data of their size.
 DEMO_OPTIONS := --epochs 8 --dropout 0.1

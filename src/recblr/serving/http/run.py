@@ -31,7 +31,7 @@ from recblr.serving.http.app import App, new_metrics
 from recblr.serving.http.metrics import Metrics
 from recblr.serving.http.protocol import BoundedProtocol
 from recblr.serving.service import Service
-from recblr.serving.stores.store import open_store
+from recblr.serving import open_store
 
 GRACE_SECONDS = 20  # for requests that run when the server is stopped
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
