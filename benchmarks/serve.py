@@ -220,10 +220,18 @@ def first_turn(run):
 
 
 def start_wrk(port, script, connections, seconds):
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "--timeout", "30s", "-s", script]
-    return subprocess.Popen(
-        [*map(str, words), f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True
-    )
+    words = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds:g}s",
+        "--latency",
+        "--timeout",
+        "30s",
+        "-s",
+        script,
+    ]
+    return subprocess.Popen([*map(str, words), f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True)
 
 
 def wrk_result(process):
@@ -235,7 +243,9 @@ def wrk_result(process):
         f"p{quantile}_ms": float(number) * milliseconds[unit]
         for quantile, number, unit in re.findall(r"^ +(50|90|99)% +([\d.]+)(us|ms|s|m)$", out, re.MULTILINE)
     }
-    errors = sum(map(int, re.findall(r"(?:Non-2xx or 3xx responses: |connect |read |write |timeout )(\d+)", out)))
+    errors = sum(
+        map(int, re.findall(r"(?:Non-2xx or 3xx responses: |connect |read |write |timeout )(\d+)", out))
+    )
     return {
         "per_second": float(re.search(r"Requests/sec: +([\d.]+)", out)[1]),
         "requests": int(re.search(r"(\d+) requests in", out)[1]),

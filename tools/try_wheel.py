@@ -27,6 +27,14 @@ pip install numpy safetensors
 pip install --no-deps recblr
 # [/image]
 """
+# docs/server.md shows these.  They come on top of the first environment.
+SERVE = """
+# [serve]
+pip install numpy safetensors rich typer
+pip install httptools lmdb msgspec prometheus-client redis uvicorn uvloop
+pip install --no-deps recblr
+# [/serve]
+"""
 PIP = ("-m", "pip", "--disable-pip-version-check", "-q")
 
 
@@ -71,9 +79,9 @@ class Environment:
             sys.exit(f"try_wheel: the wheel failed its tests ({variant})")
 
 
-def server_installs() -> list[list[str]]:
-    """What the pip of a server is told to install, line by line."""
-    lines = [shlex.split(line, comments=True) for line in SERVER.splitlines()]
+def installs(shown: str) -> list[list[str]]:
+    """What pip is told to install, line by line."""
+    lines = [shlex.split(line, comments=True) for line in shown.splitlines()]
     return [words[2:] for words in lines if words[:2] == ["pip", "install"]]
 
 
@@ -90,10 +98,14 @@ def main() -> None:
     print(f"{wheel.name} on Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory(prefix="try-wheel-") as folder:
         server = Environment(Path(folder) / "server")
-        for words in server_installs():
+        for words in installs(SERVER):
             server.install(*(wheel if word == "recblr" else word for word in words))
         print("on a server:", flush=True)
         server.test("server")
+        for words in installs(SERVE):
+            server.install(*(wheel if word == "recblr" else word for word in words))
+        print("as a server:", flush=True)
+        server.test("serve")
         bare = Environment(Path(folder) / "without-torch")
         bare.install("numpy", "rich", "typer")
         bare.install("--no-deps", wheel)

@@ -1,12 +1,13 @@
 """Test an installed wheel without a source tree and without a compiler; print one line for each test.
 
-    python -I installed.py server | without-torch | with-torch
+    python -I installed.py server | serve | without-torch | with-torch
 
 tools/try_wheel.py runs this program in an environment that contains only the wheel and its dependencies.
 """
 
 import importlib
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import files
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -228,6 +230,25 @@ def a_model_trains_and_recommends() -> None:
     assert output.endswith("the engine gives every figure of run/report.json\n"), output
 
 
+def the_server_keeps_events() -> None:
+    model = a_model_file()
+    for restart in range(2):
+        words = [COMMAND, "serve", model, "--port", "0", "--workers", "2"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                address = re.search(r"http://\S+:\d+", server.stdout.readline())[0]
+                if not restart:
+                    body = b'{"events": [{"user": "u", "item": "i1"}]}'
+                    events = Request(f"{address}/v1/events", body, {"Content-Type": "application/json"})
+                    assert urlopen(events).read() == b'{"accepted":1,"duplicates":0}'
+                answer = json.loads(urlopen(f"{address}/v1/users/u/recommendations?k=3").read())
+                assert len(answer["items"]) == 3, answer
+                assert b"<title>recblr</title>" in urlopen(address).read()
+            finally:
+                server.terminate()
+        assert server.returncode == 0
+
+
 ALWAYS = (
     there_is_no_compiler,
     the_package_comes_from_this_environment,
@@ -244,6 +265,7 @@ TESTS = {
         a_damaged_file_is_refused_in_one_sentence,
         the_command_says_what_it_needs,
     ),
+    "serve": (torch_is_absent, the_server_keeps_events),
     "without-torch": (
         *ALWAYS,
         torch_is_absent,

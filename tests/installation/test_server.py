@@ -8,7 +8,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from try_wheel import server_installs
+from try_wheel import SERVER, installs
 
 import recblr
 
@@ -23,7 +23,7 @@ def packages_of(name: str) -> list[Path]:
 @pytest.fixture
 def server(tmp_path: Path) -> Path:
     """A folder that has these packages and recblr, to import from."""
-    *others, ours = server_installs()
+    *others, ours = installs(SERVER)
     assert ours == ["--no-deps", "recblr"]
     for name in (name for words in others for name in words):
         for package in packages_of(name):

@@ -93,7 +93,9 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """The texts of all elements that a selector finds."""
-        found: list[str] = self.run(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.innerText)")
+        found: list[str] = self.run(
+            f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.innerText)"
+        )
         return found
 
     def press(self, key: str) -> None:

@@ -90,7 +90,9 @@ def test_why(page: Browser, server: Server) -> None:
     page.wait("document.querySelectorAll('#best .take').length === 10")
     page.tap("#best li button:last-child")
     page.wait("document.querySelectorAll('.why li').length === 3")
-    assert page.run("document.querySelector('#best button:last-child').getAttribute('aria-expanded')") == "true"
+    assert (
+        page.run("document.querySelector('#best button:last-child').getAttribute('aria-expanded')") == "true"
+    )
     reasons = page.texts(".why li span:first-child")
     assert sorted(reasons) == [title(1), title(2), title(3)]
     sizes = [abs(float(text.replace("−", "-"))) for text in page.texts(".why .score")]
@@ -142,7 +144,9 @@ def test_a_phone(page: Browser, server: Server) -> None:
     assert page.run("document.documentElement.scrollWidth") <= 360
     columns = page.run("getComputedStyle(document.querySelector('main')).gridTemplateColumns")
     assert len(columns.split()) == 1
-    heights = page.run("[...document.querySelectorAll('button')].filter(b => b.offsetHeight).map(b => b.offsetHeight)")
+    heights = page.run(
+        "[...document.querySelectorAll('button')].filter(b => b.offsetHeight).map(b => b.offsetHeight)"
+    )
     assert min(heights) >= 40
     page.tap("#best li:nth-child(3) .take")
     page.wait(f"document.querySelectorAll({TAKEN!r}).length === 3")
