@@ -132,6 +132,7 @@ class LMDBStore:
         try:
             for record in self._log.records(self._place, end):
                 self._take(record)
+            self._place = end  # the header of a new file may follow on the last record
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
 
@@ -407,6 +408,8 @@ class LMDBStore:
                 place, version = record.end, record.next
                 if version - begin >= _FOLD_MOST:
                     break
+            else:
+                place = end  # the header of a new file may follow on the last record
             for number, (user, events) in enumerate(columns.items()):
                 self._fold_user(txn, user, *events)
                 if number % _BREATH == 0:

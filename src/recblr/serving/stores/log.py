@@ -134,31 +134,27 @@ class EventLog:
         place = max((p for p in list(self._files) if p <= begin), default=-1)
         data, start = b"", begin  # the bytes from `start` on
         while begin < end:
-            have = start + len(data) - begin
-            header = _RECORD.unpack_from(data, begin - start) if have >= _RECORD.size else None
-            if header is None or (header[2] > have and begin + header[2] <= end):
-                wanted = max(_READ_BYTES, header[2] if header else 0)
-                with self._opening:
-                    if place not in self._files:
-                        raise LookupError(begin)
-                    data = os.pread(self._files[place], min(wanted, end - begin), begin - place)
-                start = begin
-                header = _RECORD.unpack_from(data) if len(data) >= _RECORD.size else None
-            body = b""
-            right = header is not None and header[0] == _MARK and _RECORD.size <= header[2] <= end - begin
-            if right and header is not None:
-                at = begin - start
-                body = data[at + _RECORD.size : at + header[2]]
-                right = (
-                    len(body) + _RECORD.size == header[2]
-                    and zlib.crc32(data[at + 8 : at + header[2]]) == header[1]
-                )
-            if not right or header is None:
+            for part in ("header", "body"):
+                size = _RECORD.size if part == "header" else _RECORD.unpack_from(data, begin - start)[2]
+                if start + len(data) < begin + size <= end:
+                    data, start = self._part(place, begin, min(max(size, _READ_BYTES), end - begin)), begin
+                if start + len(data) < begin + size:
+                    break
+            at = begin - start
+            if not _is_record(data, at):
                 if whole:
                     raise self._damaged(place, begin)
                 return
-            yield begin, header, body
+            header = _RECORD.unpack_from(data, at)
+            yield begin, header, data[at + _RECORD.size : at + header[2]]
             begin += header[2]
+
+    def _part(self, place: int, begin: int, size: int) -> bytes:
+        """Some bytes of the file that begins at a place."""
+        with self._opening:
+            if place not in self._files:
+                raise LookupError(begin)
+            return os.pread(self._files[place], size, begin - place)
 
     def _header(self, place: int) -> tuple[bytes, bytes, int, int, int, int]:
         data = os.pread(self._files[place], _FILE.size, 0)
@@ -332,14 +328,18 @@ def _clear(file: int, size: int) -> None:
 
 def _holds_record(data: bytes) -> bool:
     at = data.find(_MARK, 1)
-    while at >= 0:
-        if at + _RECORD.size <= len(data):
-            size = _RECORD.unpack_from(data, at)[2]
-            if _RECORD.size <= size <= len(data) - at:
-                if zlib.crc32(data[at + 8 : at + size]) == _RECORD.unpack_from(data, at)[1]:
-                    return True
+    while at >= 0 and not _is_record(data, at):
         at = data.find(_MARK, at + 1)
-    return False
+    return at >= 0
+
+
+def _is_record(data: bytes, at: int) -> bool:
+    """Whether a whole record begins at a byte."""
+    if len(data) - at < _RECORD.size:
+        return False
+    mark, checksum, size, *_ = _RECORD.unpack_from(data, at)
+    whole = mark == _MARK and _RECORD.size <= size <= len(data) - at
+    return whole and zlib.crc32(data[at + 8 : at + size]) == checksum
 
 
 def _record(header: tuple[int, ...], body: bytes, end: int) -> Record:
