@@ -34,6 +34,14 @@ __getattr__, __dir__ = lazy_names(
 )
 
 __all__ = [
-    *("ApproximateIndex", "LMDBStore", "MemoryStore", "RedisStore", "Service", "StoreError"),
-    *("model_scorer", "open_store", "recommend", "recommend_ids"),
+    "ApproximateIndex",
+    "LMDBStore",
+    "MemoryStore",
+    "RedisStore",
+    "Service",
+    "StoreError",
+    "model_scorer",
+    "open_store",
+    "recommend",
+    "recommend_ids",
 ]
