@@ -35,16 +35,18 @@ from recblr import Engine
 from recblr.io.atomic import atomic_path
 from recblr.system.machine import describe_machine
 
-USERS, ITEMS, TOP = 6_040, 3_416, 10
+USERS, EVENTS, ITEMS, TOP = 6_040, 165, 3_416, 10  # EVENTS: of a user, on average
 START, LATER = 1_700_000_000.0, 4_000_000_000.0
 GETS, POSTS = 16, 64  # connections
 STEP = 104_729  # a prime, so a user meets every item before one comes again
 
 LUA = """
-local users, items, first, sent, asked = {users}, {items}, {first}, 0, 0
+local users, items, first, asked = {users}, {items}, {first}, 0
+local sent = -1 -- wrk makes one request that it does not send
 local function event()
   -- The events of a user are so far apart that they come one after the other.
-  local user, turn = sent % users, first + math.floor(sent / users)
+  local number = math.max(sent, 0)
+  local user, turn = number % users, first + math.floor(number / users)
   sent = sent + 1
   local item = items[(user * 7919 + turn * {step}) % #items + 1]
   local body = '{{"events":[{{"user":"u' .. user .. '","item":"' .. item .. '"}}]}}'
@@ -67,9 +69,13 @@ def main():
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes of the server")
     parser.add_argument("--seconds", type=float, default=10, metavar="S", help="of the first two runs")
     parser.add_argument("--both", type=float, default=60, metavar="S", help="seconds of both at once")
+    parser.add_argument("--quick", action="store_true", help="few events and one second: a smoke test")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the store is, for its disk")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write serve.json there")
     options = parser.parse_args()
+    if options.quick:
+        global EVENTS
+        EVENTS, options.seconds, options.both = 5, 1, 1
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
     if options.out:
@@ -102,6 +108,7 @@ def measured(folder, options):
         sent = run_wrk(server.port, lua.posts(), POSTS, options.seconds)
         results.append(row(f"POST durable, {POSTS} connections", sent, 1500, 100))
         acknowledged = [sent["requests"]]
+        time.sleep(1)  # until those are done that wrk did not wait for
         second = lua.posts(run=1)
         asking = start_wrk(server.port, lua.gets, GETS, options.both)
         sent = run_wrk(server.port, second, POSTS, options.both)
@@ -166,7 +173,7 @@ class Served:
 def load_users(port, items):
     """Give users as many events as those of MovieLens-1M have, about; returns their numbers."""
     random = np.random.default_rng(0)
-    lengths = np.minimum(20 + random.exponential(145, USERS).astype(int), 1000)
+    lengths = np.minimum(EVENTS // 8 + random.exponential(EVENTS * 7 // 8, USERS).astype(int), 1000)
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
     waiting = []
     for user, length in enumerate(lengths.tolist()):

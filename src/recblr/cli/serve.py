@@ -41,6 +41,14 @@ def serve(
             metavar="N", min=1, max=1024, help="Threads of a worker; by default its share of the processors."
         ),
     ] = None,
+    max_users: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="The most users in the memory of a worker; others are loaded when they are asked for.",
+        ),
+    ] = None,
     titles: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File of titles: id::title, or separated by tabs or commas."),
@@ -78,6 +86,7 @@ def serve(
             _token(token_file),
             read_titles(titles) if titles else {},
             threads or max(1, len(os.sched_getaffinity(0)) // workers),
+            max_users,
         ),
         lambda sentence: console.print(sentence, soft_wrap=True),
         tell,

@@ -46,6 +46,7 @@ class ServeOptions:
 
     model: the file.  store: the address of a store.  token: that requests must carry.
     titles: {item: title} for the page.  threads: of each worker for one call of the engine.
+    max_users: whose state a worker keeps in memory; None for no limit.
     """
 
     model: Path
@@ -56,6 +57,7 @@ class ServeOptions:
     token: str | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
+    max_users: int | None = None
 
 
 Say = Callable[[str], object]
@@ -135,7 +137,8 @@ class Worker:
         _log_to(self._warn)
         self._on_start = on_start
         # The store is opened before the server starts, so that a mistake is raised here.
-        self._service = Service(self._engine, open_store(self._options.store))
+        store = open_store(self._options.store)
+        self._service = Service(self._engine, store, max_users=self._options.max_users)
         del self._engine  # the service has it, until it has another
         self._server = _Server(
             uvicorn.Config(

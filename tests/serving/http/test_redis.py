@@ -1,0 +1,79 @@
+"""Two servers that share a Redis, which goes away and comes back."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving.http.server import serving, wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="needs Redis: apt-get install redis-server"
+)
+
+
+class Redis:
+    """A Redis that writes each change to the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        words = ["--port", str(self.port), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self._process = subprocess.Popen(
+            ["redis-server", "--dir", str(self._folder), *words], stdout=subprocess.DEVNULL
+        )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(100) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    running = Redis(tmp_path)
+    yield running
+    running.kill()
+
+
+def test_two_servers_with_a_redis(redis: Redis, model: Path) -> None:
+    store = f"redis://127.0.0.1:{redis.port}/0"
+    with serving(model, store=store) as one, serving(model, "--workers", "2", store=store) as two:
+        assert one.post(("u", "i1"), ("u", "i2")).json == {"accepted": 2, "duplicates": 0}
+        assert two.items("u") == one.items("u")
+        assert two.post(("u", "i3")).status == 200
+        before = one.items("u", include_seen="true")
+        assert before == two.items("u", include_seen="true")
+
+        redis.kill()
+        for server in (one, two):
+            assert server.post(("u", "i4")).error == (503, "unavailable")
+            answer = server.ask("GET", "/v1/users/u/recommendations")
+            assert answer.error == (503, "unavailable")
+            assert answer.headers["retry-after"] == "1"
+            assert server.ask("GET", "/readyz").error == (503, "unavailable")
+            assert server.ask("GET", "/healthz").status == 200
+
+        redis.start()
+        for server in (one, two):
+            wait_until(lambda server=server: server.ask("GET", "/readyz").status == 200)
+            assert server.items("u", include_seen="true") == before  # nothing was lost, and nothing was added
+        assert two.post(("u", "i4")).json == {"accepted": 1, "duplicates": 0}
+        assert one.items("u", include_seen="true") == two.items("u", include_seen="true") != before
