@@ -173,7 +173,7 @@ class Served:
 def load_users(port, items):
     """Give users as many events as those of MovieLens-1M have, about; returns their numbers."""
     random = np.random.default_rng(0)
-    lengths = np.minimum(EVENTS // 8 + random.exponential(EVENTS * 7 // 8, USERS).astype(int), 1000)
+    lengths = np.minimum(1 + EVENTS // 8 + random.exponential(EVENTS * 7 // 8, USERS).astype(int), 1000)
     connection = HTTPConnection("127.0.0.1", port, timeout=120)
     waiting = []
     for user, length in enumerate(lengths.tolist()):
