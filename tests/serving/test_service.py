@@ -98,7 +98,9 @@ def run(kind: str, sequence: list[tuple[str, Any]]) -> None:
                         new.append((user, item, time))
                         counted.add((user, event_id))
                 users, items, times, ids = (list(column) for column in zip(*group, strict=True))
-                assert serving.update_many(users, items, times=times, event_ids=[e or None for e in ids]) == len(new)
+                assert serving.update_many(
+                    users, items, times=times, event_ids=[e or None for e in ids]
+                ) == len(new)
                 for user, item, time in new:
                     histories.setdefault(user, []).append((item, time))
             elif step == "bad":
@@ -281,7 +283,9 @@ def test_an_event_that_is_not_written_does_not_count() -> None:
     assert_right(serving, BY_NAME["request"], {"a": [(IDS[0], START)]})
     store.full = False
     assert serving.update_many(["a", "b"], IDS[1:3], times=[START] * 2, event_ids=["e1", "e2"]) == 2
-    assert_right(serving, BY_NAME["request"], {"a": [(IDS[0], START), (IDS[1], START)], "b": [(IDS[2], START)]})
+    assert_right(
+        serving, BY_NAME["request"], {"a": [(IDS[0], START), (IDS[1], START)], "b": [(IDS[2], START)]}
+    )
 
 
 def test_a_conflict_is_tried_again() -> None:

@@ -35,7 +35,9 @@ def group(child: int, number: int) -> list[Event]:
     events = []
     for at in range(1 + number * 7 % 20):
         user = f"own{child}" if at == 0 else USERS[(child + number * at) % len(USERS)]
-        events.append((user, f"i{(number + at) % 20}", child * 1e6 + number * 32.0 + at, f"{child} {number} {at}"))
+        events.append(
+            (user, f"i{(number + at) % 20}", child * 1e6 + number * 32.0 + at, f"{child} {number} {at}")
+        )
     return events
 
 

@@ -31,7 +31,9 @@ def missing(kind: str) -> str:
 
 def kinds(*names: str) -> list[object]:
     """Parameters for tests of these kinds of stores."""
-    marks = {name: [pytest.mark.skipif(True, reason=missing(name))] if missing(name) else [] for name in names}
+    marks = {
+        name: [pytest.mark.skipif(True, reason=missing(name))] if missing(name) else [] for name in names
+    }
     return [pytest.param(name, marks=marks[name]) for name in names]
 
 
@@ -58,9 +60,12 @@ class Server:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + DEADLINE
-        while subprocess.run(
-            ["redis-cli", "-s", self.folder / "s", "ping"], capture_output=True, check=False
-        ).stdout != b"PONG\n":
+        while (
+            subprocess.run(
+                ["redis-cli", "-s", self.folder / "s", "ping"], capture_output=True, check=False
+            ).stdout
+            != b"PONG\n"
+        ):
             assert time.monotonic() < deadline, "redis-server does not start"
             assert self.process.poll() is None, "redis-server ended"
             time.sleep(0.01)

@@ -31,7 +31,10 @@ def _small() -> Iterator[None]:
 
 
 events = st.tuples(
-    st.sampled_from(USERS), st.sampled_from(["i1", "i2", "ï3"]), st.floats(0, 2e9), st.sampled_from(["", *"pqrst"])
+    st.sampled_from(USERS),
+    st.sampled_from(["i1", "i2", "ï3"]),
+    st.floats(0, 2e9),
+    st.sampled_from(["", *"pqrst"]),
 )
 steps = st.lists(
     st.one_of(

@@ -35,7 +35,7 @@ _PLACE = struct.Struct("<QQ")  # in the log, and the version that the next event
 _USER = struct.Struct("<QQ")  # the version of the first event, and of the last one that is folded
 _STATE = struct.Struct("<32sQ")  # the model's hash and the version; the state follows
 _CHUNK = struct.Struct("<II")  # checksum of all that follows, number of events
-_FOLDED = b"folded"
+_FOLDED, _HAS_LOG = b"folded", b"has log"
 # A fold of many events at once takes less time for each, and what is not folded takes memory.
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
 _BREATH = 32  # users between two moments in which a fold lets other threads run
@@ -78,8 +78,11 @@ class LMDBStore:
             self._environment = _Environment.open(self.path, addresses)
             self._closed = False
             self._env, self._dbs = self._environment.env, self._environment.dbs
-            self._check_id(store_id)
-            self._log = EventLog(self.path, store_id)
+            new = self._is_new(store_id)
+            self._log = EventLog(self.path, store_id, new)
+            if new:
+                with self._txn(write=True) as txn:
+                    txn.put(_HAS_LOG, b"1", db=self._dbs["meta"])
             self._restart()
         except BaseException as error:
             self.close()
@@ -87,7 +90,8 @@ class LMDBStore:
                 raise _cannot_use(self.path, error) from None
             raise
 
-    def _check_id(self, store_id: bytes) -> None:
+    def _is_new(self, store_id: bytes) -> bool:
+        """Whether nobody has opened the store before.  Raises StoreError if LMDB's file is of another store."""
         with self._txn(write=True) as txn:
             kept = txn.get(b"id", db=self._dbs["meta"])
             if kept is None:
@@ -98,6 +102,7 @@ class LMDBStore:
                     f"{self.path / 'data.mdb'} and {self.path / 'store.json'} are of two stores",
                     "restore a backup of all files",
                 )
+            return txn.get(_HAS_LOG, db=self._dbs["meta"]) is None
 
     # --- following the log ----------------------------------------------------------------------
 
@@ -122,13 +127,13 @@ class LMDBStore:
 
     def _follow(self) -> None:
         """Read what was added to the log.  The caller holds the lock of the memory."""
-        end = self._log.end
-        if end == self._place:
-            return
         if os.getpid() != self._pid:
             raise InputError(
                 f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
             )
+        end = self._log.end
+        if end == self._place:
+            return
         try:
             for record in self._log.records(self._place, end):
                 self._take(record)
@@ -475,7 +480,7 @@ class LMDBStore:
             sync_folder(target)
         except FileExistsError:
             raise InputError(f"{target} exists already", "give the path of a new folder") from None
-        except OSError as error:
+        except (OSError, _lmdb().Error) as error:
             raise _cannot_use(target, error) from None
 
     def close(self) -> None:

@@ -5,8 +5,8 @@ log is not in LMDB.  A file has its room from the start, filled with zeros: to w
 fraction of the time that it takes to make a file longer.
 
 Places in the log are bytes since the first record ever.  A file holds the bytes from the place in its name on.
-`end` holds the place up to which records are durable and the place where the last file begins.  It is mapped by
-all processes: a look at it is the cheap way to learn that there are new events.  Only bytes before it are read, so no process counts an event that may
+`end` holds the place up to which records are durable, the place where the last file begins, and whether a file is
+being made.  It is mapped by all processes: a look at it is the cheap way to learn that there are new events.  Only bytes before it are read, so no process counts an event that may
 still be lost.
 """
 
@@ -54,8 +54,8 @@ class Record(NamedTuple):
 class EventLog:
     """The log in a folder.  One thread of one process writes at a time, and all may read."""
 
-    def __init__(self, folder: Path, store_id: bytes) -> None:
-        """Open the log; it is made if there is none.  Raises StoreError."""
+    def __init__(self, folder: Path, store_id: bytes, new: bool) -> None:
+        """Open the log.  new: make it if there is none.  Raises StoreError."""
         self.folder, self._id = folder, store_id
         self._mutex = Lock()
         self._opening = RLock()  # no thread reads a file while another closes it
@@ -66,6 +66,8 @@ class EventLog:
                 self._map_end()
                 self.places()
                 if not self._files:
+                    if not new:
+                        raise StoreError(f"the log in {folder} is missing", "restore a backup of all files")
                     self._begin_file(0, 1)
                 self._repair()
         except BaseException:
@@ -186,8 +188,12 @@ class EventLog:
     def writing(self) -> Iterator[None]:
         """Keep all other threads and processes from writing."""
         with self._mutex, self._exclusive():
-            end, last = self._end
-            if last not in self._files or any(os.pread(self._files[last], _RECORD.size, end - last)):
+            end, last, making = self._end
+            if (
+                making
+                or last not in self._files
+                or any(os.pread(self._files[last], _RECORD.size, end - last))
+            ):
                 self._repair()
             yield
 
@@ -206,12 +212,13 @@ class EventLog:
         return self._write(_FORGET, version, 1, user.encode())
 
     def _write(self, kind: int, first: int, count: int, body: bytes) -> int:
-        end, last = self._end
+        end, last, _ = self._end
         if len(body) > _MOST_BYTES:
             raise InputError(f"a group of {count:,} events takes {len(body):,} bytes", "give smaller groups")
         if end - last > _FILE.size and end - last + _RECORD.size + len(body) > _FILE_BYTES:
-            if end not in self.places():  # else a writer was killed right after it had made the file
-                self._begin_file(end, first)
+            self._end[2] = 1  # so that the next writer looks for the file if this one is killed
+            self._begin_file(end, first)
+            self._end[1], self._end[0], self._end[2] = end, end + _FILE.size, 0
             last, end = end, end + _FILE.size
         rest = struct.pack("<IIQQ", _RECORD.size + len(body), count, first, kind) + body
         data = _MARK + zlib.crc32(rest).to_bytes(4, "little") + rest
@@ -224,7 +231,7 @@ class EventLog:
             with suppress(OSError):
                 _clear(file, end - last)
             raise _cannot_write(self.folder / _name(last), error) from None
-        self._end[1], self._end[0] = last, end + len(data)
+        self._end[0] = end + len(data)
         return end + len(data)
 
     def _begin_file(self, place: int, version: int) -> None:
@@ -264,7 +271,7 @@ class EventLog:
             os.fdatasync(file)
         except OSError as error:
             raise _cannot_write(self.folder / _name(last), error) from None
-        self._end[1], self._end[0] = last, end
+        self._end[1], self._end[0], self._end[2] = last, end, 0
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -278,10 +285,10 @@ class EventLog:
     def _map_end(self) -> None:
         file = os.open(self.folder / "end", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            if os.fstat(file).st_size != 16:
+            if os.fstat(file).st_size != 24:
                 os.ftruncate(file, 0)
-                _write_all(file, bytes(16), 0)  # _repair finds the end
-            self._end = memoryview(mmap.mmap(file, 16)).cast("Q")
+                _write_all(file, bytes(24), 0)  # _repair finds the end
+            self._end = memoryview(mmap.mmap(file, 24)).cast("Q")
         except OSError as error:
             raise _cannot_write(self.folder / "end", error) from None
         finally:

@@ -103,7 +103,7 @@ class RedisStore:
             self._client = redis.Redis.from_url(
                 f"{place}?{urlencode(options)}",
                 # An append that is sent again counts once.
-                retry=redis.retry.Retry(redis.backoff.ExponentialWithJitterBackoff(cap=1.0, base=0.05), 5),
+                retry=redis.retry.Retry(redis.backoff.ExponentialWithJitterBackoff(cap=0.5, base=0.05), 4),
                 socket_timeout=10.0,
                 socket_connect_timeout=5.0,
             )
@@ -123,6 +123,8 @@ class RedisStore:
                             f"the store {self.address} has the layout {layout!r}, but this recblr knows only 1",
                             "install a later recblr, or give another prefix=",
                         )
+        except TypeError as error:  # redis-py looks at its options when it connects
+            raise InputError(f"the address {self.address} is wrong: {error}", "correct what is after ?") from None
         except BaseException:
             self.close()
             raise
