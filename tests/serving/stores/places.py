@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from recblr.serving.stores.store import Store, open_store
+from recblr.serving.stores.address import open_store
+from recblr.serving.stores.store import Store
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 NO_SERVER = "needs redis-server: apt-get install redis-server"

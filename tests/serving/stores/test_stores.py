@@ -11,7 +11,8 @@ from serving.stores.places import kinds, needs_lmdb, needs_redis, place
 
 from recblr.errors import InputError
 from recblr.serving.stores import lmdb, log, memory
-from recblr.serving.stores.store import Batch, Conflict, Store, open_store
+from recblr.serving.stores.address import open_store
+from recblr.serving.stores.store import Batch, Conflict, Store
 
 ALL = kinds("memory", "lmdb", "redis")
 USERS = ["a", "aa", "b", "ü", "7", "../a", "a\n"]

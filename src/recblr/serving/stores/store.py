@@ -1,4 +1,4 @@
-"""What a store of events promises, and how one is opened by its address.
+"""What a store of events promises.
 
 What must be durable is the event: a user, an item and a time, some tens of bytes.  A state is a short cut past
 the first part of a history, and can always be made again.  So a store knows texts and times, and no model.
@@ -113,30 +113,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of all files and connections.  Closing twice is allowed."""
-
-
-def open_store(address: str) -> Store:
-    """Open a store: ``memory``, ``lmdb:PATH`` (a folder; it is made) or ``redis://HOST:PORT/NUMBER``.
-
-    Raises InputError for another address, a missing package, and a store that cannot be used.
-    """
-    # A store that is not used must not need its package.
-    kind, _, path = address.partition(":")
-    if address == "memory":
-        from recblr.serving.stores.memory import MemoryStore
-
-        return MemoryStore()
-    if kind == "lmdb" and path:
-        from recblr.serving.stores.lmdb import LMDBStore
-
-        return LMDBStore(path)
-    if kind in ("redis", "rediss", "unix"):
-        from recblr.serving.stores.redis import RedisStore
-
-        return RedisStore(address)
-    raise InputError(
-        f"the store {address!r} is of no known kind", "give memory, lmdb:PATH or redis://HOST:PORT/0"
-    )
 
 
 def package_missing(package: str, what: str) -> InputError:
