@@ -1,12 +1,13 @@
 """Claim: recblr serve answers 3,000 requests a second, and makes 1,500 events a second durable, on two cores.
 
-16 connections ask for the ten best of 3,416 items, for users with as many events as those of MovieLens-1M: at
-least 3,000 answers a second, p99 at most 20 ms.  64 connections each send one event and wait until it is on the
-disk (LMDB): at least 1,500 a second, p99 at most 100 ms.  Then both at once, for 60 seconds: no request fails.
-After that, every user is compared with a replay: the history is what was sent, every acknowledged event is in it,
-and the answer is that of an engine which gets that history.
-Beside this is how long the disk takes to sync 4 KB, which no durable write can beat.  wrk runs on the same cores.
-Serenade, a session recommender in Rust, answers 1,000 requests a second on two vCPUs at p90 7 ms (its authors).
+16 connections ask for the ten best of 3,416 items, for users with as many events as those of MovieLens-1M:
+at least 3,000 answers a second, p99 at most 20 ms.  64 connections each send one event and wait until it is
+on the disk (LMDB): at least 1,500 a second, p99 at most 100 ms.  Then both at once, for 60 seconds: no
+request fails.  After that, every user is compared with a replay: the history is what was sent, every
+acknowledged event is in it, and the answer is that of an engine which gets that history.
+Beside this is how long the disk takes to sync 4 KB, which no durable write can beat.  wrk runs on the same
+cores.  Serenade, a session recommender in Rust, answers 1,000 requests a second on two vCPUs at p90 7 ms, as
+its authors say.
 Run: python benchmarks/serve.py [--model FILE] [--workers N] [--seconds S] [--folder DIR] [--out DIR]
 It needs wrk: apt-get install wrk
 """

@@ -50,7 +50,7 @@ def server(shop: Path) -> Iterator[Server]:
 
 
 def run(lines: str, server: Server) -> None:
-    """Run the lines of an example in a shell.  Each must print what the comment below it says; … is anything."""
+    """Run the lines of an example in a shell.  Each prints what the comment below says; … is anything."""
     parts = re.findall(r"^ *([^# \n](?:.*\\\n)*.*)\n(?: *# (\S.*)\n)?", lines, re.MULTILINE)
     assert parts
     for command, wanted in parts:
@@ -68,7 +68,8 @@ def test_events_and_recommendations(server: Server) -> None:
     run(
         """
         # [events]
-        curl -s 127.0.0.1:8000/v1/events --json '{"events": [{"user": "ada", "item": "s01e12", "event_id": "e1"}]}'
+        curl -s 127.0.0.1:8000/v1/events --json '{"events": [
+          {"user": "ada", "item": "s01e12", "event_id": "e1"}]}'
         # {"accepted":1,"duplicates":0}
         curl -s 127.0.0.1:8000/v1/events --json '{"events": [
           {"user": "ada", "item": "s01e12", "event_id": "e1"},
@@ -83,7 +84,7 @@ def test_events_and_recommendations(server: Server) -> None:
         # [recommend]
         curl -s '127.0.0.1:8000/v1/users/ada/recommendations?k=2'
         # {"user":"ada","items":[{"item":"…","score":4.2},{"item":"…","score":3.9}]}
-        curl -s '127.0.0.1:8000/v1/users/ada/recommendations?k=1&include_seen=true&time=1900000000&titles=true'
+        curl -s '127.0.0.1:8000/v1/users/ada/recommendations?k=1&include_seen=true&titles=true&time=19e8'
         # {"user":"ada","items":[{"item":"…","score":4.2,"title":"…"}]}
         curl -s 127.0.0.1:8000/v1/users/nobody/recommendations
         # {"user":"nobody","items":[],"known":false}
@@ -142,7 +143,7 @@ def test_every_error_is_in_the_table() -> None:
 
 def test_every_metric_is_in_the_table(server: Server) -> None:
     page = server.ask("GET", "/metrics").body.decode()
-    shown = {name for name in re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)}
+    shown = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
     assert set(re.findall(r"^\| `(recblr_\w+)", PAGE, re.MULTILINE)) == shown
 
 

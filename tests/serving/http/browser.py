@@ -101,12 +101,11 @@ class Browser:
     def press(self, key: str) -> None:
         """Press and release a key."""
         code = KEYS[key]
-        more = {"text": "\r"} if key == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
+        down = {"text": "\r"} if key == "Enter" else {}
+        for kind, more in (("keyDown", down), ("keyUp", {})):
             self.call(
-                "Input.dispatchKeyEvent",
-                type=kind, key=key, code=key, windowsVirtualKeyCode=code, **(more if kind == "keyDown" else {}),
-            )  # fmt: skip
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more
+            )
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)

@@ -62,7 +62,7 @@ class Server:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """Send bytes, and return all that comes until the server closes the connection or is silent for 1 s."""
+        """Send bytes, and return all that comes until the server closes or says nothing for 1 s."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT) as connection:
             connection.sendall(data)
             return received(connection)

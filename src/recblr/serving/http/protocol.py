@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, with bounds on what a client may send, and how slowly.
 
-Otherwise a client that sends a letter now and then, or a header without end, could hold connections and memory.
-The bounds of a body are in app.py, which reads it.
+Otherwise a client that sends a letter now and then, or a header without end, could hold connections and
+memory.  The bounds of a body are in app.py, which reads it.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Starts the server: the socket, the workers, and what signals do.
 
-One worker runs in this process.  Several are forked, after the model is loaded, so they share its tables.  Each
-opens the store itself.  All accept from one socket.  The first process then only waits for signals:
+One worker runs in this process.  Several are forked, after the model is loaded, so they share its tables.
+Each opens the store itself.  All accept from one socket.  The first process then only waits for signals:
   - SIGINT and SIGTERM: every worker finishes its requests and ends;
   - SIGHUP: the model file is loaded again;
   - a worker that died is started again.
@@ -25,15 +25,16 @@ from time import monotonic
 import uvicorn
 
 from recblr.errors import InputError
+from recblr.serving import open_store
 from recblr.serving.engine import Engine
 from recblr.serving.http.api import Api
 from recblr.serving.http.app import App, new_metrics
 from recblr.serving.http.metrics import Metrics
 from recblr.serving.http.protocol import BoundedProtocol
 from recblr.serving.service import Service
-from recblr.serving import open_store
 
 GRACE_SECONDS = 20  # for requests that run when the server is stopped
+IDLE_SECONDS = 75  # until an idle connection is closed; longer than those of proxies, which would meet the end
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 _YOUNG = 5.0  # seconds; a worker that lives shorter has failed to start
 _MOST_FAILURES = 3  # in a row
@@ -152,6 +153,7 @@ class Worker:
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                timeout_keep_alive=IDLE_SECONDS,
             )
         )
         self._server.run(sockets=[self._listener])
