@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from recblr.serving.recommendations import recommend, recommend_ids
     from recblr.serving.scorer import model_scorer
     from recblr.serving.service import Service
+    from recblr.serving.stores.address import open_store
     from recblr.serving.stores.lmdb import LMDBStore
     from recblr.serving.stores.memory import MemoryStore
     from recblr.serving.stores.redis import RedisStore
-    from recblr.serving.stores.store import StoreError, open_store
+    from recblr.serving.stores.store import StoreError
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -27,13 +28,21 @@ __getattr__, __dir__ = lazy_names(
         "Service": "recblr.serving.service",
         "StoreError": "recblr.serving.stores.store",
         "model_scorer": "recblr.serving.scorer",
-        "open_store": "recblr.serving.stores.store",
+        "open_store": "recblr.serving.stores.address",
         "recommend": "recblr.serving.recommendations",
         "recommend_ids": "recblr.serving.recommendations",
     },
 )
 
 __all__ = [
-    *("ApproximateIndex", "LMDBStore", "MemoryStore", "RedisStore", "Service", "StoreError"),
-    *("model_scorer", "open_store", "recommend", "recommend_ids"),
+    "ApproximateIndex",
+    "LMDBStore",
+    "MemoryStore",
+    "RedisStore",
+    "Service",
+    "StoreError",
+    "model_scorer",
+    "open_store",
+    "recommend",
+    "recommend_ids",
 ]

@@ -1,8 +1,8 @@
 """An engine and a store: events that outlive the process, and answers that count every acknowledged event.
 
-The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the service
-answers for a user, it compares this version with the one that the engine's state has, and takes in what lacks.
-So several processes may serve one store, and a process may be killed at any moment.
+The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the
+service answers for a user, it compares this version with the one that the engine's state has, and takes in
+what lacks.  So several processes may serve one store, and a process may be killed at any moment.
 """
 
 import logging
@@ -96,7 +96,7 @@ class Service:
         times: ArrayLike | Sequence[float | None] | None = None,
         event_ids: Iterable[Id | None] | None = None,
     ) -> int:
-        """Take in N events, those of a user in the order of the list.  All are durable when it returns, or none.
+        """Take in N events, those of a user in the order of the list: all or none, durable when it returns.
 
         Args:
             times: of the events; None for the time of the clock, for one event or for all.
@@ -120,7 +120,7 @@ class Service:
             except Conflict:
                 clock.sleep(random.random() * min(0.001 * 2**attempt, 0.05))
         raise StoreError(
-            f"other servers changed the same users in each of {_TRIES} attempts to add {len(batch.users)} events",
+            f"other servers changed the same users in each of {_TRIES} attempts to add events",
             "send smaller groups, or send the events of a user to one server",
         )
 
@@ -205,7 +205,7 @@ class Service:
             distinct = list(dict.fromkeys(asked))
             self._bring_shut(held, distinct, self._store.versions(distinct))
             known = [place for place, user in enumerate(asked) if user in held.engine]
-            moments = None if times is None else [list(times)[place] for place in known]  # type: ignore[arg-type]
+            moments = None if times is None else np.asarray(times)[known]
             try:
                 found = held.engine.recommend_many(
                     [asked[place] for place in known],
@@ -320,7 +320,7 @@ class Service:
 
     @property
     def left_out(self) -> int:
-        """How many events were left out when users were loaded, because the model does not have their items."""
+        """How many events were left out when users were loaded: the model does not have their items."""
         return self._left_out
 
     # --- loading --------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ class Service:
                 held.lacking[user] = len(history.items)
 
     def _catch_up(self, held: "_Held", user: str) -> bool:
-        """Bring a user up to date from the engine's state or that of the store.  False if there is no use of it."""
+        """Bring a user up to date from the engine's state or the store's.  False if neither is of use."""
         after = held.versions.get(user, 0)
         try:
             if not after:
@@ -382,7 +382,7 @@ class Service:
             if not self._left_out:
                 first = next(item for item in items if item not in held.items)
                 _log.warning(
-                    "the model does not have item %r of user %r: events of such items are left out, and counted",
+                    "the model does not have item %r of user %r: such events are left out, and counted",
                     first[:60], user[:60],
                 )  # fmt: skip
             self._left_out += len(items) - len(known)
@@ -559,7 +559,7 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[floa
     if isinstance(times, list | tuple) and None in times:
         now = clock.time()
         times = [now if time is None else time for time in times]
-    if type(times) is list and len(times) == count and set(map(type, times)) == {float}:
+    if type(times) is list and len(times) == count and set(map(type, times)) == {float}:  # noqa: SIM102
         if all(map(isfinite, times)):
             return times
     try:
@@ -573,7 +573,8 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[floa
     seconds = array.astype(np.float64)
     if not np.isfinite(seconds).all():
         raise InputError("a time is not a finite number", "give seconds since 1970")
-    return seconds.tolist()
+    found: list[float] = seconds.tolist()
+    return found
 
 
 def _texts(ids: Iterable[Id | None], what: str) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from recblr.serving.stores.store import Store, open_store
+from recblr.serving.stores.address import open_store
+from recblr.serving.stores.store import Store
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 NO_SERVER = "needs redis-server: apt-get install redis-server"
@@ -55,8 +56,8 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.folder / "s", "--dir", self.folder, "--save", "",
-             *self.settings],
+            ["redis-server", "--port", "0", "--unixsocket", self.folder / "s", "--dir", self.folder,
+             "--save", "", *self.settings],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + DEADLINE

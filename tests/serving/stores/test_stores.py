@@ -11,7 +11,8 @@ from serving.stores.places import kinds, needs_lmdb, needs_redis, place
 
 from recblr.errors import InputError
 from recblr.serving.stores import lmdb, log, memory
-from recblr.serving.stores.store import Batch, Conflict, Store, open_store
+from recblr.serving.stores.address import open_store
+from recblr.serving.stores.store import Batch, Conflict, Store
 
 ALL = kinds("memory", "lmdb", "redis")
 USERS = ["a", "aa", "b", "ü", "7", "../a", "a\n"]
@@ -103,7 +104,8 @@ class Model:
                 after = events[start - 1][0] if start else 0
                 found = store.history(user, after)
                 assert found == (
-                    self.version(user), [e[1] for e in events[start:]], [e[2] for e in events[start:]], not start
+                    self.version(user), [e[1] for e in events[start:]], [e[2] for e in events[start:]],
+                    not start,
                 )  # fmt: skip
             kept = store.state(user, "model")
             if user in self.states and kept:
@@ -246,7 +248,7 @@ def test_an_append_that_is_sent_again_counts_once() -> None:
 
 @pytest.mark.parametrize("address", ["", "lmdb", "lmdb:", "disk:/tmp/x", "redis", "http://localhost"])
 def test_an_unknown_address_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="lmdb:PATH|redis://HOST"):
+    with pytest.raises(InputError, match=r"lmdb:PATH|redis://HOST"):
         open_store(address)
 
 

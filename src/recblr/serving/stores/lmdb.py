@@ -1,8 +1,8 @@
 """A store on the disk of one machine: a log of events, and LMDB for histories and states.
 
-An event is acknowledged when it is durable in the log.  In the background, a fold moves events from the log into
-LMDB, where the events of a user lie together.  Each process follows the log, and keeps in memory what is not
-folded yet.
+An event is acknowledged when it is durable in the log.  In the background, a fold moves events from the log
+into LMDB, where the events of a user lie together.  Each process follows the log, and keeps in memory what is
+not folded yet.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
@@ -51,7 +51,7 @@ class LMDBStore:
     def __init__(self, path: str | os.PathLike[str], *, addresses: int = _ADDRESSES) -> None:
         """Open a store, or make one in a new or an empty folder.
 
-        addresses: the bytes of address space that LMDB may use, and so the most bytes of histories and states.
+        addresses: the bytes of address space that LMDB may use: the most that histories and states may take.
 
         Raises InputError if the folder holds something else, is of another layout or is damaged, and
         StoreError if it cannot be written.
@@ -89,7 +89,7 @@ class LMDBStore:
             raise
 
     def _is_new(self, store_id: bytes) -> bool:
-        """Whether nobody has opened the store before.  Raises StoreError if LMDB's file is of another store."""
+        """Whether the store is new.  Raises StoreError if LMDB's file is of another store."""
         with self._txn(write=True) as txn:
             kept = txn.get(b"id", db=self._dbs["meta"])
             if kept is None:
@@ -107,7 +107,7 @@ class LMDBStore:
     def _restart(self) -> None:
         """Forget what this process has read, and begin where the fold has come to."""
         for part in (self._newest, self._before, self._items, self._times, self._gone):
-            part.clear()  # type: ignore[attr-defined]
+            part.clear()
         self._ids = None
         with self._txn() as txn:
             self._place, self._next = self._folded(txn)
@@ -293,7 +293,8 @@ class LMDBStore:
                 checksum, count = _CHUNK.unpack_from(data)
                 if zlib.crc32(data[4:]) != checksum:
                     raise StoreError(
-                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r} cannot be read",
+                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r}"
+                        " cannot be read",
                         "restore a backup of the whole folder",
                     )
                 versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
@@ -309,7 +310,7 @@ class LMDBStore:
         yield from recent
         known, begin = set(recent), b"\0"
         while True:
-            group = []
+            group: list[str] = []
             with self._memory, self._txn() as txn, txn.cursor(self._dbs["users"]) as cursor:
                 found = cursor.set_range(begin)
                 while found and len(group) < 1024:
@@ -448,7 +449,7 @@ class LMDBStore:
         with self._txn() as txn:
             folded, version = self._folded(txn)
         places = self._log.places()
-        for place, following in zip(places, places[1:], strict=False):
+        for place, following in pairwise(places):
             if following > folded or self._log.first_version(following) > version - SPAN:
                 return
             self._log.delete(place)
@@ -604,7 +605,7 @@ def _prepare(path: Path) -> bytes:
         os.close(lock)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        right = content["format"] == "recblr store" and len(bytes.fromhex(content["id"])) == 16
+        right = content["format"] == "recblr store" and len(bytes.fromhex(str(content["id"]))) == 16
         layout = content["layout"]
     except (ValueError, KeyError, TypeError):
         right, layout = False, None
@@ -614,7 +615,7 @@ def _prepare(path: Path) -> bytes:
         )
     if not right:
         raise StoreError(f"{file} is damaged", "restore a backup of the whole folder")
-    return bytes.fromhex(content["id"])
+    return bytes.fromhex(str(content["id"]))
 
 
 def _hash(model: str) -> bytes:

@@ -21,8 +21,8 @@ class _Events(NamedTuple):
 class MemoryStore:
     """Keeps events in memory only: for tests, and where events need not outlive the process.
 
-    It keeps all events, 100 to 200 bytes each, and the ids of the newest 1,000,000 events or more.  It keeps no
-    states, because the engine has them.
+    It keeps all events, 100 to 200 bytes each, and the ids of the newest 1,000,000 events or more.  It keeps
+    no states, because the engine has them.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class MemoryStore:
 
 
 class RememberedIds:
-    """The ids of the newest events: at least those of the newest SPAN events with ids.  Not safe for threads."""
+    """The ids of at least the newest SPAN events.  Not safe for threads."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()

@@ -1,7 +1,8 @@
-"""What a store of events promises, and how one is opened by its address.
+"""What a store of events promises.
 
-What must be durable is the event: a user, an item and a time, some tens of bytes.  A state is a short cut past
-the first part of a history, and can always be made again.  So a store knows texts and times, and no model.
+What must be durable is the event: a user, an item and a time, some tens of bytes.  A state is a short cut
+past the first part of a history, and can always be made again.  So a store knows texts and times, and no
+model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ class StoreError(InputError):
 
 
 class Conflict(Exception):
-    """Another process has added events of a user since this transaction began.  Try again with what it has now."""
+    """Another process has added events of a user since this transaction began.  Look again, and try again."""
 
 
 class Batch(NamedTuple):
@@ -100,7 +101,7 @@ class Store(Protocol):
         """
 
     def forget(self, user: str) -> bool:
-        """Drop all that is kept of a user, ids of events too; durable.  Returns whether there was anything."""
+        """Drop all that is kept of a user, ids of events too; durable.  Returns whether there was any."""
 
     def users(self) -> Iterator[str]:
         """All users with events, in no order."""
@@ -110,30 +111,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of all files and connections.  Closing twice is allowed."""
-
-
-def open_store(address: str) -> Store:
-    """Open a store: ``memory``, ``lmdb:PATH`` (a folder; it is made) or ``redis://HOST:PORT/NUMBER``.
-
-    Raises InputError for another address, a missing package, and a store that cannot be used.
-    """
-    # A store that is not used must not need its package.
-    kind, _, path = address.partition(":")
-    if address == "memory":
-        from recblr.serving.stores.memory import MemoryStore
-
-        return MemoryStore()
-    if kind == "lmdb" and path:
-        from recblr.serving.stores.lmdb import LMDBStore
-
-        return LMDBStore(path)
-    if kind in ("redis", "rediss", "unix"):
-        from recblr.serving.stores.redis import RedisStore
-
-        return RedisStore(address)
-    raise InputError(
-        f"the store {address!r} is of no known kind", "give memory, lmdb:PATH or redis://HOST:PORT/0"
-    )
 
 
 def package_missing(package: str, what: str) -> InputError:
