@@ -319,6 +319,11 @@ class Service:
         return self._held.engine
 
     @property
+    def store(self) -> Store:
+        """The store of the service.  Add events with the service, not with the store."""
+        return self._store
+
+    @property
     def left_out(self) -> int:
         """How many events were left out when users were loaded: the model does not have their items."""
         return self._left_out

@@ -68,7 +68,7 @@ class LMDBStore:
         self._times: list[float] = []
         self._gone: dict[
             str, int
-        ] = {}  # user -> the version at which he was forgotten, if that is not folded
+        ] = {}  # user -> the version at which the user was forgotten, if that is not folded
         self._ids: RememberedIds | None = None  # None: not read yet
         self._fold_due = time.monotonic() + _FOLD_SECONDS
         try:
@@ -347,9 +347,9 @@ class LMDBStore:
                     first, _ = self._user(txn, user)
                     recent = [] if first else self._recent(user, 0)
                     if recent:
-                        # The fold will find this user as it would have made him.
+                        # The fold finds this user as it would have made the entry itself.
                         if txn.get(user.encode(), db=self._dbs["users"]) is not None:
-                            continue  # he was forgotten, which is not folded yet
+                            continue  # the user was forgotten, which is not folded yet
                         first = recent[0]
                         txn.put(user.encode(), _USER.pack(first, first - 1), db=self._dbs["users"])
                 if not first or version < first:
