@@ -38,6 +38,8 @@ _CHUNK = struct.Struct("<II")  # checksum of all that follows, number of events
 _FOLDED, _HAS_LOG = b"folded", b"has log"
 # A fold of many events at once takes less time for each, and what is not folded takes memory.
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
+# The versions of the users' events before those of a group, and the newest version of each user in the group.
+_Chained = tuple[list[int], dict[str, int]]
 _BREATH = 32  # users between two moments in which a fold lets other threads run
 
 
@@ -70,6 +72,7 @@ class LMDBStore:
             str, int
         ] = {}  # user -> the version at which the user was forgotten, if that is not folded
         self._ids: RememberedIds | None = None  # None: not read yet
+        self._prepared: tuple[Batch, bytes, _Chained] | None = None  # the next append, in its transaction
         self._fold_due = time.monotonic() + _FOLD_SECONDS
         try:
             store_id = _prepare(self.path)
@@ -139,27 +142,30 @@ class LMDBStore:
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
 
-    def _take(self, record: Record) -> None:
-        newest, before = self._newest, self._before
+    def _chained(self, first: int, users: list[str]) -> _Chained:
+        """How a group of events follows on those that the users have."""
+        before = list(map(self._newest.get, users, repeat(0)))
+        newest = dict(zip(users, range(first, first + len(users)), strict=True))
+        if len(newest) < len(users):  # a user has several of these events
+            newest.clear()
+            for place, user in enumerate(users):
+                if user in newest:
+                    before[place] = newest[user]
+                newest[user] = first + place
+        return before, newest
+
+    def _take(self, record: Record, chained: _Chained | None = None) -> None:
+        """Take a record of the log into memory."""
         users, items, times, ids = record.batch
         if record.forgotten is not None:
-            newest.pop(record.forgotten, None)
+            self._newest.pop(record.forgotten, None)
             self._gone[record.forgotten] = record.first
-            items, times = [""], [0.0]  # a version of no event
-            before.append(0)
+            items, times, chained = [""], [0.0], ([0], {})  # a version of no event
             if self._ids:
                 self._ids.forget(record.forgotten)
-        start = len(before)
-        before += map(newest.get, users, repeat(0))
-        versions = range(record.first, record.next)
-        here = dict(zip(users, versions, strict=False))
-        if len(here) < len(users):  # a user has several of these events
-            here.clear()
-            for place, user in enumerate(users):
-                if user in here:
-                    before[start + place] = here[user]
-                here[user] = record.first + place
-        newest.update(here)
+        before, newest = chained or self._chained(record.first, users)
+        self._before += before
+        self._newest.update(newest)
         self._items += items
         self._times += times
         if ids and self._ids:
@@ -196,6 +202,7 @@ class LMDBStore:
     def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
         """As Store.transaction.  It holds the lock of the log, which all processes share."""
         with self._log.writing():
+            self._prepared = None
             yield self
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
@@ -204,15 +211,24 @@ class LMDBStore:
             self._follow()
             return self._remembered().new(users, event_ids)
 
-    def append(self, batch: Batch) -> int:
-        """As Transaction.append."""
+    def prepare(self, batch: Batch) -> None:
+        """As Transaction.prepare."""
         with self._memory:
             self._follow()
-            first, place = self._next, self._place
-        end = self._log.append(first, batch)
+        # Nobody else adds events meanwhile.
+        self._prepared = batch, self._log.body(batch), self._chained(self._next, batch.users)
+
+    def append(self, batch: Batch) -> int:
+        """As Transaction.append."""
+        if self._prepared is None or self._prepared[0] is not batch:
+            self.prepare(batch)
+        _, body, chained = self._prepared  # type: ignore[misc]
+        self._prepared = None
+        first, place = self._next, self._place
+        end = self._log.append(first, batch, body)
         with self._memory:
             if self._place == place:  # else another thread has read the new record
-                self._take(Record(first, batch, None, end))
+                self._take(Record(first, batch, None, end), chained)
         return first
 
     def forget(self, user: str) -> bool:

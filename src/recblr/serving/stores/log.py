@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -198,15 +199,20 @@ class EventLog:
                 self._repair()
             yield
 
-    def append(self, first: int, batch: Batch) -> int:
-        """Write a group of events, within :meth:`writing`.  Durable when it returns.  Returns the new end."""
+    @staticmethod
+    def body(batch: Batch) -> bytes:
+        """The part of a group's record that depends on the group only."""
         columns = batch.users + batch.items + (batch.event_ids or [])
         text = "\0".join(columns)
         if text.count("\0") != len(columns) - 1:
             raise InputError("an id holds the character NUL", "give ids without it")
-        times = np.asarray(batch.times, "<f8").tobytes()
+        times = array("d", batch.times).tobytes()
+        return times + text.encode()
+
+    def append(self, first: int, batch: Batch, body: bytes) -> int:
+        """Write a group of events, within :meth:`writing`.  Durable when it returns.  Returns the new end."""
         kind = _EVENTS if batch.event_ids is None else _WITH_IDS
-        return self._write(kind, first, len(batch.users), times + text.encode())
+        return self._write(kind, first, len(batch.users), body)
 
     def append_forget(self, version: int, user: str) -> int:
         """Write that a user was forgotten.  As :meth:`append`."""

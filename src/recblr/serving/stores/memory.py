@@ -41,6 +41,9 @@ class MemoryStore:
         """As Transaction.new."""
         return self._ids.new(users, event_ids)
 
+    def prepare(self, batch: Batch) -> None:
+        """Nothing."""
+
     def append(self, batch: Batch) -> int:
         """As Transaction.append, except that nothing is durable."""
         first = self._next

@@ -300,6 +300,9 @@ class _Transaction:
                 found.append(place)
         return found
 
+    def prepare(self, batch: Batch) -> None:
+        pass
+
     def append(self, batch: Batch) -> int:
         count = len(batch.users)
         if count > _MOST_EVENTS:

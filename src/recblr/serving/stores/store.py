@@ -58,6 +58,9 @@ class Transaction(Protocol):
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """The places of the events that have not counted yet.  An event without an id ("") is always new."""
 
+    def prepare(self, batch: Batch) -> None:
+        """Do the part of an append of this very object that needs no disk and may turn out to be in vain."""
+
     def append(self, batch: Batch) -> int:
         """Add events, all or none, once in a transaction.  They are durable when it returns.
 
