@@ -7,7 +7,8 @@
 # make matrix    test that wheel under several versions of torch (not part of CI: downloads over a gigabyte)
 # make sanitize  run the C++ tests, the operators' tests, hostile input and threads under sanitizers
 # make mutants   run the C++ tests in all cases, and test that they notice broken CUDA kernels
-# make kills     kill a training 20 times at random moments, and test that it ends like one that was never killed
+# make kills     kill a training 20 times at random moments, and test that it ends like one that was never killed; kill
+#                processes that add events to a store 200 times, and Redis 40 times, and test that none is lost
 # make coverage  run the Python tests, and show which lines of the package they run; as pages in build/coverage
 # make bench-cycles  measure how many cycles the fused kernels take for an element
 # make recbole   install RecBole into a separate environment (Python 3.11), and test the plug-in (not part of CI)
@@ -128,7 +129,8 @@ mutants: $(VENV)/.dev
 	RECBLR_THOROUGH=1 $(BIN)/ctest --test-dir $(DEV_BUILD) --output-on-failure -j $$(nproc)
 
 kills: $(VENV)/.dev
-	RECBLR_KILLS=20 RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest tests/training/test_kill.py
+	RECBLR_KILLS=20 RECBLR_STORE_KILLS=200 RECBLR_REQUIRE_NATIVE=1 $(BIN)/python -m pytest tests/training/test_kill.py \
+	  tests/serving/test_service_kills.py
 
 # The processes that tests start count too.
 coverage: $(VENV)/.dev

@@ -1,14 +1,15 @@
 """Claim: 150,000 events a second are durable in groups of 1,024, and one event takes one wait for the disk.
 
-Events go through recblr.serving.Service into a store on disk (`LMDBStore`), which writes each group to the disk
-before it answers.  They have ids, and their users are among 20,000 at random, in a model of ML-1M's size.
-Beside each figure is the disk's own: a file that is made longer by as many bytes, and synchronised (fsync).  On
-two Zen 4 cores and a virtual disk, groups of 64 reach 50,000 events a second, and groups of 1,024 reach 150,000.
-One event alone is acknowledged within 1.5 times the disk's fsync (median).
-After a kill with 1,000,000 events that are in the log only, a new process has all users up to date within 8 s.
+Events go through recblr.serving.Service into a store on disk (`LMDBStore`), which writes each group to the
+disk before it answers.  They have ids, and their users are among 20,000 at random, in a model of ML-1M's
+size.  Beside each figure is the disk's own: a file that is made longer by as many bytes, and synchronised
+(fsync).  On two Zen 4 cores and a virtual disk, groups of 64 reach 50,000 events a second, and groups of
+1,024 reach 150,000.  One event alone is acknowledged within 1.5 times the disk's fsync (median).  After a
+kill with 1,000,000 events that are in the log only, a new process has all users up to date within 8 s.
 With a million users on disk, a new process gives the first answer within 2 s; with all of them loaded, it
-takes at most 6 GB.  Pages of mapped files, which the system takes back when it needs memory, are beside that.
-RECBLR_BENCH_DISK names a folder on the disk to measure; it is the folder build of the sources by default.
+takes at most 6 GB.  Pages of mapped files, which the system takes back when it needs memory, are beside
+that.  RECBLR_BENCH_DISK names a folder on the disk to measure; it is the folder build of the sources by
+default.
 Run: python benchmarks/durable.py [--out DIR] [--quick]
 """
 
@@ -40,7 +41,11 @@ FSYNC = "the disk: as many bytes, with fsync"
 MEMORY, ALONE = "engine and store in memory", "the engine alone"
 DURABLE, ONE = "update_many, durable", "one event, acknowledged"
 EVENTS_A_SECOND = {64: 50_000, 1024: 150_000}
-FIRST, ALL, RESIDENT = "start to first answer", "start until all users are up to date", "memory, all users loaded"
+FIRST, ALL, RESIDENT = (
+    "start to first answer",
+    "start until all users are up to date",
+    "memory, all users loaded",
+)
 PAGES, WRITTEN = "pages of mapped files, beside that", "bytes on disk"
 MS, GB = (1e3, "ms"), (1e-9, "GB")
 
@@ -50,7 +55,11 @@ def cases(quick):
     return [
         *({"measured": "many at once", "group": group, "threads": cores} for group in EVENTS_A_SECOND),
         {"measured": "one alone"},
-        {"measured": "restart after a kill", "events": 2000 if quick else 1_000_000, "users": 200 if quick else USERS},
+        {
+            "measured": "restart after a kill",
+            "events": 2000 if quick else 1_000_000,
+            "users": 200 if quick else USERS,
+        },
         {"measured": "restart with users on disk", "events": 2, "users": 500 if quick else 1_000_000},
     ]
 
@@ -123,11 +132,14 @@ def many(case, quick):
 
 def one(case, quick):
     found = {ONE: [], FSYNC: []}
-    with disk() as folder, served(f"lmdb:{folder / 'store'}", 1) as service:
-        with (folder / "beside").open("wb", buffering=0) as file:
-            for batch in groups(1, 5 if quick else 1000, np.random.default_rng(0)):
-                found[ONE] += timed(add(service), [batch])
-                found[FSYNC] += timed(lambda *_: (file.write(bytes(100)), os.fsync(file.fileno())), [batch])
+    with (
+        disk() as folder,
+        served(f"lmdb:{folder / 'store'}", 1) as service,
+        (folder / "beside").open("wb", buffering=0) as file,
+    ):
+        for batch in groups(1, 5 if quick else 1000, np.random.default_rng(0)):
+            found[ONE] += timed(add(service), [batch])
+            found[FSYNC] += timed(lambda *_: (file.write(bytes(100)), os.fsync(file.fileno())), [batch])
     return {name: [median(taken)] for name, taken in found.items()}
 
 

@@ -176,7 +176,7 @@ def test_threads_lose_no_event(kind: str) -> None:
         for thread in readers:
             thread.join()
         assert wrong == []
-        items, times = services[0].history("a")
+        items, _ = services[0].history("a")
         assert len(items) == 4 * 15 * 2
         histories = {user: list(zip(*services[0].history(user), strict=True)) for user in ("a", "b")}
         for one in services:
@@ -223,7 +223,8 @@ def test_a_new_model_never_sees_old_states(kind: str, caplog: pytest.LogCaptureF
         assert serving.recommend("b", 5) == other.recommend("b", 5)
         serving.replace_engine(fresh("request", threads=1))
         assert_right(serving, BY_NAME["request"], {
-            "a": [(IDS[1], START), (IDS[20], START), (IDS[3], START)], "b": [(IDS[20], START), (IDS[2], START)]
+            "a": [(IDS[1], START), (IDS[20], START), (IDS[3], START)],
+            "b": [(IDS[20], START), (IDS[2], START)],
         })  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """An engine and a store: events that outlive the process, and answers that count every acknowledged event.
 
-The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the service
-answers for a user, it compares this version with the one that the engine's state has, and takes in what lacks.
-So several processes may serve one store, and a process may be killed at any moment.
+The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the
+service answers for a user, it compares this version with the one that the engine's state has, and takes in
+what lacks.  So several processes may serve one store, and a process may be killed at any moment.
 """
 
 import logging
@@ -11,6 +11,7 @@ import secrets
 import time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice, repeat
 from math import isfinite
@@ -25,6 +26,7 @@ from recblr.serving.engine import Engine, Id, Recommendation
 from recblr.serving.stores.store import LONGEST_ID, Batch, Conflict, History, Store, StoreError, Transaction
 
 _TRIES = 30  # of a group of events whose users get events from other servers at the same time
+_SPLIT_FROM = 256  # events of a group; for fewer, another thread takes longer to start than it saves
 _STATE_EVERY = 32  # events; to take these in again takes less than 0.3 ms
 _AT_ONCE = 64  # users whose states are written together, and who wait meanwhile
 _log = logging.getLogger("recblr.serving")
@@ -74,6 +76,7 @@ class Service:
         self._write_behind, self._max_users = write_behind, max_users
         self._held = _Held(engine)
         self._left_out = 0
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="recblr-engine")
         self._ending = Event()
         self._thread = Thread(target=self._behind, name="recblr-states", daemon=True)
         self._thread.start()
@@ -97,7 +100,7 @@ class Service:
         times: ArrayLike | Sequence[float | None] | None = None,
         event_ids: Iterable[Id | None] | None = None,
     ) -> int:
-        """Take in N events, those of a user in the order of the list.  All are durable when it returns, or none.
+        """Take in N events, those of a user in the order of the list: all or none, durable when it returns.
 
         Args:
             times: of the events; None for the time of the clock, for one event or for all.
@@ -138,7 +141,7 @@ class Service:
             except Conflict:
                 clock.sleep(random.random() * min(0.001 * 2**attempt, 0.05))
         raise StoreError(
-            f"other servers changed the same users in each of {_TRIES} attempts to add {len(batch.users)} events",
+            f"other servers changed the same users in each of {_TRIES} attempts to add events",
             "send smaller groups, or send the events of a user to one server",
         )
 
@@ -167,7 +170,19 @@ class Service:
     ) -> int:
         """Take events of users who are up to date into the engine and then into the store."""
         try:
-            held.engine.update_many(batch.users, batch.items, times=batch.times)
+            if len(batch.users) == 1:  # this takes less time than a list of one
+                held.engine.update(batch.users[0], batch.items[0], time=batch.times[0])
+            elif len(batch.users) < _SPLIT_FROM:
+                held.engine.update_many(batch.users, batch.items, times=batch.times)
+            else:
+                # The engine's threads do not hold Python's lock.
+                taking = self._helper.submit(
+                    held.engine.update_many, batch.users, batch.items, times=batch.times
+                )
+                try:
+                    transaction.prepare(batch)
+                finally:
+                    taking.result()
         except InputError:
             # The clock of another server may be ahead of ours.
             if not clocked:
@@ -225,7 +240,7 @@ class Service:
             distinct = list(dict.fromkeys(asked))
             self._bring_shut(held, distinct, self._store.versions(distinct))
             known = [place for place, user in enumerate(asked) if user in held.engine]
-            moments = None if times is None else [list(times)[place] for place in known]  # type: ignore[arg-type]
+            moments = None if times is None else np.asarray(times)[known]
             try:
                 found = held.engine.recommend_many(
                     [asked[place] for place in known],
@@ -359,13 +374,18 @@ class Service:
         return self._held.engine
 
     @property
+    def store(self) -> Store:
+        """The store of the service.  Add events with the service, not with the store."""
+        return self._store
+
+    @property
     def local(self) -> bool:
         """Whether a look into the store takes microseconds, because it needs no network."""
         return self._store.local
 
     @property
     def left_out(self) -> int:
-        """How many events were left out when users were loaded, because the model does not have their items."""
+        """How many events were left out when users were loaded: the model does not have their items."""
         return self._left_out
 
     # --- loading --------------------------------------------------------------------------------
@@ -396,7 +416,7 @@ class Service:
                 held.lacking[user] = len(history.items)
 
     def _catch_up(self, held: "_Held", user: str) -> bool:
-        """Bring a user up to date from the engine's state or that of the store.  False if there is no use of it."""
+        """Bring a user up to date from the engine's state or the store's.  False if neither is of use."""
         after = held.versions.get(user, 0)
         try:
             if not after:
@@ -427,7 +447,7 @@ class Service:
             if not self._left_out:
                 first = next(item for item in items if item not in held.items)
                 _log.warning(
-                    "the model does not have item %r of user %r: events of such items are left out, and counted",
+                    "the model does not have item %r of user %r: such events are left out, and counted",
                     first[:60], user[:60],
                 )  # fmt: skip
             self._left_out += len(items) - len(known)
@@ -489,6 +509,7 @@ class Service:
             return
         self._ending.set()
         self._thread.join()
+        self._helper.shutdown()
         try:
             self.write_states()
         finally:
@@ -609,7 +630,7 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[floa
     if isinstance(times, list | tuple) and None in times:
         now = clock.time()
         times = [now if time is None else time for time in times]
-    if type(times) is list and len(times) == count and set(map(type, times)) == {float}:
+    if type(times) is list and len(times) == count and set(map(type, times)) == {float}:  # noqa: SIM102
         if all(map(isfinite, times)):
             return times
     try:
@@ -623,7 +644,8 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[floa
     seconds = array.astype(np.float64)
     if not np.isfinite(seconds).all():
         raise InputError("a time is not a finite number", "give seconds since 1970")
-    return seconds.tolist()
+    found: list[float] = seconds.tolist()
+    return found
 
 
 def _texts(ids: Iterable[Id | None], what: str) -> list[str]:

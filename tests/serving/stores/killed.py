@@ -2,8 +2,9 @@
 
 Its imports take half a second, and a fork takes a millisecond.  So hundreds of children can be killed.
 
-Run: python -m serving.stores.killed STORE MODEL FOLDER, then for each line on its input "NUMBER" it prints the
-id of the process of a new child, and for "wait PID" it waits for the end of one.
+Run: python -m serving.stores.killed STORE MODEL FOLDER
+For each line "NUMBER" on its input it prints the id of the process of a new child, and for "wait PID" it
+waits for the end of one.
 """
 
 from __future__ import annotations

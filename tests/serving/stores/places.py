@@ -56,8 +56,8 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.folder / "s", "--dir", self.folder, "--save", "",
-             *self.settings],
+            ["redis-server", "--port", "0", "--unixsocket", self.folder / "s", "--dir", self.folder,
+             "--save", "", *self.settings],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + DEADLINE

@@ -314,8 +314,8 @@ def test_the_address_space_may_be_used_up(path: Path) -> None:
 
 def in_a_process(script: str, *arguments: object) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=60,
+        check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     return done.stdout + done.stderr
 

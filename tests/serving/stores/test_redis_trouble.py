@@ -8,7 +8,7 @@ import time
 
 import pytest
 from serving.engines import BY_NAME, IDS, START, fresh
-from serving.stores.places import missing, needs_redis, server
+from serving.stores.places import DURABLE, missing, needs_redis, server
 
 from recblr.errors import InputError
 from recblr.serving import RedisStore, Service, StoreError
@@ -27,9 +27,16 @@ def add(store: RedisStore) -> int:
 NOT_DURABLE = {
     ("--appendonly", "no"): "has the settings appendonly no",
     ("--appendonly", "yes", "--appendfsync", "everysec"): "has the settings appendfsync everysec",
-    ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"): (
-        "drops keys when its memory is full (maxmemory-policy allkeys-lru)"
-    ),
+    (
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--maxmemory",
+        "1gb",
+        "--maxmemory-policy",
+        "allkeys-lru",
+    ): ("drops keys when its memory is full (maxmemory-policy allkeys-lru)"),
     ("--appendonly", "yes", "--rename-command", "CONFIG", ""): "does not tell its settings",
 }
 
@@ -88,19 +95,18 @@ def test_a_short_restart_is_not_noticed() -> None:
 
 
 def test_a_full_redis_refuses() -> None:
-    with server("--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "2mb") as redis:
-        with RedisStore(redis.address) as store:
-            add(store)
-            version, refused = store.version("a"), None
-            for _ in range(100):
-                try:
-                    with store.transaction(["f"]) as transaction:
-                        transaction.append(Batch(["f"] * 99, ["x" * 390] * 99, [1.0] * 99))
-                except StoreError as error:
-                    refused = error
-                    break
-            assert "refuses" in str(refused)
-            assert (store.version("a"), store.history("a").items) == (version, ["i1", "i3"])
+    with server(*DURABLE, "--maxmemory", "2mb") as redis, RedisStore(redis.address) as store:
+        add(store)
+        version, refused = store.version("a"), None
+        for _ in range(100):
+            try:
+                with store.transaction(["f"]) as transaction:
+                    transaction.append(Batch(["f"] * 99, ["x" * 390] * 99, [1.0] * 99))
+            except StoreError as error:
+                refused = error
+                break
+        assert "refuses" in str(refused)
+        assert (store.version("a"), store.history("a").items) == (version, ["i1", "i3"])
 
 
 def test_no_redis_is_one_sentence() -> None:
@@ -111,10 +117,11 @@ def test_no_redis_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["redis://h:port", "redis://h?durability=some", "redis://h?socket_timeout=x", "redis://h?nothing=1"]
+    "address",
+    ["redis://h:port", "redis://h?durability=some", "redis://h?socket_timeout=x", "redis://h?nothing=1"],
 )
 def test_a_wrong_address_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="durability|address|REDIS|Redis"):
+    with pytest.raises(InputError, match=r"durability|address"):
         RedisStore(address)
 
 
@@ -122,7 +129,7 @@ def test_another_layout_is_refused() -> None:
     with server() as redis:
         with RedisStore(redis.address) as store:
             store._client.set("recblr:layout", "2")
-        with pytest.raises(InputError, match="knows only 1; install a later recblr"):
+        with pytest.raises(InputError, match="knows 1; install a later recblr"):
             RedisStore(redis.address)
 
 

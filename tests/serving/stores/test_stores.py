@@ -104,7 +104,8 @@ class Model:
                 after = events[start - 1][0] if start else 0
                 found = store.history(user, after)
                 assert found == (
-                    self.version(user), [e[1] for e in events[start:]], [e[2] for e in events[start:]], not start
+                    self.version(user), [e[1] for e in events[start:]], [e[2] for e in events[start:]],
+                    not start,
                 )  # fmt: skip
             kept = store.state(user, "model")
             if user in self.states and kept:
@@ -247,7 +248,7 @@ def test_an_append_that_is_sent_again_counts_once() -> None:
 
 @pytest.mark.parametrize("address", ["", "lmdb", "lmdb:", "disk:/tmp/x", "redis", "http://localhost"])
 def test_an_unknown_address_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match="lmdb:PATH|redis://HOST"):
+    with pytest.raises(InputError, match=r"lmdb:PATH|redis://HOST"):
         open_store(address)
 
 

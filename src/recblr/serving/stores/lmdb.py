@@ -1,8 +1,8 @@
 """A store on the disk of one machine: a log of events, and LMDB for histories and states.
 
-An event is acknowledged when it is durable in the log.  In the background, a fold moves events from the log into
-LMDB, where the events of a user lie together.  Each process follows the log, and keeps in memory what is not
-folded yet.
+An event is acknowledged when it is durable in the log.  In the background, a fold moves events from the log
+into LMDB, where the events of a user lie together.  Each process follows the log, and keeps in memory what is
+not folded yet.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 from threading import Lock, RLock
 from types import ModuleType
@@ -38,6 +38,8 @@ _CHUNK = struct.Struct("<II")  # checksum of all that follows, number of events
 _FOLDED, _HAS_LOG = b"folded", b"has log"
 # A fold of many events at once takes less time for each, and what is not folded takes memory.
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
+# The versions of the users' events before those of a group, and the newest version of each user in the group.
+_Chained = tuple[list[int], dict[str, int]]
 _BREATH = 32  # users between two moments in which a fold lets other threads run
 
 
@@ -53,7 +55,7 @@ class LMDBStore:
     def __init__(self, path: str | os.PathLike[str], *, addresses: int = _ADDRESSES) -> None:
         """Open a store, or make one in a new or an empty folder.
 
-        addresses: the bytes of address space that LMDB may use, and so the most bytes of histories and states.
+        addresses: the bytes of address space that LMDB may use: the most that histories and states may take.
 
         Raises InputError if the folder holds something else, is of another layout or is damaged, and
         StoreError if it cannot be written.
@@ -70,8 +72,9 @@ class LMDBStore:
         self._times: list[float] = []
         self._gone: dict[
             str, int
-        ] = {}  # user -> the version at which he was forgotten, if that is not folded
+        ] = {}  # user -> the version at which the user was forgotten, if that is not folded
         self._ids: RememberedIds | None = None  # None: not read yet
+        self._prepared: tuple[Batch, bytes, _Chained] | None = None  # the next append, in its transaction
         self._fold_due = time.monotonic() + _FOLD_SECONDS
         try:
             store_id = _prepare(self.path)
@@ -91,7 +94,7 @@ class LMDBStore:
             raise
 
     def _is_new(self, store_id: bytes) -> bool:
-        """Whether nobody has opened the store before.  Raises StoreError if LMDB's file is of another store."""
+        """Whether the store is new.  Raises StoreError if LMDB's file is of another store."""
         with self._txn(write=True) as txn:
             kept = txn.get(b"id", db=self._dbs["meta"])
             if kept is None:
@@ -109,7 +112,7 @@ class LMDBStore:
     def _restart(self) -> None:
         """Forget what this process has read, and begin where the fold has come to."""
         for part in (self._newest, self._before, self._items, self._times, self._gone):
-            part.clear()  # type: ignore[attr-defined]
+            part.clear()
         self._ids = None
         with self._txn() as txn:
             self._place, self._next = self._folded(txn)
@@ -141,27 +144,30 @@ class LMDBStore:
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
 
-    def _take(self, record: Record) -> None:
-        newest, before = self._newest, self._before
+    def _chained(self, first: int, users: list[str]) -> _Chained:
+        """How a group of events follows on those that the users have."""
+        before = list(map(self._newest.get, users, repeat(0)))
+        newest = dict(zip(users, range(first, first + len(users)), strict=True))
+        if len(newest) < len(users):  # a user has several of these events
+            newest.clear()
+            for place, user in enumerate(users):
+                if user in newest:
+                    before[place] = newest[user]
+                newest[user] = first + place
+        return before, newest
+
+    def _take(self, record: Record, chained: _Chained | None = None) -> None:
+        """Take a record of the log into memory."""
         users, items, times, ids = record.batch
         if record.forgotten is not None:
-            newest.pop(record.forgotten, None)
+            self._newest.pop(record.forgotten, None)
             self._gone[record.forgotten] = record.first
-            items, times = [""], [0.0]  # a version of no event
-            before.append(0)
+            items, times, chained = [""], [0.0], ([0], {})  # a version of no event
             if self._ids:
                 self._ids.forget(record.forgotten)
-        start = len(before)
-        before += map(newest.get, users, repeat(0))
-        versions = range(record.first, record.next)
-        here = dict(zip(users, versions, strict=False))
-        if len(here) < len(users):  # a user has several of these events
-            here.clear()
-            for place, user in enumerate(users):
-                if user in here:
-                    before[start + place] = here[user]
-                here[user] = record.first + place
-        newest.update(here)
+        before, newest = chained or self._chained(record.first, users)
+        self._before += before
+        self._newest.update(newest)
         self._items += items
         self._times += times
         if ids and self._ids:
@@ -198,6 +204,7 @@ class LMDBStore:
     def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
         """As Store.transaction.  It holds the lock of the log, which all processes share."""
         with self._log.writing():
+            self._prepared = None
             yield self
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
@@ -206,15 +213,24 @@ class LMDBStore:
             self._follow()
             return self._remembered().new(users, event_ids)
 
-    def append(self, batch: Batch) -> int:
-        """As Transaction.append."""
+    def prepare(self, batch: Batch) -> None:
+        """As Transaction.prepare."""
         with self._memory:
             self._follow()
-            first, place = self._next, self._place
-        end = self._log.append(first, batch)
+        # Nobody else adds events meanwhile.
+        self._prepared = batch, self._log.body(batch), self._chained(self._next, batch.users)
+
+    def append(self, batch: Batch) -> int:
+        """As Transaction.append."""
+        if self._prepared is None or self._prepared[0] is not batch:
+            self.prepare(batch)
+        _, body, chained = self._prepared  # type: ignore[misc]
+        self._prepared = None
+        first, place = self._next, self._place
+        end = self._log.append(first, batch, body)
         with self._memory:
             if self._place == place:  # else another thread has read the new record
-                self._take(Record(first, batch, None, end))
+                self._take(Record(first, batch, None, end), chained)
         return first
 
     def forget(self, user: str) -> bool:
@@ -295,7 +311,8 @@ class LMDBStore:
                 checksum, count = _CHUNK.unpack_from(data)
                 if zlib.crc32(data[4:]) != checksum:
                     raise StoreError(
-                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r} cannot be read",
+                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r}"
+                        " cannot be read",
                         "restore a backup of the whole folder",
                     )
                 versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
@@ -311,7 +328,7 @@ class LMDBStore:
         yield from recent
         known, begin = set(recent), b"\0"
         while True:
-            group = []
+            group: list[str] = []
             with self._memory, self._txn() as txn, txn.cursor(self._dbs["users"]) as cursor:
                 found = cursor.set_range(begin)
                 while found and len(group) < 1024:
@@ -348,9 +365,9 @@ class LMDBStore:
                     first, _ = self._user(txn, user)
                     recent = [] if first else self._recent(user, 0)
                     if recent:
-                        # The fold will find this user as it would have made him.
+                        # The fold finds this user as it would have made the entry itself.
                         if txn.get(user.encode(), db=self._dbs["users"]) is not None:
-                            continue  # he was forgotten, which is not folded yet
+                            continue  # the user was forgotten, which is not folded yet
                         first = recent[0]
                         txn.put(user.encode(), _USER.pack(first, first - 1), db=self._dbs["users"])
                 if not first or version < first:
@@ -450,7 +467,7 @@ class LMDBStore:
         with self._txn() as txn:
             folded, version = self._folded(txn)
         places = self._log.places()
-        for place, following in zip(places, places[1:], strict=False):
+        for place, following in pairwise(places):
             if following > folded or self._log.first_version(following) > version - SPAN:
                 return
             self._log.delete(place)
@@ -606,7 +623,7 @@ def _prepare(path: Path) -> bytes:
         os.close(lock)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        right = content["format"] == "recblr store" and len(bytes.fromhex(content["id"])) == 16
+        right = content["format"] == "recblr store" and len(bytes.fromhex(str(content["id"]))) == 16
         layout = content["layout"]
     except (ValueError, KeyError, TypeError):
         right, layout = False, None
@@ -616,7 +633,7 @@ def _prepare(path: Path) -> bytes:
         )
     if not right:
         raise StoreError(f"{file} is damaged", "restore a backup of the whole folder")
-    return bytes.fromhex(content["id"])
+    return bytes.fromhex(str(content["id"]))
 
 
 def _hash(model: str) -> bytes:

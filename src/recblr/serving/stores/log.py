@@ -1,13 +1,14 @@
 """The log of events of a store on disk: files that only grow, shared by the processes of one machine.
 
-A record is a group of events.  It is durable after one wait for the disk.  A commit of LMDB waits twice, so the
-log is not in LMDB.  A file has its room from the start, filled with zeros: to write where there is room takes a
-fraction of the time that it takes to make a file longer.
+A record is a group of events.  It is durable after one wait for the disk.  A commit of LMDB waits twice, so
+the log is not in LMDB.  A file has its room from the start, filled with zeros: to write where there is room
+takes a fraction of the time that it takes to make a file longer.
 
-Places in the log are bytes since the first record ever.  A file holds the bytes from the place in its name on.
-`end` holds the place up to which records are durable, the place where the last file begins, and whether a file is
-being made.  It is mapped by all processes: a look at it is the cheap way to learn that there are new events.  Only bytes before it are read, so no process counts an event that may
-still be lost.
+Places in the log are bytes since the first record ever.  A file holds the bytes from the place in its name
+on.  The file `end` holds the place up to which records are durable, the place where the last file begins,
+and whether a file is being made.  All processes map it: a look at it is the cheap way to learn of new
+events.  Only bytes before the first of these places are read, so no process counts an event that may still
+be lost.
 """
 
 import fcntl
@@ -15,6 +16,7 @@ import mmap
 import os
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,7 +84,7 @@ class EventLog:
         return self._end[0]
 
     def places(self) -> list[int]:
-        """The places where the files of the log begin, ascending; files that others have made or deleted are seen."""
+        """The places where the files begin, ascending.  Sees what others have made or deleted."""
         with self._opening:
             found = {int(name[7:-4], 16): name for name in os.listdir(self.folder) if _is_log(name)}
             for place in self._files.keys() - found.keys():
@@ -165,7 +167,7 @@ class EventLog:
         header = _FILE.unpack(data)
         if header[4] != _LAYOUT:
             raise InputError(
-                f"{self.folder / _name(place)} has the layout {header[4]}, but this recblr knows only {_LAYOUT}",
+                f"{self.folder / _name(place)} has the layout {header[4]}, but this recblr knows {_LAYOUT}",
                 "install a later recblr",
             )
         if header[5] != zlib.crc32(data[:-4]) or header[2] != place:
@@ -178,7 +180,7 @@ class EventLog:
 
     def _damaged(self, place: int, at: int) -> StoreError:
         return StoreError(
-            f"{self.folder / _name(place)} is damaged at byte {at - place:,}, and acknowledged events are lost",
+            f"{self.folder / _name(place)} is damaged at byte {at - place:,}, and events are lost",
             "restore a backup of the whole folder",
         )
 
@@ -197,15 +199,20 @@ class EventLog:
                 self._repair()
             yield
 
-    def append(self, first: int, batch: Batch) -> int:
-        """Write a group of events, within :meth:`writing`.  Durable when it returns.  Returns the new end."""
+    @staticmethod
+    def body(batch: Batch) -> bytes:
+        """The part of a group's record that depends on the group only."""
         columns = batch.users + batch.items + (batch.event_ids or [])
         text = "\0".join(columns)
         if text.count("\0") != len(columns) - 1:
             raise InputError("an id holds the character NUL", "give ids without it")
-        times = np.asarray(batch.times, "<f8").tobytes()
+        times = array("d", batch.times).tobytes()
+        return times + text.encode()
+
+    def append(self, first: int, batch: Batch, body: bytes) -> int:
+        """Write a group of events, within :meth:`writing`.  Durable when it returns.  Returns the new end."""
         kind = _EVENTS if batch.event_ids is None else _WITH_IDS
-        return self._write(kind, first, len(batch.users), times + text.encode())
+        return self._write(kind, first, len(batch.users), body)
 
     def append_forget(self, version: int, user: str) -> int:
         """Write that a user was forgotten.  As :meth:`append`."""
@@ -345,7 +352,7 @@ def _is_record(data: bytes, at: int) -> bool:
     if len(data) - at < _RECORD.size:
         return False
     mark, checksum, size, *_ = _RECORD.unpack_from(data, at)
-    whole = mark == _MARK and _RECORD.size <= size <= len(data) - at
+    whole: bool = mark == _MARK and _RECORD.size <= size <= len(data) - at
     return whole and zlib.crc32(data[at + 8 : at + size]) == checksum
 
 

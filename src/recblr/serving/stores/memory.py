@@ -21,8 +21,8 @@ class _Events(NamedTuple):
 class MemoryStore:
     """Keeps events in memory only: for tests, and where events need not outlive the process.
 
-    It keeps all events, 100 to 200 bytes each, and the ids of the newest 1,000,000 events or more.  It keeps no
-    states, because the engine has them.
+    It keeps all events, 100 to 200 bytes each, and the ids of the newest 1,000,000 events or more.  It keeps
+    no states, because the engine has them.
     """
 
     local = True
@@ -42,6 +42,9 @@ class MemoryStore:
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """As Transaction.new."""
         return self._ids.new(users, event_ids)
+
+    def prepare(self, batch: Batch) -> None:
+        """Nothing."""
 
     def append(self, batch: Batch) -> int:
         """As Transaction.append, except that nothing is durable."""
@@ -105,7 +108,7 @@ class MemoryStore:
 
 
 class RememberedIds:
-    """The ids of the newest events: at least those of the newest SPAN events with ids.  Not safe for threads."""
+    """The ids of at least the newest SPAN events.  Not safe for threads."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()

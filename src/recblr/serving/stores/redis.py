@@ -25,8 +25,8 @@ _STATE = struct.Struct("<32sd")  # the model's hash and the version; the state f
 _RECENT = 64  # how many events are read to see what lacks
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
-# Versions are microseconds of Redis' clock, or follow on the last one.  So they do not repeat, even if a Redis with
-# relaxed durability has lost some.
+# Versions are microseconds of Redis' clock, or follow on the last one.  So they do not repeat, even if Redis
+# with relaxed durability has lost some.
 _APPEND = """
 local prefix, token = ARGV[1], ARGV[2]
 local done = redis.call('GET', prefix .. 'done:' .. token)
@@ -84,11 +84,12 @@ class RedisStore:
         """Connect to a Redis.
 
         address: ``redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]``, with ``rediss`` for TLS, or
-            ``unix://PATH``.  After a ``?`` may follow ``durability=relaxed``, to accept the settings that Redis
-            has; ``prefix=TEXT`` of all keys, which is ``recblr:`` by default; and options of redis-py, such as
-            ``socket_timeout=2``.
+            ``unix://PATH``.  After a ``?`` may follow ``durability=relaxed``, to accept the settings that
+            Redis has; ``prefix=TEXT`` of all keys, which is ``recblr:`` by default; and options of redis-py,
+            such as ``socket_timeout=2``.
 
-        Raises InputError if Redis is not durable or holds another layout, and StoreError if it does not answer.
+        Raises InputError if Redis is not durable or holds another layout, and StoreError if it does not
+        answer.
         """
         redis = self._redis = _package()
         place, _, query = address.partition("?")
@@ -120,11 +121,13 @@ class RedisStore:
                     layout = self._client.get(f"{prefix}layout")
                     if layout != _LAYOUT:
                         raise InputError(
-                            f"the store {self.address} has the layout {layout!r}, but this recblr knows only 1",
+                            f"the store {self.address} has the layout {layout!r}, but this recblr knows 1",
                             "install a later recblr, or give another prefix=",
                         )
         except TypeError as error:  # redis-py looks at its options when it connects
-            raise InputError(f"the address {self.address} is wrong: {error}", "correct what is after ?") from None
+            raise InputError(
+                f"the address {self.address} is wrong: {error}", "correct what is after ?"
+            ) from None
         except BaseException:
             self.close()
             raise
@@ -199,11 +202,15 @@ class RedisStore:
 
     def _events(self, user: str, start: int) -> tuple[int, list[bytes]]:
         """The version of the user's first event, and the events from a place on, as of one moment."""
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.hget(self._key("user", user), "first")
-        pipeline.lrange(self._key("events", user), start, -1)
-        first, events = pipeline.execute()
-        return int(first or 0), events
+        while True:
+            # Not in MULTI: a Redis whose memory is full refuses that even to readers.
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.hget(self._key("user", user), "first")
+            pipeline.lrange(self._key("events", user), start, -1)
+            pipeline.hget(self._key("user", user), "first")
+            first, events, again = pipeline.execute()
+            if first == again:  # else the user was forgotten meanwhile
+                return int(first or 0), events
 
     def users(self) -> Iterator[str]:
         """As Store.users."""
@@ -294,6 +301,9 @@ class _Transaction:
                 here.add(key)
                 found.append(place)
         return found
+
+    def prepare(self, batch: Batch) -> None:
+        pass
 
     def append(self, batch: Batch) -> int:
         count = len(batch.users)

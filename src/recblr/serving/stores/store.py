@@ -1,7 +1,8 @@
 """What a store of events promises.
 
-What must be durable is the event: a user, an item and a time, some tens of bytes.  A state is a short cut past
-the first part of a history, and can always be made again.  So a store knows texts and times, and no model.
+What must be durable is the event: a user, an item and a time, some tens of bytes.  A state is a short cut
+past the first part of a history, and can always be made again.  So a store knows texts and times, and no
+model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ class StoreError(InputError):
 
 
 class Conflict(Exception):
-    """Another process has added events of a user since this transaction began.  Try again with what it has now."""
+    """Another process has added events of a user since this transaction began.  Look again, and try again."""
 
 
 class Batch(NamedTuple):
@@ -56,6 +57,9 @@ class Transaction(Protocol):
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """The places of the events that have not counted yet.  An event without an id ("") is always new."""
+
+    def prepare(self, batch: Batch) -> None:
+        """Do the part of an append of this very object that needs no disk and may turn out to be in vain."""
 
     def append(self, batch: Batch) -> int:
         """Add events, all or none, once in a transaction.  They are durable when it returns.
@@ -103,7 +107,7 @@ class Store(Protocol):
         """
 
     def forget(self, user: str) -> bool:
-        """Drop all that is kept of a user, ids of events too; durable.  Returns whether there was anything."""
+        """Drop all that is kept of a user, ids of events too; durable.  Returns whether there was any."""
 
     def users(self) -> Iterator[str]:
         """All users with events, in no order."""
