@@ -315,7 +315,7 @@ class Service:
     def explain_history(
         self, items: Iterable[Id], item: Id, *, times: ArrayLike | None = None, time: float | None = None
     ) -> list[tuple[int, str, float]]:
-        """As Engine.explain, for a history of nobody, oldest event first.  The list of an empty one is empty."""
+        """As Engine.explain, for a history of nobody.  The list of an empty history is empty."""
         engine, items = self._held.engine, list(items)
         if not items:
             return []

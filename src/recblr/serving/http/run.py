@@ -34,7 +34,7 @@ from recblr.serving.http.protocol import BoundedProtocol
 from recblr.serving.service import Service
 
 GRACE_SECONDS = 20  # for requests that run when the server is stopped
-IDLE_SECONDS = 75  # until an idle connection is closed; longer than those of proxies, which would meet the end
+IDLE_SECONDS = 75  # until an idle connection is closed; proxies close theirs before
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 _YOUNG = 5.0  # seconds; a worker that lives shorter has failed to start
 _MOST_FAILURES = 3  # in a row
