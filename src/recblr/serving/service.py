@@ -426,15 +426,18 @@ class Service:
     # --- in the background ----------------------------------------------------------------------
 
     def _behind(self) -> None:
-        said = ""
-        while not self._ending.wait(self._write_behind):
+        said, work = "", self._store.maintain  # at the start, it reads the ids of events
+        while True:
             try:
-                self.write_states()
+                work()
                 said = ""
             except Exception as error:  # the next try may succeed, and nothing is lost
                 if str(error) != said:
                     _log.warning("states are not written: %s", error)
                 said = str(error)
+            if self._ending.wait(self._write_behind):
+                return
+            work = self.write_states
 
     def write_states(self) -> None:
         """Do now what is done in the background: write the states of users with many new events."""
