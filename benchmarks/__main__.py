@@ -19,7 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-BENCHMARKS = "memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts", "engine"
+BENCHMARKS = (
+    *("memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts"),
+    *("engine", "durable"),
+)
 
 
 def main():

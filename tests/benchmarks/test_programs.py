@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from benchmarks.harness import BENCHMARKS
 
-NAMES = ("memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts", "engine")
+NAMES = ("memory", "peers", "fused", "scaling", "overhead", "encoder", "loss", "layouts", "engine", "durable")
 
 
 def one_core() -> None:

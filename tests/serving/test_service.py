@@ -255,6 +255,11 @@ def test_the_clock_of_another_server_may_be_ahead(monkeypatch: pytest.MonkeyPatc
     assert serving.history("a") == (IDS[:2], [ahead, ahead])
     assert serving.history("b")[1][0] < ahead
     assert serving.update_many(["c", "c"], IDS[1:3], times=[None, None]) == 2
+    # One event of several has no time.
+    assert serving.update_many(["b", "a", "a"], IDS[3:6], times=[ahead, None, ahead + 1]) == 3
+    assert serving.history("a")[1] == [ahead, ahead, ahead, ahead + 1]
+    with pytest.raises(InputError, match="earlier than"):
+        serving.update_many(["a", "b"], IDS[3:5], times=[ahead, None])
     with pytest.raises(InputError, match="earlier than"):
         serving.update_many(["a"], [IDS[1]], times=[START])
 
@@ -272,6 +277,51 @@ class Failing(MemoryStore):
         if self.full:
             raise StoreError("the disk is full", "make room")
         return super().append(batch)
+
+
+def test_users_come_and_go_while_threads_ask_for_them() -> None:
+    """The engine keeps five users of 40, whom four threads change and ask for."""
+    with place("lmdb") as open_it:
+        serving = serve(open_it(), max_users=5, write_behind=0.01)
+        users = [f"user{number}" for number in range(40)]
+        wrong: list[BaseException] = []
+
+        def works(first: int) -> None:
+            try:
+                for step in range(150):
+                    user = users[(first * 10 + step * 7) % 40]
+                    before = len(serving.history(user)[0]) if step % 10 == 0 else 0
+                    serving.update_many([user, users[(step + 1) % 40]], [IDS[step % 9], IDS[first]])
+                    assert serving.recommend(user, 3)
+                    if step % 10 == 0:
+                        assert len(serving.history(user)[0]) > before
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=works, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert serving.engine.num_users <= 8
+        engine = fresh("request", threads=1)
+        for user in users:
+            items, times = serving.history(user)
+            engine.rebuild({user: (items, times)})
+            assert serving.recommend(user, 3) == engine.recommend(user, 3)
+        serving.close()
+
+
+def test_an_acknowledged_event_raises_nothing_if_states_cannot_be_written() -> None:
+    class Full(Failing):
+        def put_states(self, model: str, states: Any) -> None:
+            raise StoreError("the disk is full", "make room")
+
+    serving = serve(Full(), max_users=1)
+    for number in range(8):
+        assert serving.update_many(["a", "a", "b"], IDS[:3]) == 3
+        assert len(serving.history("a")[0]) == 2 * number + 2
 
 
 def test_an_event_that_is_not_written_does_not_count() -> None:

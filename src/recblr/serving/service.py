@@ -12,8 +12,8 @@ import time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from itertools import islice, repeat
+from contextlib import contextmanager, suppress
+from itertools import islice
 from math import isfinite
 from threading import Condition, Event, Thread
 from typing import Self, TypeVar
@@ -115,7 +115,7 @@ class Service:
             StoreError: the events could not be written.  None of them counts, except that a store which stops
                 answering may have written them before.  Give events an id, and send them again.
         """
-        return len(self._update(*_batch(users, items, times, event_ids)))
+        return len(self._update(users, items, times, event_ids))
 
     def update_each(
         self,
@@ -127,17 +127,25 @@ class Service:
     ) -> list[bool]:
         """As :meth:`update_many`, but returns for each event whether it counted."""
         counted = [False] * len(users)
-        for place in self._update(*_batch(users, items, times, event_ids)):
+        for place in self._update(users, items, times, event_ids):
             counted[place] = True
         return counted
 
-    def _update(self, batch: Batch, clocked: "_Clocked") -> Sequence[int]:
+    def _update(
+        self,
+        users: Iterable[Id],
+        items: Iterable[Id],
+        times: ArrayLike | Sequence[float | None] | None,
+        event_ids: Iterable[Id | None] | None,
+    ) -> Sequence[int]:
         """The places of the events that counted."""
+        now = clock.time()
+        batch = _batch(users, items, times, event_ids, now)
         if not batch.users:
             return []
         for attempt in range(_TRIES):
             try:
-                return self._take_in(batch, clocked)
+                return self._take_in(batch, now)
             except Conflict:
                 clock.sleep(random.random() * min(0.001 * 2**attempt, 0.05))
         raise StoreError(
@@ -145,7 +153,8 @@ class Service:
             "send smaller groups, or send the events of a user to one server",
         )
 
-    def _take_in(self, batch: Batch, clocked: "_Clocked") -> Sequence[int]:
+    def _take_in(self, batch: Batch, now: float) -> Sequence[int]:
+        """now: the time of the events that were given without one."""
         new: Sequence[int] = range(len(batch.users))
         distinct = list(dict.fromkeys(batch.users))
         held = self._held
@@ -154,19 +163,18 @@ class Service:
                 new = transaction.new(batch.users, batch.event_ids)
                 if len(new) < len(batch.users):
                     batch = batch.only(new)
-                    clocked = clocked if isinstance(clocked, bool) else [clocked[place] for place in new]
                     distinct = list(dict.fromkeys(batch.users))
                     if not new:
                         return new
             self._bring(held, distinct, transaction.versions(distinct))
-            first = self._append(held, transaction, batch, distinct, clocked)
+            first = self._append(held, transaction, batch, distinct, now)
             held.versions.update(zip(batch.users, range(first, first + len(batch.users)), strict=True))
             held.recent.append(batch.users)
         self._limit(held)
         return new
 
     def _append(
-        self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], clocked: "_Clocked"
+        self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], now: float
     ) -> int:
         """Take events of users who are up to date into the engine and then into the store."""
         try:
@@ -185,9 +193,9 @@ class Service:
                     taking.result()
         except InputError:
             # The clock of another server may be ahead of ours.
-            if not clocked:
+            if now not in batch.times:
                 raise
-            batch = batch._replace(times=_not_before(batch, held.last_times(distinct), clocked))
+            batch = batch._replace(times=_not_before(batch, now, held.last_times(distinct)))
             held.engine.update_many(batch.users, batch.items, times=batch.times)
         try:
             return transaction.append(batch)
@@ -460,10 +468,12 @@ class Service:
         if self._max_users is None or len(held.versions) <= self._max_users:
             return
         held.count()
-        with held.changing:
-            surplus = len(held.versions) - self._max_users
-            victims = list(islice((user for user in held.versions if not held.is_busy(user)), surplus))
-        self._write_states(held, [user for user in victims if held.lacking[user] >= _STATE_EVERY])
+        surplus = len(held.versions) - self._max_users
+        victims = list(islice(held.versions, surplus))
+        try:
+            self._write_states(held, [user for user in victims if held.lacking[user] >= _STATE_EVERY])
+        except StoreError as error:  # the caller's events are acknowledged, and a state is only a short cut
+            _log.warning("states are not written: %s", error)
         for user in victims:
             with held.busy([user]):
                 held.drop(user)
@@ -471,15 +481,18 @@ class Service:
     # --- in the background ----------------------------------------------------------------------
 
     def _behind(self) -> None:
-        said = ""
-        while not self._ending.wait(self._write_behind):
+        said, work = "", self._store.maintain  # at the start, it reads the ids of events
+        while True:
             try:
-                self.write_states()
+                work()
                 said = ""
             except Exception as error:  # the next try may succeed, and nothing is lost
                 if str(error) != said:
                     _log.warning("states are not written: %s", error)
                 said = str(error)
+            if self._ending.wait(self._write_behind):
+                return
+            work = self.write_states
 
     def write_states(self) -> None:
         """Do now what is done in the background: write the states of users with many new events."""
@@ -550,13 +563,11 @@ class _Held:
                 self._busy.remove(mine)
                 self.changing.notify_all()
 
-    def is_busy(self, user: str) -> bool:
-        return any(not others.isdisjoint([user]) for others in self._busy)
-
     def count(self) -> None:
         """Count the events of recent updates.  The background does so, because it takes time."""
-        while self.recent:
-            self.lacking.update(self.recent.popleft())
+        with suppress(IndexError):  # until none is left
+            while True:
+                self.lacking.update(self.recent.popleft())
 
     def drop(self, user: str) -> None:
         # The version goes first: a call that finds no state looks at the version again.
@@ -590,18 +601,14 @@ class _Users:
         return self._set.isdisjoint(users)
 
 
-def _not_before(batch: Batch, last: dict[str, float], clocked: "_Clocked") -> list[float]:
-    """The times of a group, where those of the clock are no earlier than the one before of the same user."""
-    moved = repeat(clocked) if isinstance(clocked, bool) else clocked
+def _not_before(batch: Batch, now: float, last: dict[str, float]) -> list[float]:
+    """The times of a group; where it is `now`, not earlier than that of the user's event before."""
     times = []
-    for user, time, move in zip(batch.users, batch.times, moved, strict=False):
-        last[user] = max(time, last.get(user, time)) if move else time
+    for user, time in zip(batch.users, batch.times, strict=True):
+        last[user] = max(time, last.get(user, time)) if time == now else time
         times.append(last[user])
     return times
 
-
-# Which times are those of the clock: all, none, or one value for each event.
-_Clocked = bool | list[bool]
 
 # --- arguments -----------------------------------------------------------------------------------
 
@@ -611,8 +618,9 @@ def _batch(
     items: Iterable[Id],
     times: ArrayLike | Sequence[float | None] | None,
     event_ids: Iterable[Id | None] | None,
-) -> tuple[Batch, "_Clocked"]:
-    """The arguments of update_many as a group of events, and which times the clock gave."""
+    now: float,
+) -> Batch:
+    """The arguments of update_many as a group of events.  now: the time of an event without one."""
     names = _texts(users, "user")
     batch = Batch(names, _texts(items, "item"), [], None if event_ids is None else _texts(event_ids, "event"))
     for name, column in (("items", batch.items), ("event ids", batch.event_ids)):
@@ -621,14 +629,12 @@ def _batch(
                 f"there are {len(names)} users, but {len(column)} {name}", "give one for each event"
             )
     if times is None:
-        return batch._replace(times=[clock.time()] * len(names)), True
-    clocked = [time is None for time in times] if isinstance(times, list | tuple) and None in times else False
-    return batch._replace(times=_seconds(times, len(names))), clocked
+        return batch._replace(times=[now] * len(names))
+    return batch._replace(times=_seconds(times, len(names), now))
 
 
-def _seconds(times: ArrayLike | Sequence[float | None], count: int) -> list[float]:
+def _seconds(times: ArrayLike | Sequence[float | None], count: int, now: float) -> list[float]:
     if isinstance(times, list | tuple) and None in times:
-        now = clock.time()
         times = [now if time is None else time for time in times]
     if type(times) is list and len(times) == count and set(map(type, times)) == {float}:  # noqa: SIM102
         if all(map(isfinite, times)):

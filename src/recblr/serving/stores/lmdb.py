@@ -174,18 +174,24 @@ class LMDBStore:
             self._ids.add(record.next, users, ids)
         self._place, self._next = record.end, record.next
 
-    def _remembered(self) -> RememberedIds:
-        """The ids of the newest events.  They are read from the log when they are first needed."""
+    def _read_ids(self) -> None:
+        """Read the ids of the newest events from the log, unless this is done."""
         while self._ids is None:
-            ids = RememberedIds()
+            ids, begin = RememberedIds(), min(self._log.places())
+            with self._memory:
+                end = self._place
             with suppress(LookupError):  # the oldest file was deleted meanwhile
-                for record in self._log.records(min(self._log.places()), self._place):
-                    if record.forgotten is not None:
-                        ids.forget(record.forgotten)
-                    elif record.batch.event_ids:
-                        ids.add(record.next, record.batch.users, record.batch.event_ids)
-                self._ids = ids
-        return self._ids
+                self._add_ids(ids, begin, end)  # this takes a second for a million, and others may read
+                with self._memory:
+                    self._add_ids(ids, end, self._place)
+                    self._ids = ids
+
+    def _add_ids(self, ids: RememberedIds, begin: int, end: int) -> None:
+        for record in self._log.records(begin, end):
+            if record.forgotten is not None:
+                ids.forget(record.forgotten)
+            elif record.batch.event_ids:
+                ids.add(record.next, record.batch.users, record.batch.event_ids)
 
     def _prune(self) -> None:
         """Drop from memory the events that are folded by now."""
@@ -209,9 +215,12 @@ class LMDBStore:
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """As Transaction.new."""
-        with self._memory:
-            self._follow()
-            return self._remembered().new(users, event_ids)
+        while True:
+            self._read_ids()
+            with self._memory:
+                self._follow()
+                if self._ids is not None:  # else this process has begun anew
+                    return self._ids.new(users, event_ids)
 
     def prepare(self, batch: Batch) -> None:
         """As Transaction.prepare."""
@@ -382,9 +391,9 @@ class LMDBStore:
 
     def maintain(self) -> None:
         """Fold the log if many events or old ones wait, and drop what is folded from memory and the log."""
+        self._read_ids()
         with self._memory:
             self._follow()
-            self._remembered()
             waiting = len(self._items)
         if waiting >= _FOLD_EVENTS or time.monotonic() >= self._fold_due:
             self.fold()
@@ -619,6 +628,7 @@ def _prepare(path: Path) -> bytes:
                 os.fsync(written.fileno())
             draft.rename(file)
             sync_folder(path)
+            sync_folder(path.parent)
     finally:
         os.close(lock)
     try:
