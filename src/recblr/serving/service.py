@@ -177,32 +177,35 @@ class Service:
         self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], now: float
     ) -> int:
         """Take events of users who are up to date into the engine and then into the store."""
+        taken = False
         try:
-            if len(batch.users) == 1:  # this takes less time than a list of one
-                held.engine.update(batch.users[0], batch.items[0], time=batch.times[0])
-            elif len(batch.users) < _SPLIT_FROM:
-                held.engine.update_many(batch.users, batch.items, times=batch.times)
-            else:
-                # The engine's threads do not hold Python's lock.
-                taking = self._helper.submit(
-                    held.engine.update_many, batch.users, batch.items, times=batch.times
-                )
-                try:
-                    transaction.prepare(batch)
-                finally:
-                    taking.result()
-        except InputError:
-            # The clock of another server may be ahead of ours.
-            if now not in batch.times:
-                raise
-            batch = batch._replace(times=_not_before(batch, now, held.last_times(distinct)))
-            held.engine.update_many(batch.users, batch.items, times=batch.times)
-        try:
+            try:
+                self._engine_takes(held, transaction, batch)
+            except InputError:
+                # The clock of another server may be ahead of ours.
+                if now not in batch.times:
+                    raise
+                batch = batch._replace(times=_not_before(batch, now, held.last_times(distinct)))
+                self._engine_takes(held, transaction, batch)
+            taken = True
             return transaction.append(batch)
-        except BaseException:
-            for user in distinct:
-                held.drop(user)  # the engine has events that the store lacks
+        except BaseException as error:
+            if taken or not isinstance(error, InputError):  # else the engine has taken in nothing
+                for user in distinct:
+                    held.drop(user)
             raise
+
+    def _engine_takes(self, held: "_Held", transaction: Transaction, batch: Batch) -> None:
+        if len(batch.users) == 1:  # this takes less time than a list of one
+            held.engine.update(batch.users[0], batch.items[0], time=batch.times[0])
+        elif len(batch.users) < _SPLIT_FROM:
+            held.engine.update_many(batch.users, batch.items, times=batch.times)
+        else:
+            # The engine's threads do not hold Python's lock.
+            taking = self._helper.submit(held.engine.update_many, batch.users, batch.items, times=batch.times)
+            with suppress(Exception):  # append would raise it too
+                transaction.prepare(batch)
+            taking.result()
 
     # --- answers --------------------------------------------------------------------------------
 

@@ -181,6 +181,44 @@ def test_states_are_found_again_where_they_were_put() -> None:
         assert store.state("a", "other") == (1, b"of another model")
 
 
+@needs_lmdb
+def test_a_state_of_a_forgotten_user_that_comes_late_is_of_no_use() -> None:
+    """A process has not yet seen that another one has forgotten a user."""
+    with place("lmdb") as open_it:
+        late, other = open_it(), open_it()
+        model = Model()
+        model.append(late, [("a", "i1", 1.0, "")])
+        version = late.version("a")
+        other.forget("a")
+        other.fold()  # type: ignore[attr-defined]
+        late.put_states("model", {"a": (version, b"late")})
+        for store in (late, other, open_it()):
+            store.maintain()
+            assert store.version("a") == 0
+            assert list(store.users()) == []
+            assert store.state("a", "model") is None
+
+
+@needs_lmdb
+def test_a_history_is_read_as_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user is forgotten and folded by another process at the worst moment."""
+    with place("lmdb") as open_it:
+        store, other = open_it(), open_it()
+        model = Model()
+        model.append(store, [("a", "i1", 1.0, ""), ("a", "i2", 2.0, "")])
+        store.fold()  # type: ignore[attr-defined]
+        follow = store._follow  # type: ignore[attr-defined]
+
+        def then_forgotten() -> None:
+            follow()
+            if other.forget("a"):
+                other.fold()  # type: ignore[attr-defined]
+
+        monkeypatch.setattr(store, "_follow", then_forgotten)
+        assert store.history("a").items in (["i1", "i2"], [])
+        assert store.history("a").items == []
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_ids_are_remembered_as_long_as_is_promised(kind: str) -> None:
     with place(kind) as open_it:

@@ -15,7 +15,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
 from threading import Lock, RLock
@@ -72,7 +72,7 @@ class LMDBStore:
         self._times: list[float] = []
         self._gone: dict[
             str, int
-        ] = {}  # user -> the version at which the user was forgotten, if that is not folded
+        ] = {}  # users -> the versions at which they were forgotten, until it is folded
         self._ids: RememberedIds | None = None  # None: not read yet
         self._prepared: tuple[Batch, bytes, _Chained] | None = None  # the next append, in its transaction
         self._fold_due = time.monotonic() + _FOLD_SECONDS
@@ -144,6 +144,26 @@ class LMDBStore:
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
 
+    @contextmanager
+    def _view(self, write: bool = False) -> Iterator[Any]:
+        """A transaction of LMDB, and a memory that holds all that LMDB does not hold yet.
+
+        The fold runs in another process, so the log is followed after the transaction has begun.
+        """
+        with ExitStack() as stack:
+            if write:
+                txn = stack.enter_context(self._txn(write=True))
+                stack.enter_context(self._memory)
+                self._follow()
+            else:
+                stack.enter_context(self._memory)
+                base = -1
+                while base != self._base:  # else the memory begins behind what LMDB had
+                    base = self._base
+                    txn = stack.enter_context(self._txn())
+                    self._follow()
+            yield txn
+
     def _chained(self, first: int, users: list[str]) -> _Chained:
         """How a group of events follows on those that the users have."""
         before = list(map(self._newest.get, users, repeat(0)))
@@ -195,9 +215,8 @@ class LMDBStore:
 
     def _prune(self) -> None:
         """Drop from memory the events that are folded by now."""
-        with self._memory:
-            with self._txn() as txn:
-                _, folded = self._folded(txn)
+        with self._view() as txn:
+            _, folded = self._folded(txn)
             count = folded - self._base
             if count > 0:
                 del self._before[:count], self._items[:count], self._times[:count]
@@ -283,16 +302,14 @@ class LMDBStore:
         """As Store.history."""
         items: list[str] = []
         times: list[float] = []
-        with self._memory:
-            self._follow()
-            with self._txn() as txn:
-                first, folded = self._user(txn, user)
-                version = folded if folded >= first else 0
-                if version > after:
-                    for versions, some_items, some_times in self._chunks(txn, user, first, after):
-                        start = int(np.searchsorted(versions, after, "right"))
-                        items += some_items[start:]
-                        times += some_times[start:]
+        with self._view() as txn:
+            first, folded = self._user(txn, user)
+            version = folded if folded >= first else 0
+            if version > after:
+                for versions, some_items, some_times in self._chunks(txn, user, first, after):
+                    start = int(np.searchsorted(versions, after, "right"))
+                    items += some_items[start:]
+                    times += some_times[start:]
             recent = self._recent(user, max(after, folded))
             items += [self._items[number - self._base] for number in recent]
             times += [self._times[number - self._base] for number in recent]
@@ -338,7 +355,7 @@ class LMDBStore:
         known, begin = set(recent), b"\0"
         while True:
             group: list[str] = []
-            with self._memory, self._txn() as txn, txn.cursor(self._dbs["users"]) as cursor:
+            with self._view() as txn, txn.cursor(self._dbs["users"]) as cursor:
                 found = cursor.set_range(begin)
                 while found and len(group) < 1024:
                     group.append(bytes(cursor.key()).decode())
@@ -368,17 +385,16 @@ class LMDBStore:
         if not states:
             return
         of = _hash(model)
-        with self._txn(write=True) as txn:
+        with self._view(write=True) as txn:
             for user, (version, state) in states.items():
-                with self._memory:
-                    first, _ = self._user(txn, user)
-                    recent = [] if first else self._recent(user, 0)
-                    if recent:
-                        # The fold finds this user as it would have made the entry itself.
-                        if txn.get(user.encode(), db=self._dbs["users"]) is not None:
-                            continue  # the user was forgotten, which is not folded yet
-                        first = recent[0]
-                        txn.put(user.encode(), _USER.pack(first, first - 1), db=self._dbs["users"])
+                first, _ = self._user(txn, user)
+                recent = [] if first else self._recent(user, 0)
+                if recent:
+                    # The fold finds this user as it would have made the entry itself.
+                    if txn.get(user.encode(), db=self._dbs["users"]) is not None:
+                        continue  # the user was forgotten, which is not folded yet
+                    first = recent[0]
+                    txn.put(user.encode(), _USER.pack(first, first - 1), db=self._dbs["users"])
                 if not first or version < first:
                     continue
                 key = first.to_bytes(8, "big")
