@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 
