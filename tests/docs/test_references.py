@@ -20,7 +20,8 @@ PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING
 
 # Flags of other programs.
 OTHERS_FLAGS = {
-    "--json": "curl", "--no-deps": "pip", "--strict": "mypy", "--durations": "pytest", "--preload": "gunicorn",
+    "--json": "curl", "--no-deps": "pip", "--strict": "mypy", "--durations": "pytest",
+    "--preload": "gunicorn",
 } | dict.fromkeys(("--data", "--only", "--minutes"), "benchmarks/gpu.py")  # fmt: skip
 
 of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -148,7 +148,11 @@ def test_a_get_sees_every_event_that_any_worker_acknowledged(file: Path) -> None
 
 
 def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path) -> None:
-    fails = "import recblr.serving.http.run as r\ndef no(*a, **k): raise r.InputError('no luck')\nr.Service = no"
+    fails = """
+import recblr.serving.http.run as run
+def fail(*a, **k): raise run.InputError("no luck")
+run.Service = fail
+"""
     with serving(file, "--workers", "2", store=f"lmdb:{tmp_path / 'kept'}", prelude=fails) as server:
         assert server.process.wait(30) == 2
         assert "recblr: no luck\n" in server.errors()
