@@ -43,6 +43,16 @@ def test_a_command_names_the_missing_package(package: str, words: list[str], tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("package", ["msgspec", "uvicorn", "prometheus_client"])
+def test_the_server_names_its_extra(package: str, tmp_path: Path) -> None:
+    done = python(
+        f"import os, sys; os.chdir({str(tmp_path)!r}); sys.modules[{package!r}] = None\n"
+        "from recblr.cli import main; sys.argv = ['recblr', 'serve', 'm.safetensors']; main()"
+    )
+    sentence = f"recblr: this command needs {package}, which is not installed; pip install 'recblr[serve]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
+
+
 def test_help_and_doctor_work_without_torch_and_the_data_packages() -> None:
     hide = "import sys; sys.modules.update(torch=None, polars=None, safetensors=None)\n"
     for word in ("--help", "doctor"):

@@ -151,6 +151,8 @@ class Api:
     async def explain_user(self, request: Request) -> Answer:
         item, query = id_text(request.query.text("item") or "", "the item"), request.query
         time, titles = query.time("time"), query.flag("titles")
+        if item not in self.catalogue:  # an unknown user has no event to say so
+            raise unknown_item(item)
         try:
             changes = await self._in_thread(partial(self.service.explain, request.id, item, time=time))
         except InputError as error:
@@ -215,9 +217,7 @@ class Api:
         unknown = next((item for item in items if item not in catalogue), None)
         if unknown is None:
             return ApiError("invalid", str(error))
-        return ApiError(
-            "unknown_item", f"the model has no item {unknown!r}; give items that it knows", item=unknown
-        )
+        return unknown_item(unknown)
 
     def _scored(self, best: Sequence[tuple[str, float]], titles: bool) -> list[ScoredItem]:
         if titles:
@@ -227,3 +227,7 @@ class Api:
     def _explanation(self, item: str, changes: Iterable[tuple[int, str, float]], titles: bool) -> Explanation:
         names = self._titles if titles else {}
         return Explanation(item, [Change(*change, names.get(change[1])) for change in changes])
+
+
+def unknown_item(item: str) -> ApiError:
+    return ApiError("unknown_item", f"the model has no item {item!r}; give items that it knows", item=item)

@@ -192,9 +192,9 @@ class Worker:
             try:
                 engine = await loop.run_in_executor(None, load, self._options)
                 await loop.run_in_executor(None, self._service.replace_engine, engine)
-            except InputError as error:
+            except Exception as error:  # the old model goes on, whatever it is
                 self._metrics.model_loaded("refused")
-                self._warn(f"the model was not replaced: {error}")
+                self._warn(not_replaced(error))
             else:
                 self._metrics.model_loaded("loaded")
                 if self._ended is None:
@@ -205,6 +205,12 @@ class Worker:
 
 def loaded(options: ServeOptions, engine: Engine) -> str:
     return f"loaded {options.model} again: {engine.num_items:,} items"
+
+
+def not_replaced(error: Exception) -> str:
+    """The sentence about a file that could not be loaded."""
+    reason = str(error) if isinstance(error, InputError) else repr(error)
+    return f"the model was not replaced: {reason}"
 
 
 class _Server(uvicorn.Server):
@@ -294,8 +300,8 @@ class Parent:
         """Have all workers load the model, if it can be loaded."""
         try:
             self._engine = load(self._options)
-        except InputError as error:
-            self._warn(f"the model was not replaced: {error}")
+        except Exception as error:  # the old model goes on, whatever it is
+            self._warn(not_replaced(error))
             return
         self._signal(signal.SIGHUP)
         self._say(loaded(self._options, self._engine))
