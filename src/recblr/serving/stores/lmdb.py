@@ -433,8 +433,8 @@ class LMDBStore:
             if self._folded(txn)[0] == end:
                 return False
         with self._txn(write=True) as txn:
-            # Not from the transaction above: if a writer was killed right after its commit, readers see the state
-            # before it, until there is a writer again.
+            # Not from the transaction above: if a writer was killed right after its commit, readers see the
+            # state before it, until there is a writer again.
             place, version = self._folded(txn)
             columns: dict[str, tuple[list[int], list[float], list[str]]] = {}
             begin = version
