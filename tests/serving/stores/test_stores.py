@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -217,6 +218,25 @@ def test_a_history_is_read_as_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(store, "_follow", then_forgotten)
         assert store.history("a").items in (["i1", "i2"], [])
         assert store.history("a").items == []
+
+
+@needs_lmdb
+def test_a_fold_does_not_trust_what_readers_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill right behind a commit, readers of LMDB see the state before it until the next writer."""
+    with place("lmdb") as open_it:
+        store, killed = open_it(), open_it()
+        model = Model()
+        model.append(store, [("a", "i1", 1.0, ""), ("a", "i2", 2.0, "")])
+        transaction, old = store._txn, store._env.begin()  # type: ignore[attr-defined]
+        killed.fold()  # type: ignore[attr-defined]
+        model.append(store, [("a", "i1", 3.0, "")])
+        with old, monkeypatch.context() as patch:
+            patch.setattr(
+                store, "_txn", lambda write=False: transaction(write) if write else nullcontext(old)
+            )
+            store._fold_some()  # type: ignore[attr-defined]
+        model.check(store)
+        model.check(open_it())
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -430,12 +430,14 @@ class LMDBStore:
 
     def _fold_some(self) -> bool:
         """Fold up to _FOLD_MOST events in one transaction.  Returns whether there are more."""
-        with self._txn() as txn:
-            place, version = self._folded(txn)
         end = self._log.end
-        if place == end:
-            return False
+        with self._txn() as txn:
+            if self._folded(txn)[0] == end:
+                return False
         with self._txn(write=True) as txn:
+            # Not from the transaction above: if a writer was killed right after its commit, readers see the
+            # state before it, until there is a writer again.
+            place, version = self._folded(txn)
             columns: dict[str, tuple[list[int], list[float], list[str]]] = {}
             begin = version
             for record in self._log.records(place, end):
