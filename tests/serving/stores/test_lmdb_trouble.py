@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -188,12 +188,21 @@ def test_damage_to_acknowledged_events_is_found(path: Path, tmp_path: Path, end_
 def test_short_files_are_found(path: Path, name: str, folded: bool) -> None:
     made(path, folded)
     data = (path / name).read_bytes()
-    short = (0, 1, 40, 100, 200) if name == FIRST else (1, 100, 4096, 8192, len(data) - 4096, len(data) - 1)
+    short = (0, 1, 40, 100, 200) if name == FIRST else (1, 100, 4096, 8192, 8193, len(data) - 1)
     for size in short:
         (path / name).write_bytes(data[:size])
         if folded and name == FIRST and size >= 48:
             continue  # what lacks is folded
-        sentence(lambda: read(path), name, "restore", kind=StoreError)
+        sentence(lambda: read(path), "restore", kind=StoreError)
+
+
+@pytest.mark.parametrize("pages", [1, 2, 3, 5])
+def test_pages_that_are_missing_at_the_end_are_of_no_use_or_found(path: Path, pages: int) -> None:
+    made(path, folded=True)
+    with (path / "data.mdb").open("r+b") as file:
+        file.truncate((path / "data.mdb").stat().st_size - pages * 4096)
+    with suppress(StoreError):
+        assert read(path) == WHOLE
 
 
 def test_files_of_the_log_that_are_missing_are_found(path: Path) -> None:

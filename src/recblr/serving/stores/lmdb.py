@@ -35,6 +35,8 @@ _PLACE = struct.Struct("<QQ")  # in the log, and the version that the next event
 _USER = struct.Struct("<QQ")  # the version of the first event, and of the last one that is folded
 _STATE = struct.Struct("<32sQ")  # the model's hash and the version; the state follows
 _CHUNK = struct.Struct("<II")  # checksum of all that follows, number of events
+# LMDB may leave the last pages of its file unwritten, if they were made and freed at once.
+_UNWRITTEN = 256
 _FOLDED, _HAS_LOG = b"folded", b"has log"
 # A fold of many events at once takes less time for each, and what is not folded takes memory.
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
@@ -580,7 +582,6 @@ class _Environment:
         lmdb = _lmdb()
         self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
         file = path / "data.mdb"
-        size = file.stat().st_size if file.exists() else None
         while True:
             try:
                 self.env = lmdb.open(
@@ -599,12 +600,17 @@ class _Environment:
             except lmdb.Error as error:
                 raise _cannot_use(path, error) from None
         try:
-            pages = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
-            if size is not None and size < pages:
-                # LMDB would end the process when it reads behind the end of the file.
+            page = self.env.stat()["psize"]
+            needed = (self.env.info()["last_pgno"] + 1) * page
+            size = file.stat().st_size  # other processes may have made it longer, but not shorter
+            if size % page or needed - size > _UNWRITTEN * page:
                 raise StoreError(
-                    f"{file} has {size:,} bytes, but needs {pages:,}", "restore a backup of the whole folder"
+                    f"{file} has {size:,} bytes, but needs {needed:,}", "restore a backup of the whole folder"
                 )
+            if size < needed:
+                # LMDB would end the process when it reads behind the end of the file.
+                with file.open("r+b") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, needed)
             names = ("meta", "users", "histories", "states")
             self.dbs = {name: self.env.open_db(name.encode()) for name in names}
         except lmdb.Error as error:
@@ -675,6 +681,11 @@ def _lmdb() -> ModuleType:
 
 
 def _cannot_use(path: Path, error: Exception) -> StoreError:
+    if type(error).__name__ in ("CorruptedError", "PageNotFoundError", "InvalidError", "PanicError"):
+        return StoreError(
+            f"{path / 'data.mdb'} is damaged, or could not be written before: {error}",
+            "start again, and if that does not help, restore a backup of the whole folder",
+        )
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return StoreError(
         f"cannot use the store {path}: {reason}", "make room, or make the folder writable, and try again"
