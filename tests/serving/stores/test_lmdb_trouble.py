@@ -20,8 +20,7 @@ from serving.stores.places import MEMORY, missing
 
 from recblr.errors import InputError
 from recblr.serving import LMDBStore, StoreError
-from recblr.serving.stores import lmdb as lmdb_module
-from recblr.serving.stores import log
+from recblr.serving.stores import lmdb_folder, log
 from recblr.serving.stores.store import Batch
 
 lmdb = pytest.importorskip("lmdb", reason=missing("lmdb") or "it is there")
@@ -419,4 +418,4 @@ def test_the_files_are_described(path: Path) -> None:
     made(path, folded=True)
     names = {"data.mdb", "lock.mdb", "store.json", "lock", "fold", "end", FIRST}
     assert {entry.name for entry in path.iterdir()} == names
-    assert lmdb_module._LAYOUT == 1
+    assert lmdb_folder._LAYOUT == 1
