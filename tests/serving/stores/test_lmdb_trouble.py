@@ -371,12 +371,30 @@ def test_a_store_that_was_opened_before_a_fork(path: Path) -> None:
                 add(store, ("a", "i1"))
             except InputError as error:
                 said = str(error)
+            try:
+                LMDBStore(path)
+            except InputError as error:
+                said += f"; {error}"
             os.write(write_end, said.encode())
             os._exit(0)
         os.waitpid(child, 0)
-        assert os.read(read_end, 1000).decode().endswith("open it in each process, after the fork")
+        first, second = os.read(read_end, 1000).decode().split(f"; the store {path} was open")
+        assert first.endswith("was opened before a fork; open it in each process, after the fork")
+        assert second == " when this process was forked; close it before the fork"
         os.close(read_end), os.close(write_end)
         assert store.history("a").items == ["i0"]
+
+
+def test_a_store_that_was_closed_before_a_fork(path: Path) -> None:
+    made(path)
+    child = os.fork()
+    if not child:
+        with LMDBStore(path) as own:
+            add(own, ("a", "i3"))
+            own.fold()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert read(path)["a"] == ["i0", "i1", "i2", "i3"]
 
 
 def test_a_missing_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

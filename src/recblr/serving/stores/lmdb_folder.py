@@ -27,7 +27,7 @@ class Environment:
     @classmethod
     def open(cls, path: Path, addresses: int) -> "Environment":
         with cls._opening:
-            name = os.path.realpath(path)
+            name = f"{os.getpid()} {os.path.realpath(path)}"  # a fork must not use what its parent opened
             found = cls._open.get(name)
             if found is None:
                 found = cls._open[name] = cls(path, name, addresses)
@@ -59,6 +59,10 @@ class Environment:
                     "restore a backup of all files",
                 ) from None
             except lmdb.Error as error:
+                if "already open in this process" in str(error):  # by the process before the fork
+                    raise InputError(
+                        f"the store {path} was open when this process was forked", "close it before the fork"
+                    ) from None
                 raise cannot_use(path, error) from None
         try:
             page = self.env.stat()["psize"]
