@@ -13,6 +13,7 @@
 # make bench-cycles  measure how many cycles the fused kernels take for an element
 # make recbole   install RecBole into a separate environment (Python 3.11), and test the plug-in (not part of CI)
 # make bench     run every benchmark (25 minutes; DATA=FILE adds an epoch): tables, and files in docs/benchmarks
+# make bench-serve  measure recblr serve with wrk (3 minutes): docs/benchmarks/serve.json
 # make clean     remove what the other targets made
 
 # If there is nvcc, CUDA kernels are built for one architecture.  Wheels have kernels for all that we support.
@@ -31,7 +32,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo serve-demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench clean
+.PHONY: demo serve-demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench bench-serve clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -192,6 +193,9 @@ $(VENV)/.bench: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks $(if $(DATA),--data $(DATA))
+
+bench-serve: $(VENV)/.dev
+	$(BIN)/python benchmarks/serve.py --out docs/benchmarks
 
 clean:
 	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo

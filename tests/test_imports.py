@@ -16,7 +16,10 @@ WITHOUT_TORCH = ("config", "data", "errors", "io")
 ENGINE = (
     *("run.model_content", "run.model_items", "run.model_tensors"),
     *("serving.approximate", "serving.engine", "serving.service", "serving.http.run", "io.titles"),
-    *(f"serving.stores.{name}" for name in ("address", "lmdb", "log", "memory", "redis", "store")),
+    *(
+        f"serving.stores.{name}"
+        for name in ("address", "lmdb", "lmdb_folder", "log", "memory", "redis", "store")
+    ),
 )
 NOT_IN_THE_ENGINE = ("torch", "polars")
 TORCH_PRIVATES = "recblr.ops.common.torch_internals"

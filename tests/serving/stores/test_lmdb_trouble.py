@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,7 @@ from serving.stores.places import MEMORY, missing
 
 from recblr.errors import InputError
 from recblr.serving import LMDBStore, StoreError
-from recblr.serving.stores import lmdb as lmdb_module
-from recblr.serving.stores import log
+from recblr.serving.stores import lmdb_folder, log
 from recblr.serving.stores.store import Batch
 
 lmdb = pytest.importorskip("lmdb", reason=missing("lmdb") or "it is there")
@@ -188,12 +187,21 @@ def test_damage_to_acknowledged_events_is_found(path: Path, tmp_path: Path, end_
 def test_short_files_are_found(path: Path, name: str, folded: bool) -> None:
     made(path, folded)
     data = (path / name).read_bytes()
-    short = (0, 1, 40, 100, 200) if name == FIRST else (1, 100, 4096, 8192, len(data) - 4096, len(data) - 1)
+    short = (0, 1, 40, 100, 200) if name == FIRST else (1, 100, 4096, 8192, 8193, len(data) - 1)
     for size in short:
         (path / name).write_bytes(data[:size])
         if folded and name == FIRST and size >= 48:
             continue  # what lacks is folded
-        sentence(lambda: read(path), name, "restore", kind=StoreError)
+        sentence(lambda: read(path), "restore", kind=StoreError)
+
+
+@pytest.mark.parametrize("pages", [1, 2, 3, 5])
+def test_pages_that_are_missing_at_the_end_are_of_no_use_or_found(path: Path, pages: int) -> None:
+    made(path, folded=True)
+    with (path / "data.mdb").open("r+b") as file:
+        file.truncate((path / "data.mdb").stat().st_size - pages * 4096)
+    with suppress(StoreError):
+        assert read(path) == WHOLE
 
 
 def test_files_of_the_log_that_are_missing_are_found(path: Path) -> None:
@@ -363,12 +371,30 @@ def test_a_store_that_was_opened_before_a_fork(path: Path) -> None:
                 add(store, ("a", "i1"))
             except InputError as error:
                 said = str(error)
+            try:
+                LMDBStore(path)
+            except InputError as error:
+                said += f"; {error}"
             os.write(write_end, said.encode())
             os._exit(0)
         os.waitpid(child, 0)
-        assert os.read(read_end, 1000).decode().endswith("open it in each process, after the fork")
+        first, second = os.read(read_end, 1000).decode().split(f"; the store {path} was open")
+        assert first.endswith("was opened before a fork; open it in each process, after the fork")
+        assert second == " when this process was forked; close it before the fork"
         os.close(read_end), os.close(write_end)
         assert store.history("a").items == ["i0"]
+
+
+def test_a_store_that_was_closed_before_a_fork(path: Path) -> None:
+    made(path)
+    child = os.fork()
+    if not child:
+        with LMDBStore(path) as own:
+            add(own, ("a", "i3"))
+            own.fold()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert read(path)["a"] == ["i0", "i1", "i2", "i3"]
 
 
 def test_a_missing_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,4 +436,4 @@ def test_the_files_are_described(path: Path) -> None:
     made(path, folded=True)
     names = {"data.mdb", "lock.mdb", "store.json", "lock", "fold", "end", FIRST}
     assert {entry.name for entry in path.iterdir()} == names
-    assert lmdb_module._LAYOUT == 1
+    assert lmdb_folder._LAYOUT == 1

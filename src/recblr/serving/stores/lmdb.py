@@ -7,9 +7,7 @@ not folded yet.
 
 import fcntl
 import hashlib
-import json
 import os
-import secrets
 import shutil
 import struct
 import time
@@ -18,19 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
-from threading import Lock, RLock
-from types import ModuleType
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
 from recblr.errors import InputError
+from recblr.serving.stores.lmdb_folder import ADDRESSES, Environment, cannot_use, lmdb_package, prepare_folder
 from recblr.serving.stores.log import EventLog, Record, sync_folder
 from recblr.serving.stores.memory import RememberedIds
-from recblr.serving.stores.store import SPAN, Batch, History, StoreError, package_missing
+from recblr.serving.stores.store import SPAN, Batch, History, StoreError
 
-_LAYOUT = 1
-_ADDRESSES = 1 << 40  # bytes that LMDB may ever use; the file is only as large as its content
 _PLACE = struct.Struct("<QQ")  # in the log, and the version that the next event gives there
 _USER = struct.Struct("<QQ")  # the version of the first event, and of the last one that is folded
 _STATE = struct.Struct("<32sQ")  # the model's hash and the version; the state follows
@@ -52,7 +48,7 @@ class LMDBStore:
 
     local = True
 
-    def __init__(self, path: str | os.PathLike[str], *, addresses: int = _ADDRESSES) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, addresses: int = ADDRESSES) -> None:
         """Open a store, or make one in a new or an empty folder.
 
         addresses: the bytes of address space that LMDB may use: the most that histories and states may take.
@@ -77,8 +73,8 @@ class LMDBStore:
         self._prepared: tuple[Batch, bytes, _Chained] | None = None  # the next append, in its transaction
         self._fold_due = time.monotonic() + _FOLD_SECONDS
         try:
-            store_id = _prepare(self.path)
-            self._environment = _Environment.open(self.path, addresses)
+            store_id = prepare_folder(self.path)
+            self._environment = Environment.open(self.path, addresses)
             self._closed = False
             self._env, self._dbs = self._environment.env, self._environment.dbs
             new = self._is_new(store_id)
@@ -90,7 +86,7 @@ class LMDBStore:
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
-                raise _cannot_use(self.path, error) from None
+                raise cannot_use(self.path, error) from None
             raise
 
     def _is_new(self, store_id: bytes) -> bool:
@@ -524,8 +520,8 @@ class LMDBStore:
             sync_folder(target)
         except FileExistsError:
             raise InputError(f"{target} exists already", "give the path of a new folder") from None
-        except (OSError, _lmdb().Error) as error:
-            raise _cannot_use(target, error) from None
+        except (OSError, lmdb_package().Error) as error:
+            raise cannot_use(target, error) from None
 
     def close(self) -> None:
         """As Store.close."""
@@ -544,7 +540,7 @@ class LMDBStore:
     @contextmanager
     def _txn(self, write: bool = False) -> Iterator[Any]:
         """A transaction of LMDB, whose errors are sentences."""
-        lmdb = _lmdb()
+        lmdb = lmdb_package()
         try:
             with self._env.begin(write=write) as txn:
                 yield txn
@@ -554,130 +550,8 @@ class LMDBStore:
                 "open it with a larger addresses=",
             ) from None
         except lmdb.Error as error:
-            raise _cannot_use(self.path, error) from None
-
-
-class _Environment:
-    """LMDB's environment of a folder.  A process may open it only once, so stores on one folder share it."""
-
-    _open: dict[str, "_Environment"] = {}  # noqa: RUF012
-    _opening = Lock()
-
-    @classmethod
-    def open(cls, path: Path, addresses: int) -> "_Environment":
-        with cls._opening:
-            name = os.path.realpath(path)
-            found = cls._open.get(name)
-            if found is None:
-                found = cls._open[name] = cls(path, name, addresses)
-            elif found.asked != addresses:
-                raise InputError(
-                    f"the store {path} is open in this process with addresses={found.asked:,}",
-                    "open it with the same number",
-                )
-            found.count += 1
-            return found
-
-    def __init__(self, path: Path, name: str, addresses: int) -> None:
-        lmdb = _lmdb()
-        self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
-        file = path / "data.mdb"
-        size = file.stat().st_size if file.exists() else None
-        while True:
-            try:
-                self.env = lmdb.open(
-                    str(path), map_size=self.addresses, max_dbs=4, max_readers=1024, readahead=False
-                )
-                break
-            except lmdb.MemoryError:
-                self.addresses //= 2  # the process may use only so much
-                if self.addresses < 1 << 28:
-                    raise _cannot_use(path, MemoryError("too little address space")) from None
-            except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
-                raise StoreError(
-                    f"{file} is damaged, or was written by another version of LMDB",
-                    "restore a backup of all files",
-                ) from None
-            except lmdb.Error as error:
-                raise _cannot_use(path, error) from None
-        try:
-            pages = (self.env.info()["last_pgno"] + 1) * self.env.stat()["psize"]
-            if size is not None and size < pages:
-                # LMDB would end the process when it reads behind the end of the file.
-                raise StoreError(
-                    f"{file} has {size:,} bytes, but needs {pages:,}", "restore a backup of the whole folder"
-                )
-            names = ("meta", "users", "histories", "states")
-            self.dbs = {name: self.env.open_db(name.encode()) for name in names}
-        except lmdb.Error as error:
-            self.env.close()
-            raise _cannot_use(path, error) from None
-        except BaseException:
-            self.env.close()
-            raise
-
-    def release(self) -> None:
-        with self._opening:
-            self.count -= 1
-            if not self.count:
-                del self._open[self.name]
-                self.env.close()
-
-
-def _prepare(path: Path) -> bytes:
-    """Make the folder of a new store, or check that of an old one.  Returns the id of the store."""
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / "store.json"
-    # One of several processes that start together makes the store.
-    lock = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not file.exists():
-            others = sorted(entry.name for entry in path.iterdir() if entry.name != "store.draft")
-            if others:
-                raise InputError(
-                    f"{path} is not a store of recblr: it holds {others[0]}", "give a new or an empty folder"
-                )
-            draft = path / "store.draft"
-            content = {"format": "recblr store", "layout": _LAYOUT, "id": secrets.token_hex(16)}
-            with draft.open("w", encoding="utf-8") as written:
-                json.dump(content, written)
-                written.flush()
-                os.fsync(written.fileno())
-            draft.rename(file)
-            sync_folder(path)
-            sync_folder(path.parent)
-    finally:
-        os.close(lock)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        right = content["format"] == "recblr store" and len(bytes.fromhex(str(content["id"]))) == 16
-        layout = content["layout"]
-    except (ValueError, KeyError, TypeError):
-        right, layout = False, None
-    if right and layout != _LAYOUT:
-        raise InputError(
-            f"{path} has the layout {layout}, but this recblr knows only {_LAYOUT}", "install a later recblr"
-        )
-    if not right:
-        raise StoreError(f"{file} is damaged", "restore a backup of the whole folder")
-    return bytes.fromhex(str(content["id"]))
+            raise cannot_use(self.path, error) from None
 
 
 def _hash(model: str) -> bytes:
     return hashlib.sha256(model.encode()).digest()
-
-
-def _lmdb() -> ModuleType:
-    try:
-        import lmdb
-    except ModuleNotFoundError:
-        raise package_missing("lmdb", "a store of the kind lmdb") from None
-    return lmdb
-
-
-def _cannot_use(path: Path, error: Exception) -> StoreError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return StoreError(
-        f"cannot use the store {path}: {reason}", "make room, or make the folder writable, and try again"
-    )
