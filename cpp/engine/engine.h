@@ -140,9 +140,12 @@ class Engine {
   bool take_in(const Update& event, Users::Slot slot, Event<S>& passed);
   template <typename S>
   void take_one(const Update& event, Users::Slot slot);
+  struct Batch;
+  void choose(Batch& batch) const;
+  void take_room(const Batch& batch, Users::Room& room) const;
+  void find_users(Batch& batch);
   template <typename S>
-  void take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
-            const std::vector<Users::Slot>& slots);
+  void take(const Batch& batch, const std::vector<std::size_t>& chosen);
   template <typename S>
   void keep_hidden(const User& user, const float* hidden) const;
   void check_history(const std::vector<std::int32_t>& items, const std::vector<double>& times) const;
