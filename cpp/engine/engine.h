@@ -132,6 +132,7 @@ class Engine {
   void check_time(double time, const char* what) const;
   void check_request(double last, double& time) const;
   std::vector<float> answer_of(const User& user, double time);
+  std::int64_t read_from() const;
   Asked asked_of(const std::string& user, double time);
   template <typename S>
   bool admit(const User& user, std::int32_t item, double time, Event<S>& event) const;

@@ -88,12 +88,19 @@ std::vector<float> Engine::answer_of(const User& user, double time) {
   return hidden;
 }
 
+// Where a request begins to read the row of a user: at the answer, or at the state if the answer waits for the request.
+std::int64_t Engine::read_from() const {
+  if (uses_ == Uses::request) return 0;
+  return weights().state_size() * static_cast<std::int64_t>(options_.half_states ? sizeof(Bfloat16) : sizeof(float));
+}
+
 Engine::Asked Engine::asked_of(const std::string& user, double time) {
   const std::uint64_t hash = Users::hash(user);
   const ShardLocks lock(users_, Users::shard_of(hash));
-  const Users::Slot slot = users_.find(user, hash);
+  const Users::Slot slot = users_.find(user, hash, read_from());
   if (slot == Users::kNone) throw unknown_user(user);
   const User kept = users_.at(slot);
+  kept.seen->prefetch();
   if (kept.time) check_request(*kept.time, time);
   Asked asked{answer_of(kept, time), {}};
   kept.seen->append_to(asked.seen);

@@ -137,8 +137,9 @@ bool Engine::update(const Update& e) {
   const std::lock_guard lock(users_.lock_of(Users::shard_of(hash)));
   const std::uint64_t key = e.event_id.empty() ? 0 : Users::event_key(hash, e.event_id);
   if (!e.event_id.empty() && users_.knows_event(hash, key)) return false;
-  Users::Slot slot = users_.find(e.user, hash);
+  Users::Slot slot = users_.find(e.user, hash, 0);
   const bool known = slot != Users::kNone;
+  if (known) users_.at(slot).seen->prefetch();
   if (known && uses_ != Uses::none) check_order(e, *users_.at(slot).time);
   Users::Room room(users_);
   if (options_.seen_budget >= 0 && !(known && users_.at(slot).seen->contains(e.item)))
