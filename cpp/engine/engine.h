@@ -155,7 +155,8 @@ class Engine {
   std::vector<float> answer_to(const std::int32_t* items, const double* times, std::int64_t count, double time) const;
   template <typename S>
   void replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times);
-  std::vector<std::vector<Scored>> best(const std::vector<Asked>& asked, std::int64_t k, const Filter& filter);
+  Query query_of(const Asked& asked, const Filter& filter) const;
+  std::vector<Scored> best(const Asked& asked, std::int64_t k, const Filter& filter);
   Problem unknown_user(const std::string& user) const;
   void check_seen_budget(bool fits, std::int64_t events) const;
 
