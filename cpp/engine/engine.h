@@ -71,9 +71,8 @@ class Engine {
   Engine(const Facts& facts, const std::map<std::string, Array>& weights, const float* rows,
          std::vector<std::string> item_ids, const Options& options);
 
-  // These two must not run while items are added; Python's own lock sees to that.
   std::int32_t item_of(std::string_view id) const;
-  std::string item_id(std::int32_t item) const;
+  std::vector<std::string> ids_of(const std::vector<std::int32_t>& items) const;
   std::int64_t num_items() const;
   std::vector<std::string> item_ids() const;
 
