@@ -62,7 +62,7 @@ SEARCH_MS = {(1, 1): 3.5, (2, 1): 2.6, (1, 64): 0.55, (2, 64): 0.3}  # (threads,
 SEARCH_TIMES = {1: 3, 64: 4}  # batch -> times as fast as faiss and usearch
 USER_KIB = {"float32": 4.8, "bfloat16": 2.5}
 START_SECONDS, START_MB = 0.4, 60
-DEFAULT_TABLE = "int8"  # of Engine.load, from 1,024 items on
+DEFAULT_TABLE = "int8"  # of Engine.load
 
 
 def cases(quick):
