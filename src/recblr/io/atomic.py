@@ -48,8 +48,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         draft.mkdir()
         yield draft
-        for file in draft.iterdir():
-            _flush_to_disk(file)
+        for file in draft.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
         draft.rename(path)
     except OSError as error:
         raise _cannot_write(path, error) from None
