@@ -76,6 +76,21 @@ class Answers(ABC):
         self.content, self.item_ids = content, content.item_ids
         self.item_numbers = {name: number for number, name in enumerate(self.item_ids)}
 
+    def check_requests(self, people: People, times: NDArray[np.float64] | None) -> None:
+        """Raise InputError if a request comes before the last event of its user, and the model knows time."""
+        if times is None or self.content.config.time_use == "none":
+            return
+        assert people.histories.times is not None
+        last = people.histories.times[people.histories.offsets[1:] - 1]
+        early = np.flatnonzero(times < last)
+        if len(early):
+            first = int(early[0])
+            raise InputError(
+                f"the request is at {_in_words(times[first])}, but the last event of user"
+                f" {people.names[first]!r} is later, at {_in_words(last[first])}",
+                "give a later time",
+            )
+
     @abstractmethod
     def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
         """The k best items of each, fewer if fewer may be recommended.  times: of the requests, or None."""
@@ -131,6 +146,12 @@ class Answers(ABC):
                     lists[place] = [pool[number] for number in chosen]
             open_, most = np.array(left, np.int64), 4 * most
         return lists
+
+
+def _in_words(seconds: float) -> str:
+    from recblr.serving.recommendations import moment_in_words
+
+    return moment_in_words(float(seconds))
 
 
 def answers_of(path: Path, content: ModelContent, backend: Backend) -> Answers:
@@ -356,26 +377,11 @@ class TorchAnswers(Answers):
 
     def _asked(self, people: People, times: NDArray[np.float64] | None) -> Packed:
         """The histories of people with the times that the model needs."""
-        from recblr.serving.recommendations import moment_in_words
-
-        histories, use = people.histories, self.content.config.time_use
-        if use == "none":
+        histories = people.histories
+        if self.content.config.time_use == "none":
             return replace(histories, times=None, request_times=None)
-        if histories.times is None:
-            raise InputError(
-                f"the model was trained with --time {use}, but the histories have no times",
-                "give their times",
-            )
-        last = histories.times[histories.offsets[1:] - 1]
-        asked = last if times is None else times
-        early = np.flatnonzero(asked < last)
-        if len(early):
-            raise InputError(
-                f"the request is at {moment_in_words(asked[early[0]])}, but the last event of user"
-                f" {people.names[early[0]]!r} is later, at {moment_in_words(last[early[0]])}",
-                "give a later time",
-            )
-        return histories.asked_at(asked)
+        assert histories.times is not None
+        return histories.asked_at(histories.times[histories.offsets[1:] - 1] if times is None else times)
 
     def _numbers(self, items: Sequence[str] | frozenset[str]) -> list[int]:
         return [self.item_numbers[item] for item in items]

@@ -47,7 +47,7 @@ class Ids:
         name: that was given; None for the usual name.
         values: what was read, integers or texts.
         """
-        names = [str(column) for column in frame.columns]
+        names = names_of(frame)
         name = usual_name("the frame", names, role) if name is None else name
         pandas = None
         if kind_of(frame) == "pandas" and name in names:
@@ -96,7 +96,15 @@ def kind_of(given: Any) -> Kind | None:
 
 def is_frame(given: Any) -> bool:
     """Whether it is a data frame, with columns."""
-    return kind_of(given) is not None and hasattr(given, "columns")
+    lazy = isinstance(given, pl.LazyFrame)  # to ask for its columns may take long
+    return lazy or (kind_of(given) is not None and hasattr(given, "columns"))
+
+
+def names_of(frame: Any) -> list[str]:
+    """The names of the columns of a frame."""
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect_schema().names()
+    return [str(name) for name in frame.columns]
 
 
 def frame_of(columns: Mapping[str, Any], kind: Kind) -> Any:
@@ -143,7 +151,7 @@ def ids_in(given: Any, role: str, column: str | None, what: str) -> list[str]:
 def _column(frame: Any, role: str, column: str | None, what: str) -> Any:
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
-    names = [str(name) for name in frame.columns]
+    names = names_of(frame)
     known = next((name for name in (column, role) if name in names), None)
     name = usual_name(f"the frame of {what}", names, role) if known is None else known
     if name in names:
@@ -168,6 +176,8 @@ def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
     try:
         if kind_of(values) == "pandas":
             values = _naive(values)
+        elif isinstance(values, pl.Series) and values.dtype == pl.Object:
+            values = values.to_list()
         if isinstance(values, np.ndarray) or not isinstance(values, pl.Series):
             values = pl.Series(_plain(values), strict=True)
         if values.null_count():
@@ -204,7 +214,11 @@ def _plain(values: Any) -> Any:
         kind = values.dtype
         coarse = kind.kind == "M" and np.datetime_data(kind)[0] not in ("ms", "us", "ns")
         return values.astype("datetime64[us]") if coarse else values
+    if len(values) and all(isinstance(value, np.datetime64) for value in values):
+        return _plain(np.array(list(values)))
     objects = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if any(isinstance(value, float) for value in objects):  # polars takes no list of both kinds of numbers
+        objects = [float(value) if type(value) is int else value for value in objects]
     if objects and all(hasattr(value, "asm8") for value in objects):
         aware = [value.tz_convert(None) if value.tzinfo is not None else value for value in objects]
         return np.array([value.asm8 for value in aware])

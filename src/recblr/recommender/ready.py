@@ -52,10 +52,12 @@ class Ready:
                 self.dataset.user_index(name)
         return names
 
-    def people(self, names: Sequence[str]) -> People:
-        """Known users with their histories."""
+    def people(self, names: Sequence[str], moments: Moments = None) -> People:
+        """Known users with their histories.  InputError if a request comes before the last event."""
         numbers = np.array([self.user_numbers[name] for name in names], np.int64)
-        return People(names, self._histories.select(numbers))
+        people = People(names, self._histories.select(numbers))
+        self.answers.check_requests(people, moments)
+        return people
 
     def items(self, given: Any, what: str) -> list[str]:
         """Items of the model.
@@ -201,6 +203,7 @@ class Ready:
     ) -> list[Best]:
         """The k best items of each, by score alone or also by how they differ."""
         check_diversity(diversity)
+        self.answers.check_requests(people, moments)
         if diversity:
             return self.answers.diverse(people, k, moments, filters, float(diversity))
         return self.answers.best(people, k, moments, filters)

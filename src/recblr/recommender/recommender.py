@@ -352,9 +352,10 @@ class Recommender:
         Raises InputError as :meth:`recommend`.
         """
         ready = self._now()
-        person = ready.people(ready.known([text_id(user, "the user")]))
+        moments = ready.moments(time, 1)
+        person = ready.people(ready.known([text_id(user, "the user")]), moments)
         (name,) = ready.items([item], "the item")
-        found = ready.answers.explain(person, name, ready.moments(time, 1))
+        found = ready.answers.explain(person, name, moments)
         return frame_of(
             {
                 "position": np.array([position for position, _, _ in found], np.int64),
@@ -380,7 +381,7 @@ class Recommender:
         moments = ready.moments(times, len(names))
         if items is not None:
             wanted = ready.items(items, "the items")
-            scores = ready.answers.scores(ready.people(names), wanted, moments).reshape(-1)
+            scores = ready.answers.scores(ready.people(names, moments), wanted, moments).reshape(-1)
             names, wanted = [name for name in names for _ in wanted], wanted * len(names)
         elif is_frame(users):
             # Of the column alone, because each row must be scored.
@@ -416,7 +417,8 @@ class Recommender:
         """
         ready = self._now()
         names = ready.known(ready.names(users))
-        return ready.answers.vectors(ready.people(names), ready.moments(times, len(names)))
+        moments = ready.moments(times, len(names))
+        return ready.answers.vectors(ready.people(names, moments), moments)
 
     @property
     def user_ids(self) -> list[Any]:
@@ -528,7 +530,7 @@ def _scores_of_rows(
         groups.setdefault((name, None if moments is None else float(moments[place])), []).append(place)
     for (name, moment), places in groups.items():
         when = None if moment is None else np.array([moment])
-        found = ready.answers.scores(ready.people([name]), [items[place] for place in places], when)
+        found = ready.answers.scores(ready.people([name], when), [items[place] for place in places], when)
         scores[places] = found[0]
     return scores
 
