@@ -31,6 +31,9 @@ Backend = Literal["auto", "engine", "torch"]
 Best = list[tuple[str, float]]
 """Items with their scores, the best first."""
 
+CANDIDATES = 10
+"""From so many times k items, the k items of a diverse list are chosen."""
+
 _TOGETHER = 4096
 """The most users of one call of the engine."""
 
@@ -123,28 +126,13 @@ class Answers(ABC):
         filters: Filters,
         diversity: float,
     ) -> list[Best]:
-        """As `best`, but ranked for diversity over all items that may be recommended."""
-        lists: list[Best] = [[] for _ in range(len(people))]
-        open_, most = np.arange(len(people)), max(4 * k, 50)
-        while len(open_):
-            most = min(most, len(self.item_ids))
-            asked = replace(
-                people,
-                names=[people.names[place] for place in open_.tolist()],
-                histories=people.histories.select(open_),
-            )
-            pools = self.best(asked, most, None if times is None else times[open_], filters)
-            left = []
-            for place, pool in zip(open_.tolist(), pools, strict=True):
-                rows = self.content.table[[self.item_numbers[item] for item, _ in pool]]
-                scores = [score for _, score in pool]
-                complete = len(pool) < most or most == len(self.item_ids)
-                chosen = diversified(scores, rows, k, diversity, complete=complete)
-                if chosen is None:
-                    left.append(place)
-                else:
-                    lists[place] = [pool[number] for number in chosen]
-            open_, most = np.array(left, np.int64), 4 * most
+        """As `best`, but the k items are chosen for diversity among the best CANDIDATES * k."""
+        pools = self.best(people, min(CANDIDATES * k, len(self.item_ids)), times, filters)
+        lists = []
+        for pool in pools:
+            rows = self.content.table[[self.item_numbers[item] for item, _ in pool]]
+            chosen = diversified([score for _, score in pool], rows, k, diversity)
+            lists.append([pool[place] for place in chosen])
         return lists
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class Ready:
         self.kind: Kind = frames or fitted.frames
         self.user_numbers = {name: number for number, name in enumerate(fitted.dataset.user_ids)}
         self._histories = replace(fitted.dataset.histories, times=fitted.dataset.seconds)
+
+    @cached_property
+    def _users_of_items(self) -> NDArray[np.int64]:
+        return users_of_items(self._histories, len(self.answers.item_ids))
 
     # --- what a caller gives --------------------------------------------------------------------
 
@@ -104,7 +109,7 @@ class Ready:
             raise InputError(f"filter_viewed is {filter_viewed!r}", "give True or False")
         left_out = frozenset() if exclude is None else frozenset(self.items(exclude, "exclude"))
         if cap is not None:
-            popular = too_popular(self._histories, len(self.answers.item_ids), cap)
+            popular = too_popular(self._users_of_items, len(self._histories), cap)
             left_out |= {self.answers.item_ids[number] for number in popular}
         allow = None if items is None else frozenset(self.items(items, "items"))
         if not (frozenset(self.answers.item_ids) if allow is None else allow) - left_out:
@@ -211,7 +216,7 @@ class Ready:
     def popular(self, k: int, filters: Filters, user: str = "") -> Best:
         """The k items that most users have, with the share of the users."""
         allow, exclude = filters.of(user)
-        share = users_of_items(self._histories, len(self.answers.item_ids)) / len(self._histories)
+        share = self._users_of_items / len(self._histories)
         retired = {self.answers.item_ids[item] for item in self.answers.content.retired}
         order = (self.answers.item_ids[item] for item in np.argsort(-share, kind="stable"))
         free = (n for n in order if (allow is None or n in allow) and n not in exclude and n not in retired)

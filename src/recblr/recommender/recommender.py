@@ -242,9 +242,10 @@ class Recommender:
             exclude: items to leave out.
             items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.
             popularity_cap: leave out items that more than this share of all users have, such as 0.05.
-            diversity: from 0 to below 1.  Above 0, each next item is chosen by
-                ``(1 - diversity) * relevance - diversity * likeness``: its probability over that of the best
-                item, and its largest cosine with an item that is already chosen (maximal marginal relevance).
+            diversity: from 0 to below 1.  Above 0, the items are chosen among the best 10 k by maximal
+                marginal relevance: each next one has the largest
+                ``(1 - diversity) * relevance - diversity * likeness``, where these are its probability over
+                that of the best item, and its largest cosine with an item that is already chosen.
             times: of the requests: one for all, or one for each user.  By default right after the last event
                 of each user.  Only a model of ``time_use="request"`` uses them.
             unknown: what to do with users who are not in the data: "raise" an error, "skip" them with a

@@ -38,10 +38,10 @@ class Filters:
         return allow, self.exclude | self.exclude_for.get(user, frozenset())
 
 
-def too_popular(histories: Packed, num_items: int, cap: float) -> NDArray[np.int64]:
+def too_popular(users: NDArray[np.int64], num_users: int, cap: float) -> NDArray[np.int64]:
     """The items that more than the share `cap` of all users have, ascending.
 
-    histories: one for each user.
+    users: the number of users who have each item, ``(V,)``, from `users_of_items`.
 
     Raises InputError if the cap is not a share above 0 and up to 1.
     """
@@ -50,7 +50,7 @@ def too_popular(histories: Packed, num_items: int, cap: float) -> NDArray[np.int
             f"popularity_cap is the largest share of all users that may have an item, and it is {cap!r}",
             "give a number above 0 and up to 1, such as 0.05",
         )
-    return np.flatnonzero(users_of_items(histories, num_items) > cap * len(histories))
+    return np.flatnonzero(users > cap * num_users)
 
 
 def users_of_items(histories: Packed, num_items: int) -> NDArray[np.int64]:
@@ -61,24 +61,19 @@ def users_of_items(histories: Packed, num_items: int) -> NDArray[np.int64]:
 
 
 def diversified(
-    scores: Sequence[float], vectors: NDArray[np.floating], k: int, diversity: float, *, complete: bool
-) -> list[int] | None:
-    """The places of the k items that maximal marginal relevance chooses, in the order of choice.
+    scores: Sequence[float], vectors: NDArray[np.floating], k: int, diversity: float
+) -> list[int]:
+    """The places of the k candidates that maximal marginal relevance chooses, in the order of choice.
 
-    The first is the item with the best score.  Each next one has the largest
+    The first is the candidate with the best score.  Each next one has the largest
     ``(1 - diversity) * relevance - diversity * likeness``.  The relevance is the item's probability over that
-    of the best item, so it lies in (0, 1].  The likeness is the largest cosine of its vector with that of an
-    item that is already chosen; a negative cosine counts as 0.
+    of the best candidate, so it lies in (0, 1].  The likeness is the largest cosine of its vector with that
+    of an item that is already chosen; a negative cosine counts as 0.
 
     Args:
         scores: of M candidates, falling.
         vectors: ``(M, D)`` of the candidates.
         diversity: from 0 (by score alone) to below 1.
-        complete: whether the candidates are all items that may be recommended.
-
-    Returns:
-        None if another item, with a score of at most the last one, could belong to the answer.  Then the
-        caller must come with more candidates.  So the answer is that over the whole catalogue.
     """
     if not len(scores):
         return []
@@ -87,18 +82,13 @@ def diversified(
     rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     worth = np.asarray(scores, np.float64)
     relevance = (1 - diversity) * np.exp(worth - worth[0])
-    likeness, free = np.zeros(len(rows)), np.ones(len(rows), np.bool_)
-    chosen: list[int] = []
+    likeness, chosen = np.zeros(len(rows)), [0]
     while len(chosen) < min(k, len(rows)):
-        value = np.where(free, relevance - diversity * likeness, -np.inf)
-        best = int(np.argmax(value))  # of equal values, that of the better score
-        if not complete and value[best] < relevance[-1]:
-            return None
-        chosen.append(best)
-        free[best] = False
-        # Not a product of matrices, whose rounding depends on the number of candidates.
-        likeness = np.maximum(likeness, (rows * rows[best]).sum(1))
-    return chosen if complete or len(chosen) == k else None
+        likeness = np.maximum(likeness, rows @ rows[chosen[-1]])
+        value = relevance - diversity * likeness
+        value[chosen] = -np.inf
+        chosen.append(int(np.argmax(value)))  # of equal values, that of the better score
+    return chosen
 
 
 def check_diversity(diversity: float) -> None:
