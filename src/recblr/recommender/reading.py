@@ -16,9 +16,6 @@ from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
 from recblr.recommender.frames import Ids, Kind, kind_of
 
-EVERY_EVENT: dict[str, Any] = {"k_core": 0, "min_user_events": None, "min_item_events": None, "paths": ()}
-"""Options that drop no rare user or item."""
-
 # The options that only files have.
 _OF_FILES = ("format", "columns", "separator", "quotes", "encoding")
 
@@ -61,7 +58,8 @@ def read(data: Any, config: DataConfig) -> Data:
             min_item_events=config.min_item_events,
         )
         real = tuple(os.path.realpath(path) for path in paths)
-        return Data(dataset, config=replace(config, paths=real))
+        users, items = Ids(config.user_column), Ids(config.item_column)
+        return Data(dataset, users, items, config=replace(config, paths=real))
     kind = kind_of(data)
     if kind is None:
         raise InputError(
@@ -81,6 +79,15 @@ def read(data: Any, config: DataConfig) -> Data:
         kind,
         config,
     )
+
+
+def later(before: DataConfig | None, data: Any) -> DataConfig:
+    """The options to read later data with, if earlier data were read with others.  No rare one is dropped."""
+    if before is None or isinstance(data, Dataset):
+        before = DataConfig()
+    elif not is_paths(data):
+        before = replace(before, **{name: getattr(DataConfig(), name) for name in _OF_FILES})
+    return replace(before, paths=(), k_core=0, min_user_events=None, min_item_events=None)
 
 
 def _of_both(config: DataConfig) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recblr.config.run import DataConfig
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.recommender.answers import Answers, Best, People
 from recblr.recommender.frames import Ids, Kind, frame_of, ids_in, is_frame, seconds_of
-from recblr.recommender.reading import EVERY_EVENT, read
+from recblr.recommender.reading import later, read
 from recblr.recommender.saved import Fitted
 from recblr.run.model_items import text_id
 from recblr.serving.filters import Filters, check_diversity, too_popular, users_of_items
@@ -143,8 +142,7 @@ class Ready:
         if is_frame(histories):
             if times is not None:
                 raise InputError("a frame has its times in a column", "leave times= out")
-            of_frame = self.fitted.run.data() if self.fitted.users.column is not None else None
-            source = read(histories, replace(of_frame or DataConfig(), **EVERY_EVENT))
+            source = read(histories, later(self.fitted.run.data(), histories))
             dataset, ids = source.dataset, source.users
             cuts = dataset.histories.offsets[1:-1]
             names = dataset.user_ids

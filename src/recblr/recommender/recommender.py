@@ -25,10 +25,11 @@ from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_fra
 from recblr.recommender.growing import grown
 from recblr.recommender.notebook import ShownReport, shown_training
 from recblr.recommender.options import data_options, options_of, training_config
-from recblr.recommender.reading import EVERY_EVENT, is_paths, read
+from recblr.recommender.reading import later, read
 from recblr.recommender.ready import Moments, Ready
 from recblr.recommender.saved import Fitted
 from recblr.run.folder import Run
+from recblr.run.model_content import servable, write_model_file
 from recblr.run.model_items import text_id
 from recblr.system.machine import keep_freed_memory
 from recblr.training import Listener, train
@@ -180,11 +181,8 @@ class Recommender:
             raise InputError(f"fit_more trains no weights, so {other}= has no effect", "leave it out")
         columns = {"user_column": user, "item_column": item, "time_column": time}
         reading |= {name: value for name, value in columns.items() if value is not None}
-        # The options of `fit` say how frames are read, or how files are.
-        before = fitted.run.data() or DataConfig()
-        if isinstance(data, Dataset) or bool(before.paths) != is_paths(data):
-            before = DataConfig()
-        more, left_out = grown(fitted, read(data, replace(before, **{**EVERY_EVENT, **reading})).dataset)
+        source = read(data, replace(later(fitted.run.data(), data), **reading))
+        more, left_out = grown(fitted, source.dataset)
         self._take(more, self._temporary)
         if any(left_out.values()):
             counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
@@ -448,10 +446,23 @@ class Recommender:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recommender into a new folder: the model, all events and the report if there is one.
 
-        The folder is a run too, so `recblr evaluate`, `recblr recommend` and `recblr export` take it.
+        The folder is a run too, so `recblr evaluate` and `recblr recommend` take it.  They see the run as it
+        was trained, without the events of `fit_more`.
         Raises InputError if `path` exists, or cannot be written.
         """
         saved.save(self._now().fitted, Path(os.fspath(path)))
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the one file that a server needs, for :meth:`recblr.Engine.load`; an older one is replaced.
+
+        It holds the model with the new items of `fit_more`, and no events.
+        Raises InputError if the path does not end in .safetensors, or cannot be written, or the model is a
+        baseline, which no engine serves.
+        """
+        fitted, file = self._now().fitted, Path(os.fspath(path))
+        if file.suffix != ".safetensors":
+            raise InputError(f"{file} does not look like a model file", "end it in .safetensors")
+        write_model_file(file, servable(fitted.run.model_file, fitted.content))
 
     @classmethod
     def load(
