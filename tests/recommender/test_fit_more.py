@@ -157,6 +157,29 @@ def test_mistakes_change_nothing(
     assert before.equals(own.recommend(k=2))
 
 
+def test_events_may_come_in_any_form(own: Recommender, tmp_path: Path) -> None:
+    new = events((3, own.item_ids[0], LATER), (3, own.item_ids[1], LATER + 1))
+    own.save(tmp_path / "before")
+    right = rows(own.fit_more(new).recommend([3], 4))
+    new.to_csv(tmp_path / "new.csv", index=False)
+    for data in (
+        pl.DataFrame(new.to_dict("list")),
+        tmp_path / "new.csv",
+        Dataset.from_frame(new, **NAMES, k_core=0),
+    ):
+        again = Recommender.load(tmp_path / "before").fit_more(data)
+        assert rows(again.recommend([3], 4)) == right
+
+
+def test_frames_may_come_after_files(tmp_path: Path) -> None:
+    log = pandas_log()
+    log.to_csv(tmp_path / "log.csv", sep=";", index=False)
+    recommender = Recommender().fit(tmp_path / "log.csv", **NAMES, **SMALL, separator=";")
+    recommender.fit_more(events((3, recommender.item_ids[0], LATER)))
+    assert recommender.dataset.histories.history(recommender.dataset.user_index("3"))[-1] == 0
+    assert recommender.recommend(pl.DataFrame({"uid": [3]}), 1, items=log).rows()[0][0] == "3"
+
+
 def test_a_saved_recommender_knows_the_new_events(own: Recommender, tmp_path: Path) -> None:
     own.fit_more(events((3, "new", LATER), (3, own.item_ids[0], LATER + 1)))
     own.save(tmp_path / "more")

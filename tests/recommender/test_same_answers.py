@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ def test_a_score_is_the_product_of_vectors_and_the_bias(case: Case, folder: Path
         seen[user, dataset.histories.history(user)] = case.bias or 0
     scores = np.array(recommender.score(None, recommender.item_ids)["score"]).reshape(products.shape)
     assert_near(products + seen, scores.astype(np.float64))
+
+
+@pytest.mark.parametrize("backend", ["engine", "torch"])
+def test_many_threads_may_ask(backend: str, folder: Path) -> None:
+    recommender = of_case(BY_NAME["past"], folder, backend=backend)
+
+    def ask(number: int) -> list[tuple[Any, ...]]:
+        guests = recommender.recommend_histories([[str(number)]], 3, times=[[START]])
+        return [*rows(recommender.recommend([NAMES[number]], 5)), *rows(guests)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(ask, [*range(9)] * 5)]
+    assert found == [ask(number) for number in [*range(9)] * 5]
+
+
+def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine keeps no more users than it has room for."""
+    from recblr.recommender import answers
+
+    right = rows(of_case(BY_NAME["past"], folder).recommend(NAMES, 5))
+    monkeypatch.setattr(answers, "_TOGETHER", 2)
+    monkeypatch.setattr(answers, "_KEPT", 5000)
+    recommender = of_case(BY_NAME["past"], folder)
+    for _ in range(2):
+        assert rows(recommender.recommend(NAMES, 5)) == right
+        assert rows(recommender.recommend(NAMES[::-1], 5, items_for={"u3": ["3"]}))[0][0] == "u8"
+    engine = recommender._now().answers.engine  # type: ignore[attr-defined]
+    assert 0 < engine.num_users < len(NAMES)
 
 
 BASELINES = [

@@ -13,7 +13,7 @@ from cli.command import items_in, succeeds
 from recommender.shop import NAMES, SMALL, pandas_log, polars_log, rows
 from training.tiny_runs import contents
 
-from recblr import InputError, Recommender
+from recblr import Engine, InputError, Recommender
 
 
 @pytest.fixture
@@ -48,6 +48,23 @@ def test_pickle_and_copy(shop: Recommender) -> None:
     for again in (pickle.loads(pickle.dumps(shop)), copy.deepcopy(shop)):
         assert again.recommend(k=2).equals(right)
     assert repr(pickle.loads(pickle.dumps(Recommender()))) == repr(Recommender())
+
+
+def test_a_folder_that_is_gone_is_named(saved: Path, tmp_path: Path) -> None:
+    recommender = Recommender.load(saved)
+    shutil.rmtree(saved)
+    assert len(recommender.recommend([3], 2)) == 2
+    with pytest.raises(InputError, match="holds no run"):
+        recommender.save(tmp_path / "again")
+
+
+def test_the_file_for_a_server(own: Recommender, tmp_path: Path) -> None:
+    event = pandas_log()[:1].assign(sku="new", ts=1_700_000_000)
+    own.fit_more(event).export(tmp_path / "model.safetensors")
+    engine = Engine.load(tmp_path / "model.safetensors")
+    assert engine.item_ids == own.item_ids
+    with pytest.raises(InputError, match=r"does not look like a model file; end it in \.safetensors"):
+        own.export(tmp_path / "model.bin")
 
 
 def test_nothing_is_overwritten(shop: Recommender, saved: Path, tmp_path: Path) -> None:

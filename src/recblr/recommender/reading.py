@@ -83,9 +83,10 @@ def read(data: Any, config: DataConfig) -> Data:
 
 def later(before: DataConfig | None, data: Any) -> DataConfig:
     """The options to read later data with, if earlier data were read with others.  No rare one is dropped."""
-    if before is None or isinstance(data, Dataset):
-        before = DataConfig()
-    elif not is_paths(data):
+    if isinstance(data, Dataset):  # it is read already
+        return DataConfig()
+    before = before or DataConfig()
+    if not is_paths(data):
         before = replace(before, **{name: getattr(DataConfig(), name) for name in _OF_FILES})
     return replace(before, paths=(), k_core=0, min_user_events=None, min_item_events=None)
 

@@ -57,6 +57,7 @@ def save(fitted: Fitted, path: Path) -> None:
             f"cannot make the folder {path.parent}: {error.strerror}", "choose another path"
         ) from None
     run = fitted.run
+    run.facts()  # somebody may have removed the folder
     with atomic_folder(path) as draft:
         files = (run.config_file, run.facts_file, run.model_file, run.log_file, run.report_file)
         for file in (*files, run.curves_file):
