@@ -30,7 +30,7 @@ def test_new_events_are_those_of_an_engine(own: Recommender) -> None:
     assert dataset.seconds is not None
     history = [dataset.item_ids[item] for item in dataset.histories.history(0)]
     engine.rebuild({3: (history, dataset.seconds[: len(history)])})
-    own.recommend([3])  # the state of the user is there already
+    own.recommend([3, 10])  # the states of users are there already
     assert own.fit_more(events((3, first, LATER), (3, second, LATER + 60), (77, first, LATER))) is own
     for item, time in ((first, LATER), (second, LATER + 60)):
         engine.update(3, item, time=time)
@@ -40,6 +40,8 @@ def test_new_events_are_those_of_an_engine(own: Recommender) -> None:
         assert ours == engine.recommend(user, 5)
     assert own.user_ids[-1] == 77
     assert own.item_ids == engine.item_ids
+    kept = own._now().answers.engine  # type: ignore[attr-defined]
+    assert "10" in kept  # it had no new event
 
 
 def test_weights_and_other_users_stay(own: Recommender) -> None:

@@ -170,6 +170,13 @@ def test_the_scores_of_rows(shop: Recommender) -> None:
     assert timed["score"].tolist()[3] == shop.score([10], pairs[3:], times=LATER + 10**7)["score"][0]
 
 
+def test_fit_has_taken_in_all_users(shop: Recommender) -> None:
+    log = columns()
+    recommender = Recommender().fit(pl.DataFrame(log), **NAMES, **SMALL)
+    engine = recommender._now().answers.engine  # type: ignore[attr-defined]
+    assert engine.num_users == len(recommender.user_ids)
+
+
 def test_columns_are_those_of_the_log() -> None:
     log = columns()
     frame = pl.DataFrame({"userId": log["uid"], "movieId": log["sku"], "timestamp": log["ts"]})

@@ -123,7 +123,7 @@ def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.Mon
 
     right = rows(of_case(BY_NAME["past"], folder).recommend(NAMES, 5))
     monkeypatch.setattr(answers, "_TOGETHER", 2)
-    monkeypatch.setattr(answers, "_KEPT", 5000)
+    monkeypatch.setattr(answers, "_KEPT", 10_000)
     recommender = of_case(BY_NAME["past"], folder)
     for _ in range(2):
         assert rows(recommender.recommend(NAMES, 5)) == right

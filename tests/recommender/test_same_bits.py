@@ -60,6 +60,8 @@ def test_the_figures_are_those_of_the_command(trained: Path) -> None:
     assert ours["ours"]["valid"] == theirs["ours"]["valid"]
     assert list(ours["ours"]) == ["valid"]
     assert Recommender.load(trained / "run").evaluate()["ours"]["test"] == theirs["ours"]["test"]
+    written = read_report(trained / "run" / "report.json")
+    assert (written["ours"], written["baselines"]) == (theirs["ours"], theirs["baselines"])
 
 
 def test_a_stopped_training_goes_on(tmp_path: Path) -> None:

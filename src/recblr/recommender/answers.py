@@ -40,6 +40,9 @@ _TOGETHER = 4096
 _KEPT = 2**30
 """The most bytes of users that stay in the engine between two calls."""
 
+_BYTES_OF_HISTORY = 2048
+"""An estimate of what the engine keeps of a user beside the state: the events and the set of items."""
+
 _EXPLAINED = 100
 
 _GUEST = "\x00guest "  # no user of a log begins like this
@@ -75,9 +78,22 @@ class Answers(ABC):
     """
 
     def __init__(self, content: ModelContent) -> None:
+        self._know(content)
+
+    def _know(self, content: ModelContent) -> None:
         assert content.item_ids is not None
         self.content, self.item_ids = content, content.item_ids
         self.item_numbers = {name: number for number, name in enumerate(self.item_ids)}
+
+    def take_in(self, people: People) -> None:  # noqa: B027  not every model keeps something
+        """Take in the histories of users now, and not at the first question about them."""
+
+    @abstractmethod
+    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
+        """The answers of the same weights with more items at the end, after events of some users.
+
+        These answers may be the same object, which has changed.
+        """
 
     def check_requests(self, people: People, times: NDArray[np.float64] | None) -> None:
         """Raise InputError if a request comes before the last event of its user, and the model knows time."""
@@ -178,10 +194,9 @@ class EngineAnswers(Answers):
 
         # With histories, it also serves models with max_length, and explains.
         self.engine: Engine = Engine(servable(path, content), history=True)
-        self._names = np.array(self.item_ids, dtype=object)
         self._timed = content.config.time_use != "none"
         self._lock = RLock()
-        self._kept = 0
+        self._kept, self._bytes_of_user = 0, self.engine.bytes_of_user + _BYTES_OF_HISTORY
 
     def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
         lists: list[Best] = [[] for _ in range(len(people))]
@@ -248,6 +263,29 @@ class EngineAnswers(Answers):
     def similar(self, item: str, k: int) -> Best:
         return self.engine.similar(item, k)
 
+    def _know(self, content: ModelContent) -> None:
+        super()._know(content)
+        self._names = np.array(self.item_ids, dtype=object)
+
+    def take_in(self, people: People) -> None:
+        for _, part in _parts(people):
+            if self._kept + len(part) * self._bytes_of_user > _KEPT:
+                return
+            with self._taken_in(part):
+                pass
+
+    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
+        with self._lock:
+            assert content.item_ids is not None
+            new = content.item_ids[len(self.item_ids) :]
+            if new:
+                self.engine.add_items(new, vectors=content.table[len(self.item_ids) :])
+            self._know(content)
+            for user in users:
+                if self.engine.forget(user):
+                    self._kept -= self._bytes_of_user
+            return self
+
     @contextmanager
     def _taken_in(self, people: People) -> Iterator[Sequence[str]]:
         """Put people into the engine, and give their names there.  Afterwards, those that are too many go."""
@@ -260,7 +298,7 @@ class EngineAnswers(Answers):
             }
             if taken:
                 self.engine.rebuild(taken)
-            stay = 0 if people.guests else len(taken) * self.engine.bytes_of_user + 12 * histories.items.size
+            stay = 0 if people.guests else len(taken) * self._bytes_of_user
             try:
                 yield keys
             finally:
@@ -286,6 +324,9 @@ class TorchAnswers(Answers):
         from recblr.run.model_file import as_saved
 
         self.model = as_saved(path, content).model
+
+    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
+        return TorchAnswers(path, content)
 
     def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
         lists: list[Best] = [[] for _ in range(len(people))]

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from recblr.config.run import DataConfig
 from recblr.data import Dataset
 from recblr.errors import InputError
+from recblr.evaluation import write_report
 from recblr.recommender import saved
 from recblr.recommender.answers import Backend, Best, EngineAnswers, People, answers_of
 from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_frame
@@ -145,6 +147,7 @@ class Recommender:
         else:  # nobody can resume it
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         self._take(fitted, temporary)
+        self._now().answers.take_in(self._now().people(source.dataset.user_ids))
         return self
 
     def fit_more(
@@ -183,7 +186,8 @@ class Recommender:
         reading |= {name: value for name, value in columns.items() if value is not None}
         source = read(data, replace(later(fitted.run.data(), data), **reading))
         more, left_out = grown(fitted, source.dataset)
-        self._take(more, self._temporary)
+        answers = self._now().answers.grown(fitted.run.model_file, more.content, source.dataset.user_ids)
+        self._ready = Ready(more, answers, self._frames)
         if any(left_out.values()):
             counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
             warnings.warn(f"fit_more left out events: {counts}", UserWarning, stacklevel=2)
@@ -192,21 +196,24 @@ class Recommender:
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
         """Rank each user's held-out item among all items, and compare with two simple models.
 
-        The model and the events are those of `fit`, without those of `fit_more`.
+        The model and the events are those of `fit`, without those of `fit_more`.  The report is also written
+        into the folder of the run, as `recblr evaluate` does.
 
         Args:
             split: "test" or "valid": which held-out items.
             device: of the model: auto, cpu, cuda or cuda:N.
 
         Returns:
-            The report, as `recblr evaluate` writes it (docs/run-folder.md).  A notebook shows it as a table,
-            and `print` prints it.  Figures are in
+            The report (docs/run-folder.md).  A notebook shows it as a table, and `print` prints it.  Figures
+            are in
             ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.
         """
         fitted = self._now().fitted
         if split not in ("test", "valid"):
             raise InputError(f"there is no split {split!r} to evaluate", "give test or valid")
         report = evaluate_run(fitted.run, device=device)
+        with suppress(InputError):  # another person's folder may be read-only
+            write_report(report, fitted.run.report_file)
         return ShownReport({**report, "ours": {split: report["ours"][split]}})
 
     # --- recommending ---------------------------------------------------------------------------
