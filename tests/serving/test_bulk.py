@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving.engines import BY_NAME, CASES, IDS, NUM_ITEMS, START, Case, cleared, everything, fresh
+from serving.engines import (
+    BY_NAME,
+    CASES,
+    IDS,
+    NUM_ITEMS,
+    START,
+    Case,
+    assert_near,
+    cleared,
+    everything,
+    fresh,
+    model_of,
+)
 
 from recblr.data import Packed
 from recblr.errors import InputError
-from recblr.serving import bulk, recommend_in_bulk
+from recblr.serving import bulk, recommend_in_bulk, recommend_many, recommendations
 from recblr.serving.engine import Engine
 
 K = 7
@@ -149,3 +161,33 @@ def test_an_interrupt_between_parts_leaves_nobody(monkeypatch: pytest.MonkeyPatc
             recommend_in_bulk(engine, histories_of([2, 2], 0, timed=False, requests=False), 2, progress=stop)
         )
     assert engine.num_users == 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("requests", [False, True])
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_the_model_itself_gives_the_lists_of_the_engine(
+    case: Case, requests: bool, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommendations, "_SCORES", 3 * NUM_ITEMS)  # three users at a time
+    engine, model = fresh(case), model_of(case)
+    engine.retire_items([IDS[4], IDS[11]])
+    histories = histories_of([30, 1, 3, 60, 2, 9, 1], 5, timed=case.timed, requests=requests)
+    ours = list(recommend_in_bulk(engine, histories, NUM_ITEMS, mask_seen=exclude_seen))
+    done: list[int] = []
+    parts = recommend_many(
+        model, histories, NUM_ITEMS, exclude_seen=exclude_seen, retired=[4, 11], progress=done.append
+    )
+    theirs = list(parts)
+    assert done == [3, 6, 7]
+    assert np.concatenate([part.users for part in theirs]).tolist() == list(range(7))
+    items, scores = (np.concatenate([getattr(part, name) for part in ours]) for name in ("items", "scores"))
+    assert np.array_equal(np.concatenate([part.items for part in theirs]), items)
+    others = np.concatenate([part.scores for part in theirs])
+    assert np.array_equal(np.isnan(others), np.isnan(scores))
+    assert_near(np.nan_to_num(others), np.nan_to_num(scores))
+
+
+def test_the_model_itself_names_a_wrong_history() -> None:
+    with pytest.raises(InputError, match="history 0 is empty"):
+        list(recommend_many(model_of(BY_NAME["plain"]), Packed(np.array([1]), np.array([0, 0, 1])), 2))

@@ -67,8 +67,9 @@ def recommend_in_bulk(
     """
     exclude, allow = list(exclude), None if allow is None else list(allow)
     names = engine.item_ids
+    check_histories(histories, len(names))
     numbers = {name: number for number, name in enumerate(names)}
-    for part in _parts(histories.offsets):
+    for part in parts(histories.offsets):
         with guests(engine, histories, part, names) as users:
             times = None if histories.request_times is None else histories.request_times[part]
             lists = engine.recommend_many(
@@ -87,24 +88,11 @@ def guests(engine: Engine, histories: "Packed", part: slice, names: Sequence[str
 
     names: the ids of the items by number.
 
-    Raises InputError for an empty history, for an item that has no name, and as :meth:`Engine.rebuild`.
+    Raises InputError as :meth:`Engine.rebuild`.
     """
     offsets = histories.offsets[part.start : part.stop + 1]
     begin, end = int(offsets[0]), int(offsets[-1])
     items = histories.items[begin:end]
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if empty.size:
-        raise InputError(
-            f"history {part.start + int(empty[0])} is empty, so nothing can be recommended after it",
-            "leave such users out, or give them popular items",
-        )
-    outside = np.flatnonzero((items < 0) | (items >= len(names)))  # -1 would be the last item
-    if outside.size:
-        raise InputError(
-            f"event {begin + int(outside[0])} has item {int(items[outside[0]])}, outside the catalogue of"
-            f" {len(names)} items (0 to {len(names) - 1})",
-            "number the items as item_ids of the model does",
-        )
     held = [names[item] for item in items.tolist()]
     cuts = (offsets - begin).tolist()
     pairs = list(pairwise(cuts))
@@ -122,12 +110,33 @@ def guests(engine: Engine, histories: "Packed", part: slice, names: Sequence[str
             engine.forget(user)
 
 
-def _parts(offsets: NDArray[np.int64]) -> Iterator[slice]:
-    """Slices of neighbouring histories, of at most _USERS and _EVENTS, but at least one."""
+def check_histories(histories: "Packed", num_items: int) -> None:
+    """Raise InputError for an empty history, and for an item that is not of a catalogue of this size."""
+    empty = np.flatnonzero(histories.lengths == 0)
+    if empty.size:
+        raise InputError(
+            f"history {int(empty[0])} is empty, so nothing can be recommended after it",
+            "leave such users out, or give them popular items",
+        )
+    items = histories.items
+    outside = np.flatnonzero((items < 0) | (items >= num_items))  # -1 would be the last item
+    if outside.size:
+        raise InputError(
+            f"event {int(outside[0])} has item {int(items[outside[0]])}, outside the catalogue of {num_items}"
+            f" items (0 to {num_items - 1})",
+            "number the items as item_ids of the model does",
+        )
+
+
+def parts(
+    offsets: NDArray[np.int64], *, users: int | None = None, events: int | None = None
+) -> Iterator[slice]:
+    """Slices of neighbouring histories, of at most so many users and events, but of at least one user."""
+    users, events = users or _USERS, events or _EVENTS
     start, count = 0, len(offsets) - 1
     while start < count:
-        fitting = int(np.searchsorted(offsets, offsets[start] + _EVENTS, side="right")) - 1
-        stop = max(start + 1, min(start + _USERS, fitting, count))
+        fitting = int(np.searchsorted(offsets, offsets[start] + events, side="right")) - 1
+        stop = max(start + 1, min(start + users, fitting, count))
         yield slice(start, stop)
         start = stop
 
