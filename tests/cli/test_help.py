@@ -15,7 +15,18 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli import (  # noqa: F401  # noqa: F401
+    doctor,
+    download,
+    embeddings,
+    evaluate,
+    export,
+    recommend,
+    reproduce,
+    similar,
+    synth,
+    train,
+)
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
@@ -29,7 +40,8 @@ def examples(command: str) -> list[str]:
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "train", "evaluate", "recommend", "export", "reproduce", "download", "synth", "doctor"
+        "train", "evaluate", "recommend", "similar", "embeddings", "export", "reproduce", "download", "synth",
+        "doctor",
     }  # fmt: skip
 
 
@@ -104,10 +116,9 @@ def test_the_examples_work(tmp_path: Path) -> None:
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
         for line in examples("evaluate"):
             assert run_example(line).code == 0, line
-        for line in examples("recommend"):
-            assert run_example(line).code == 0, line
-        for line in examples("export"):
-            assert run_example(line).code == 0, line
+        for command in ("recommend", "similar", "embeddings", "export"):
+            for line in examples(command):
+                assert run_example(line).code == 0, line
 
         shutil.rmtree("run/checkpoints")
         for line in (resumed, repeated):
