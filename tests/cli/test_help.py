@@ -15,18 +15,7 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli import (  # noqa: F401  # noqa: F401
-    doctor,
-    download,
-    embeddings,
-    evaluate,
-    export,
-    recommend,
-    reproduce,
-    similar,
-    synth,
-    train,
-)
+from recblr.cli import commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES

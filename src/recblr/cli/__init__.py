@@ -47,19 +47,7 @@ def main() -> None:
 def _command() -> None:
     _open_standard_streams()
     try:
-        # Importing a command's module registers it.
-        from recblr.cli import (  # noqa: F401
-            doctor,
-            download,
-            embeddings,
-            evaluate,
-            export,
-            recommend,
-            reproduce,
-            similar,
-            synth,
-            train,
-        )
+        from recblr.cli import commands  # noqa: F401  registers them
         from recblr.cli.app import app, discard, tell
     except ModuleNotFoundError as error:  # not even the packages that the help needs
         sentence = needed("this command", error)
