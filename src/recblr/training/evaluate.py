@@ -6,9 +6,10 @@ from dataclasses import asdict
 from time import perf_counter
 
 from recblr.errors import InputError
-from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation import Ranks, Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation.beyond_accuracy import K, beyond_accuracy, beyond_simple, intervals
 from recblr.evaluation.ranking import TOKENS
-from recblr.evaluation.report_file import Report
+from recblr.evaluation.report_file import Figures, Report
 from recblr.run.folder import Run, split_for
 from recblr.run.log import EpochRecord
 from recblr.serving.scorer import model_scorer, ranking_tokens
@@ -42,20 +43,20 @@ def evaluate_run(
     model, split = saved.model.to(chosen_device), split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
-    def figures(
-        name: str, scorer: Scorer, *parts: str, tokens: int = TOKENS
-    ) -> dict[str, dict[str, dict[str, float]]]:
-        result = {}
-        for part in parts:
-            users = len(holdouts[part].targets)
+    def rank(name: str, scorer: Scorer, part: str, *, lists: int = K, tokens: int = TOKENS) -> Ranks:
+        users = len(holdouts[part].targets)
 
-            def show(done: int, users: int = users) -> None:
-                if progress is not None:
-                    progress(name, done, users)
+        def show(done: int) -> None:
+            if progress is not None:
+                progress(name, done, users)
 
-            ranks = rank_targets(scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens)
-            result[part] = ranks.metrics()
-        return result
+        return rank_targets(
+            scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens, lists=lists
+        )
+
+    def lists_of(ranks: Ranks) -> dict[str, float]:
+        assert ranks.lists is not None
+        return beyond_accuracy(ranks.lists, split.train, dataset.num_items)
 
     name, started = type(model).__name__, perf_counter()
     too_large = InputError(
@@ -63,11 +64,20 @@ def evaluate_run(
         "give --device cpu",
     )
     with explain_out_of_memory(too_large):
-        ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
+        scorer, tokens = model_scorer(model), ranking_tokens(model)
+        test = rank(name, scorer, "test", tokens=tokens)
+        valid = rank(name, scorer, "valid", lists=0, tokens=tokens)
     evaluated = perf_counter()
-    baselines = {
-        "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
-        "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
+    simple = {
+        "popular": rank("popular", popular(split.train, dataset.num_items), "test"),
+        "successor": rank("successor", successor(split.train, dataset.num_items), "test"),
+    }
+    ours: Figures = {
+        "test": {**test.metrics(), "lists": lists_of(test) | beyond_simple(test, list(simple.values()))},
+        "valid": valid.metrics(),
+    }
+    baselines: dict[str, Figures] = {
+        who: {"test": {**ranks.metrics(), "lists": lists_of(ranks)}} for who, ranks in simple.items()
     }
     training = config.as_dict()
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
@@ -103,6 +113,7 @@ def evaluate_run(
             "evaluate": round(evaluated - started, 3),
         },
     )
+    report["intervals"] = {"test": intervals(test)}
     report["curve"] = [{"epoch": r.epoch, "loss": r.loss, "seconds": r.train_seconds, **r.valid} for r in log]
     return report
 
