@@ -29,8 +29,8 @@ def examples(command: str) -> list[str]:
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "train", "evaluate", "recommend", "similar", "embeddings", "export", "reproduce", "download", "synth",
-        "doctor",
+        "train", "evaluate", "compare", "recommend", "similar", "embeddings", "export", "reproduce",
+        "download", "synth", "doctor",
     }  # fmt: skip
 
 
@@ -108,6 +108,10 @@ def test_the_examples_work(tmp_path: Path) -> None:
         for command in ("recommend", "similar", "embeddings", "export"):
             for line in examples(command):
                 assert run_example(line).code == 0, line
+
+        shutil.copytree("run", "other")
+        for line in examples("compare"):
+            assert run_example(line).code == 0, line
 
         shutil.rmtree("run/checkpoints")
         for line in (resumed, repeated):

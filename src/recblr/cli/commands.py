@@ -1,6 +1,7 @@
 """All commands: importing the module of a command registers it."""
 
 from recblr.cli import (
+    compare,
     doctor,
     download,
     embeddings,
@@ -14,6 +15,7 @@ from recblr.cli import (
 )
 
 __all__ = [
+    "compare",
     "doctor",
     "download",
     "embeddings",
