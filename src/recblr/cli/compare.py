@@ -88,10 +88,8 @@ def _ranked(found: dict[Path, list[Run]], console: Console, device: str) -> list
                 name, test, own = rank_test(run, partial(bar, str(run.folder)), device)
             first = first or test
             if not _same_test(first, test):
-                raise InputError(
-                    f"{run.folder} has another test than {next(iter(found))}",
-                    "give runs with the same --split",
-                )
+                problem = f"{run.folder} has another test than {next(iter(found))}"
+                raise InputError(problem, "give runs with the same --split")
             ranks.append(own.unmasked)
         facts = {
             "run": str(folder),
