@@ -69,6 +69,6 @@ def _flush_to_disk(file: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"cannot write {path}: {error.strerror}",
+        f"cannot write {path}: {error.strerror or error}",
         "choose a folder that exists, can be written to and has room",
     )
