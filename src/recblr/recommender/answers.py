@@ -22,7 +22,9 @@ from recblr.data.batches import in_chunks
 from recblr.data.packed import Packed
 from recblr.errors import InputError
 from recblr.run.model_content import ModelContent, servable
+from recblr.serving.bulk import parts
 from recblr.serving.filters import Filters, diversified
+from recblr.serving.items import similar_items
 
 if TYPE_CHECKING:
     from recblr.serving.engine import Engine
@@ -34,8 +36,8 @@ Best = list[tuple[str, float]]
 CANDIDATES = 10
 """From so many times k items, the k items of a diverse list are chosen."""
 
-_TOGETHER = 4096
-"""The most users of one call of the engine."""
+_TOGETHER, _EVENTS_TOGETHER = 4096, 2**19
+"""The most users and events of one call of the engine."""
 
 _KEPT = 2**30
 """The most bytes of users that stay in the engine between two calls."""
@@ -181,8 +183,8 @@ def _native() -> bool:
 
 def _parts(people: People) -> Iterator[tuple[int, People]]:
     """All people in turn, so many as the engine answers at once, with the place of the first of them."""
-    for start in range(0, len(people), _TOGETHER):
-        yield start, people.part(start, start + _TOGETHER)
+    for part in parts(people.histories.offsets, users=_TOGETHER, events=_EVENTS_TOGETHER):
+        yield part.start, people.part(part.start, part.stop)
 
 
 class EngineAnswers(Answers):
@@ -385,14 +387,8 @@ class TorchAnswers(Answers):
         return sorted(found, key=lambda entry: -abs(entry[2]))
 
     def similar(self, item: str, k: int) -> Best:
-        table = self.content.table.astype(np.float64)
-        number = self.item_numbers[item]
-        lengths = np.sqrt((table * table).sum(1))
-        both = lengths * lengths[number]
-        cosines = np.divide(table @ table[number], both, out=np.zeros_like(both), where=both > 0)
-        free = np.ones(len(table), np.bool_)
-        free[[number, *self.content.retired]] = False
-        return self._top(cosines.astype(np.float32), free, k)
+        found = similar_items(self.content, self.item_numbers[item], k)
+        return [(self.item_ids[other], cosine) for other, cosine in found]
 
     def _scored(
         self, people: People, times: NDArray[np.float64] | None
