@@ -66,7 +66,9 @@ def test_users_may_be_given_in_any_form(shop: Recommender) -> None:
     ):
         assert rows(shop.recommend(users, 4)) == right, users
     assert len(shop.recommend()) == 10 * len(shop.user_ids)
-    assert shop.recommend([], 4).empty
+    nobody = shop.recommend([], 4)
+    assert nobody.empty
+    assert nobody.dtypes.equals(shop.recommend([3]).dtypes)
 
 
 def test_items_may_be_given_in_any_form(shop: Recommender) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,13 @@ def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
 def test_the_temporary_run_goes_with_the_recommender() -> None:
     recommender = Recommender().fit(pl.DataFrame(columns()), **NAMES, **SMALL)
     folder = recommender.run.folder
-    assert folder.exists()
+    worker = os.fork()
+    if worker == 0:
+        recommender = None  # type: ignore[assignment]
+        gc.collect()
+        os._exit(0)
+    os.waitpid(worker, 0)
+    assert folder.exists()  # it belongs to this process
     del recommender
+    gc.collect()
     assert not folder.exists()

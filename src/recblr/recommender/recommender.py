@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -73,7 +74,7 @@ class Recommender:
             raise InputError(f"backend is {backend!r}", f"give one of {', '.join(get_args(Backend))}")
         self._frames, self._backend = frames, backend
         self._ready: Ready | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: _TemporaryFolder | None = None
 
     # --- learning -------------------------------------------------------------------------------
 
@@ -126,8 +127,8 @@ class Recommender:
         config = training_config(found | {"valid-share": valid})
         if resume and out is None:
             raise InputError("resume=True continues the run in a folder", "give the folder with out=")
-        temporary = tempfile.TemporaryDirectory(prefix="recblr-") if out is None else None
-        run = Run(Path(temporary.name, "run") if temporary is not None else Path(os.fspath(out or "")))
+        temporary = None if out is not None else _TemporaryFolder()
+        run = Run(temporary.path / "run" if temporary is not None else Path(os.fspath(out or "")))
         keep_freed_memory()
         source = read(data, reading)
         with shown_training(progress) as shown:
@@ -524,7 +525,7 @@ class Recommender:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _take(self, fitted: Fitted, temporary: tempfile.TemporaryDirectory[str] | None) -> None:
+    def _take(self, fitted: Fitted, temporary: _TemporaryFolder | None) -> None:
         """Become what was fitted or read.  All that may fail comes first."""
         self._ready = Ready(
             fitted, answers_of(fitted.run.model_file, fitted.content, self._backend), self._frames
@@ -537,6 +538,19 @@ class Recommender:
                 "the recommender has learned nothing yet", "call fit(data), or Recommender.load(path)"
             )
         return self._ready
+
+
+class _TemporaryFolder:
+    """A folder that goes when this object or the process does."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="recblr-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process ends without the folder of its parent
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _scores_of_rows(
@@ -569,8 +583,8 @@ def _unpickled(archive: bytes | None, frames: Kind | None, backend: Backend) -> 
     """The recommender that `__reduce__` describes."""
     recommender = Recommender(frames=frames, backend=backend)
     if archive is not None:
-        temporary = tempfile.TemporaryDirectory(prefix="recblr-")
+        temporary = _TemporaryFolder()
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(temporary.name, filter="data")
-        recommender._take(saved.load(Path(temporary.name, "saved")), temporary)
+            files.extractall(temporary.path, filter="data")
+        recommender._take(saved.load(temporary.path / "saved"), temporary)
     return recommender
