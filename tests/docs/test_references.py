@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
+import recblr.cli.commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 
