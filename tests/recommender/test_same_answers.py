@@ -105,6 +105,17 @@ def test_a_score_is_the_product_of_vectors_and_the_bias(case: Case, folder: Path
 
 
 @pytest.mark.parametrize("backend", ["engine", "torch"])
+def test_diverse_lists_are_those_of_the_time_of_the_request(backend: str, folder: Path) -> None:
+    recommender = of(BY_NAME["request in minutes"], folder, backend)
+    scores = {(u, i): s for u, i, s in rows(recommender.score(None, range(ITEMS), times=LATER))}
+    answer = rows(recommender.recommend(NAMES, 5, diversity=0.3, times=LATER))
+    np.testing.assert_allclose(
+        [s for _, _, s, _ in answer], [scores[u, i] for u, i, _, _ in answer], rtol=1e-6
+    )
+    assert answer != rows(recommender.recommend(NAMES, 5, diversity=0.3))
+
+
+@pytest.mark.parametrize("backend", ["engine", "torch"])
 def test_many_threads_may_ask(backend: str, folder: Path) -> None:
     recommender = of_case(BY_NAME["past"], folder, backend=backend)
 
