@@ -159,7 +159,7 @@ def ablation_table(result):
 
 
 def comparison_table(result):
-    """The figures of benchmarks/compare_runs.py as a Markdown table."""
+    """The figures of `recblr compare` as a Markdown table."""
     first = result["rows"][0]
     rows = [
         "| model | time known | HR@10 | NDCG@10 | the first row is ahead in NDCG@10 by | p |",

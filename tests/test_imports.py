@@ -15,7 +15,7 @@ IMPORT_TRAINING = ("training", "cli", "experiments", "recommender")
 WITHOUT_TORCH = ("config", "data", "errors", "io")
 ENGINE = (
     *("run.model_content", "run.model_items", "run.model_tensors"),
-    *("serving.approximate", "serving.engine"),
+    *("serving.approximate", "serving.bulk", "serving.engine"),
 )
 NOT_IN_THE_ENGINE = ("torch", "polars")
 TORCH_PRIVATES = "recblr.ops.common.torch_internals"

@@ -9,8 +9,7 @@ from typing import Any
 
 import typer
 
-# Importing the module of a command registers the command.
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, synth, train  # noqa: F401
+from recblr.cli import commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS, Option
 from recblr.config.option import TABLES

@@ -1,0 +1,29 @@
+"""All commands: importing the module of a command registers it."""
+
+from recblr.cli import (
+    compare,
+    doctor,
+    download,
+    embeddings,
+    evaluate,
+    export,
+    recommend,
+    reproduce,
+    similar,
+    synth,
+    train,
+)
+
+__all__ = [
+    "compare",
+    "doctor",
+    "download",
+    "embeddings",
+    "evaluate",
+    "export",
+    "recommend",
+    "reproduce",
+    "similar",
+    "synth",
+    "train",
+]
