@@ -53,7 +53,7 @@ def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_
     assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
     assert lines[5] == f"learning curves are in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
-        assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
+        assert sum(line.strip().startswith(row) for line in lines) == 3  # unmasked, masked, lists
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
 
 
