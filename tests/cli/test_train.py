@@ -153,7 +153,9 @@ def test_the_table_shows_the_reports_figures(finished: Path) -> None:
     report = read_report(finished / "report.json")
     for row, root in (("RecBLR", report["ours"]), ("popular", report["baselines"]["popular"])):
         shown = [line.split()[1:] for line in out.splitlines() if line.strip().startswith(row)]
-        for figures, masking in zip(shown, ("unmasked", "masked"), strict=True):
+        *of_maskings, of_lists = shown
+        assert f"{100 * root['test']['lists']['coverage@10']['mean']:.1f}" == of_lists[0]
+        for figures, masking in zip(of_maskings, ("unmasked", "masked"), strict=True):
             names = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
             assert figures == [f"{root['test'][masking][name]['mean']:.4f}" for name in names]
 
@@ -173,6 +175,7 @@ def test_evaluate_gives_the_same_figures_as_train(run: Path) -> None:
         "model",
         "training",
         "command",
+        "intervals",
         "curve",
     ):
         assert after[part] == before[part], part
