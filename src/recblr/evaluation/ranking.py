@@ -155,7 +155,6 @@ def _rank(
 def _best_unseen(scores: torch.Tensor, histories: Packed, k: int) -> npt.NDArray[np.int64]:
     """(S, k) the best items that are not in the histories; -1 where there is none."""
     events = _events(histories, scores.device)
-    events = _events(histories, scores.device)
     # Without a copy, which takes longer than the search.  Rows that share their memory need one.
     own = scores if scores.is_floating_point() and scores.stride(0) else scores.to(torch.float64, copy=True)
     before = own[events]
