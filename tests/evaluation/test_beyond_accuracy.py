@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recblr.data.packed import Packed
 from recblr.evaluation import Ranks
-from recblr.evaluation.beyond_accuracy import beyond_accuracy, beyond_simple, intervals
+from recblr.evaluation.beyond_accuracy import Popularity, beyond_accuracy, beyond_simple, intervals
 
 ITEMS = 5
 HISTORIES = st.lists(st.lists(st.integers(0, ITEMS - 1), max_size=6), min_size=1, max_size=8)
@@ -20,7 +20,7 @@ LISTS = st.lists(st.lists(st.integers(-1, ITEMS - 1), min_size=3, max_size=3), m
 @settings(max_examples=60)
 @given(HISTORIES, LISTS)
 def test_figures_equal_a_loop(train: list[list[int]], lists: list[list[int]]) -> None:
-    found = beyond_accuracy(np.array(lists), pack(train), ITEMS, k=3)
+    found = beyond_accuracy(np.array(lists), Popularity.of(pack(train), ITEMS), k=3)
     shown = [item for items in lists for item in items if item >= 0]
     events = [item for history in train for item in history]
     assert found["coverage@3"] == len(set(shown)) / ITEMS
@@ -38,15 +38,15 @@ def test_figures_equal_a_loop(train: list[list[int]], lists: list[list[int]]) ->
 
 def test_lists_of_what_everybody_has_are_neither_novel_nor_more_popular() -> None:
     train = pack([[0, 1], [1, 0]])
-    found = beyond_accuracy(np.array([[0, 1], [1, 0]]), train, 4, k=2)
+    found = beyond_accuracy(np.array([[0, 1], [1, 0]]), Popularity.of(train, 4), k=2)
     assert found == {"coverage@2": 0.5, "novelty@2": 0.0, "popularity@2": 1.0}
-    rare = beyond_accuracy(np.array([[2]]), pack([[0, 0], [0], [0], [2]]), 4, k=1)
+    rare = beyond_accuracy(np.array([[2]]), Popularity.of(pack([[0, 0], [0], [0], [2]]), 4), k=1)
     assert rare == {"coverage@1": 0.25, "novelty@1": 2.0, "popularity@1": pytest.approx(1 / (17 / 5))}
 
 
 def test_without_training_events_there_is_only_a_coverage() -> None:
     nothing = Packed(np.zeros(0, np.int64), np.zeros(3, np.int64))
-    assert beyond_accuracy(np.array([[1], [1]]), nothing, 4, k=1) == {"coverage@1": 0.25}
+    assert beyond_accuracy(np.array([[1], [1]]), Popularity.of(nothing, 4), k=1) == {"coverage@1": 0.25}
 
 
 def ranks(*masked: int) -> Ranks:

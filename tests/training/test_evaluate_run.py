@@ -10,7 +10,7 @@ from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
 
 from recblr.data import leave_one_out
 from recblr.evaluation import KS, popular, rank_targets, read_report, successor, write_report
-from recblr.evaluation.beyond_accuracy import beyond_accuracy
+from recblr.evaluation.beyond_accuracy import Popularity, beyond_accuracy
 from recblr.evaluation.report_file import Report
 from recblr.serving.scorer import model_scorer
 from recblr.training import DataConfig, Run, train
@@ -70,7 +70,7 @@ def test_the_report_says_how_varied_and_how_sure_the_lists_are(run: Run, report:
     }
     of_simple = {name: report["baselines"][name]["test"]["lists"] for name in ("popular", "successor")}
     for name, figures in {"ours": shown, **of_simple}.items():
-        expected = beyond_accuracy(ranks[name].lists, split.train, items)
+        expected = beyond_accuracy(ranks[name].lists, Popularity.of(split.train, items))
         assert expected.items() <= {metric: leaf["mean"] for metric, leaf in figures.items()}.items()
     right = {name: found.masked <= 10 for name, found in ranks.items()}
     simple = right["popular"] | right["successor"]

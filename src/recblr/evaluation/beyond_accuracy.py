@@ -4,6 +4,8 @@ All figures are of the lists that users would get, without the items that they h
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,32 @@ K = 10
 """The length of the lists."""
 
 
-def beyond_accuracy(
-    lists: npt.NDArray[np.int64], train: Packed, num_items: int, *, k: int = K
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Popularity:
+    """How popular each item is in the training.
+
+    users: (V,) int64, the users who have the item; 1 for an item that nobody has.
+    events: (V,) int64, its events.
+    active: the users with an event.
+    """
+
+    users: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
+    active: int
+
+    @classmethod
+    def of(cls, train: Packed, num_items: int) -> Self:
+        """That of histories of items in [0, num_items)."""
+        owners = np.repeat(np.arange(len(train)), train.lengths)
+        held = np.unique(owners * num_items + train.items) % num_items
+        return cls(
+            np.maximum(np.bincount(held, minlength=num_items), 1),
+            np.bincount(train.items, minlength=num_items),
+            int(np.count_nonzero(train.lengths)),
+        )
+
+
+def beyond_accuracy(lists: npt.NDArray[np.int64], known: Popularity, *, k: int = K) -> dict[str, float]:
     """Coverage, novelty and popularity of lists (S, k) of items; -1 is no item.
 
     coverage@k: the share of the catalogue that is in at least one list.
@@ -29,16 +54,12 @@ def beyond_accuracy(
 
     Lists without any item have only a coverage, which is 0.
     """
-    shown = lists[lists >= 0]
-    result = {f"coverage@{k}": np.unique(shown).size / num_items}
-    if not shown.size or not train.items.size:
-        return result
-    owners = np.repeat(np.arange(len(train)), train.lengths)
-    held = np.unique(owners * num_items + train.items) % num_items
-    users = np.maximum(np.bincount(held, minlength=num_items), 1)
-    result[f"novelty@{k}"] = float(-np.log2(users[shown] / max(1, np.count_nonzero(train.lengths))).mean())
-    events = np.bincount(train.items, minlength=num_items)
-    result[f"popularity@{k}"] = float(events[shown].mean() / events[train.items].mean())
+    shown, events = lists[lists >= 0], known.events
+    result = {f"coverage@{k}": np.unique(shown).size / events.size}
+    if shown.size and known.active:
+        result[f"novelty@{k}"] = float(-np.log2(known.users[shown] / known.active).mean())
+        chosen = (events / events.sum()) @ events
+        result[f"popularity@{k}"] = float(events[shown].mean() / chosen)
     return result
 
 

@@ -77,7 +77,8 @@ def render_lists(report: Report) -> Table | None:
     )
     table.add_column("")
     for column in columns:
-        table.add_column(_LISTS[column], justify="right", no_wrap=True)
+        # Wide enough for 100.0 %, so that tables of several reports have the same width.
+        table.add_column(_LISTS[column], justify="right", no_wrap=True, min_width=7)
     rows = {_model_name(report): ours}
     baselines = report["baselines"]
     rows |= {name: baselines[name].get("test", {}).get("lists", {}) for name in _names(baselines)}

@@ -10,7 +10,7 @@ import torch
 from recblr.data import Dataset, Holdout
 from recblr.errors import InputError
 from recblr.evaluation import Ranks, Scorer, build_report, popular, rank_targets, successor
-from recblr.evaluation.beyond_accuracy import K, beyond_accuracy, beyond_simple, intervals
+from recblr.evaluation.beyond_accuracy import K, Popularity, beyond_accuracy, beyond_simple, intervals
 from recblr.evaluation.ranking import TOKENS
 from recblr.evaluation.report_file import Figures, Report
 from recblr.nn.base import NextItemModel
@@ -53,9 +53,11 @@ def evaluate_run(
             scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens, lists=lists
         )
 
+    known = Popularity.of(split.train, dataset.num_items)
+
     def lists_of(ranks: Ranks) -> dict[str, float]:
         assert ranks.lists is not None
-        return beyond_accuracy(ranks.lists, split.train, dataset.num_items)
+        return beyond_accuracy(ranks.lists, known)
 
     name, started = type(model).__name__, perf_counter()
     with explain_out_of_memory(_too_large(chosen_device)):
