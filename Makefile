@@ -12,6 +12,7 @@
 # make coverage  run the Python tests, and show which lines of the package they run; as pages in build/coverage
 # make bench-cycles  measure how many cycles the fused kernels take for an element
 # make recbole   install RecBole into a separate environment (Python 3.11), and test the plug-in (not part of CI)
+# make rectools  install RecTools into a separate environment (Python 3.11), and test the adapter (not part of CI)
 # make bench     run every benchmark (25 minutes; DATA=FILE adds an epoch): tables, and files in docs/benchmarks
 # make bench-serve  measure recblr serve with wrk (3 minutes): docs/benchmarks/serve.json
 # make clean     remove what the other targets made
@@ -32,7 +33,7 @@ DEV_OPTIONS = -C cmake.define.RECBLR_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES) -C
 SOURCES := $(shell find cpp cuda cmake src CMakeLists.txt pyproject.toml constraints.txt -type f -not -name '*.pyc')
 CPP_TESTS := $(shell find tests/cpp tests/cuda_on_host -type f)
 
-.PHONY: demo serve-demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole bench bench-serve clean
+.PHONY: demo serve-demo test lint format types cpp-test cuda-check py-test isa-test mutants kills coverage bench-cycles wheel matrix sanitize recbole rectools bench bench-serve clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -156,6 +157,16 @@ recbole:
 	$(RECBOLE_VENV)/bin/python -W ignore -c 'import recblr.integrations.recbole'  # if this fails, the tests would be skipped
 	TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 RECBLR_REQUIRE_NATIVE=1 $(RECBOLE_VENV)/bin/python -m pytest -W ignore tests/integrations
 
+# RecTools needs old versions of NumPy and pandas, too.
+RECTOOLS_VENV := .venv-rectools
+RECTOOLS_PYTHON ?= python3.11
+
+rectools:
+	$(RECTOOLS_PYTHON) -m venv $(RECTOOLS_VENV)
+	$(RECTOOLS_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -C cmake.define.RECBLR_CUDA=OFF '.[rectools]' pytest hypothesis
+	$(RECTOOLS_VENV)/bin/python -W ignore -c 'import recblr.integrations.rectools'  # if this fails, the tests would be skipped
+	RECBLR_REQUIRE_NATIVE=1 $(RECTOOLS_VENV)/bin/python -m pytest tests/integrations/test_rectools.py
+
 # The Python to build a wheel for, and whether to try the wheel with torch: required, auto (if there is a torch for
 # this Python) or no.
 WHEEL_PYTHON := $(BIN)/python
@@ -198,4 +209,4 @@ bench-serve: $(VENV)/.dev
 	$(BIN)/python benchmarks/serve.py --out docs/benchmarks
 
 clean:
-	rm -rf $(VENV) $(RECBOLE_VENV) build dist demo
+	rm -rf $(VENV) $(RECBOLE_VENV) $(RECTOOLS_VENV) build dist demo

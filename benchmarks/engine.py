@@ -13,9 +13,9 @@ A user takes 4.8 KiB, or 2.5 KiB with bfloat16 states.  A fresh process recommen
 Beside the figures are the machine's own rates: how long it takes at least to read the weights, and to
 multiply by them.  On another machine, compare these ratios.  "inside" is timed in C++
 (benchmarks/engine.cpp), the rest in Python.  Users have as many items as those of MovieLens-1M.
---model adds a trained model.  --million loads a million users, in 5 GB.  --docs only writes the figures of
-docs/benchmarks/engine.json into docs/performance-engine.md.
-Run: python benchmarks/engine.py [--out DIR] [--model FILE] [--million]
+--model adds a trained model, and may be given several times.  --million loads a million users, in 5 GB.
+--docs only writes the figures of docs/benchmarks/engine.json into docs/performance-engine.md.
+Run: python benchmarks/engine.py [--out DIR] [--model FILE ...] [--million]
 Peers: pip install faiss-cpu usearch onnx onnxruntime
 """
 
@@ -29,7 +29,7 @@ import engine_peers as peers
 from engine_inside import NOT_BUILT, PROGRAM
 from engine_measures import (
     EVENT,
-    MODEL,
+    MODELS,
     MULTIPLIES,
     PYTHON,
     RANDOM,
@@ -40,6 +40,7 @@ from engine_measures import (
     cores,
     measure,
     table_read,
+    trained_models,
 )
 from engine_peers import FAISS, ONNX, USEARCH
 from engine_table import write_docs
@@ -61,11 +62,11 @@ SEARCH_MS = {(1, 1): 3.5, (2, 1): 2.6, (1, 64): 0.55, (2, 64): 0.3}  # (threads,
 SEARCH_TIMES = {1: 3, 64: 4}  # batch -> times as fast as faiss and usearch
 USER_KIB = {"float32": 4.8, "bfloat16": 2.5}
 START_SECONDS, START_MB = 0.4, 60
-DEFAULT_TABLE = "int8"  # of Engine.load, from 1,024 items on
+DEFAULT_TABLE = "int8"  # of Engine.load
 
 
 def cases(quick):
-    models = [RANDOM, *([Path(os.environ[MODEL]).name] if os.environ.get(MODEL) else [])]
+    models = [RANDOM, *trained_models()]
     both = sorted({1, usable_cores()})
     return [
         *({"measured": "by the event", "model": model, "threads": 1} for model in models),
@@ -236,17 +237,19 @@ def draw(picture, results, shown, value):
 def arguments():
     """Take this benchmark's own options out of sys.argv; the processes find them in the environment."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", type=Path, action="append", default=[])
     parser.add_argument("--million", action="store_true")
     parser.add_argument("--docs", action="store_true")
     own, rest = parser.parse_known_args()
     if own.docs:
         write_docs()
         sys.exit()
-    if own.model:
-        if not own.model.is_file():
-            sys.exit(f"--model {own.model} is no file")
-        os.environ[MODEL] = str(own.model.resolve())
+    for path in own.model:
+        if not path.is_file():
+            sys.exit(f"--model {path} is no file")
+    if len({path.stem for path in own.model}) < len(own.model):
+        sys.exit("two files of --model have the same name: rename one, because the tables show the names")
+    os.environ[MODELS] = os.pathsep.join(str(path.resolve()) for path in own.model)
     if own.million:
         os.environ[USERS] = "1000000"
     sys.argv[1:] = rest

@@ -24,7 +24,7 @@ from recblr.run.model_file import load_model
 from recblr.system.machine import usable_cores
 
 RANDOM = "random weights"
-MODEL, USERS = "RECBLR_BENCH_MODEL", "RECBLR_BENCH_USERS"  # how --model and --million reach the processes
+MODELS, USERS = "RECBLR_BENCH_MODELS", "RECBLR_BENCH_USERS"  # how --model and --million reach the processes
 EVENT, UPDATE, RECOMMEND = "event and ten best", "update", "ten best"
 PYTHON = "update, then recommend, from Python"
 MULTIPLIES, READS = "its multiply-adds", "its weights read"  # at the machine's rates, measured beside
@@ -65,11 +65,17 @@ def inside():
     return Inside() if PROGRAM.exists() else None
 
 
+def trained_models():
+    """{name: path} of the models of --model."""
+    return {path.stem: path for path in map(Path, filter(None, os.environ.get(MODELS, "").split(os.pathsep)))}
+
+
 @functools.cache
 def models(name, num_items):
     """The torch model, and its content for the engine."""
     if name != RANDOM:
-        return load_model(Path(os.environ[MODEL])).model, read_for_serving(Path(os.environ[MODEL]))
+        path = trained_models()[name]
+        return load_model(path).model, read_for_serving(path)
     torch.manual_seed(0)
     config = RecBLRConfig(time="none")
     model = RecBLR(num_items, config).eval()

@@ -1,9 +1,11 @@
-"""Writes a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table in docs/results.md.
+"""Writes a report of `recblr train` or `reproduce` into docs/: JSON, a picture, a table.
 
 python benchmarks/results.py RUN/report.json ml-1m          add the main report of ml-1m
 python benchmarks/results.py RUN/report.json ml-1m.sasrec   add a report as one more row of its table: another
                                                             model, other epochs, or the paper's layers
 python benchmarks/results.py                                draw and write everything again
+
+The table goes to the page of docs/ that has its mark.
 """
 
 import json
@@ -24,6 +26,7 @@ from recblr.experiments import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS = DOCS / "results"
+PAGES = "results.md", "results-time.md"
 METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@20", "ndcg@20")
 BASELINES = ("successor", "popular")
 BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
@@ -32,12 +35,10 @@ BEGIN, END = "<!-- table:{} -->", "<!-- end -->"
 def take(report_file, name):
     """Copy a report into docs/results, and add the paper's figures to it under the key "paper".
 
-    Raises InputError, and copies nothing, if docs/results.md has no place for its table.
+    Raises InputError, and copies nothing, if no page has a place for its table.
     """
-    report, mark = read_report(report_file), BEGIN.format(name.split(".")[0])
-    page = DOCS / "results.md"
-    if mark not in page.read_text(encoding="utf-8"):
-        raise InputError(f"{page} has no place for the table of {name}: write {mark} and {END} into it")
+    report = read_report(report_file)
+    page_with(name.split(".")[0], read_pages())
     if report["protocol"].get("time", "none") != "none":
         report.pop("paper", None)  # the paper's model knows no time, so its figures do not compare with these
     elif name in RECIPES:
@@ -158,7 +159,7 @@ def ablation_table(result):
 
 
 def comparison_table(result):
-    """The figures of benchmarks/compare_runs.py as a Markdown table."""
+    """The figures of `recblr compare` as a Markdown table."""
     first = result["rows"][0]
     rows = [
         "| model | time known | HR@10 | NDCG@10 | the first row is ahead in NDCG@10 by | p |",
@@ -174,38 +175,54 @@ def comparison_table(result):
     return "\n".join(rows)
 
 
-def between(text, name, new):
-    """The page with new text between the marks of a table."""
-    before, rest = text.split(BEGIN.format(name), 1)
-    return before + BEGIN.format(name) + f"\n{new}\n" + END + rest.split(END, 1)[1]
+def read_pages():
+    """{path: text} of the pages with tables."""
+    return {
+        path: path.read_text(encoding="utf-8") for path in (DOCS / name for name in PAGES) if path.exists()
+    }
+
+
+def page_with(name, pages):
+    """The page that has a place for the table of this name."""
+    mark = BEGIN.format(name)
+    for path, text in pages.items():
+        if mark in text:
+            return path
+    raise InputError(
+        f"no page has a place for the table of {name}",
+        f"write {mark} and {END} into one of {', '.join(PAGES)}",
+    )
+
+
+def put(pages, name, new):
+    """Write a table between its marks."""
+    path = page_with(name, pages)
+    before, rest = pages[path].split(BEGIN.format(name), 1)
+    pages[path] = before + BEGIN.format(name) + f"\n{new}\n" + END + rest.split(END, 1)[1]
 
 
 def refresh():
-    """Draw every report's picture and write its table between its marks in docs/results.md."""
-    page = DOCS / "results.md"
-    text = page.read_text(encoding="utf-8")
+    """Draw every report's picture, and write its table between its marks."""
+    pages = read_pages()
     variants, ablation = (RESULTS / "search" / name for name in ("time.jsonl", "time-ablation.json"))
     if variants.exists():
-        lines = variants.read_text(encoding="utf-8").splitlines()
-        text = between(text, variants.stem, variants_table(lines))
+        put(pages, variants.stem, variants_table(variants.read_text(encoding="utf-8").splitlines()))
     if ablation.exists():
-        result = json.loads(ablation.read_text(encoding="utf-8"))
-        text = between(text, ablation.stem, ablation_table(result))
+        put(pages, ablation.stem, ablation_table(json.loads(ablation.read_text(encoding="utf-8"))))
     for file in sorted((RESULTS / "compared").glob("*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
-        text = between(text, f"compared-{file.stem}", comparison_table(result))
+        put(pages, f"compared-{file.stem}", comparison_table(result))
     for file in sorted(RESULTS.glob("*.json")):
         name = file.stem
         if "." in name:  # this report is a row of another table
             continue
         report = read_report(file)
         others = beside(name, report)
-        if (
-            "paper" in report or len(pictured(report, others)) > 1
-        ):  # one bar alone says no more than the table
+        if "paper" in report or len(pictured(report, others)) > 1:  # one bar says no more than the table
             draw(report, others, file.with_suffix(".png"))
-        text = between(text, name, table(report, others))
-    page.write_text(text, encoding="utf-8")
+        put(pages, name, table(report, others))
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

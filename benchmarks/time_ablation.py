@@ -16,14 +16,13 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from finished_runs import runs_in
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from recblr.data.packed import DAY
 from recblr.evaluation import rank_targets
-from recblr.run.folder import split_for
+from recblr.run.folder import runs_in, split_for
 from recblr.serving import model_scorer
 from recblr.system.build import commit
 from recblr.system.machine import describe_machine

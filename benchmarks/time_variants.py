@@ -9,7 +9,7 @@ Each variant is a model of recblr whose functions of time are replaced.  A varia
   clock    hour and weekday of the request are added
   ties     the number of earlier events in the same second is added
   visit    the time since the last gap of an hour is added
-  dates    the log has only the date of every event (for all of the above)
+  dates    the times of the log are rounded down to whole days before the above learn from them
   buckets, fourier   the form of the functions of gaps; without these words it is piecewise linear
   none     nothing of the above
 OUT gets one line of JSON for each variant.  A variant that it has already is not trained again.

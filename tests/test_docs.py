@@ -49,12 +49,13 @@ def test_each_example_is_the_code_that_its_test_runs(page):
 
 
 @pytest.mark.parametrize("file", [f for f in REPORTS if "." not in f.stem], ids=lambda file: file.stem)
-def test_the_results_page_shows_its_reports(file):
+def test_the_pages_of_results_show_their_reports(file):
     pytest.importorskip("matplotlib")
     results = _program(ROOT / "benchmarks" / "results.py")
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    report = read_report(file)
-    assert results.table(report, results.beside(file.stem, report)) in page
+    pages, report = results.read_pages(), read_report(file)
+    assert (
+        results.table(report, results.beside(file.stem, report)) in pages[results.page_with(file.stem, pages)]
+    )
 
 
 def test_the_figures_in_the_readme_are_those_of_the_reports():

@@ -15,7 +15,8 @@ IMPORT_TRAINING = ("training", "cli", "experiments", "recommender")
 WITHOUT_TORCH = ("config", "data", "errors", "io")
 ENGINE = (
     *("run.model_content", "run.model_items", "run.model_tensors"),
-    *("serving.approximate", "serving.engine", "serving.service", "serving.http.run", "io.titles"),
+    *("serving.approximate", "serving.bulk", "serving.engine", "serving.service", "serving.http.run"),
+    "io.titles",
     *(
         f"serving.stores.{name}"
         for name in ("address", "lmdb", "lmdb_folder", "log", "memory", "redis", "store")

@@ -9,8 +9,7 @@ from typing import Any
 
 import typer
 
-# Importing the module of a command registers the command.
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
+from recblr.cli import commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS, Option
 from recblr.config.option import TABLES
@@ -120,7 +119,7 @@ def page() -> str:
         command = group.commands[name]
         taken = {parameter.name for parameter in command.params}
         shared = runs & taken == runs - {"paths"}  # a command with --device alone does not share them
-        lines += ["", f"### `recblr {name}`", "", (command.help or "").split("\n\n")[0].replace("\n", " ")]
+        lines += ["", f"### `recblr {name}`", (command.help or "").split("\n\n")[0].replace("\n", " ")]
         if shared:
             lines += ["It also takes the [options of a run](#options-of-a-run)."]
         own = [one for one in command.params if one.name != "help" and not (shared and one.name in runs)]

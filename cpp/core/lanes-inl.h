@@ -32,6 +32,8 @@ template <typename A>
 RECBLR_HD Vector<A> all(A x) {
   return Vector<A>{} + x;
 }
+// The same without an addition: 0 + x is not x if x is -0, but x - 0 is.
+RECBLR_HD Floats repeat(float x) { return x - Floats{}; }
 // Reads a float from memory into all lanes at once.  The addition of zero above takes one more instruction.
 #if defined(__AVX512F__)
 RECBLR_HD Floats all(float x) { return (Floats)_mm512_set1_ps(x); }

@@ -27,9 +27,6 @@ RECBLR_HD Ints load_ints(const void* at) {
   return v;
 }
 
-// x in every lane.  Unlike all(), it costs no addition: 0 + x is not x if x is -0, but x - 0 is.
-RECBLR_HD Floats repeat(float x) { return x - Floats{}; }
-
 RECBLR_HD float largest(Floats x) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps((__m512)x);

@@ -71,9 +71,12 @@ std::int32_t Engine::item_of(std::string_view id) const {
   return found->second;
 }
 
-std::string Engine::item_id(std::int32_t item) const {
-  const std::shared_lock items(items_lock_);
-  return item_ids_[static_cast<std::size_t>(item)];
+std::vector<std::string> Engine::ids_of(const std::vector<std::int32_t>& items) const {
+  const std::shared_lock lock(items_lock_);
+  std::vector<std::string> ids;
+  ids.reserve(items.size());
+  for (const std::int32_t item : items) ids.push_back(item_ids_[static_cast<std::size_t>(item)]);
+  return ids;
 }
 std::int64_t Engine::num_items() const {
   const std::shared_lock items(items_lock_);

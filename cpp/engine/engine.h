@@ -71,9 +71,8 @@ class Engine {
   Engine(const Facts& facts, const std::map<std::string, Array>& weights, const float* rows,
          std::vector<std::string> item_ids, const Options& options);
 
-  // These two must not run while items are added; Python's own lock sees to that.
   std::int32_t item_of(std::string_view id) const;
-  std::string item_id(std::int32_t item) const;
+  std::vector<std::string> ids_of(const std::vector<std::int32_t>& items) const;
   std::int64_t num_items() const;
   std::vector<std::string> item_ids() const;
 
@@ -132,6 +131,7 @@ class Engine {
   void check_time(double time, const char* what) const;
   void check_request(double last, double& time) const;
   std::vector<float> answer_of(const User& user, double time);
+  std::int64_t read_from() const;
   Asked asked_of(const std::string& user, double time);
   template <typename S>
   bool admit(const User& user, std::int32_t item, double time, Event<S>& event) const;
@@ -140,9 +140,12 @@ class Engine {
   bool take_in(const Update& event, Users::Slot slot, Event<S>& passed);
   template <typename S>
   void take_one(const Update& event, Users::Slot slot);
+  struct Batch;
+  void choose(Batch& batch) const;
+  void take_room(const Batch& batch, Users::Room& room) const;
+  void find_users(Batch& batch);
   template <typename S>
-  void take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
-            const std::vector<Users::Slot>& slots);
+  void take(const Batch& batch, const std::vector<std::size_t>& chosen);
   template <typename S>
   void keep_hidden(const User& user, const float* hidden) const;
   void check_history(const std::vector<std::int32_t>& items, const std::vector<double>& times) const;
@@ -151,7 +154,8 @@ class Engine {
   std::vector<float> answer_to(const std::int32_t* items, const double* times, std::int64_t count, double time) const;
   template <typename S>
   void replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times);
-  std::vector<std::vector<Scored>> best(const std::vector<Asked>& asked, std::int64_t k, const Filter& filter);
+  Query query_of(const Asked& asked, const Filter& filter) const;
+  std::vector<Scored> best(const Asked& asked, std::int64_t k, const Filter& filter);
   Problem unknown_user(const std::string& user) const;
   void check_seen_budget(bool fits, std::int64_t events) const;
 

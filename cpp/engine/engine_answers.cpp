@@ -88,45 +88,49 @@ std::vector<float> Engine::answer_of(const User& user, double time) {
   return hidden;
 }
 
+// Where a request begins to read the row of a user: at the answer, or at the state if the answer waits for the request.
+std::int64_t Engine::read_from() const {
+  if (uses_ == Uses::request) return 0;
+  return weights().state_size() * static_cast<std::int64_t>(options_.half_states ? sizeof(Bfloat16) : sizeof(float));
+}
+
 Engine::Asked Engine::asked_of(const std::string& user, double time) {
   const std::uint64_t hash = Users::hash(user);
   const ShardLocks lock(users_, Users::shard_of(hash));
-  const Users::Slot slot = users_.find(user, hash);
+  const Users::Slot slot = users_.find(user, hash, read_from());
   if (slot == Users::kNone) throw unknown_user(user);
   const User kept = users_.at(slot);
+  kept.seen->prefetch();
   if (kept.time) check_request(*kept.time, time);
   Asked asked{answer_of(kept, time), {}};
   kept.seen->append_to(asked.seen);
   return asked;
 }
 
-std::vector<std::vector<Scored>> Engine::best(const std::vector<Asked>& asked, std::int64_t k, const Filter& filter) {
-  const auto rows = static_cast<std::int64_t>(asked.size()), most = std::min(k, catalogue_.size());
-  std::vector<Query> queries(asked.size());
-  for (std::size_t q = 0; q < asked.size(); ++q) {
-    Query& query = queries[q];
-    query.vector = asked[q].hidden.data();
-    query.seen = asked[q].seen.data(), query.num_seen = static_cast<std::int64_t>(asked[q].seen.size());
-    query.seen_bias = facts_.repeats ? facts_.repeat_bias : 0, query.mask_seen = filter.mask_seen;
-    query.excluded = filter.excluded.data(), query.num_excluded = static_cast<std::int64_t>(filter.excluded.size());
-    if (filter.only_allowed)
-      query.allowed = filter.allowed.data(), query.num_allowed = static_cast<std::int64_t>(filter.allowed.size());
-  }
-  std::vector<Scored> found(asked.size() * static_cast<std::size_t>(most));
-  std::vector<std::int64_t> counts(asked.size());
-  catalogue_.best(queries.data(), rows, most, found.data(), counts.data(), pool_);
-  std::vector<std::vector<Scored>> lists(asked.size());
-  for (std::size_t q = 0; q < asked.size(); ++q) {
-    const auto begin = found.begin() + static_cast<std::ptrdiff_t>(q * static_cast<std::size_t>(most));
-    lists[q].assign(begin, begin + counts[q]);
-  }
-  return lists;
+Query Engine::query_of(const Asked& asked, const Filter& filter) const {
+  Query query;
+  query.vector = asked.hidden.data();
+  query.seen = asked.seen.data(), query.num_seen = static_cast<std::int64_t>(asked.seen.size());
+  query.seen_bias = facts_.repeats ? facts_.repeat_bias : 0, query.mask_seen = filter.mask_seen;
+  query.excluded = filter.excluded.data(), query.num_excluded = static_cast<std::int64_t>(filter.excluded.size());
+  if (filter.only_allowed)
+    query.allowed = filter.allowed.data(), query.num_allowed = static_cast<std::int64_t>(filter.allowed.size());
+  return query;
+}
+
+std::vector<Scored> Engine::best(const Asked& asked, std::int64_t k, const Filter& filter) {
+  const Query query = query_of(asked, filter);
+  std::vector<Scored> best(static_cast<std::size_t>(std::min(k, catalogue_.size())));
+  std::int64_t found;
+  catalogue_.best(&query, 1, static_cast<std::int64_t>(best.size()), best.data(), &found, pool_);
+  best.resize(static_cast<std::size_t>(found));
+  return best;
 }
 
 std::vector<Scored> Engine::recommend(const std::string& user, std::int64_t k, double time, const Filter& filter) {
   check_k(k);
   const std::shared_lock items(items_lock_);
-  return best({asked_of(user, time)}, k, filter)[0];
+  return best(asked_of(user, time), k, filter);
 }
 
 std::vector<std::vector<Scored>> Engine::recommend_many(const std::vector<std::string>& users, std::int64_t k,
@@ -137,7 +141,20 @@ std::vector<std::vector<Scored>> Engine::recommend_many(const std::vector<std::s
   asked.reserve(users.size());
   for (std::size_t u = 0; u < users.size(); ++u)
     asked.push_back(asked_of(users[u], times.empty() ? kNoTime : times[u]));
-  return best(asked, k, filter);
+  std::vector<Query> queries;
+  queries.reserve(users.size());
+  for (const Asked& one : asked) queries.push_back(query_of(one, filter));
+  const std::int64_t most = std::min(k, catalogue_.size());
+  std::vector<Scored> best(users.size() * static_cast<std::size_t>(most));
+  std::vector<std::int64_t> found(users.size());
+  catalogue_.best(queries.data(), static_cast<std::int64_t>(users.size()), most, best.data(), found.data(), pool_);
+  std::vector<std::vector<Scored>> lists;
+  lists.reserve(users.size());
+  for (std::size_t u = 0; u < users.size(); ++u) {
+    const Scored* const list = best.data() + u * static_cast<std::size_t>(most);
+    lists.emplace_back(list, list + found[u]);
+  }
+  return lists;
 }
 
 std::vector<Scored> Engine::recommend_history(const std::vector<std::int32_t>& history, std::int64_t k,
@@ -146,9 +163,9 @@ std::vector<Scored> Engine::recommend_history(const std::vector<std::int32_t>& h
   check_history(history, times);
   if (uses_ != Uses::none) check_request(times.back(), time);
   const std::shared_lock items(items_lock_);
-  Asked asked{answer_to(history.data(), times.data(), static_cast<std::int64_t>(history.size()), time),
-              distinct(history)};
-  return best({std::move(asked)}, k, filter)[0];
+  const Asked asked{answer_to(history.data(), times.data(), static_cast<std::int64_t>(history.size()), time),
+                    distinct(history)};
+  return best(asked, k, filter);
 }
 
 std::vector<float> Engine::vector(const std::string& user, double time) {

@@ -24,6 +24,18 @@ constexpr std::size_t kEventsAtOnce = 256;
 
 }  // namespace
 
+// The events of one update_many().  The caller holds the locks of their users.
+struct Engine::Batch {
+  explicit Batch(const std::vector<Update>& all)
+      : events(all), hashes(all.size()), keys(all.size()), slots(all.size(), Users::kNone) {
+    chosen.reserve(all.size());
+  }
+  const std::vector<Update>& events;
+  std::vector<std::uint64_t> hashes, keys;  // of the users and of the event ids
+  std::vector<Users::Slot> slots;
+  std::vector<std::size_t> chosen;  // the events that count
+};
+
 // Takes an event into what is kept of a user.  Returns whether an event is to be passed through the model: with a time
 // of requests, that is the event before, if there is one.
 template <typename S>
@@ -75,10 +87,9 @@ void Engine::take_one(const Update& e, Users::Slot slot) {
   if (event.hidden) keep_hidden<S>(users_.at(slot), hidden.data());
 }
 
-// Takes the chosen events in, which are of users whose locks the caller holds.
+// Takes some events of a batch in.
 template <typename S>
-void Engine::take(const std::vector<Update>& events, const std::vector<std::size_t>& chosen,
-                  const std::vector<Users::Slot>& slots) {
+void Engine::take(const Batch& batch, const std::vector<std::size_t>& chosen) {
   const bool answers = uses_ != Uses::request && !windowed_;
   const auto width = static_cast<std::size_t>(weights().width);
   std::vector<Event<S>> passed;
@@ -88,8 +99,8 @@ void Engine::take(const std::vector<Update>& events, const std::vector<std::size
     const std::size_t end = std::min(begin + kEventsAtOnce, chosen.size());
     passed.clear(), last.clear();
     for (std::size_t i = begin; i < end; ++i) {
-      const Update& e = events[chosen[i]];
-      const Users::Slot slot = slots[chosen[i]];
+      const Update& e = batch.events[chosen[i]];
+      const Users::Slot slot = batch.slots[chosen[i]];
       Event<S> event;
       if (!take_in(e, slot, event)) continue;
       last.emplace_back(slot, passed.size());
@@ -126,8 +137,9 @@ bool Engine::update(const Update& e) {
   const std::lock_guard lock(users_.lock_of(Users::shard_of(hash)));
   const std::uint64_t key = e.event_id.empty() ? 0 : Users::event_key(hash, e.event_id);
   if (!e.event_id.empty() && users_.knows_event(hash, key)) return false;
-  Users::Slot slot = users_.find(e.user, hash);
+  Users::Slot slot = users_.find(e.user, hash, 0);
   const bool known = slot != Users::kNone;
+  if (known) users_.at(slot).seen->prefetch();
   if (known && uses_ != Uses::none) check_order(e, *users_.at(slot).time);
   Users::Room room(users_);
   if (options_.seen_budget >= 0 && !(known && users_.at(slot).seen->contains(e.item)))
@@ -138,70 +150,80 @@ bool Engine::update(const Update& e) {
   return true;
 }
 
-std::int64_t Engine::update_many(const std::vector<Update>& events) {
-  if (events.empty()) return 0;
-  const std::shared_lock items(items_lock_);
-  std::vector<std::uint64_t> hashes(events.size());
-  std::uint64_t shards = 0;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    check_time(events[i].time, "time");
-    hashes[i] = Users::hash(events[i].user);
-    shards |= std::uint64_t{1} << Users::shard_of(hashes[i]);
-  }
-  const ShardLocks locks(users_, shards);
-
-  // Everything is checked before anything changes.
-  std::vector<std::size_t> counted;
-  counted.reserve(events.size());
+// Finds the events that count: not those whose ids are known.  Their order is checked.
+void Engine::choose(Batch& batch) const {
   std::unordered_set<std::uint64_t> fresh;
-  std::vector<std::uint64_t> keys(events.size());
   std::unordered_map<std::string_view, double> newest;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    const Update& e = events[i];
+  for (std::size_t i = 0; i < batch.events.size(); ++i) {
+    const Update& e = batch.events[i];
+    const std::uint64_t hash = batch.hashes[i];
     if (!e.event_id.empty()) {
-      keys[i] = Users::event_key(hashes[i], e.event_id);
-      if (users_.knows_event(hashes[i], keys[i]) || !fresh.insert(keys[i]).second) continue;
+      batch.keys[i] = Users::event_key(hash, e.event_id);
+      if (users_.knows_event(hash, batch.keys[i]) || !fresh.insert(batch.keys[i]).second) continue;
     }
-    counted.push_back(i);
+    batch.chosen.push_back(i);
     if (uses_ == Uses::none) continue;
     double before = -std::numeric_limits<double>::infinity();
     if (const auto found = newest.find(e.user); found != newest.end()) {
       before = found->second;
-    } else if (const Users::Slot slot = users_.find(e.user, hashes[i]); slot != Users::kNone) {
+    } else if (const Users::Slot slot = users_.find(e.user, hash); slot != Users::kNone) {
       before = *users_.at(slot).time;  // NaN if there is no event
     }
     check_order(e, before);
     newest[e.user] = e.time;
   }
-  Users::Room room(users_);
-  if (options_.seen_budget >= 0) {
-    auto most = static_cast<std::int64_t>(counted.size());
-    if (!room.take(most * SeenItems::kMostBytes, options_.seen_budget)) {
-      for (const std::size_t i : counted) {  // items that a user has take no room
-        const Users::Slot slot = users_.find(events[i].user, hashes[i]);
-        if (slot != Users::kNone && users_.at(slot).seen->contains(events[i].item)) --most;
-      }
-      check_seen_budget(room.take(most * SeenItems::kMostBytes, options_.seen_budget), most);
-    }
-  }
+}
 
-  std::vector<Users::Slot> slots(events.size());
-  for (const std::size_t i : counted) {
-    const Update& e = events[i];
-    slots[i] = users_.find(e.user, hashes[i]);
-    if (slots[i] == Users::kNone) slots[i] = users_.create(e.user, hashes[i]);
-    if (!e.event_id.empty()) users_.remember_event(hashes[i], keys[i]);
+// Takes room for the seen items of the chosen events.
+void Engine::take_room(const Batch& batch, Users::Room& room) const {
+  if (options_.seen_budget < 0) return;
+  auto most = static_cast<std::int64_t>(batch.chosen.size());
+  if (room.take(most * SeenItems::kMostBytes, options_.seen_budget)) return;
+  for (const std::size_t i : batch.chosen) {  // items that a user has take no room
+    const Users::Slot slot = users_.find(batch.events[i].user, batch.hashes[i]);
+    if (slot != Users::kNone && users_.at(slot).seen->contains(batch.events[i].item)) --most;
   }
-  const auto parts = std::min<std::size_t>(static_cast<std::size_t>(pool_.threads()), (counted.size() + 31) / 32);
-  std::vector<std::vector<std::size_t>> chosen(std::max<std::size_t>(parts, 1));
-  for (const std::size_t i : counted)
-    chosen[static_cast<std::size_t>(Users::shard_of(hashes[i])) * chosen.size() / Users::kShards].push_back(i);
-  const auto work = [&](std::int64_t part) {
-    const std::vector<std::size_t>& mine = chosen[static_cast<std::size_t>(part)];
-    options_.half_states ? take<Bfloat16>(events, mine, slots) : take<float>(events, mine, slots);
-  };
-  pool_.run(static_cast<std::int64_t>(chosen.size()), work);
-  return static_cast<std::int64_t>(counted.size());
+  check_seen_budget(room.take(most * SeenItems::kMostBytes, options_.seen_budget), most);
+}
+
+// Finds the users of the chosen events, or creates them.
+void Engine::find_users(Batch& batch) {
+  for (const std::size_t i : batch.chosen) {
+    const Update& e = batch.events[i];
+    Users::Slot& slot = batch.slots[i];
+    slot = users_.find(e.user, batch.hashes[i]);
+    if (slot == Users::kNone) slot = users_.create(e.user, batch.hashes[i]);
+    if (!e.event_id.empty()) users_.remember_event(batch.hashes[i], batch.keys[i]);
+  }
+}
+
+std::int64_t Engine::update_many(const std::vector<Update>& events) {
+  if (events.empty()) return 0;
+  const std::shared_lock items(items_lock_);
+  Batch batch(events);
+  std::uint64_t shards = 0;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    check_time(events[i].time, "time");
+    batch.hashes[i] = Users::hash(events[i].user);
+    shards |= std::uint64_t{1} << Users::shard_of(batch.hashes[i]);
+  }
+  const ShardLocks locks(users_, shards);
+  // Everything is checked before anything changes.
+  choose(batch);
+  Users::Room room(users_);
+  take_room(batch, room);
+  find_users(batch);
+
+  const std::size_t count = batch.chosen.size();
+  const auto parts = std::min<std::size_t>(static_cast<std::size_t>(pool_.threads()), (count + 31) / 32);
+  std::vector<std::vector<std::size_t>> shares(std::max<std::size_t>(parts, 1));
+  for (const std::size_t i : batch.chosen)
+    shares[static_cast<std::size_t>(Users::shard_of(batch.hashes[i])) * shares.size() / Users::kShards].push_back(i);
+  pool_.run(static_cast<std::int64_t>(shares.size()), [&](std::int64_t part) {
+    const std::vector<std::size_t>& mine = shares[static_cast<std::size_t>(part)];
+    options_.half_states ? take<Bfloat16>(batch, mine) : take<float>(batch, mine);
+  });
+  return static_cast<std::int64_t>(count);
 }
 
 template <typename S>

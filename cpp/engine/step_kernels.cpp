@@ -61,7 +61,7 @@ RECBLR_HD void panels(const Product& p, std::int64_t panel, Rows x, Rows y, std:
       for (int v = 0; v < kVectors; ++v) {
         const Floats w = load_lanes(weights + (q * p.inputs + k) * kOutputPanel + v * kLanes<float>);
 #pragma GCC unroll 8
-        for (int r = 0; r < kR; ++r) sums[r][q][v] = multiply_add(w, all(in[r][k]), sums[r][q][v]);
+        for (int r = 0; r < kR; ++r) sums[r][q][v] = multiply_add(w, repeat(in[r][k]), sums[r][q][v]);
       }
   }
 #pragma GCC unroll 8

@@ -158,14 +158,12 @@ void SeenItems::clear() {
 
 struct Users::Chunk {
   Memory rows;
-  std::vector<std::uint32_t> id;  // where the id is in its shard
   std::vector<SeenItems> seen;
   std::vector<double> time;
   std::vector<Pending> pending;
   std::vector<History> history;
 
-  explicit Chunk(const Layout& layout)
-      : rows(static_cast<std::size_t>(layout.row_bytes) * kChunk), id(kChunk), seen(kChunk) {
+  explicit Chunk(const Layout& layout) : rows(static_cast<std::size_t>(layout.row_bytes) * kChunk), seen(kChunk) {
     if (layout.timed) time.resize(kChunk);
     if (layout.pending) pending.resize(kChunk);
     if (layout.history) history.resize(kChunk);
@@ -176,7 +174,7 @@ Users::Users(const Layout& layout, const void* start)
     : layout_(layout),
       start_(static_cast<const char*>(start), static_cast<const char*>(start) + layout.row_bytes),
       chunks_(new std::atomic<Chunk*>[kMostChunks]()) {
-  for (Shard& s : shards_) s.table.assign(16, Entry{0, kFree});
+  for (Shard& s : shards_) s.table.assign(16, Entry{0, kFree, 0});
 }
 
 Users::~Users() {
@@ -200,30 +198,43 @@ std::uint64_t Users::hash(std::string_view id) {
   return mixed(h);
 }
 
-std::string_view Users::id_of(const Shard& s, Slot slot) const {
-  const char* at = s.ids.data() + chunk(slot).id[slot % kChunk];
+std::string_view Users::id_of(const Shard& s, const Entry& entry) {
+  const char* at = s.ids.data() + entry.id;
   std::uint32_t length;
   at = reinterpret_cast<const char*>(read_code(reinterpret_cast<const unsigned char*>(at), length));
   return {at, length};
 }
 
+void Users::prefetch(Slot slot, std::int64_t soon) const {
+  const Chunk& c = chunk(slot);
+  const std::size_t k = slot % kChunk;
+  __builtin_prefetch(&c.seen[k]);
+  if (layout_.timed) __builtin_prefetch(&c.time[k]);
+  const char* const row = c.rows.data() + static_cast<std::int64_t>(k) * layout_.row_bytes;
+  for (; soon < layout_.row_bytes; soon += 64) __builtin_prefetch(row + soon, 1);
+}
+
 // The place of the user in the table, or the free place for a new one.
-std::size_t Users::place_of(const Shard& s, std::string_view id, std::uint64_t hash) const {
+std::size_t Users::place_of(const Shard& s, std::string_view id, std::uint64_t hash, std::int64_t soon) const {
   const std::size_t mask = s.table.size() - 1;
   const auto low = static_cast<std::uint32_t>(hash);
   for (std::size_t place = low & mask;; place = (place + 1) & mask) {
     const Entry& entry = s.table[place];
-    if (entry.slot == kFree || (entry.hash == low && id_of(s, entry.slot) == id)) return place;
+    if (entry.slot == kFree) return place;
+    if (entry.hash != low) continue;
+    // Equal hashes are nearly always of one user, so what is kept of it is fetched while the ids are compared.
+    prefetch(entry.slot, soon);
+    if (id_of(s, entry) == id) return place;
   }
 }
 
-Users::Slot Users::find(std::string_view id, std::uint64_t hash) const {
+Users::Slot Users::find(std::string_view id, std::uint64_t hash, std::int64_t soon) const {
   const Shard& s = shard(hash);
-  return s.table[place_of(s, id, hash)].slot;
+  return s.table[place_of(s, id, hash, soon)].slot;
 }
 
 void Users::grow(Shard& s) {
-  std::vector<Entry> larger(2 * s.table.size(), Entry{0, kFree});
+  std::vector<Entry> larger(2 * s.table.size(), Entry{0, kFree, 0});
   const std::size_t mask = larger.size() - 1;
   for (const Entry& entry : s.table) {
     if (entry.slot == kFree) continue;
@@ -254,10 +265,10 @@ Users::Slot Users::create(std::string_view id, std::uint64_t hash) {
   if (s.ids.size() + id.size() > std::numeric_limits<std::uint32_t>::max() - sizeof length)
     throw Problem("the ids of the users take too much memory", "use shorter ids, or several engines");
   const Slot slot = take_slot();
-  chunk(slot).id[slot % kChunk] = static_cast<std::uint32_t>(s.ids.size());
+  const auto begin = static_cast<std::uint32_t>(s.ids.size());
   s.ids.insert(s.ids.end(), length, write_code(length, static_cast<std::uint32_t>(id.size())));
   s.ids.insert(s.ids.end(), id.begin(), id.end());
-  s.table[place_of(s, id, hash)] = {static_cast<std::uint32_t>(hash), slot};
+  s.table[place_of(s, id, hash)] = {static_cast<std::uint32_t>(hash), slot, begin};
   ++s.used;
   ++count_;
   reset(slot);
@@ -267,13 +278,12 @@ Users::Slot Users::create(std::string_view id, std::uint64_t hash) {
 void Users::drop_dead_ids(Shard& s) {
   std::vector<char> kept;
   kept.reserve(s.ids.size() - s.dead);
-  for (const Entry& entry : s.table) {
+  for (Entry& entry : s.table) {
     if (entry.slot == kFree) continue;
-    const std::string_view id = id_of(s, entry.slot);
-    const auto begin = static_cast<std::ptrdiff_t>(chunk(entry.slot).id[entry.slot % kChunk]);
-    const auto end = id.data() + id.size() - s.ids.data();
-    chunk(entry.slot).id[entry.slot % kChunk] = static_cast<std::uint32_t>(kept.size());
-    kept.insert(kept.end(), s.ids.begin() + begin, s.ids.begin() + end);
+    const std::string_view id = id_of(s, entry);
+    const char* const begin = s.ids.data() + entry.id;
+    entry.id = static_cast<std::uint32_t>(kept.size());
+    kept.insert(kept.end(), begin, id.data() + id.size());
   }
   s.ids.swap(kept);
   s.dead = 0;
@@ -297,7 +307,7 @@ void Users::erase(std::string_view id, std::uint64_t hash) {
     s.table[hole] = s.table[place];
     hole = place;
   }
-  s.table[hole] = {0, kFree};
+  s.table[hole] = {0, kFree, 0};
   --s.used;
   --count_;
   const std::lock_guard<std::mutex> guard(slots_lock_);
@@ -353,7 +363,7 @@ void Users::remember_event(std::uint64_t user, std::uint64_t key) {
 void Users::append_ids(int shard, std::vector<std::string>& ids) const {
   const Shard& s = shards_[static_cast<std::size_t>(shard)];
   for (const Entry& entry : s.table)
-    if (entry.slot != kFree) ids.emplace_back(id_of(s, entry.slot));
+    if (entry.slot != kFree) ids.emplace_back(id_of(s, entry));
 }
 
 }  // namespace recblr::engine

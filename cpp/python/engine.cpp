@@ -146,9 +146,19 @@ std::vector<double> seconds(const py::object& times, std::size_t count, const ch
   return found;
 }
 
+// The ids of the items that `found` names.
+template <typename T>
+std::vector<std::string> ids_of(const Engine& engine, const std::vector<T>& found) {
+  Items items;
+  items.reserve(found.size());
+  for (const T& one : found) items.push_back(one.item);
+  return engine.ids_of(items);
+}
+
 py::list pairs(const Engine& engine, const std::vector<Scored>& best) {
+  const std::vector<std::string> ids = ids_of(engine, best);
   py::list list(best.size());
-  for (std::size_t i = 0; i < best.size(); ++i) list[i] = py::make_tuple(engine.item_id(best[i].item), best[i].score);
+  for (std::size_t i = 0; i < best.size(); ++i) list[i] = py::make_tuple(ids[i], best[i].score);
   return list;
 }
 
@@ -322,9 +332,9 @@ py::list explain(Engine& engine, const py::object& user, const py::object& item,
     const py::gil_scoped_release nogil;
     found = engine.explain(id, number, moment);
   }
+  const std::vector<std::string> ids = ids_of(engine, found);
   py::list list(found.size());
-  for (std::size_t i = 0; i < found.size(); ++i)
-    list[i] = py::make_tuple(found[i].position, engine.item_id(found[i].item), found[i].change);
+  for (std::size_t i = 0; i < found.size(); ++i) list[i] = py::make_tuple(found[i].position, ids[i], found[i].change);
   return list;
 }
 
@@ -382,12 +392,22 @@ void add_items(Engine& engine, const py::object& ids, const std::optional<Floats
     throw Problem("there are " + std::to_string(names.size()) + " new items, but " + std::to_string(given) +
                       (vectors ? " vectors" : " lists in like"),
                   "give one for each");
+  const py::gil_scoped_release nogil;  // it waits for the searches that run
   engine.add_items(names, rows.data());
+}
+
+void retire_items(Engine& engine, const py::object& ids) {
+  const Items items = numbers(engine, ids, "ids");
+  const py::gil_scoped_release nogil;
+  engine.retire_items(items);
 }
 
 // The ids, the vectors of the added items, and the numbers of the retired ones.
 py::tuple items(const Engine& engine) {
-  const Engine::Items all = engine.items();
+  const Engine::Items all = [&] {
+    const py::gil_scoped_release nogil;
+    return engine.items();
+  }();
   return py::make_tuple(all.ids, py::array_t<float>(static_cast<py::ssize_t>(all.added.size()), all.added.data()),
                         all.retired);
 }
@@ -442,17 +462,14 @@ void bind_engine(py::module_& m) {
            })
       .def("seen",
            [](Engine& e, const py::object& user) {
-             py::list list;
-             for (const std::int32_t item : without_lock(user, [&](const std::string& id) { return e.seen(id); }))
-               list.append(e.item_id(item));
-             return list;
+             return without_lock(user, [&](const std::string& id) { return e.ids_of(e.seen(id)); });
            })
       .def("rebuild", &rebuild, "users"_a, "histories"_a, "times"_a)
       .def("user_ids", &Engine::user_ids, py::call_guard<py::gil_scoped_release>())
       .def("add_items", &add_items, "ids"_a, "vectors"_a, "like"_a)
       .def("items", &items)
-      .def("retire_items", [](Engine& e, const py::object& ids) { e.retire_items(numbers(e, ids, "ids")); })
-      .def("item_ids", &Engine::item_ids)
+      .def("retire_items", &retire_items, "ids"_a)
+      .def("item_ids", &Engine::item_ids, py::call_guard<py::gil_scoped_release>())
       .def("num_items", &Engine::num_items)
       .def("users", &Engine::users)
       .def("seen_bytes", &Engine::seen_bytes)

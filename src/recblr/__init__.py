@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recblr.ops.causal_conv1d import causal_conv1d
     from recblr.ops.common.checks import check_offsets
     from recblr.ops.scan import scan, scan_with_final
+    from recblr.recommender import Recommender
     from recblr.serving.engine import Engine
     from recblr.system.build import build_info
 
@@ -54,6 +55,7 @@ __getattr__, __dir__ = lazy_names(
         "GatedRecurrentLayer": "recblr.nn",
         "RecBLR": "recblr.nn",
         "RecBLRLayer": "recblr.nn",
+        "Recommender": "recblr.recommender",
         "bdlru": "recblr.ops",
         "build_info": "recblr.system.build",
         "causal_conv1d": "recblr.ops",
@@ -73,6 +75,7 @@ __all__ = [
     "InputError",
     "RecBLR",
     "RecBLRLayer",
+    "Recommender",
     "__version__",
     "bdlru",
     "build_info",

@@ -75,14 +75,29 @@ def test_a_model_that_is_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_own_options_are_taken_out_of_the_command_line(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.touch()
+    files = [tmp_path / f"{name}.safetensors" for name in ("films", "books")]
+    for file in files:
+        file.touch()
+    given = [word for file in files for word in ("--model", str(file))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "environ", {})
-        patch.setattr(sys, "argv", ["engine.py", "--quick", "--model", str(file), "--million"])
+        patch.setattr(sys, "argv", ["engine.py", "--quick", *given, "--million"])
         engine.arguments()
         assert sys.argv == ["engine.py", "--quick"]
-        assert {measures.MODEL: str(file), measures.USERS: "1000000"} == os.environ
+        assert os.environ[measures.USERS] == "1000000"
+        assert measures.trained_models() == {"films": files[0], "books": files[1]}
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    given = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").touch()
+        given += ["--model", str(tmp_path / folder / "model.safetensors")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["engine.py", *given])
+        with pytest.raises(SystemExit, match="have the same name: rename one"):
+            engine.arguments()
 
 
 def test_the_page_has_the_figures_of_the_results() -> None:

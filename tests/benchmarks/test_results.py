@@ -79,6 +79,17 @@ def test_seeds_have_means_and_spreads_beside_the_paper(page: Path, tmp_path: Pat
     assert (tmp_path / "results" / "ml-1m.png").exists()
 
 
+def test_a_table_goes_to_the_page_that_has_its_mark(page: Path, tmp_path: Path) -> None:
+    other = tmp_path / "results-time.md"
+    other.write_text("<!-- table:ml-1m-request -->\n<!-- end -->\n")
+    write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
+    results.take(tmp_path / "report.json", "ml-1m-request")
+    before = page.read_text()
+    results.refresh()
+    assert row(other.read_text(), "**RecBLR**, all items")[:5] == ["0.2500"] * 5
+    assert page.read_text() == before
+
+
 def test_a_single_run_has_no_spread(page: Path, tmp_path: Path) -> None:
     write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
     results.take(tmp_path / "report.json", "ml-1m")
@@ -135,7 +146,9 @@ def test_other_models_and_other_options_are_rows_of_the_same_table(page: Path, t
 def test_a_report_for_which_the_page_has_no_table_is_refused_and_not_kept(page: Path, tmp_path: Path) -> None:
     write_report(run_of("RecBLR", epochs=36), tmp_path / "report.json")
     for name in ("ml-100k", "ml-100k.sasrec"):
-        with pytest.raises(InputError, match=rf"no place for the table of {name}: write <!-- table:ml-100k"):
+        with pytest.raises(
+            InputError, match="no page has a place for the table of ml-100k; write <!-- table:ml-100k"
+        ):
             results.take(tmp_path / "report.json", name)
     assert not (tmp_path / "results").exists()
 

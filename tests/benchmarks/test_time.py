@@ -53,38 +53,3 @@ def test_other_times_of_requests_are_ranked(
     program.main()
     test = json.loads(out.read_text(encoding="utf-8"))["test"]
     assert list(test) == ["true", "shuffled", "at once", "days"]
-
-
-def test_runs_are_compared_over_the_same_users(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for seed in ("0", "1"):
-        run = tmp_path / "request" / f"seed-{seed}"
-        succeeds("train", log, "--out", run, "--seed", seed, "--k-core", "0", "--epochs", "1", *SMALL)
-    succeeds(
-        "train", log, "--out", tmp_path / "none", "--time", "none", "--k-core", "0", "--epochs", "1", *SMALL
-    )
-    program, out = load("compare_runs"), tmp_path / "compared.json"
-    runs = [str(tmp_path / name) for name in ("request", "none")]
-    monkeypatch.setattr(sys, "argv", [program.__file__, *runs, "--out", str(out)])
-    program.main()
-    first, second = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert (first["seeds"], second["seeds"]) == (2, 1)
-    assert (first["time"], second["time"]) == ("request", "none")
-    ahead = second["first ahead in ndcg@10"]
-    assert ahead["mean"] == pytest.approx(first["ndcg@10"] - second["ndcg@10"])
-    assert ahead["low"] <= ahead["mean"] <= ahead["high"]
-
-
-def test_runs_on_another_split_are_not_compared(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ("--k-core", "0", "--epochs", "1", *SMALL)
-    succeeds("train", log, "--out", tmp_path / "one", *options)
-    succeeds("train", log, "--out", tmp_path / "two", "--split", "time", *options)
-    program = load("compare_runs")
-    words = [program.__file__, str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit, match="two has another test than the first run"):
-        program.main()
-    assert not (tmp_path / "out").exists()

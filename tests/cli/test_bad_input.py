@@ -209,7 +209,7 @@ RUNS: dict[str, Bad] = {
     "model of text": prepared(
         lambda run: (run / "model.safetensors").write_text("weights\n" * 99),
         "evaluate run",
-        "is damaged",
+        "run/model.safetensors is no model file",
         RESTORE,
     ),
     "facts cut short": prepared(cut("run.json", 0.5), "evaluate run", "run/run.json is damaged", RESTORE),

@@ -15,7 +15,7 @@ from cli.command import SMALL, Seen, at, recblr, shell
 from data.publisher import publish
 
 from recblr import __version__
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
+from recblr.cli import commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 from recblr.experiments import RECIPES
@@ -29,7 +29,8 @@ def examples(command: str) -> list[str]:
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert set(COMMANDS) == {
-        "train", "evaluate", "recommend", "export", "serve", "reproduce", "download", "synth", "doctor"
+        "train", "evaluate", "compare", "recommend", "similar", "embeddings", "export", "serve",
+        "reproduce", "download", "synth", "doctor",
     }  # fmt: skip
 
 
@@ -104,9 +105,12 @@ def test_the_examples_work(tmp_path: Path) -> None:
         assert run_example(csv, *SMALL, "--epochs", "1").code == 0
         for line in examples("evaluate"):
             assert run_example(line).code == 0, line
-        for line in examples("recommend"):
-            assert run_example(line).code == 0, line
-        for line in examples("export"):
+        for command in ("recommend", "similar", "embeddings", "export"):
+            for line in examples(command):
+                assert run_example(line).code == 0, line
+
+        shutil.copytree("run", "other")
+        for line in examples("compare"):
             assert run_example(line).code == 0, line
 
         shutil.rmtree("run/checkpoints")

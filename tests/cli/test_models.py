@@ -21,7 +21,9 @@ def test_every_command_shows_a_baseline_under_its_own_name(
     assert f'model = "{model}"' in (run / "config.toml").read_text()
     assert read_report(run / "report.json")["model"]["name"] == shown
     for out in (printed, succeeds("evaluate", run)):
-        assert sum(line.strip().startswith(shown) for line in out.splitlines()) == 2  # unmasked and masked
+        assert (
+            sum(line.strip().startswith(shown) for line in out.splitlines()) == 3
+        )  # unmasked, masked, lists
         assert "RecBLR" not in out
     assert len(items_in(succeeds("recommend", run, "--user", "u1", "-k", "3"))) == 3
 

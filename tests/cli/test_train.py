@@ -53,7 +53,7 @@ def test_it_prints_the_data_a_line_for_each_epoch_and_the_table(data: Path, tmp_
     assert re.fullmatch(r"best validation NDCG@10 0\.\d{4} in epoch \d", lines[4])
     assert lines[5] == f"learning curves are in {tmp_path / 'run' / 'curves.png'}"
     for row in ("RecBLR", "successor", "popular"):
-        assert sum(line.strip().startswith(row) for line in lines) == 2  # unmasked and masked
+        assert sum(line.strip().startswith(row) for line in lines) == 3  # unmasked, masked, lists
     assert lines[-1] == f"written to {tmp_path / 'run' / 'report.json'}"
 
 
@@ -153,7 +153,9 @@ def test_the_table_shows_the_reports_figures(finished: Path) -> None:
     report = read_report(finished / "report.json")
     for row, root in (("RecBLR", report["ours"]), ("popular", report["baselines"]["popular"])):
         shown = [line.split()[1:] for line in out.splitlines() if line.strip().startswith(row)]
-        for figures, masking in zip(shown, ("unmasked", "masked"), strict=True):
+        *of_maskings, of_lists = shown
+        assert f"{100 * root['test']['lists']['coverage@10']['mean']:.1f}" == of_lists[0]
+        for figures, masking in zip(of_maskings, ("unmasked", "masked"), strict=True):
             names = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
             assert figures == [f"{root['test'][masking][name]['mean']:.4f}" for name in names]
 
@@ -173,6 +175,7 @@ def test_evaluate_gives_the_same_figures_as_train(run: Path) -> None:
         "model",
         "training",
         "command",
+        "intervals",
         "curve",
     ):
         assert after[part] == before[part], part

@@ -65,6 +65,20 @@ def test_a_csv(shop: Path) -> None:
     assert (shop / "run" / "report.json").exists()
 
 
+def test_comparing_runs(shop: Path) -> None:
+    pytest.importorskip("matplotlib")
+    lines = r"""
+    # [compare]
+    recblr train log.csv --user-column uid --item-column sku --time-column ts --model gru4rec --out other
+    recblr compare run other --out both.json --plot both.png
+    # [/compare]
+    """
+    one = "recblr train log.csv --user-column uid --item-column sku --time-column ts --out run\n"
+    type_in(shop, one + lines, SMALLER)
+    assert "GRU4Rec" in (shop / "both.json").read_text()
+    assert (shop / "both.png").exists()
+
+
 def test_ratings_and_several_files(shop: Path) -> None:
     lines = r"""
     # [ratings]
@@ -274,7 +288,7 @@ def test_the_report(shop: Path) -> None:
     assert popular["seeds"] == {}
     assert set(report) == {
         "schema", "ours", "baselines", "dataset", "protocol", "model", "training", "curve",
-        "command", "commit", "machine", "seconds", "date",
+        "intervals", "command", "commit", "machine", "seconds", "date",
     }  # fmt: skip
 
 

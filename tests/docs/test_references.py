@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
+import recblr.cli.commands  # noqa: F401  registers them
 from recblr.cli.app import app
 from recblr.config import OPTIONS
 
@@ -141,9 +141,11 @@ def test_python_names_exist(page: Path) -> None:
 
 
 def resolves(name: str) -> bool:
-    """Whether a dotted name is a module or in one. For the module that needs RecBole, its file is enough."""
-    if name == "recblr.integrations.recbole":
-        return (ROOT / "src/recblr/integrations/recbole.py").exists()
+    """Whether a dotted name is a module or in one. Of modules that need other packages, the text is read."""
+    adapter = re.fullmatch(r"recblr\.integrations\.(recbole|rectools)(?:\.(\w+))?", name)
+    if adapter:
+        file = ROOT / f"src/recblr/integrations/{adapter[1]}.py"
+        return file.exists() and (adapter[2] is None or f"class {adapter[2]}(" in text_of(file))
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:

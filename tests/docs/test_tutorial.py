@@ -32,7 +32,8 @@ def without_chance(page: str) -> str:
     """The page without the results of the training: lines of epochs, figures, items and scores."""
     page = re.sub(r"(^epoch +\d+ .*\n)+", "epochs\n", page, flags=re.MULTILINE)
     page = re.sub(r"^best validation.*$", "best validation", page, flags=re.MULTILINE)
-    page = re.sub(r"^( RecBLR)[ .\d]+$", r"\1", page, flags=re.MULTILINE)
+    page = re.sub(r"^( RecBLR)[ .\d%×bits]+$", r"\1", page, flags=re.MULTILINE)
+    page = re.sub(r"^(95 % interval of \S+) .*$", r"\1", page, flags=re.MULTILINE)
     page = re.sub(r"^( +)?item +score$", "item score", page, flags=re.MULTILINE)
     page = re.sub(r"^(\d  )\S+ +-?\d+\.\d+$", r"\1item score", page, flags=re.MULTILINE)
     return re.sub(r"^next: .*$", "next:", page, flags=re.MULTILINE)
@@ -42,12 +43,12 @@ def test_the_page_shows_the_output_of_the_commands(tmp_path: Path) -> None:
     with one_thread():
         shown = played(TEXT, tmp_path, run_smaller)
     assert without_chance(shown) == without_chance(TEXT), "run python tools/tutorial.py"
-    assert shown.count("written to run/report.json") == 2
+    assert shown.count("written to run/report.json") == 1
 
 
 def test_most_of_the_output_is_compared() -> None:
     screens = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
-    assert len(screens) == 6
+    assert len(screens) == 5
     assert all(screen.strip() for screen in screens)
     kept = without_chance(TEXT)
     for line in ("successor", "popular", "users", "c0,", "for user c7 after", "written to"):

@@ -4,11 +4,11 @@ from math import erf, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recblr.errors import InputError
-from recblr.evaluation import paired_bootstrap, users_metric
+from recblr.evaluation import mean_interval, paired_bootstrap, users_metric
 from recblr.evaluation.bootstrap import _DRAWS
 
 
@@ -40,7 +40,8 @@ def test_many_users_agree_with_the_normal_limit(shift):
 
 
 @settings(max_examples=25)
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.integers(0, 5))
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=60), st.integers(0, 5))
+@example([-1, 0, 1, 1, 1] * 8, 0)
 def test_the_other_order_mirrors_the_difference(gains, seed):
     first = np.array(gains, np.float64)
     zero = np.zeros_like(first)
@@ -52,9 +53,31 @@ def test_the_other_order_mirrors_the_difference(gains, seed):
     assert 0 < ours.p_value <= 1
 
 
-def test_users_beyond_one_draw_are_all_counted():
-    gains = np.ones(_DRAWS + 1)
-    assert paired_bootstrap(gains, np.zeros_like(gains), resamples=2).low == 1
+@pytest.mark.parametrize("gains", [np.ones(_DRAWS + 1), np.linspace(1, 2, _DRAWS + 1)])
+def test_users_beyond_one_draw_are_all_counted(gains):
+    found = paired_bootstrap(gains, np.zeros_like(gains), resamples=2)
+    assert found.low == pytest.approx(gains.mean(), abs=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_and_many_different_figures_have_the_same_interval(seed):
+    ranks = np.random.default_rng(seed).integers(1, 25, 3000)
+    figures = users_metric(ranks, "ndcg", 10)  # 11 different figures
+    noise = np.random.default_rng(seed).normal(0, 1e-9, figures.size)  # 3,000 different ones
+    few, many = mean_interval(figures), mean_interval(figures + noise)
+    error = figures.std() / sqrt(figures.size)
+    assert few == pytest.approx(many, abs=0.06 * error)
+    assert few == pytest.approx(
+        (figures.mean() - 1.96 * error, figures.mean() + 1.96 * error), abs=0.08 * error
+    )
+    assert mean_interval(figures) == few
+
+
+def test_the_interval_of_figures_that_are_all_equal_is_their_value():
+    assert mean_interval(np.full(100, 0.25)) == (0.25, 0.25)
+    assert mean_interval(np.array([0.25])) == (0.25, 0.25)
+    with pytest.raises(InputError, match="no users"):
+        mean_interval(np.zeros(0))
 
 
 def test_a_metric_of_each_user():

@@ -201,3 +201,43 @@ def test_a_scorer_that_does_not_return_scores_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         rank_targets(lambda _: returned, holdout([[0], [1]], [2, 2]), 3)
+
+
+@given(st.data())
+def test_lists_are_the_best_items_that_the_user_has_not(data: st.DataObject) -> None:
+    num_items, k = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 9))
+    users = data.draw(histories(num_items))
+    one_row = st.permutations([item - 1.0 for item in range(num_items)])
+    table = {history: list(data.draw(one_row)) for history in sorted({tuple(user) for user in users})}
+    held_out = holdout(users, [0] * len(users))
+    kept: list[torch.Tensor] = []
+
+    def scorer(chunk: Packed) -> torch.Tensor:
+        kept.append(scorer_from(table, num_items)(chunk).to(data.draw(st.sampled_from(DTYPES))))
+        kept.append(kept[-1].clone())
+        return kept[-2]
+
+    ranks = rank_targets(scorer, held_out, num_items, tokens=data.draw(st.integers(1, 20)), lists=k)
+    assert ranks.lists is not None
+    assert (ranks.lists.shape, ranks.lists.dtype) == ((len(users), k), np.int64)
+    for user, items in zip(users, ranks.lists.tolist(), strict=True):
+        scores = table[tuple(user)]
+        unseen = sorted(set(range(num_items)) - set(user), key=lambda item: -scores[item])[:k]
+        assert items == unseen + [-1] * (k - len(unseen))
+    for scores_now, before in zip(kept[::2], kept[1::2], strict=True):
+        assert torch.equal(scores_now, before)  # the scorer's own tensor is as it was
+    assert rank_targets(scorer, held_out, num_items).lists is None
+
+
+DTYPES = (torch.float32, torch.float64, torch.int64)
+
+
+def test_rows_that_share_their_memory_have_lists_too() -> None:
+    row = torch.tensor([0.0, 3.0, 2.0, 1.0])
+    for users in ([[1], [2, 1], [0]], [[1]]):
+        ranks = rank_targets(
+            lambda chunk: row.expand(len(chunk), 4), holdout(users, [0] * len(users)), 4, lists=2
+        )
+        assert ranks.lists is not None
+        assert ranks.lists.tolist() == [[2, 3], [3, 0], [1, 2]][: len(users)]
+    assert row.tolist() == [0.0, 3.0, 2.0, 1.0]

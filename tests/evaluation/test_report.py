@@ -232,3 +232,19 @@ def test_any_object_with_the_facts_can_be_the_dataset() -> None:
     )
     assert built["dataset"]["interactions"] == 9
     assert built["commit"] is None
+
+
+@pytest.mark.parametrize(
+    ("intervals", "named"),
+    [
+        ([], "intervals"),
+        ({"test": 3}, "intervals.test"),
+        ({"test": {"masked": {"hr@10": [0.1, 0.2]}}}, "intervals.test.masked.hr@10"),
+        ({"test": {"masked": {"hr@10": {"low": 0.1}}}}, "intervals.test.masked.hr@10"),
+        ({"test": {"masked": {"hr@10": {"low": "0", "high": 1}}}}, "intervals.test.masked.hr@10"),
+    ],
+)
+def test_a_damaged_interval_is_named(intervals: object, named: str, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({**report(), "intervals": intervals}))
+    with pytest.raises(InputError, match=f'not a complete recblr report: "{named}" '):
+        read_report(tmp_path / "report.json")

@@ -1,6 +1,7 @@
 """The printed table: its rows, its figures, and its width."""
 
 import io
+from typing import Any
 
 import pytest
 from evaluation.reports import figures, report
@@ -122,3 +123,36 @@ def test_without_the_usual_metrics_others_are_shown() -> None:
     shown = lines(report(ours=ours, baselines={}))
     assert any(line.split() == ["HR@1", "HR@2"] for line in shown)
     assert any(line.split() == ["RecBLR", "0.5000", "0.7500"] for line in shown)
+
+
+def with_lists(**changes: Any) -> Report:
+    ours = figures()
+    ours["test"]["lists"] = {
+        "coverage@10": 0.6424, "novelty@10": 2.7249, "popularity@10": 1.1249, "simple@10": 0.1908,
+        "beyond-simple@10": 0.1651,
+    }  # fmt: skip
+    popular = figures(0.01)
+    popular["test"]["lists"] = {"coverage@10": 0.067, "novelty@10": 1.2, "popularity@10": 2.5}
+    return report(ours={0: ours}, baselines={"popular": popular, "successor": figures(0.1)}, **changes)
+
+
+def test_the_lists_have_a_table_of_their_own() -> None:
+    shown = lines(with_lists())
+    at = next(number for number, line in enumerate(shown) if "Lists of 10 unseen items" in line)
+    rows = [line.split() for line in shown[at:] if line.strip()]
+    assert rows[1] == ["shown", "novelty", "popularity", "by", "simple", "beyond", "simple"]
+    assert rows[3] == ["RecBLR", "64.2", "%", "2.72", "bits", "1.12", "×", "19.1", "%", "16.5", "%"]
+    assert rows[4] == ["successor", "–", "–", "–", "–", "–"]  # of an earlier version
+    assert rows[5] == ["popular", "6.7", "%", "1.20", "bits", "2.50", "×", "–", "–"]
+    assert sum("HR@10" in line for line in shown) == 1  # lists are no masking of the first table
+    assert not any("Lists" in line for line in lines(report()))
+
+
+def test_the_caption_has_the_intervals() -> None:
+    both = {"hr@10": {"low": 0.1, "high": 0.2}, "ndcg@10": {"low": 0.03, "high": 0.04}}
+    made = {**with_lists(), "intervals": {"test": {"unmasked": both, "masked": both}}}
+    shown = lines(made, width=78)
+    assert "95 % interval of HR@10: all 0.1000–0.2000, unseen 0.1000–0.2000" in shown
+    assert "95 % interval of NDCG@10: all 0.0300–0.0400, unseen 0.0300–0.0400" in shown
+    assert max(map(len, shown)) <= 78
+    assert not any("interval" in line for line in lines(report()))

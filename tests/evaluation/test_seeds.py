@@ -73,6 +73,28 @@ def test_one_seed_has_the_same_entries() -> None:
     assert made["ours"]["test"]["masked"]["hr@10"] == {"mean": 0.1, "std": 0.0, "seeds": {"0": 0.1}}
 
 
+def with_lists(seed: int, novelty: float) -> dict[str, Any]:
+    made = of_seed(seed, intervals={"test": {"unmasked": {"hr@10": {"low": 0.1, "high": 0.2}}}})
+    leaf = {"mean": novelty, "std": 0.0, "seeds": {str(seed): novelty}}
+    made["ours"]["test"]["lists"] = {"novelty@10": leaf}
+    return made
+
+
+def test_figures_of_lists_are_combined_and_intervals_stay_with_their_seed() -> None:
+    made = combined(with_lists(0, 2.0), with_lists(1, 4.0))
+    assert made["ours"]["test"]["lists"]["novelty@10"]["mean"] == 3.0
+    assert "intervals" not in made
+    assert made["runs"]["1"]["intervals"]["test"]["unmasked"]["hr@10"] == {"low": 0.1, "high": 0.2}
+
+
+def test_a_seed_that_an_earlier_version_evaluated_leaves_the_figures_that_all_have() -> None:
+    made = combined(with_lists(0, 2.0), of_seed(1))
+    check_report(made, "it")
+    assert made["ours"]["test"].keys() == {"unmasked", "masked"}
+    assert made["ours"]["test"]["masked"]["hr@10"]["seeds"] == {"0": 0.1, "1": 0.2}
+    assert "intervals" not in made["runs"]["1"]
+
+
 def test_combining_is_deterministic() -> None:
     assert combined(of_seed(0), of_seed(1)) == combined(of_seed(0), of_seed(1))
 

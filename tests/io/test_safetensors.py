@@ -28,7 +28,7 @@ def copied(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def mapped(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return map_entries(path, "thing", remedy="copy it")
+    return map_entries(path, "thing", remedy="copy it", foreign="copy it")
 
 
 Read = Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]
@@ -174,6 +174,15 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, entries: object, size: in
 
 def test_a_header_length_that_lies_costs_no_memory(tmp_path: Path) -> None:
     for length in (2**63, 2**64 - 1, 10**9):
-        (tmp_path / "t").write_bytes(length.to_bytes(8, "little") + bytes(100))
+        (tmp_path / "t").write_bytes(length.to_bytes(8, "little") + b"{" + bytes(100))
         with pytest.raises(InputError, match="longer than the file"):
             mapped(tmp_path / "t")
+
+
+@pytest.mark.parametrize("content", [b"a text file", b"\x80\x02}q\x00(X of a pickle", bytes(1000)])
+def test_a_file_in_another_format_is_called_that(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t").write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        map_entries(tmp_path / "t", "thing", remedy="copy it", foreign="make one")
+    assert raised.value.problem.startswith(f"{tmp_path / 't'} is no thing file: it does not begin as a")
+    assert raised.value.remedy == "make one"

@@ -162,7 +162,7 @@ def main(rank: int, folder: str) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2])
-    # Gloo's threads outlive destroy_process_group(), and now and then they abort the process while the interpreter ends.
-    # All is done and checked by then, so the process ends at once, without that.
+    # Gloo's threads outlive destroy_process_group(), and now and then they abort the process while the
+    # interpreter ends.  All is computed and printed by then, so the process ends at once.
     sys.stdout.flush()
     os._exit(0)

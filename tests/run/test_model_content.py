@@ -227,8 +227,12 @@ def test_a_header_that_lies_about_the_arrays_is_refused(path: Path, old: bytes, 
 def test_foreign_files_are_refused(path: Path) -> None:
     save_file({"weight": np.zeros(3, np.float32)}, path)
     assert "was not written by recblr" in one_sentence(path).problem
-    path.write_bytes(b"not a model" * 100)
-    assert "is damaged or truncated" in one_sentence(path).problem
+    assert "`recblr export RUN model.safetensors`" in one_sentence(path).remedy
+    for content in (b"not a model", b"not a model" * 100, b"PK\x03\x04 a file of PyTorch"):
+        path.write_bytes(content)
+        error = one_sentence(path)
+        assert f"{path} is no model file: it does not begin as a safetensors file does" in error.problem
+        assert "`recblr export RUN model.safetensors`" in error.remedy
     path.write_bytes(b"")
     assert "is damaged or truncated" in one_sentence(path).problem
 

@@ -25,7 +25,7 @@ from recblr.errors import InputError
 from recblr.nn import RecBLR, RecBLRConfig
 from recblr.nn.model import build_model
 from recblr.run import model_content, model_file
-from recblr.run.model_content import FORMAT, ITEM_IDS
+from recblr.run.model_content import FOREIGN, FORMAT, ITEM_IDS
 from recblr.run.model_file import load_model, save_model, write_tensors
 
 CONFIG = RecBLRConfig(d_model=8, num_layers=1)
@@ -377,21 +377,25 @@ def test_a_file_without_its_last_byte_is_refused_and_a_copy_is_read(path: Path, 
 def test_random_bytes_are_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "m.safetensors"
     for seed in range(20):
-        path.write_bytes(random.Random(seed).randbytes(size))
-        assert "is damaged or truncated" in one_sentence(path)
+        whole = random.Random(seed).randbytes(size)
+        path.write_bytes(whole)
+        if size > 8 and whole[8:9] != b"{":
+            assert "is no model file" in one_sentence(path, FOREIGN)
+        else:
+            assert "is damaged or truncated" in one_sentence(path)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"recblr": "{"}, {"recblr": "[1]"}])
 def test_another_programs_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
     path = tmp_path / "m.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
-    assert "was not written by recblr" in one_sentence(path)
+    assert "was not written by recblr" in one_sentence(path, FOREIGN)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     write_tensors(path, model().state_dict(), {"kind": "optimizer"})
-    assert "holds a recblr optimizer, not a model" in one_sentence(path)
+    assert "holds a recblr optimizer, not a model" in one_sentence(path, FOREIGN)
 
 
 WRONG_MODEL: list[dict[str, Any]] = [

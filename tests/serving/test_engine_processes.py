@@ -226,6 +226,36 @@ def test_a_long_call_lets_other_threads_of_python_run() -> None:
     assert longest < 0.5 * (time.perf_counter() - began)
 
 
+@pytest.mark.parametrize("change", ["add", "retire"])
+def test_waiting_to_change_the_items_lets_other_threads_run(change: str) -> None:
+    engine = Engine.load(
+        file_of(model_of(case("slow", time="none", d_model=64, num_layers=3)), IDS), threads=1
+    )
+    users, items, called = ["u"] * 20_000, ["i1"] * 20_000, threading.Event()
+
+    def update() -> None:
+        called.set()
+        engine.update_many(users, items)
+
+    def alter() -> None:
+        if change == "add":
+            engine.add_items(["new"], like=[["i1"]])
+        else:
+            engine.retire_items(["i1"])
+
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(update)
+        called.wait()
+        time.sleep(0.01)  # the update has the items' lock
+        changed, ticks = pool.submit(alter), 0
+        while not changed.done():
+            time.sleep(0.001)
+            ticks += not changed.done()
+        changed.result()
+        call.result()
+    assert ticks >= 5
+
+
 MEMORY = """
 import sys
 from recblr.serving.engine import Engine

@@ -10,6 +10,7 @@ from training.tiny_runs import contents, tiny_config, tiny_dataset, trained_to
 
 from recblr.data import leave_one_out
 from recblr.evaluation import KS, popular, rank_targets, read_report, successor, write_report
+from recblr.evaluation.beyond_accuracy import Popularity, beyond_accuracy
 from recblr.evaluation.report_file import Report
 from recblr.serving.scorer import model_scorer
 from recblr.training import DataConfig, Run, train
@@ -54,6 +55,28 @@ def test_figures_equal_the_ranking_of_the_model_and_the_simple_models(run: Run, 
         for masking, metrics in expected.items():
             means = {name: leaf["mean"] for name, leaf in found["test"][masking].items()}
             assert means == pytest.approx(metrics)
+
+
+def test_the_report_says_how_varied_and_how_sure_the_lists_are(run: Run, report: Report) -> None:
+    dataset, split = tiny_dataset(), leave_one_out(tiny_dataset())
+    items, shown = dataset.num_items, report["ours"]["test"]["lists"]
+    (unmasked, masked) = (report["intervals"]["test"][masking]["hr@10"] for masking in ("unmasked", "masked"))
+    assert unmasked["low"] < report["ours"]["test"]["unmasked"]["hr@10"]["mean"] < unmasked["high"]
+    assert masked["low"] < report["ours"]["test"]["masked"]["hr@10"]["mean"] < masked["high"]
+    ranks = {
+        "popular": rank_targets(popular(split.train, items), split.test, items, lists=10),
+        "successor": rank_targets(successor(split.train, items), split.test, items, lists=10),
+        "ours": rank_targets(model_scorer(run.model()), split.test, items, lists=10),
+    }
+    of_simple = {name: report["baselines"][name]["test"]["lists"] for name in ("popular", "successor")}
+    for name, figures in {"ours": shown, **of_simple}.items():
+        expected = beyond_accuracy(ranks[name].lists, Popularity.of(split.train, items))
+        assert expected.items() <= {metric: leaf["mean"] for metric, leaf in figures.items()}.items()
+    right = {name: found.masked <= 10 for name, found in ranks.items()}
+    simple = right["popular"] | right["successor"]
+    assert shown["simple@10"]["mean"] == simple.mean()
+    assert shown["beyond-simple@10"]["mean"] == (right["ours"] & ~simple).mean()
+    assert "lists" not in report["ours"]["valid"]
 
 
 def test_the_report_names_its_command_data_and_options(run: Run, report: Report) -> None:

@@ -47,8 +47,7 @@ def main() -> None:
 def _command() -> None:
     _open_standard_streams()
     try:
-        # Importing a command's module registers it.
-        from recblr.cli import doctor, download, evaluate, export, recommend, reproduce, serve, synth, train  # noqa: F401
+        from recblr.cli import commands  # noqa: F401  registers them
         from recblr.cli.app import app, discard, tell
     except ModuleNotFoundError as error:  # not even the packages that the help needs
         sentence = needed("this command", error)

@@ -20,7 +20,10 @@ from recblr.config.run import DEVICE_WORDS
 ORDER = (
     "train",
     "evaluate",
+    "compare",
     "recommend",
+    "similar",
+    "embeddings",
     "export",
     "serve",
     "reproduce",

@@ -94,3 +94,17 @@ def ranking_display(console: Console) -> Iterator[Callable[[str, int, int], None
             bars.update(task, description=f"ranking for {name}", completed=done, total=users)
 
         yield show
+
+
+@contextmanager
+def users_display(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for work on many users.  Yields a callback for the users done, and for all users."""
+    with _bars(console, TextColumn("{task.fields[note]}")) as bars:
+        task = bars.add_task(title, total=None, note="")
+
+        def show(done: int, users: int) -> None:
+            bars.update(task, completed=done, total=users)
+            speed = bars.tasks[0].speed
+            bars.update(task, note=f"{speed:,.0f} users/s" if speed else "")
+
+        yield show

@@ -1,4 +1,4 @@
-"""`recblr recommend`: print the items that the model recommends after a history."""
+"""`recblr recommend`: the items that the model recommends after a history, or to many users."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable, tell
+from recblr.cli.app import Device, RunFolder, app, example, plain_console, printable
+from recblr.cli.bulk import UNKNOWN, BulkOptions, no_effect, recommend_to_many
+from recblr.cli.items import Titles, print_items, titles_for
 from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError
 
@@ -22,6 +24,7 @@ _LAST_EVENTS = 10
         "recblr recommend run --user 42 -k 5 --titles movies.dat",
         "recblr recommend run --history 1270,1721,1022",
         "recblr recommend run --item 1270 --item 1721",
+        "recblr recommend run --all-users -k 20 --out recs.parquet",
     )
 )
 def recommend(
@@ -50,32 +53,57 @@ def recommend(
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of items.")] = 10,
-    titles: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File of titles: id::title, or separated by tabs or commas."),
-    ] = None,
+    titles: Titles = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also recommend items of the history.")
     ] = False,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Recommend to all users of the run's data, into --out.")
+    ] = False,
+    users: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Recommend to these users, into --out; a text file, an id a line."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File for the lists of many users: .parquet, .csv or .jsonl."),
+    ] = None,
+    unknown: Annotated[
+        str,
+        typer.Option(
+            metavar="WORD",
+            help="If the data do not have a user of --users: stop, skip, or recommend popular items.",
+        ),
+    ] = UNKNOWN[0],
     device: Device = "cpu",
 ) -> None:
     """Print the items that the model recommends to a user, or after any history.
 
-    With --user and --titles, the last events of the user are printed, too.
+    With --user and --titles, the last events of the user are printed, too. With
+    --all-users or --users, the lists of many users are written into a file.
     """
     with signals_end_process():
         from recblr.data.read.times import as_moment
-        from recblr.io.titles import read_titles
         from recblr.run.folder import Run
         from recblr.serving.recommendations import recommend_ids
         from recblr.system.device import device_for
 
-    if [user is None, history is None, not item].count(False) != 1:
-        raise InputError("give either --user, for a user of the data, or --history or --item, for any items")
+    if [user is None, history is None, not item, not all_users, users is None].count(False) != 1:
+        raise InputError(
+            "give either --user, for a user of the data, or --history or --item, for any items,"
+            " or --all-users or --users, for many users"
+        )
+    many = all_users or users is not None
+    _check_words(many, {"--out": out, "--titles": titles, "--times": times}, unknown, users)
+    if many:
+        assert out is not None
+        moment = None if at is None else as_moment(at, "--at")
+        recommend_to_many(Run(folder), BulkOptions(users, out, k, moment, include_seen, unknown, device))
+        return
     chosen_device = device_for(device)
-    names = read_titles(titles) if titles else {}
     run = Run(folder)
     saved, dataset = run.model_and_dataset()
+    names = titles_for(titles, dataset)
     saved.model.to(chosen_device)
     if user is not None:
         index = dataset.user_index(user)
@@ -89,8 +117,6 @@ def recommend(
     seconds = _times_of(index, dataset) if user is not None else _typed_times(times)
     request_time = None if at is None else as_moment(at, "--at")
     _check_times(saved.model.config.time_use, times, at, seconds, user)
-    if titles:
-        _tell_if_titles_lack(titles, names, dataset)
     # Before anything is printed, because it may refuse the times.
     best = recommend_ids(
         saved, tokens, k, times=seconds, request_time=request_time, exclude_seen=not include_seen
@@ -105,16 +131,22 @@ def recommend(
             events.add_row("  " + printable(token), printable(names.get(token, "")))
         console.print(events)
         console.print()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", justify="right", style="dim")
-    table.add_column("item", style="bold")
-    if names:
-        table.add_column("title")
-    table.add_column("score", justify="right")
-    for rank, (token, score) in enumerate(best, 1):
-        known = [printable(names.get(token, ""))] if names else []
-        table.add_row(str(rank), printable(token), *known, f"{score:.3f}")
-    console.print(table)
+    print_items(best, names, "score", console)
+
+
+def _check_words(many: bool, given: dict[str, object], unknown: str, users: Path | None) -> None:
+    """Raise InputError for options that do not go with one user, or not with many."""
+    if many and given["--out"] is None:
+        raise InputError(
+            "the lists of many users need a file", "give --out FILE, which ends in .parquet, .csv or .jsonl"
+        )
+    for flag in ("--titles", "--times") if many else ("--out",):
+        if given[flag] is not None:
+            raise InputError(
+                f"{flag} does not go with {'many users' if many else 'a single history'}", "leave it out"
+            )
+    if unknown != UNKNOWN[0] and users is None:
+        raise InputError("--unknown has an effect only with --users FILE", "leave it out")
 
 
 def _times_of(user: int, dataset: "Dataset") -> list[float] | None:
@@ -139,9 +171,7 @@ def _check_times(
         )
     for flag, given, uses in (("--times", times, ("past", "request")), ("--at", at, ("request",))):
         if given is not None and time_use not in uses:
-            raise InputError(
-                f"{flag} has no effect, because the model was trained with --time {time_use}", "leave it out"
-            )
+            raise no_effect(flag, time_use)
     if time_use != "none" and seconds is None:
         raise InputError(
             f"the model was trained with --time {time_use}, so it needs the times of the history",
@@ -179,16 +209,3 @@ def _separated(history: str, dataset: "Dataset") -> list[str]:
                     "give each id with an --item of its own, oldest first",
                 )
     return tokens
-
-
-def _tell_if_titles_lack(file: Path, names: dict[str, str], dataset: "Dataset") -> None:
-    """Say so if fewer than half of the items have a title in the file."""
-    titled = sum(token in names for token in dataset.item_ids)
-    if not titled:
-        # The last id of the file, because the first line may be a header.
-        tell(
-            f"no item has a title in {file}: its ids are like {next(reversed(names))!r}, "
-            f"and those of the run like {dataset.item_ids[0]!r}"
-        )
-    elif 2 * titled < dataset.num_items:
-        tell(f"only {titled:,} of the {dataset.num_items:,} items have a title in {file}")

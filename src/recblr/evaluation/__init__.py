@@ -1,6 +1,6 @@
 """Evaluation over the whole catalogue: ranks, metrics, simple models, and the report of all figures."""
 
-from recblr.evaluation.bootstrap import Difference, paired_bootstrap
+from recblr.evaluation.bootstrap import Difference, mean_interval, paired_bootstrap
 from recblr.evaluation.picture import draw_report
 from recblr.evaluation.ranking import KS, Ranks, Scorer, metrics_from_ranks, rank_targets, users_metric
 from recblr.evaluation.report import build_report, combine, summarise
@@ -16,6 +16,7 @@ __all__ = [
     "build_report",
     "combine",
     "draw_report",
+    "mean_interval",
     "metrics_from_ranks",
     "paired_bootstrap",
     "popular",

@@ -1,4 +1,4 @@
-"""How sure a difference between two models is: a bootstrap over the users whom both have ranked."""
+"""How sure a figure is, and a difference between two models: a bootstrap over the users."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from recblr.errors import InputError
 RESAMPLES = 10_000
 _DRAWS = 2**22
 """The most users that are drawn at a time, so that many resamples of many users need little memory."""
+_INTERVAL = 0.025, 0.975
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,47 @@ def paired_bootstrap(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, but is {resamples}")
     gains = first - second
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    rows = max(1, _DRAWS // gains.size)
-    for start in range(0, resamples, rows):
-        part = means[start : start + rows]
-        part[:] = gains[generator.integers(gains.size, size=(part.size, gains.size))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
+    means = _resampled_means(gains, resamples, seed)
+    low, high = np.quantile(means, _INTERVAL)
     against = min((means <= 0).sum(), (means >= 0).sum())
     p_value = min(1.0, 2 * (1 + int(against)) / (resamples + 1))
     return Difference(float(gains.mean()), float(low), float(high), p_value)
+
+
+def mean_interval(
+    figures: npt.NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of a metric over resamples of the users.
+
+    figures: (S,) float64, the metric of each user, such as `users_metric` gives it.
+    resamples: how often S users are drawn with replacement.
+
+    Raises InputError if there are no users.
+    """
+    if not figures.size:
+        raise InputError("there are no users to resample", "evaluate at least one")
+    low, high = np.quantile(_resampled_means(figures, resamples, seed), _INTERVAL)
+    return float(low), float(high)
+
+
+def _resampled_means(figures: npt.NDArray[np.float64], resamples: int, seed: int) -> npt.NDArray[np.float64]:
+    """(resamples,) the mean of S figures that are drawn with replacement from figures (S,)."""
+    generator = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    values, first, counts = np.unique(figures, return_index=True, return_counts=True)
+    size = figures.size
+    if 4 * values.size < size:
+        # Few different figures: how often each is drawn takes less time than drawing the users one by one.
+        # Their order must not depend on their sign, so that two models in the other order mirror each other.
+        order = np.argsort(first)
+        values, counts = values[order], counts[order]
+        rows = max(1, _DRAWS // values.size)
+        for start in range(0, resamples, rows):
+            part = means[start : start + rows]
+            part[:] = generator.multinomial(size, counts / size, part.size) @ values / size
+        return means
+    rows = max(1, _DRAWS // size)
+    for start in range(0, resamples, rows):
+        part = means[start : start + rows]
+        part[:] = figures[generator.integers(size, size=(part.size, size))].mean(1)
+    return means

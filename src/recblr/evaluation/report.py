@@ -74,7 +74,8 @@ def build_report(
 ) -> Report:
     """The report of one model with all its seeds, and of the simple models, as plain JSON values.
 
-    ours: {seed: figures}, where figures are {split: {"unmasked": metrics, "masked": metrics}}.
+    ours: {seed: figures}, where figures are {split: {"unmasked": metrics, "masked": metrics}}.  A split may
+        also have "lists", the metrics of `beyond_accuracy`.
     baselines: {name: figures} of the simple models.  They have no seeds, so their std is 0.0.
     protocol: entries to add to PROTOCOL.  machine: by default, this machine.
     date: by default, now (UTC, ISO 8601).
@@ -162,7 +163,7 @@ def _plain(value: object, name: str) -> Any:
 
 
 _TRAINING_OF_A_SEED = ("seed", "epochs_done", "best_epoch", "learned_repeat_bias")
-_PARTS_OF_A_SEED = ("seconds", "commit", "machine", "date", "curve")
+_PARTS_OF_A_SEED = ("seconds", "commit", "machine", "date", "curve", "intervals")
 
 
 def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: str) -> Report:
@@ -170,6 +171,7 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
 
     The seeds must be runs on `dataset` with the same options.  `baselines`, `model`, `protocol`, `commit` and
     `machine` are those of the first seed.  `seconds` are means over the seeds, and `date` is the latest date.
+    Figures that only some seeds have, because an earlier version evaluated the others, are left out.
     `training` holds the entries that all seeds share.  `runs` holds the rest for each seed: its other entries
     of `training`, its `curve`, and its seconds, commit, machine and date.
 
@@ -185,8 +187,11 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
         for key, value in first["training"].items()
         if key not in _TRAINING_OF_A_SEED and all(other["training"].get(key) == value for other in others)
     }
+    ours = {seed: _means(report["ours"]) for seed, report in reports.items()}
+    if any("lists" not in figures.get("test", {}) for figures in ours.values()):
+        ours = {seed: _without_lists(figures) for seed, figures in ours.items()}
     combined = build_report(
-        ours={seed: _means(report["ours"]) for seed, report in reports.items()},
+        ours=ours,
         baselines={name: _means(root) for name, root in first["baselines"].items()},
         dataset=dataset,
         model=first["model"],
@@ -204,7 +209,7 @@ def combine(reports: Mapping[int, Report], dataset: DatasetFacts, *, command: st
     combined["runs"] = {
         str(seed): {
             "training": {key: value for key, value in report["training"].items() if key not in shared},
-            **{part: report[part] for part in _PARTS_OF_A_SEED},
+            **{part: report[part] for part in _PARTS_OF_A_SEED if part in report},
         }
         for seed, report in reports.items()
     }
@@ -218,4 +223,11 @@ def _means(root: Mapping[str, Any]) -> Figures:
             for masking, metrics in maskings.items()
         }
         for split, maskings in root.items()
+    }
+
+
+def _without_lists(figures: Figures) -> Figures:
+    return {
+        split: {part: metrics for part, metrics in parts.items() if part != "lists"}
+        for split, parts in figures.items()
     }

@@ -66,7 +66,17 @@ def _problem(report: Report) -> str | None:
         problem = _figures_problem(root, name)
         if problem is not None:
             return problem
-    return None
+    return _intervals_problem(report.get("intervals", {}))
+
+
+def _intervals_problem(node: object, name: str = "intervals", levels: int = 3) -> str | None:
+    """The problem in the intervals, which reports of older versions lack, or None."""
+    if not isinstance(node, dict):
+        return f'"{name}" holds no intervals'
+    if levels == 0:
+        return None if _is_number(node.get("low")) and _is_number(node.get("high")) else f'"{name}" is none'
+    problems = (_intervals_problem(child, f"{name}.{key}", levels - 1) for key, child in node.items())
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def _figures_problem(node: object, name: str, levels: int = 3) -> str | None:

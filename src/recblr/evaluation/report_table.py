@@ -17,6 +17,14 @@ _TIME = {
     "past": "gaps between past events known",
     "request": "gaps between past events and time of the request known",
 }
+_LISTS = {
+    "coverage@10": "shown",
+    "novelty@10": "novelty",
+    "popularity@10": "popularity",
+    "simple@10": "by simple",
+    "beyond-simple@10": "beyond simple",
+}
+"""What the table of the lists calls its columns; docs/run-folder.md explains them."""
 _COLUMNS = [f"{metric}@{k}" for k in (10, 20) for metric in ("hr", "ndcg", "mrr")]
 
 
@@ -26,11 +34,9 @@ def render_report(report: Report) -> Table:
     report: from `build_report` or `read_report`.
     """
     split = "test" if "test" in report["ours"] else next(iter(report["ours"]))
-    ours = report["ours"][split]
+    ours = {masking: figures for masking, figures in report["ours"][split].items() if masking != "lists"}
     baselines = report["baselines"]
-    names = [name for name in ("successor", "popular") if name in baselines]
-    names += [name for name in baselines if name not in names]
-
+    names = _names(baselines)
     metrics = next(iter(ours.values()))
     columns = [column for column in _COLUMNS if column in metrics] or list(metrics)[:6]
     seeds = len(next(iter(metrics.values()))["seeds"])
@@ -58,9 +64,62 @@ def render_report(report: Report) -> Table:
     return table
 
 
+def render_lists(report: Report) -> Table | None:
+    """The table of what accuracy does not say of the test lists, or None for a report of an older version."""
+    ours = report["ours"].get("test", {}).get("lists")
+    if ours is None:
+        return None
+    columns = [column for column in _LISTS if column in ours]
+    table = Table(
+        title=Text("Lists of 10 unseen items: how varied they are, and who is right"),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("")
+    for column in columns:
+        # Wide enough for 100.0 %, so that tables of several reports have the same width.
+        table.add_column(_LISTS[column], justify="right", no_wrap=True, min_width=7)
+    rows = {_model_name(report): ours}
+    baselines = report["baselines"]
+    rows |= {name: baselines[name].get("test", {}).get("lists", {}) for name in _names(baselines)}
+    for number, (name, figures) in enumerate(rows.items()):
+        cells = [_list_cell(figures, column) for column in columns]
+        table.add_row(Text(name), *cells, style=None if number else "bold")
+    return table
+
+
+def _list_cell(figures: Mapping[str, Any], column: str) -> Text:
+    if column not in figures:
+        return Text("–")
+    mean = figures[column]["mean"]
+    if column.startswith("novelty"):
+        return Text(f"{mean:.2f} bits")
+    return Text(f"{mean:.2f} ×" if column.startswith("popularity") else f"{100 * mean:.1f} %")
+
+
+def _interval_lines(report: Report) -> list[str]:
+    """The intervals of the test figures, a line for each metric."""
+    found: dict[str, list[str]] = {}
+    for masking, metrics in report.get("intervals", {}).get("test", {}).items():
+        for metric, both in metrics.items():
+            words = _SECTIONS.get(masking, masking).removesuffix(" items")
+            found.setdefault(metric, []).append(f"{words} {both['low']:.4f}–{both['high']:.4f}")
+    return [f"95 % interval of {metric.upper()}: {', '.join(words)}" for metric, words in found.items()]
+
+
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the table of the report.  The default console is standard output."""
-    (console or Console()).print(render_report(report))
+    """Print the tables of the report.  The default console is standard output."""
+    console = console or Console()
+    console.print(render_report(report))
+    lists = render_lists(report)
+    if lists is not None:
+        console.print(lists)
+
+
+def _names(baselines: Mapping[str, Any]) -> list[str]:
+    """The simple models in the order of the tables."""
+    names = [name for name in ("successor", "popular") if name in baselines]
+    return names + [name for name in baselines if name not in names]
 
 
 def _model_name(report: Report) -> str:
@@ -94,6 +153,7 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
     ]
     if "masked" in maskings:
         lines.append("unseen items: those in the user's own history are left out")
+    lines += _interval_lines(report)
     if seeds > 1:
         lines.append(f"mean ± sample standard deviation of {seeds} seeds")
     return Text("\n".join(line for line in lines if line), style="dim")

@@ -48,8 +48,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         draft.mkdir()
         yield draft
-        for file in draft.iterdir():
-            _flush_to_disk(file)
+        for file in draft.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
         draft.rename(path)
     except OSError as error:
         raise _cannot_write(path, error) from None
@@ -68,6 +69,6 @@ def _flush_to_disk(file: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"cannot write {path}: {error.strerror}",
+        f"cannot write {path}: {error.strerror or error}",
         "choose a folder that exists, can be written to and has room",
     )

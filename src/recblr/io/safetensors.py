@@ -67,11 +67,15 @@ def read_entries(
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is damaged or truncated ({error})", remedy) from None
-    return arrays, _header(path, metadata, kind, remedy)
+    return arrays, _header(path, metadata, kind, remedy, remedy)
 
 
-def map_entries(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def map_entries(
+    path: Path, kind: str, *, remedy: str, foreign: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """As `read_entries`, but the arrays are read-only views of the mapped file: no array is copied.
+
+    foreign: the remedy for a file that is not recblr's, or of another kind.
 
     safetensors itself copies every array that it reads for NumPy.  The file must not be changed while the
     arrays are in use; a file that is replaced by another one, as `write_entries` does, stays as it was.
@@ -85,10 +89,12 @@ def map_entries(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, np.nda
         arrays, metadata, exact = _entries(whole)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", remedy) from None
+    except _Foreign as error:
+        raise InputError(f"{path} is no {kind} file: {error}", foreign) from None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = error if isinstance(error, _Wrong) else "its header cannot be read"
         raise InputError(f"{path} is damaged or truncated ({reason})", remedy) from None
-    header = _header(path, metadata, kind, remedy)
+    header = _header(path, metadata, kind, remedy, foreign)
     if not exact:  # last, because another program may have written a file that is not ours in another way
         raise InputError(f"{path} is damaged: its header has changed since it was written", remedy)
     return arrays, header
@@ -96,6 +102,10 @@ def map_entries(path: Path, kind: str, *, remedy: str) -> tuple[dict[str, np.nda
 
 class _Wrong(ValueError):
     """What is wrong with the bytes of a file."""
+
+
+class _Foreign(ValueError):
+    """Why a file cannot be in the format, not even a part of one."""
 
 
 def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any, bool]:
@@ -106,8 +116,10 @@ def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any, bool]:
     The bytes are: the length of a text in 8 bytes, the text, the arrays.  The text is JSON, and says of each
     array its dtype, its shape, and where it lies after the text.  Every byte belongs to exactly one of these.
 
-    Raises _Wrong, or what a text of another form leads to.
+    Raises _Foreign or _Wrong, or what a text of another form leads to.
     """
+    if whole[8:9].tobytes() not in (b"", b"{"):
+        raise _Foreign("it does not begin as a safetensors file does")
     start = 8 + int.from_bytes(whole[:8].tobytes(), "little")
     if not 8 <= start <= min(len(whole), _LONGEST_HEADER):
         raise _Wrong("its header is longer than the file, or than any header")
@@ -137,7 +149,7 @@ def _entries(whole: np.ndarray) -> tuple[dict[str, np.ndarray], Any, bool]:
     return arrays, metadata, exact
 
 
-def _header(path: Path, metadata: Mapping[str, str], kind: str, remedy: str) -> dict[str, Any]:
+def _header(path: Path, metadata: Mapping[str, str], kind: str, remedy: str, foreign: str) -> dict[str, Any]:
     """Our header in the metadata of a file.  InputError if it is missing, changed or of another kind."""
     try:
         header: dict[str, Any] = json.loads(metadata[_KEY])
@@ -145,10 +157,10 @@ def _header(path: Path, metadata: Mapping[str, str], kind: str, remedy: str) -> 
         as_written = _as_text(header)
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(
-            f"{path} was not written by recblr: its header has no recblr entry", remedy
+            f"{path} was not written by recblr: its header has no recblr entry", foreign
         ) from None
     if found != kind:
-        raise InputError(f"{path} holds a recblr {found}, not a {kind}", remedy)
+        raise InputError(f"{path} holds a recblr {found}, not a {kind}", foreign)
     if metadata[_KEY] != as_written:  # a changed byte may keep the value: 1e-5 and 1E-5
         raise InputError(f"{path} is damaged: its recblr entry has changed since it was written", remedy)
     return header

@@ -1,7 +1,7 @@
 """What a model knows of time: the gaps between events, and the gap from the last event to the request.
 
 The paper's model knows only the order of events.  But what comes next depends on when it comes: after seconds
-the same visit goes on, and after weeks another one begins.  docs/results.md shows what each part gives.
+the same visit goes on, and after weeks another one begins.  docs/results-time.md shows what each part gives.
 
 Times are seconds since 1970 in float64, because float32 has steps of two minutes there.  Gaps are float32.
 """

@@ -341,6 +341,21 @@ class Run:
         return read_log(self.log_file)
 
 
+def runs_in(folder: Path) -> list[Run]:
+    """The run in a folder of `recblr train`, or the runs of all seeds in one of `recblr reproduce`.
+
+    Raises InputError if there is none.
+    """
+    if Run(folder).exists():
+        return [Run(folder)]
+    runs = [run for run in map(Run, sorted(folder.glob("seed-*"))) if run.exists()]
+    if not runs:
+        raise InputError(
+            f"{folder} holds no run", "give a folder that `recblr train` or `recblr reproduce` wrote"
+        )
+    return runs
+
+
 def _difference(key: str, before: Any, now: Any) -> str:
     """How the values of an option differ; None is an option that is not given."""
     if before is None:

@@ -28,6 +28,7 @@ FORMAT = 3  # format 1 had no number, item ids, metrics, version or digest; it c
 _WITHOUT_RETIRED = 2  # a file without retired items has this format, so that earlier versions read it
 ITEM_IDS, RETIRED = "item_ids", "retired_items"
 REMEDY = "restore it from a copy, or train again into another --out"
+FOREIGN = f"give a file that `recblr export RUN model.safetensors` wrote, {REMEDY}"
 
 Metrics = dict[str, dict[str, float]]  # masking -> metric -> value
 
@@ -122,7 +123,7 @@ def read_model_file(path: Path) -> ModelContent:
             f"there is no file {path}, but a folder of this name",
             f"give {inside}" if inside.is_file() else REMEDY,
         )
-    tensors, header = map_entries(path, KIND, remedy=REMEDY)
+    tensors, header = map_entries(path, KIND, remedy=REMEDY, foreign=FOREIGN)
     number = _checked_format(path, tensors, header)
     item_ids, retired = None, np.zeros(0, np.int64)
     if number is not None:

@@ -9,7 +9,8 @@ from recblr.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recblr.serving.approximate import ApproximateIndex
-    from recblr.serving.recommendations import recommend, recommend_ids
+    from recblr.serving.bulk import Lists, recommend_in_bulk
+    from recblr.serving.recommendations import recommend, recommend_ids, recommend_many
     from recblr.serving.scorer import model_scorer
     from recblr.serving.service import Service
     from recblr.serving.stores.address import open_store
@@ -23,6 +24,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "ApproximateIndex": "recblr.serving.approximate",
         "LMDBStore": "recblr.serving.stores.lmdb",
+        "Lists": "recblr.serving.bulk",
         "MemoryStore": "recblr.serving.stores.memory",
         "RedisStore": "recblr.serving.stores.redis",
         "Service": "recblr.serving.service",
@@ -30,6 +32,8 @@ __getattr__, __dir__ = lazy_names(
         "model_scorer": "recblr.serving.scorer",
         "open_store": "recblr.serving.stores.address",
         "recommend": "recblr.serving.recommendations",
+        "recommend_in_bulk": "recblr.serving.bulk",
+        "recommend_many": "recblr.serving.recommendations",
         "recommend_ids": "recblr.serving.recommendations",
     },
 )
@@ -37,6 +41,7 @@ __getattr__, __dir__ = lazy_names(
 __all__ = [
     "ApproximateIndex",
     "LMDBStore",
+    "Lists",
     "MemoryStore",
     "RedisStore",
     "Service",
@@ -45,4 +50,6 @@ __all__ = [
     "open_store",
     "recommend",
     "recommend_ids",
+    "recommend_in_bulk",
+    "recommend_many",
 ]

@@ -1,6 +1,6 @@
 """The recommendations of a trained model after a history."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,7 +12,12 @@ from recblr.errors import InputError
 from recblr.evaluation.ranking import check_items
 from recblr.nn.base import NextItemModel
 from recblr.run.model_file import SavedModel
-from recblr.serving.scorer import model_scorer
+from recblr.serving.bulk import Lists, check_histories, parts
+from recblr.serving.scorer import model_scorer, ranking_tokens
+from recblr.system.device import tensors_on
+
+_SCORES = 2**24
+"""The most scores at a time."""
 
 
 def recommend(
@@ -55,11 +60,49 @@ def recommend(
     packed = Packed(items, np.array([0, len(items)]))
     if model.time_arguments:
         packed = _with_times(packed, model.config.time_use, times, request_time)
-    scores = model_scorer(model)(packed)[0]
-    left_out = np.unique(np.array([*retired, *(history if exclude_seen else ())], np.int64))
-    scores[torch.from_numpy(left_out)] = -torch.inf
-    best = torch.topk(scores, min(k, model.num_items - len(left_out)))
-    return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+    (best,) = recommend_many(
+        model, packed, min(k, model.num_items), exclude_seen=exclude_seen, retired=retired
+    )
+    pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
+    return [(item, score) for item, score in pairs if item >= 0]
+
+
+def recommend_many(
+    model: NextItemModel,
+    histories: Packed,
+    k: int = 10,
+    *,
+    exclude_seen: bool = True,
+    retired: Sequence[int] = (),
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Lists]:
+    """As :func:`recblr.serving.recommend_in_bulk`, but by the model itself, in PyTorch and on its device.
+
+    It serves every model, also the baselines.  Arguments and errors are those of the two functions.  Of items
+    with equal scores, any may come first.
+    """
+    check_histories(histories, model.num_items)
+    if histories.times is not None and histories.request_times is None:
+        histories = histories.asked_at(histories.times[histories.offsets[1:] - 1])
+    score, count = model_scorer(model), model.num_items
+    users = max(1, _SCORES // count)
+    for part in parts(histories.offsets, users=users, events=ranking_tokens(model)):
+        chunk = histories.select(np.arange(part.start, part.stop))
+        scores = score(chunk).float()
+        scores[:, torch.tensor(retired, dtype=torch.int64)] = -torch.inf
+        if exclude_seen:
+            owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
+            scores[tensors_on(scores.device, owners, chunk.items)] = -torch.inf
+        best = torch.topk(scores, min(k, count))
+        found = best.values.cpu().numpy()
+        left = found != -np.inf
+        items = np.full((len(chunk), k), -1)
+        values = np.full((len(chunk), k), np.nan, np.float32)
+        items[:, : found.shape[1]] = np.where(left, best.indices.cpu().numpy(), -1)
+        values[:, : found.shape[1]] = np.where(left, found, np.nan)
+        yield Lists(np.arange(part.start, part.stop), items, values)
+        if progress is not None:
+            progress(part.stop)
 
 
 def _with_times(

@@ -5,10 +5,15 @@ from contextlib import suppress
 from dataclasses import asdict
 from time import perf_counter
 
+import torch
+
+from recblr.data import Dataset, Holdout
 from recblr.errors import InputError
-from recblr.evaluation import Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation import Ranks, Scorer, build_report, popular, rank_targets, successor
+from recblr.evaluation.beyond_accuracy import K, Popularity, beyond_accuracy, beyond_simple, intervals
 from recblr.evaluation.ranking import TOKENS
-from recblr.evaluation.report_file import Report
+from recblr.evaluation.report_file import Figures, Report
+from recblr.nn.base import NextItemModel
 from recblr.run.folder import Run, split_for
 from recblr.run.log import EpochRecord
 from recblr.serving.scorer import model_scorer, ranking_tokens
@@ -32,42 +37,44 @@ def evaluate_run(
     the device does not exist or has too little memory.
     """
     chosen_device = device_for(device)
-    saved, dataset = run.model_and_dataset()
-    if saved.retired:
-        raise InputError(
-            f"{run.model_file} has {len(saved.retired)} retired item(s), but an evaluation ranks all items",
-            "restore the file that the training wrote",
-        )
+    model, dataset = _model_and_dataset(run, chosen_device)
     config, data, facts, log = run.config(), run.data(), run.facts(), run.log()
-    model, split = saved.model.to(chosen_device), split_for(dataset, config)
+    split = split_for(dataset, config)
     holdouts = {"test": split.test, "valid": split.valid}
 
-    def figures(
-        name: str, scorer: Scorer, *parts: str, tokens: int = TOKENS
-    ) -> dict[str, dict[str, dict[str, float]]]:
-        result = {}
-        for part in parts:
-            users = len(holdouts[part].targets)
+    def rank(name: str, scorer: Scorer, part: str, *, lists: int = K, tokens: int = TOKENS) -> Ranks:
+        users = len(holdouts[part].targets)
 
-            def show(done: int, users: int = users) -> None:
-                if progress is not None:
-                    progress(name, done, users)
+        def show(done: int) -> None:
+            if progress is not None:
+                progress(name, done, users)
 
-            ranks = rank_targets(scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens)
-            result[part] = ranks.metrics()
-        return result
+        return rank_targets(
+            scorer, holdouts[part], dataset.num_items, progress=show, tokens=tokens, lists=lists
+        )
+
+    known = Popularity.of(split.train, dataset.num_items)
+
+    def lists_of(ranks: Ranks) -> dict[str, float]:
+        assert ranks.lists is not None
+        return beyond_accuracy(ranks.lists, known)
 
     name, started = type(model).__name__, perf_counter()
-    too_large = InputError(
-        f"there is not enough memory on {device_name(chosen_device)} to rank the catalogue",
-        "give --device cpu",
-    )
-    with explain_out_of_memory(too_large):
-        ours = figures(name, model_scorer(model), "test", "valid", tokens=ranking_tokens(model))
+    with explain_out_of_memory(_too_large(chosen_device)):
+        scorer, tokens = model_scorer(model), ranking_tokens(model)
+        test = rank(name, scorer, "test", tokens=tokens)
+        valid = rank(name, scorer, "valid", lists=0, tokens=tokens)
     evaluated = perf_counter()
-    baselines = {
-        "popular": figures("popular", popular(split.train, dataset.num_items), "test"),
-        "successor": figures("successor", successor(split.train, dataset.num_items), "test"),
+    simple = {
+        "popular": rank("popular", popular(split.train, dataset.num_items), "test"),
+        "successor": rank("successor", successor(split.train, dataset.num_items), "test"),
+    }
+    ours: Figures = {
+        "test": {**test.metrics(), "lists": lists_of(test) | beyond_simple(test, list(simple.values()))},
+        "valid": valid.metrics(),
+    }
+    baselines: dict[str, Figures] = {
+        who: {"test": {**ranks.metrics(), "lists": lists_of(ranks)}} for who, ranks in simple.items()
     }
     training = config.as_dict()
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
@@ -103,8 +110,49 @@ def evaluate_run(
             "evaluate": round(evaluated - started, 3),
         },
     )
+    report["intervals"] = {"test": intervals(test)}
     report["curve"] = [{"epoch": r.epoch, "loss": r.loss, "seconds": r.train_seconds, **r.valid} for r in log]
     return report
+
+
+def rank_test(
+    run: Run, progress: Callable[[int, int], object] | None = None, device: str = "auto"
+) -> tuple[str, Holdout, Ranks]:
+    """The name of the model of a run, its test, and the ranks of the test items.
+
+    progress: called with the users that are done, and the number of all users.
+
+    Raises InputError as `evaluate_run`.
+    """
+    chosen_device = device_for(device)
+    model, dataset = _model_and_dataset(run, chosen_device)
+    test = split_for(dataset, run.config()).test
+
+    def show(done: int) -> None:
+        if progress is not None:
+            progress(done, len(test.targets))
+
+    with explain_out_of_memory(_too_large(chosen_device)):
+        ranks = rank_targets(
+            model_scorer(model), test, dataset.num_items, progress=show, tokens=ranking_tokens(model)
+        )
+    return type(model).__name__, test, ranks
+
+
+def _model_and_dataset(run: Run, device: torch.device) -> tuple[NextItemModel, Dataset]:
+    saved, dataset = run.model_and_dataset()
+    if saved.retired:
+        raise InputError(
+            f"{run.model_file} has {len(saved.retired)} retired item(s), but an evaluation ranks all items",
+            "restore the file that the training wrote",
+        )
+    return saved.model.to(device), dataset
+
+
+def _too_large(device: torch.device) -> InputError:
+    return InputError(
+        f"there is not enough memory on {device_name(device)} to rank the catalogue", "give --device cpu"
+    )
 
 
 def _epochs(run: Run, log: list[EpochRecord]) -> tuple[int, int | None]:

@@ -147,7 +147,7 @@ def choose_columns(
         roles.append("offset")
     chosen: list[Column] = []
     for role in roles:
-        name = given[role] if role in given else _usual_name(source, names, role)
+        name = given[role] if role in given else usual_name(source, names, role)
         if name not in names:
             if role == "time" and role not in given:
                 continue
@@ -188,7 +188,7 @@ def is_usual_name(name: str) -> bool:
     return any(_folded(name) in (_folded(_DEFAULTS[role]), *_OTHER_SPELLINGS[role]) for role in _DEFAULTS)
 
 
-def _usual_name(source: str, names: Sequence[str], role: str) -> str:
+def usual_name(source: str, names: Sequence[str], role: str) -> str:
     """The column of a role without a given name. The default name if no column has a usual name."""
     default = _DEFAULTS[role]
     if default in names:

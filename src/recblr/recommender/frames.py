@@ -1,0 +1,230 @@
+"""Frames and ids of the caller: what kind they are, and answers of the same kind and type.
+
+Inside, every id is a text, as in a dataset.  pandas is used only if the caller gives or wants its frames.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recblr.data.events import UNITS, likely_in_units
+from recblr.data.read.columns import listed, usual_name
+from recblr.data.read.times import as_times
+from recblr.errors import InputError
+from recblr.run.model_items import text_id
+
+Kind = Literal["polars", "pandas"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The type that the ids of a column came in.
+
+    column: its name; None if the data were no frame.
+    polars: the name of the dtype in polars: String, or an integer type.
+    pandas: the name of the dtype in pandas; None if the frame was none of pandas.
+    """
+
+    column: str | None = None
+    polars: str = "String"
+    pandas: str | None = None
+
+    @classmethod
+    def of(cls, frame: Any, role: str, name: str | None, values: pl.Series) -> Ids:
+        """The type of the ids that were read from a column of a frame.
+
+        name: that was given; None for the usual name.
+        values: what was read, integers or texts.
+        """
+        names = names_of(frame)
+        name = usual_name("the frame", names, role) if name is None else name
+        pandas = None
+        if kind_of(frame) == "pandas" and name in names:
+            dtype = frame.iloc[:, names.index(name)].dtype
+            # Of a category, the type of its values: new items are in no category.
+            pandas = str(getattr(getattr(dtype, "categories", None), "dtype", dtype))
+        found = str(values.dtype)
+        return cls(name, found if found in _INTEGERS else "String", pandas)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Ids:
+        """The inverse of `as_json`.  Raises TypeError or ValueError for other values."""
+        ids = cls(**values)
+        texts = (ids.column, ids.pandas)
+        if ids.polars not in ("String", *_INTEGERS) or not all(isinstance(t, str | None) for t in texts):
+            raise ValueError
+        return ids
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a file."""
+        return asdict(self)
+
+    def values(self, texts: Sequence[str]) -> list[Any]:
+        """The ids in their own type, as Python objects."""
+        return list(texts) if self.polars == "String" else [int(text) for text in texts]
+
+    def column_of(self, texts: Sequence[str], kind: Kind) -> Any:
+        """The ids in their own type, as a column of a frame."""
+        if kind == "polars":
+            series = pl.Series(texts, dtype=pl.String)
+            return series if self.polars == "String" else series.cast(getattr(pl, self.polars))
+        series = _pandas().Series(self.values(texts), dtype=None if texts else object)
+        if self.pandas is not None:
+            # The dtype may need a package that is not here.
+            with suppress(TypeError, ImportError, ValueError, OverflowError):
+                return series.astype(self.pandas)
+        return series
+
+
+def kind_of(given: Any) -> Kind | None:
+    """Of which kind a frame or a column is; None if it is neither."""
+    if isinstance(given, pl.DataFrame | pl.LazyFrame | pl.Series):
+        return "polars"
+    return "pandas" if hasattr(given, "iloc") else None
+
+
+def is_frame(given: Any) -> bool:
+    """Whether it is a data frame, with columns."""
+    lazy = isinstance(given, pl.LazyFrame)  # to ask for its columns may take long
+    return lazy or (kind_of(given) is not None and hasattr(given, "columns"))
+
+
+def names_of(frame: Any) -> list[str]:
+    """The names of the columns of a frame."""
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect_schema().names()
+    return [str(name) for name in frame.columns]
+
+
+def frame_of(columns: Mapping[str, Any], kind: Kind) -> Any:
+    """A frame of columns of the same length."""
+    return pl.DataFrame(dict(columns)) if kind == "polars" else _pandas().DataFrame(dict(columns))
+
+
+def check_kind(kind: Any) -> None:
+    """Raise InputError if there is no such kind of frames."""
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"frames is {kind!r}", f"give one of {', '.join(KINDS)}")
+
+
+def _pandas() -> Any:
+    try:
+        return importlib.import_module("pandas")
+    except ImportError:
+        raise InputError(
+            "the answers are to be frames of pandas, which is not installed",
+            'install it with pip install pandas, or choose Recommender(frames="polars")',
+        ) from None
+
+
+def ids_in(given: Any, role: str, column: str | None, what: str) -> list[str]:
+    """The ids in a list, an array, a column or a frame, as texts.
+
+    role: "user" or "item".
+    column: the name of the column in frames like that of `fit`; None if there was none.
+    what: what the ids are, for errors.
+
+    Raises InputError for one value in place of a list, and for an id that is neither text nor whole number.
+    """
+    if is_frame(given):
+        given = _column(given, role, column, what)
+    if isinstance(given, pl.Series) or kind_of(given) == "pandas":
+        given = given.to_list()
+    elif isinstance(given, np.ndarray):
+        given = given.tolist()
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InputError(f"{what} must be a list of ids, but are {_short(given)}", "put the ids into a list")
+    return [value if type(value) is str else text_id(value, what) for value in given]
+
+
+def _column(frame: Any, role: str, column: str | None, what: str) -> Any:
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    names = names_of(frame)
+    known = next((name for name in (column, role) if name in names), None)
+    name = usual_name(f"the frame of {what}", names, role) if known is None else known
+    if name in names:
+        return frame[name] if kind_of(frame) == "polars" else frame.iloc[:, names.index(name)]
+    raise InputError(
+        f"the frame of {what} has no column {column or role!r}: it has {listed(names) or 'none at all'}",
+        f"rename the column of {role}s, or give the column itself",
+    )
+
+
+def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
+    """Times as seconds since 1970 in UTC, ``(count,)`` float64.
+
+    times: one time for all, or one for each; numbers of seconds, dates, datetimes, or texts of dates.
+
+    Raises InputError for other values, for numbers that seem to be milliseconds or finer, and for another
+    count.
+    """
+    one = isinstance(times, str | bytes) or not hasattr(times, "__len__") or getattr(times, "ndim", 1) == 0
+    remedy = "give seconds since 1970, or dates such as 2026-11-01T12:00"
+    values = [times] if one else times
+    try:
+        if kind_of(values) == "pandas":
+            values = _naive(values)
+        elif isinstance(values, pl.Series) and values.dtype == pl.Object:
+            values = values.to_list()
+        if isinstance(values, np.ndarray) or not isinstance(values, pl.Series):
+            values = pl.Series(_plain(values), strict=True)
+        if values.null_count():
+            raise InputError(f"{what} lack a value", remedy)
+        numbers, wrong, unit = as_times(values)
+    except (TypeError, ValueError, OverflowError, AttributeError, pl.exceptions.PolarsError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{what} hold values that are no times", remedy) from None
+    if wrong is not None:
+        raise InputError(f"{what} hold {_short(values[wrong])}, which is no time", remedy)
+    if len(numbers) != count and not one:
+        raise InputError(
+            f"there are {count} requests, but {len(numbers)} {what}", "give one for each, or one"
+        )
+    if unit is None and len(numbers):
+        finer = next((u for u, fits in likely_in_units(numbers).items() if u != "s" and fits.all()), None)
+        if finer is not None:
+            raise InputError(f"{what} must be in seconds, but seem to be in {finer}", "convert them")
+    seconds = numbers.astype(np.float64) if unit is None else numbers / (UNITS["s"] // UNITS[unit])
+    return np.full(count, seconds[0]) if one else seconds
+
+
+def _naive(column: Any) -> Any:
+    """The values of a pandas column as an array.  Times of a zone become those of UTC."""
+    if getattr(column.dtype, "tz", None) is not None:
+        column = column.dt.tz_convert(None)
+    return column.to_numpy()
+
+
+def _plain(values: Any) -> Any:
+    """Values that polars takes: no times of pandas, and datetimes in a resolution that it has."""
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        kind = values.dtype
+        coarse = kind.kind == "M" and np.datetime_data(kind)[0] not in ("ms", "us", "ns")
+        return values.astype("datetime64[us]") if coarse else values
+    if len(values) and all(isinstance(value, np.datetime64) for value in values):
+        return _plain(np.array(list(values)))
+    objects = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if any(isinstance(value, float) for value in objects):  # polars takes no list of both kinds of numbers
+        objects = [float(value) if type(value) is int else value for value in objects]
+    if objects and all(hasattr(value, "asm8") for value in objects):
+        aware = [value.tz_convert(None) if value.tzinfo is not None else value for value in objects]
+        return np.array([value.asm8 for value in aware])
+    return objects
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,590 @@
+"""`Recommender`: train on a frame, recommend in frames, save and load.  The one door for programs."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import warnings
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recblr.config.run import DataConfig
+from recblr.data import Dataset
+from recblr.errors import InputError
+from recblr.evaluation import write_report
+from recblr.recommender import saved
+from recblr.recommender.answers import Backend, Best, EngineAnswers, People, answers_of
+from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_frame
+from recblr.recommender.growing import grown
+from recblr.recommender.notebook import ShownReport, shown_training
+from recblr.recommender.options import data_options, options_of, training_config
+from recblr.recommender.reading import later, read
+from recblr.recommender.ready import Moments, Ready
+from recblr.recommender.saved import Fitted
+from recblr.run.folder import Run
+from recblr.run.model_content import servable, write_model_file
+from recblr.run.model_items import text_id
+from recblr.system.machine import keep_freed_memory
+from recblr.training import Listener, train
+from recblr.training.evaluate import evaluate_run
+from recblr.training.progress import ListenerGroup
+
+Unknown = Literal["raise", "skip", "popular"]
+
+
+class Recommender:
+    """Learns from a log of who did what, and says what comes next.
+
+    Example::
+
+        recommender = Recommender().fit(log, user="uid", item="sku", time="ts")
+        best = recommender.recommend(["ada", "bob"], k=5)  # a frame: user, item, score, rank
+        recommender.save("shop")
+
+    Frames are those of pandas or polars.  Answers are frames of the kind that `fit` was given.  Ids are
+    integers or texts, and come back in the type that they came in; 7 and "7" are the same id.  From files,
+    ids come back as texts, and frames are those of polars.
+
+    Times are seconds since 1970 in UTC, dates, datetimes, or texts of dates.
+
+    The answers are those of the C++ engine (docs/engine.md), and of PyTorch for a model that the engine
+    cannot serve.  Both give the same scores, within 1e-5 of the largest one.
+
+    Several threads may ask at once.  `fit` and `fit_more` must not run while others ask.  A call that raises
+    has changed nothing.
+
+    Args:
+        frames: the kind of all frames in answers, "pandas" or "polars"; None for the kind of the data.
+        backend: "engine" or "torch" answers; with "auto", the engine if it can.
+    """
+
+    def __init__(self, *, frames: Kind | None = None, backend: Backend = "auto") -> None:
+        check_kind(frames)
+        if backend not in get_args(Backend):
+            raise InputError(f"backend is {backend!r}", f"give one of {', '.join(get_args(Backend))}")
+        self._frames, self._backend = frames, backend
+        self._ready: Ready | None = None
+        self._temporary: _TemporaryFolder | None = None
+
+    # --- learning -------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        data: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        time: str | None = None,
+        rating: str | None = None,
+        valid: float | None = None,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        progress: bool | None = None,
+        listener: Listener | None = None,
+        **options: Any,
+    ) -> Self:
+        """Train on a log of events.  The same data and options as in `recblr train` make the same bits.
+
+        Args:
+            data: a frame of pandas or polars with an event in each row, the path of a file or several, or a
+                :class:`recblr.Dataset`.
+            user, item, time: the names of the columns.  By default user_id, item_id and timestamp, or another
+                usual spelling.  Without a time, the rows are in the order of time.
+            rating: the name of the column of ratings; it goes with ``min_rating=``.
+            valid: the share of the users that validate, which chooses the best epoch; all by default.  With
+                ``split="time"``, the share of the events.
+            out: a new folder for the run, with its log and checkpoints.  By default a temporary one, which
+                goes when the recommender does.
+            resume: continue the run in `out`, if there is one.
+            progress: whether to show the progress.  By default in a notebook and in a terminal.
+            listener: called at every step and epoch.
+            options: those of `recblr train` (docs/options.md), with _ for -, such as ``epochs=10``,
+                ``d_model=128``, ``k_core=0`` or ``device="cuda"``.  What the model knows of time is
+                ``time_use="none"``, ``"past"`` or ``"request"``.
+
+        Returns:
+            The recommender itself.
+
+        Raises:
+            InputError: the data lack a column or an event, an option is unknown or out of range, or `out`
+                holds a run already.
+        """
+        found = options_of(options)
+        reading = replace(
+            DataConfig(user_column=user, item_column=item, time_column=time, rating_column=rating),
+            **data_options(found),
+        )
+        config = training_config(found | {"valid-share": valid})
+        if resume and out is None:
+            raise InputError("resume=True continues the run in a folder", "give the folder with out=")
+        temporary = None if out is not None else _TemporaryFolder()
+        run = Run(temporary.path / "run" if temporary is not None else Path(os.fspath(out or "")))
+        keep_freed_memory()
+        source = read(data, reading)
+        with shown_training(progress) as shown:
+            train(
+                source.dataset,
+                run,
+                config,
+                data=source.config,
+                resume=resume,
+                facts={"command": _command(options)},
+                listener=shown if listener is None else ListenerGroup([shown, listener]),
+            )
+        content = run.content_and_dataset()[0]
+        fitted = Fitted(run, source.dataset, content, source.users, source.items, source.frames)
+        if temporary is None:
+            saved.describe_in_run(fitted)
+        else:  # nobody can resume it
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+        self._take(fitted, temporary)
+        self._now().answers.take_in(self._now().people(source.dataset.user_ids))
+        return self
+
+    def fit_more(
+        self,
+        data: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        time: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Take in new events.  The weights stay, so this takes seconds, and no rare user or item is dropped.
+
+        Later answers know the events.  A new user gets recommendations.  A new item gets the mean of the
+        vectors of its neighbours: the items right before and after it in histories.  It can be recommended at
+        once.  After many new items or months, `fit` again on all events.
+
+        An event that the recommender has already (the same user, item and time) is left out, and so are new
+        items without any neighbour.  A warning counts them.  Without times, new events come after all others
+        of their user.
+
+        Args:
+            data, user, item, time: as in :meth:`fit`; by default the columns of `fit`.
+            options: how the data are read, as in :meth:`fit`; by default as there.
+
+        Raises:
+            InputError: nothing is fitted yet, or the data cannot be read or have no times where the others
+                have.
+        """
+        fitted = self._now().fitted
+        reading: dict[str, Any] = data_options(options_of(options))
+        other = next((name for name in options if name not in reading), None)
+        if other is not None:
+            raise InputError(f"fit_more trains no weights, so {other}= has no effect", "leave it out")
+        columns = {"user_column": user, "item_column": item, "time_column": time}
+        reading |= {name: value for name, value in columns.items() if value is not None}
+        source = read(data, replace(later(fitted.run.data(), data), **reading))
+        more, left_out = grown(fitted, source.dataset)
+        answers = self._now().answers.grown(fitted.run.model_file, more.content, source.dataset.user_ids)
+        self._ready = Ready(more, answers, self._frames)
+        if any(left_out.values()):
+            counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
+            warnings.warn(f"fit_more left out events: {counts}", UserWarning, stacklevel=2)
+        return self
+
+    def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
+        """Rank each user's held-out item among all items, and compare with two simple models.
+
+        The model and the events are those of `fit`, without those of `fit_more`.  The report is also written
+        into the folder of the run, as `recblr evaluate` does.
+
+        Args:
+            split: "test" or "valid": which held-out items.
+            device: of the model: auto, cpu, cuda or cuda:N.
+
+        Returns:
+            The report (docs/run-folder.md).  A notebook shows it as a table, and `print` prints it.  Figures
+            are in
+            ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.
+        """
+        fitted = self._now().fitted
+        if split not in ("test", "valid"):
+            raise InputError(f"there is no split {split!r} to evaluate", "give test or valid")
+        report = evaluate_run(fitted.run, device=device)
+        with suppress(InputError):  # another person's folder may be read-only
+            write_report(report, fitted.run.report_file)
+        return ShownReport({**report, "ours": {split: report["ours"][split]}})
+
+    # --- recommending ---------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        users: Any = None,
+        k: int = 10,
+        *,
+        filter_viewed: bool = True,
+        items: Any = None,
+        exclude: Any = None,
+        items_for: Mapping[Any, Any] | None = None,
+        exclude_for: Mapping[Any, Any] | None = None,
+        popularity_cap: float | None = None,
+        diversity: float = 0.0,
+        times: Any = None,
+        unknown: Unknown = "raise",
+    ) -> Any:
+        """The k best items for each user.
+
+        All filters are exact: the answer is the best k of the items that are left, and shorter only if fewer
+        than k are left.  Where ids of items are asked for, a list of ids may hold only items of the model; of
+        a frame, such as ``catalogue.filter(...)``, other items are ignored.
+
+        Args:
+            users: a list, an array or a column of ids, or a frame with a column of users; None for all.
+            k: 1 or more.
+            filter_viewed: leave out the items that the user has.
+            items: the only items that may be recommended.
+            exclude: items to leave out.
+            items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.
+            popularity_cap: leave out items that more than this share of all users have, such as 0.05.
+            diversity: from 0 to below 1.  Above 0, the items are chosen among the best 10 k by maximal
+                marginal relevance: each next one has the largest
+                ``(1 - diversity) * relevance - diversity * likeness``, where these are its probability over
+                that of the best item, and its largest cosine with an item that is already chosen.
+            times: of the requests: one for all, or one for each user.  By default right after the last event
+                of each user.  Only a model of ``time_use="request"`` uses them.
+            unknown: what to do with users who are not in the data: "raise" an error, "skip" them with a
+                warning that counts them, or give them the most "popular" items, whose score is the share of
+                users who have the item.
+
+        Returns:
+            A frame with the columns user, item, score (float32) and rank (from 1), in the order of `users`,
+            the best item of each first.
+
+        Raises:
+            InputError: nothing is fitted yet, a user or an item is unknown, an argument is out of range, no
+                item may be recommended, or a request comes before the user's last event.
+        """
+        ready = self._now()
+        _check_choice("unknown", unknown, get_args(Unknown))
+        names = ready.names(users)
+        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
+        k, moments = ready.count(k), ready.moments(times, len(names))
+        known = np.array([name in ready.user_numbers for name in names], np.bool_)
+        if unknown == "raise":
+            ready.known(names)
+        people = ready.people([name for name, there in zip(names, known, strict=True) if there])
+        found = iter(ready.ranked(people, k, None if moments is None else moments[known], filters, diversity))
+        strangers = {name for name, there in zip(names, known, strict=True) if not there}
+        popular: dict[str, Best] = {name: [] for name in strangers}
+        if unknown == "popular" and strangers:
+            of_all = ready.popular(k, filters)
+            popular = {n: ready.popular(k, filters, n) if filters.has_own(n) else of_all for n in strangers}
+        lists = [popular[name] if name in strangers else next(found) for name in names]
+        if unknown == "skip" and strangers:
+            warnings.warn(
+                f"{len(strangers):,} of the {len(set(names)):,} users are not in the data, and were skipped",
+                UserWarning,
+                stacklevel=2,
+            )
+        return ready.lists(names, lists, ready.fitted.users)
+
+    def recommend_histories(
+        self,
+        histories: Any,
+        k: int = 10,
+        *,
+        times: Any = None,
+        request_times: Any = None,
+        filter_viewed: bool = True,
+        items: Any = None,
+        exclude: Any = None,
+        items_for: Mapping[Any, Any] | None = None,
+        exclude_for: Mapping[Any, Any] | None = None,
+        popularity_cap: float | None = None,
+        diversity: float = 0.0,
+        unknown: Literal["raise", "skip"] = "raise",
+    ) -> Any:
+        """The k best items after histories of nobody whom the recommender knows, such as guests.
+
+        Args:
+            histories: {name: items}, or a list of lists of items, the oldest first; or a frame of events, as
+                in :meth:`fit`.  Nothing of them is kept.
+            times: the times of the events, in the form of `histories`: {name: times}, or a list of lists.  A
+                model that knows time needs them.  A frame has them in its column.
+            request_times: of the requests, as `times` of :meth:`recommend`.
+            unknown: what to do with items that the model does not know: "raise" an error, or "skip" them with
+                a warning that counts them.
+
+        The other arguments, and the errors, are those of :meth:`recommend`.
+
+        Returns:
+            A frame as that of :meth:`recommend`.  Its users are the names; without names, the places in the
+            list, from 0.
+        """
+        ready = self._now()
+        _check_choice("unknown", unknown, ("raise", "skip"))
+        people, ids = ready.guests(histories, times, unknown)
+        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
+        moments = ready.moments(request_times, len(people), "the request times")
+        filled = np.flatnonzero(people.histories.lengths)  # others had unknown items only
+        asked = People(
+            [people.names[p] for p in filled.tolist()], people.histories.select(filled), guests=True
+        )
+        when = None if moments is None else moments[filled]
+        lists: list[Best] = [[] for _ in range(len(people))]
+        for place, best in zip(
+            filled.tolist(), ready.ranked(asked, ready.count(k), when, filters, diversity), strict=True
+        ):
+            lists[place] = best
+        return ready.lists(people.names, lists, ids)
+
+    def similar_items(self, items: Any, k: int = 10) -> Any:
+        """The k other items whose vectors have the largest cosine with that of each item.
+
+        Returns a frame with the columns item, similar, score (the cosine, float32) and rank (from 1).
+        Raises InputError for an unknown item.
+        """
+        ready = self._now()
+        names = ready.items(items, "the items")
+        lists = [ready.answers.similar(name, ready.count(k)) for name in names]
+        return ready.lists(names, lists, ready.fitted.items, ("item", "similar"))
+
+    def explain(self, user: Any, item: Any, *, time: Any = None) -> Any:
+        """How much each of the user's newest 100 events changes the score of an item, exactly.
+
+        Returns a frame with the columns position (of the event in the user's history, from 0), item and
+        change (the score less the score without this event, float32), the largest change first.
+        Raises InputError as :meth:`recommend`.
+        """
+        ready = self._now()
+        moments = ready.moments(time, 1)
+        person = ready.people(ready.known([text_id(user, "the user")]), moments)
+        (name,) = ready.items([item], "the item")
+        found = ready.answers.explain(person, name, moments)
+        return frame_of(
+            {
+                "position": np.array([position for position, _, _ in found], np.int64),
+                "item": ready.item_column([name for _, name, _ in found]),
+                "change": np.array([change for _, _, change in found], np.float32),
+            },
+            ready.kind,
+        )
+
+    def score(self, users: Any, items: Any = None, *, times: Any = None) -> Any:
+        """The scores of items for users, as :meth:`recommend` compares them, also of items that they have.
+
+        Args:
+            users: as in :meth:`recommend`; or a frame with columns of users and items, whose rows are scored.
+            items: a list of ids, or a frame with a column of items.  Each is scored for each user.
+            times: of the requests, one for all or one for each user or row.
+
+        Returns:
+            A frame with the columns user, item and score (float32), in the order of users, then of items.
+        """
+        ready = self._now()
+        names = list(ready.known(ready.names(users)))
+        moments = ready.moments(times, len(names))
+        if items is not None:
+            wanted = ready.items(items, "the items")
+            scores = ready.answers.scores(ready.people(names, moments), wanted, moments).reshape(-1)
+            names, wanted = [name for name in names for _ in wanted], wanted * len(names)
+        elif is_frame(users):
+            # Of the column alone, because each row must be scored.
+            column = ids_in(users, "item", ready.fitted.items.column, "the items")
+            wanted = ready.items(column, "the items")
+            scores = _scores_of_rows(ready, names, wanted, moments)
+        else:
+            raise InputError("there are no items to score", "give items=, or a frame of users and items")
+        return frame_of(
+            {
+                "user": ready.fitted.users.column_of(names, ready.kind),
+                "item": ready.item_column(wanted),
+                "score": scores,
+            },
+            ready.kind,
+        )
+
+    # --- vectors and ids ------------------------------------------------------------------------
+
+    def item_vectors(self, items: Any = None) -> NDArray[np.float32]:
+        """The vectors ``(N, D)`` float32 of items, by default of all, in the order of `item_ids`."""
+        ready = self._now()
+        table = np.asarray(ready.answers.content.table, np.float32)
+        if items is None:
+            return table.copy()
+        return table[[ready.answers.item_numbers[name] for name in ready.items(items, "the items")]]
+
+    def user_vectors(self, users: Any = None, *, times: Any = None) -> NDArray[np.float32]:
+        """The vectors ``(N, D)`` float32 of users, by default of all, in the order of `user_ids`.
+
+        The score of an item is the product of both vectors, plus the bias of repeats if the user has the
+        item.  times: of the requests, as in :meth:`recommend`.
+        """
+        ready = self._now()
+        names = ready.known(ready.names(users))
+        moments = ready.moments(times, len(names))
+        return ready.answers.vectors(ready.people(names, moments), moments)
+
+    @property
+    def user_ids(self) -> list[Any]:
+        """The ids of all users, in their own type."""
+        ready = self._now()
+        return ready.fitted.users.values(ready.dataset.user_ids)
+
+    @property
+    def item_ids(self) -> list[Any]:
+        """The ids of all items that can be recommended or be in histories, in their own type."""
+        ready = self._now()
+        return ready.fitted.items.values(ready.dataset.item_ids)
+
+    @property
+    def dataset(self) -> Dataset:
+        """All events, with those of `fit_more`."""
+        return self._now().dataset
+
+    @property
+    def run(self) -> Run:
+        """The run of the training: its folder, its log and its model file."""
+        return self._now().fitted.run
+
+    # --- keeping --------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recommender into a new folder: the model, all events and the report if there is one.
+
+        The folder is a run too, so `recblr evaluate` and `recblr recommend` take it.  They see the run as it
+        was trained, without the events of `fit_more`.
+        Raises InputError if `path` exists, or cannot be written.
+        """
+        saved.save(self._now().fitted, Path(os.fspath(path)))
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the one file that a server needs, for :meth:`recblr.Engine.load`; an older one is replaced.
+
+        It holds the model with the new items of `fit_more`, and no events.
+        Raises InputError if the path does not end in .safetensors, or cannot be written, or the model is a
+        baseline, which no engine serves.
+        """
+        fitted, file = self._now().fitted, Path(os.fspath(path))
+        if file.suffix != ".safetensors":
+            raise InputError(f"{file} does not look like a model file", "end it in .safetensors")
+        write_model_file(file, servable(fitted.run.model_file, fitted.content))
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], *, frames: Kind | None = None, backend: Backend = "auto"
+    ) -> Self:
+        """The recommender in a folder that :meth:`save` or `recblr train` wrote.
+
+        frames, backend: as in the class.
+
+        Raises InputError if the folder is missing, damaged, or of a later recblr.
+        """
+        recommender = cls(frames=frames, backend=backend)
+        recommender._take(saved.load(Path(os.fspath(path))), None)
+        return recommender
+
+    def describe(self) -> str:
+        """A short text with one fact in each line: the data, the model, and what answers."""
+        if self._ready is None:
+            return "not fitted yet"
+        content, config = self._ready.fitted.content, self._ready.fitted.content.config
+        use = {"none": "the order of events", "past": "the times of events"}
+        by = "the engine" if isinstance(self._ready.answers, EngineAnswers) else "torch"
+        lines = [
+            self._ready.dataset.describe(),
+            f"model         {config.model}, width {config.d_model}, {config.num_layers} layers",
+            f"it knows      {use.get(config.time_use, 'the times of events and of the request')}",
+            f"answers       by {by}, in frames of {self._ready.kind}",
+        ]
+        if content.metrics is not None and "ndcg@10" in content.metrics.get("masked", {}):
+            figure = content.metrics["masked"]["ndcg@10"]
+            lines.append(f"validation    NDCG@10 {figure:.4f} among unseen items, epoch {content.epoch}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        if self._ready is None:
+            return "<recblr.Recommender, not fitted yet>"
+        dataset, config = self._ready.dataset, self._ready.fitted.content.config
+        return (
+            f"<recblr.Recommender of {dataset.num_users:,} users and {dataset.num_items:,} items,"
+            f" {config.model}>"
+        )
+
+    def __reduce__(self) -> Any:
+        if self._ready is None:
+            return _unpickled, (None, self._frames, self._backend)
+        with tempfile.TemporaryDirectory(prefix="recblr-") as folder:
+            self.save(Path(folder, "saved"))
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as archive:
+                archive.add(Path(folder, "saved"), "saved")
+        return _unpickled, (buffer.getvalue(), self._frames, self._backend)
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _take(self, fitted: Fitted, temporary: _TemporaryFolder | None) -> None:
+        """Become what was fitted or read.  All that may fail comes first."""
+        self._ready = Ready(
+            fitted, answers_of(fitted.run.model_file, fitted.content, self._backend), self._frames
+        )
+        self._temporary = temporary
+
+    def _now(self) -> Ready:
+        if self._ready is None:
+            raise InputError(
+                "the recommender has learned nothing yet", "call fit(data), or Recommender.load(path)"
+            )
+        return self._ready
+
+
+class _TemporaryFolder:
+    """A folder that goes when this object or the process does."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="recblr-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process ends without the folder of its parent
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scores_of_rows(
+    ready: Ready, names: list[str], items: list[str], moments: Moments
+) -> NDArray[np.float32]:
+    """The scores ``(N,)`` of N pairs of a user and an item."""
+    scores = np.zeros(len(names), np.float32)
+    groups: dict[tuple[str, float | None], list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault((name, None if moments is None else float(moments[place])), []).append(place)
+    for (name, moment), places in groups.items():
+        when = None if moment is None else np.array([moment])
+        found = ready.answers.scores(ready.people([name], when), [items[place] for place in places], when)
+        scores[places] = found[0]
+    return scores
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}", f"give one of {', '.join(choices)}")
+
+
+def _command(options: Mapping[str, Any]) -> str:
+    """The call of `fit`, for the report."""
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    return f"recblr.Recommender().fit(data{given})"
+
+
+def _unpickled(archive: bytes | None, frames: Kind | None, backend: Backend) -> Recommender:
+    """The recommender that `__reduce__` describes."""
+    recommender = Recommender(frames=frames, backend=backend)
+    if archive is not None:
+        temporary = _TemporaryFolder()
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(temporary.path, filter="data")
+        recommender._take(saved.load(temporary.path / "saved"), temporary)
+    return recommender

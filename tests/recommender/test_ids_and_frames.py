@@ -1,0 +1,186 @@
+"""Answers are frames of the caller's kind, with the ids of the caller's type."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from recommender.shop import NAMES, SMALL, START, columns, pandas_log, polars_log, rows
+
+from recblr import InputError, Recommender
+
+TYPED: dict[str, tuple[Any, Any, Any]] = {
+    "polars integers": (polars_log(), pl.Int64, pl.String),
+    "polars small integers": (polars_log().cast({"uid": pl.UInt16}), pl.UInt16, pl.String),
+    "polars categories": (polars_log().cast({"sku": pl.Categorical}), pl.Int64, pl.String),
+    "polars texts": (polars_log().cast({"uid": pl.String}), pl.String, pl.String),
+    "pandas integers": (pandas_log(), "int64", pandas_log()["sku"].dtype),
+    "pandas small integers": (pandas_log().astype({"uid": "int32"}), "int32", pandas_log()["sku"].dtype),
+    "pandas nullable": (pandas_log().astype({"uid": "Int64", "sku": "string"}), "Int64", "string"),
+    "pandas objects": (pandas_log().astype({"uid": object, "sku": object}), object, object),
+    "pandas categories": (pandas_log().astype({"uid": "category"}), "int64", pandas_log()["sku"].dtype),
+}
+
+
+@pytest.mark.parametrize(("frame", "users", "items"), TYPED.values(), ids=TYPED)
+def test_ids_keep_their_type(frame: Any, users: Any, items: Any, shop: Recommender) -> None:
+    recommender = Recommender().fit(frame, **NAMES, **SMALL, k_core=0)
+    answer = recommender.recommend(k=3)
+    assert type(answer) is type(frame)
+    assert list(answer.columns) == ["user", "item", "score", "rank"]
+    found = answer.schema if isinstance(answer, pl.DataFrame) else answer.dtypes
+    assert (found["user"], found["item"]) == (users, items)
+    assert str(found["score"]).lower() == "float32"
+    assert str(found["rank"]).lower() == "int64"
+    expected = [(str(user), *rest) for user, *rest in rows(shop.recommend(k=3))]
+    assert [(str(user), *rest) for user, *rest in rows(answer)] == expected
+    # Ids and columns of the answer can be asked for again, and merge with the log.
+    again = recommender.recommend(answer["user"], 3)
+    assert len(again) == 3 * len(answer)
+    if isinstance(answer, pl.DataFrame):
+        log = frame.rename({"uid": "user"}).drop("sku")
+        assert len(answer.join(log, on="user", how="inner")) > len(answer)
+    else:
+        assert len(answer.merge(frame.drop(columns="sku"), left_on="user", right_on="uid")) > len(answer)
+
+
+def test_users_may_be_given_in_any_form(shop: Recommender) -> None:
+    right = rows(shop.recommend([3, 10], 4))
+    for users in (
+        ["3", "10"],
+        (3, "10"),
+        np.array([3, 10]),
+        np.array([3, 10], np.uint8),
+        np.array(["3", "10"]),
+        pd.Series([3, 10]),
+        pl.Series([3, 10]),
+        pd.DataFrame({"uid": [3, 10]}),
+        pl.DataFrame({"user": [3, 10]}),
+        pl.LazyFrame({"uid": [3, 10], "x": [1, 2]}),
+        iter([3, 10]),
+        {3: 1, 10: 2}.keys(),
+    ):
+        assert rows(shop.recommend(users, 4)) == right, users
+    assert len(shop.recommend()) == 10 * len(shop.user_ids)
+    nobody = shop.recommend([], 4)
+    assert nobody.empty
+    assert nobody.dtypes.equals(shop.recommend([3]).dtypes)
+
+
+def test_items_may_be_given_in_any_form(shop: Recommender) -> None:
+    chosen = shop.item_ids[5:9]
+    right = rows(shop.recommend([3], 4, items=chosen))
+    assert {item for _, item, _, _ in right} <= set(chosen)
+    catalogue = pl.DataFrame({"sku": [*shop.item_ids, "never seen"], "price": range(len(shop.item_ids) + 1)})
+    for items in (
+        np.array(chosen),
+        pd.Series(chosen),
+        set(chosen),
+        catalogue.filter(pl.col("price").is_between(5, 8)),
+        pd.DataFrame({"item": [*chosen, "never seen"]}),
+    ):
+        assert rows(shop.recommend([3], 4, items=items)) == right
+    assert not {i for _, i, _, _ in rows(shop.recommend([3], 90, exclude=catalogue[5:9]))} & set(chosen)
+
+
+def test_the_kind_of_frames_can_be_chosen(shop: Recommender, tmp_path: Any) -> None:
+    shop.save(tmp_path / "saved")
+    ours = Recommender.load(tmp_path / "saved", frames="polars").recommend([3], 3)
+    assert isinstance(ours, pl.DataFrame)
+    assert ours.schema["user"] == pl.Int64
+    assert ours.rows() == rows(shop.recommend([3], 3))
+    with pytest.raises(InputError, match="frames is 'spark'; give one of polars, pandas"):
+        Recommender(frames="spark")  # type: ignore[arg-type]
+
+
+def test_pandas_is_needed_only_for_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    recommender = Recommender(frames="pandas").fit(polars_log(), **NAMES, **SMALL)
+    with pytest.raises(InputError, match="frames of pandas, which is not installed; install it with pip"):
+        recommender.recommend([3], 3)
+
+
+LATER = START + 10_000_000
+TIMES: dict[str, Any] = {
+    "seconds": LATER,
+    "a float": float(LATER),
+    "NumPy's": np.int64(LATER),
+    "a datetime": datetime.fromtimestamp(LATER, UTC),
+    "another zone": datetime.fromtimestamp(LATER, UTC) + timedelta(0),
+    "naive, in UTC": datetime.fromtimestamp(LATER, UTC).replace(tzinfo=None),
+    "datetime64": np.datetime64(LATER, "s"),
+    "a text": datetime.fromtimestamp(LATER, UTC).isoformat(),
+    "Timestamp": pd.Timestamp(LATER, unit="s"),
+    "Timestamp with a zone": pd.Timestamp(LATER, unit="s", tz="UTC").tz_convert("Asia/Tokyo"),
+}
+
+
+@pytest.mark.parametrize("time", TIMES.values(), ids=TIMES)
+def test_a_time_may_be_given_in_any_form(time: Any, shop: Recommender) -> None:
+    right = rows(shop.recommend([3, 10], 4, times=LATER))
+    assert right != rows(shop.recommend([3, 10], 4))
+    for times in (time, [time, time], np.array([time, time]), pd.Series([time, time])):
+        assert rows(shop.recommend([3, 10], 4, times=times)) == right
+    if not isinstance(time, pd.Timestamp | np.datetime64):  # polars has no column of these
+        assert rows(shop.recommend([3, 10], 4, times=pl.Series([time, time]))) == right
+
+
+def test_times_belong_to_their_users(shop: Recommender) -> None:
+    apart = [
+        rows(shop.recommend([user], 3, times=LATER + more)) for user, more in ((3, 0), (10, 10**7), (17, 50))
+    ]
+    times = [LATER, LATER + 10**7, LATER + 50]
+    assert rows(shop.recommend([3, 10, 17], 3, times=times)) == [row for part in apart for row in part]
+    with pytest.warns(UserWarning, match="1 of the 3 users are not in the data, and were skipped"):
+        found = shop.recommend([3, 4, 10], 3, times=[LATER, LATER + 1, LATER + 10**7], unknown="skip")
+    assert rows(found) == [*apart[0], *apart[1]]
+
+
+def test_guests_have_names_of_their_own(shop: Recommender) -> None:
+    items = shop.item_ids[:3]
+    times = [LATER, LATER + 1, LATER + 2]
+    of_list = shop.recommend_histories([items, items], 2, times=[times, times])
+    assert of_list["user"].tolist() == [0, 0, 1, 1]
+    named = shop.recommend_histories({"ada": items}, 2, times={"ada": times})
+    assert named["user"].tolist() == ["ada", "ada"]
+    log = pd.DataFrame({"uid": [5, 5, 5], "sku": items, "ts": times})
+    of_frame = shop.recommend_histories(log, 2)
+    assert of_frame["user"].tolist() == [5, 5]
+    assert of_list["item"].tolist()[:2] == named["item"].tolist() == of_frame["item"].tolist()
+    known = shop.recommend(k=1)
+    shop.recommend_histories(
+        dict.fromkeys(shop.user_ids, items), 2, times=dict.fromkeys(shop.user_ids, times)
+    )
+    assert known.equals(shop.recommend(k=1))  # a guest of the same name changes nothing
+
+
+def test_the_scores_of_rows(shop: Recommender) -> None:
+    pairs = pd.DataFrame({"sku": shop.item_ids[:4], "uid": [10, 3, 10, 10]})
+    of_rows = shop.score(pairs)
+    assert of_rows["user"].tolist() == [10, 3, 10, 10]
+    assert of_rows["item"].tolist() == shop.item_ids[:4]
+    everything = {(u, i): s for u, i, s in rows(shop.score([3, 10], shop.item_ids))}
+    assert [everything[user, item] for user, item, _ in rows(of_rows)] == of_rows["score"].tolist()
+    timed = shop.score(pairs, times=[LATER, LATER, LATER, LATER + 10**7])
+    assert timed["score"].tolist()[:3] == shop.score(pairs, times=LATER)["score"].tolist()[:3]
+    assert timed["score"].tolist()[3] == shop.score([10], pairs[3:], times=LATER + 10**7)["score"][0]
+
+
+def test_fit_has_taken_in_all_users(shop: Recommender) -> None:
+    log = columns()
+    recommender = Recommender().fit(pl.DataFrame(log), **NAMES, **SMALL)
+    engine = recommender._now().answers.engine  # type: ignore[attr-defined]
+    assert engine.num_users == len(recommender.user_ids)
+
+
+def test_columns_are_those_of_the_log() -> None:
+    log = columns()
+    frame = pl.DataFrame({"userId": log["uid"], "movieId": log["sku"], "timestamp": log["ts"]})
+    recommender = Recommender().fit(frame, **SMALL)
+    assert recommender.recommend([3], 1, items=frame[:5]).schema["user"] == pl.Int64

@@ -1,0 +1,92 @@
+"""`fit` on a frame makes the same bits as `recblr train` on its file."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from cli.command import succeeds
+from recommender.shop import NAMES, SMALL, columns
+
+from recblr import Dataset, Recommender
+from recblr.training import Run
+
+FLAGS = [word for key, value in SMALL.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+FRAMES = {
+    "polars": lambda: pl.DataFrame(columns()),
+    "a lazy frame": lambda: pl.LazyFrame(columns()),
+    "pandas": lambda: pd.DataFrame(columns()),
+    "dates": lambda: pl.DataFrame(columns()).with_columns(pl.from_epoch("ts")),
+    "other columns": lambda: pd.DataFrame({"note": "x", **columns()}),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    pl.DataFrame(columns()).write_csv(folder / "log.csv")
+    words = ["--user-column", "uid", "--item-column", "sku", "--time-column", "ts", "--valid-share", "0.5"]
+    succeeds("train", folder / "log.csv", "--out", folder / "run", *words, *FLAGS)
+    return folder
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_a_frame_and_its_file_make_the_same_model(frame: Any, trained: Path, tmp_path: Path) -> None:
+    Recommender().fit(frame(), **NAMES, **SMALL, valid=0.5, out=tmp_path / "run")
+    ours, theirs = Run(tmp_path / "run"), Run(trained / "run")
+    assert ours.model_file.read_bytes() == theirs.model_file.read_bytes()
+    assert ours.config() == theirs.config()
+
+
+def test_a_path_and_a_dataset_make_the_same_model_too(trained: Path, tmp_path: Path) -> None:
+    file = trained / "log.csv"
+    of_path = Recommender().fit(str(file), **NAMES, **SMALL, valid=0.5, out=tmp_path / "path")
+    dataset = Dataset.from_frame(pl.read_csv(file), **NAMES)
+    of_dataset = Recommender().fit(dataset, **SMALL, valid=0.5)
+    right = Run(trained / "run").model_file.read_bytes()
+    assert of_path.run.model_file.read_bytes() == right
+    assert of_dataset.run.model_file.read_bytes() == right
+    assert of_path.run.data() == Run(trained / "run").data()
+
+
+def test_the_figures_are_those_of_the_command(trained: Path) -> None:
+    from recblr.evaluation import read_report
+
+    ours = Recommender.load(trained / "run").evaluate("valid")
+    theirs = read_report(trained / "run" / "report.json")
+    assert ours["ours"]["valid"] == theirs["ours"]["valid"]
+    assert list(ours["ours"]) == ["valid"]
+    assert Recommender.load(trained / "run").evaluate()["ours"]["test"] == theirs["ours"]["test"]
+    written = read_report(trained / "run" / "report.json")
+    assert (written["ours"], written["baselines"]) == (theirs["ours"], theirs["baselines"])
+
+
+def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    from training.tiny_runs import StopAfter, Stopped
+
+    frame, options = pl.DataFrame(columns()), {**NAMES, **SMALL, "epochs": 2}
+    straight = Recommender().fit(frame, **options)
+    with pytest.raises(Stopped):
+        Recommender().fit(frame, **options, out=tmp_path / "run", listener=StopAfter(1))
+    resumed = Recommender().fit(frame, **options, out=tmp_path / "run", resume=True)
+    assert resumed.run.model_file.read_bytes() == straight.run.model_file.read_bytes()
+
+
+def test_the_temporary_run_goes_with_the_recommender() -> None:
+    recommender = Recommender().fit(pl.DataFrame(columns()), **NAMES, **SMALL)
+    folder = recommender.run.folder
+    worker = os.fork()
+    if worker == 0:
+        recommender = None  # type: ignore[assignment]
+        gc.collect()
+        os._exit(0)
+    os.waitpid(worker, 0)
+    assert folder.exists()  # it belongs to this process
+    del recommender
+    gc.collect()
+    assert not folder.exists()
