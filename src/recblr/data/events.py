@@ -444,8 +444,8 @@ def _doubts(kind: str, indices: Int64Array, ids: pl.Series) -> list[str]:
         count = int(np.count_nonzero(indices == place))
         notes.append(f"the {kind} {ids[place]!r}, which may mean no {kind}, has {count:,} of the events")
     decimal = ids.filter(ids.str.contains(r"^-?\d+\.0$"))
-    whole = decimal.str.strip_suffix(".0")
-    both = whole.filter(whole.is_in(ids.implode()))
+    whole = decimal.str.strip_suffix(".0").to_frame("id")
+    both = whole.join(ids.to_frame("id"), on="id", how="semi")["id"]
     if len(both):
         notes.append(f"pairs of {kind} ids such as {both[0]!r} and '{both[0]}.0': {len(both):,}")
     rounded = ids.filter(ids.str.contains(r"^\d[.,]\d+E\+\d\d$"))
