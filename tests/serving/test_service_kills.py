@@ -157,7 +157,7 @@ def test_kills_lose_no_acknowledged_event_on_disk(tmp_path: Path) -> None:
                 forks.kill(one)
                 kills += 1
                 if random_.random() < 0.5:
-                    time.sleep(random_.expovariate(1 / 0.02))
+                    time.sleep(random_.expovariate(1 / 0.005))
             with Service(fresh("plain", threads=1), open_store(address), write_behind=3600) as serving:
                 said = read_all(folder)
                 said.check(serving)
