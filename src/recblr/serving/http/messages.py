@@ -270,9 +270,9 @@ class Query:
         return number
 
     def time(self, name: str) -> float | None:
-        """Seconds since 1970, or None; an empty value counts as none."""
+        """Seconds since 1970, or None if it is not given."""
         value = self._values.get(name)
-        if not value:
+        if value is None:
             return None
         number = float(value) if _NUMBER.fullmatch(value) else float("inf")
         if not -1e300 < number < 1e300:
