@@ -19,6 +19,7 @@ from run import sealed
 MODEL, CHECKPOINT = "model.safetensors", "checkpoints/epoch-0002"
 EVALUATE, RECOMMEND, RESUME = "evaluate run", "recommend run --user u1", "train --out run --resume"
 DAMAGED = "model.safetensors is damaged or truncated"
+NO_MODEL = "model.safetensors is no model file"
 COPY = "restore"
 
 
@@ -396,15 +397,15 @@ WEIGHTS: dict[str, Bad] = {
         EVALUATE, holding(MODEL, struct.pack("<Q", 10**8) + b"{}"), DAMAGED, COPY
     ),
     "a header of length 0": on(EVALUATE, holding(MODEL, struct.pack("<Q", 0)), DAMAGED, COPY),
-    "a header that is a list": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"[]"), DAMAGED, COPY),
+    "a header that is a list": on(EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"[]"), NO_MODEL, COPY),
     "endless brackets in the header": on(
-        EVALUATE, holding(MODEL, struct.pack("<Q", 100_000) + DEEP.encode()), DAMAGED, COPY
+        EVALUATE, holding(MODEL, struct.pack("<Q", 100_000) + DEEP.encode()), NO_MODEL, COPY
     ),
     "endless objects in the header": on(
         EVALUATE, holding(MODEL, struct.pack("<Q", 500_000) + b'{"a":' * 100_000), DAMAGED, COPY
     ),
     "a header that is not UTF-8": on(
-        EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"\xff\xfe"), DAMAGED, COPY
+        EVALUATE, holding(MODEL, struct.pack("<Q", 2) + b"\xff\xfe"), NO_MODEL, COPY
     ),
     "a tensor of a size below 0": on(EVALUATE, first_tensor(shape=[-1, 4]), DAMAGED, COPY),
     "a tensor of 2^62 numbers": on(EVALUATE, first_tensor(shape=[2**31, 2**31]), DAMAGED, COPY),
