@@ -25,7 +25,8 @@ GARBAGE = [0.0, 1e30, float("inf"), float("nan")]
 
 
 def close(actual: Any, expected: Any) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    # A gradient of a model is a sum over up to 35 events, in another order on each way.
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=5e-5)
 
 
 @contextmanager
