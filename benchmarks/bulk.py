@@ -128,7 +128,7 @@ def main():
         figures = whole_command(options.run, 10) | from_states(run)
         rows.append({"run": f"{options.run.name}, {users:,} users", "users": users, "k": 10, **figures})
     for row in rows:
-        row["users a second"] = row["users"] / row["seconds of work"]
+        row["users a second"] = row["users"] / max(row["seconds of work"], 0.1)  # it is printed in tenths
         row["users a second of a processor"] = row["users"] / row["seconds of a processor"]
     result = {"claim": __doc__.splitlines()[0], "rows": rows, "to reach": TO_REACH, "commit": commit()}
     result["machine"] = describe_machine()
