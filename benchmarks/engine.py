@@ -249,7 +249,8 @@ def arguments():
             sys.exit(f"--model {path} is no file")
     if len({path.stem for path in own.model}) < len(own.model):
         sys.exit("two files of --model have the same name: rename one, because the tables show the names")
-    os.environ[MODELS] = os.pathsep.join(str(path.resolve()) for path in own.model)
+    if own.model:  # else this may be a process of a run that has them
+        os.environ[MODELS] = os.pathsep.join(str(path.resolve()) for path in own.model)
     if own.million:
         os.environ[USERS] = "1000000"
     sys.argv[1:] = rest

@@ -86,6 +86,9 @@ def test_own_options_are_taken_out_of_the_command_line(tmp_path: Path) -> None:
         assert sys.argv == ["engine.py", "--quick"]
         assert os.environ[measures.USERS] == "1000000"
         assert measures.trained_models() == {"films": files[0], "books": files[1]}
+        patch.setattr(sys, "argv", ["engine.py", "--measure-in-this-process"])
+        engine.arguments()  # in the processes of this run
+        assert measures.trained_models() == {"films": files[0], "books": files[1]}
 
 
 def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
