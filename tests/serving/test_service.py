@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
@@ -464,3 +466,85 @@ def test_states_are_written_in_the_background() -> None:
                 return
             waited.wait(0.01)
         pytest.fail("no state was written")
+
+
+def test_answers_and_drops_at_the_same_time_are_right() -> None:
+    """A user may be dropped between any two steps of an answer."""
+    serving = serve(MemoryStore(), max_users=1)
+    right = {}
+    for number, user in enumerate(USERS):
+        serving.update_many([user] * 3, IDS[number : number + 3], times=[START + n for n in range(3)])
+        right[user] = serving.recommend(user, 3)
+    wrong: list[object] = []
+    until = time.monotonic() + 1
+
+    def ask(user: str) -> None:
+        while time.monotonic() < until and not wrong:
+            try:
+                for found in (serving.recommend(user, 3), serving.recommend_many([user], 3)[0]):
+                    if found != right[user]:
+                        wrong.append(found)
+            except Exception as error:  # a thread cannot fail the test
+                wrong.append(error)
+
+    def drop() -> None:
+        while time.monotonic() < until:
+            serving._limit(serving._held)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=ask, args=(user,)) for user in USERS]
+        threads += [threading.Thread(target=drop)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+    serving.close()
+
+
+def test_users_of_answers_are_dropped_too() -> None:
+    serving = serve(MemoryStore(), max_users=2)
+    for user in USERS:
+        serving.update(user, IDS[0], time=START)
+    for user in USERS:
+        serving.recommend(user, 1)
+    serving.write_states()
+    assert serving.engine.num_users == 2
+    serving.close()
+
+
+def test_an_event_counts_although_another_thread_changes_the_users_meanwhile() -> None:
+    class Changing(dict[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    serving = serve(MemoryStore(), max_users=1)
+    serving.update("a", IDS[0], time=START)
+    serving._held.versions = Changing(serving._held.versions)
+    assert serving.update("b", IDS[0], time=START)
+    assert serving.history("b")[0] == [IDS[0]]
+    serving.close()
+
+
+def test_an_interrupted_load_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come right after the engine has taken events in."""
+    case, store = BY_NAME["request"], MemoryStore()
+    ours, theirs = serve(store, case), serve(store, case)
+    ours.update("a", IDS[0], time=START)
+    theirs.update("a", IDS[1], time=START + 1)
+    taken = Engine.update_many
+
+    def interrupted(self: Engine, *args: Any, **options: Any) -> int:
+        taken(self, *args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "update_many", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ours.score("a", IDS, time=START + 2)
+    history = [(IDS[0], START), (IDS[1], START + 1)]
+    assert ours.score("a", IDS, time=START + 2).tolist() == expected(case, history, START + 2).tolist()

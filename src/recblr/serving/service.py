@@ -60,7 +60,8 @@ class Service:
             write_behind: seconds between two writes of states in the background.  A state is written when 32
                 or more events of its user are newer than the last one that was written.
             max_users: how many users the engine may keep; the others are loaded from the store when they are
-                asked for.  None means no limit.
+                asked for.  Those that answers have loaded may be more until the next write of states.  None
+                means no limit.
 
         Raises InputError if an argument is wrong.
         """
@@ -167,15 +168,13 @@ class Service:
                     if not new:
                         return new
             self._bring(held, distinct, transaction.versions(distinct))
-            first = self._append(held, transaction, batch, distinct, now)
-            held.versions.update(zip(batch.users, range(first, first + len(batch.users)), strict=True))
-            held.recent.append(batch.users)
+            self._append(held, transaction, batch, distinct, now)
         self._limit(held)
         return new
 
     def _append(
         self, held: "_Held", transaction: Transaction, batch: Batch, distinct: list[str], now: float
-    ) -> int:
+    ) -> None:
         """Take events of users who are up to date into the engine and then into the store."""
         taken = False
         try:
@@ -188,7 +187,9 @@ class Service:
                 batch = batch._replace(times=_not_before(batch, now, held.last_times(distinct)))
                 self._engine_takes(held, transaction, batch)
             taken = True
-            return transaction.append(batch)
+            first = transaction.append(batch)
+            held.versions.update(zip(batch.users, range(first, first + len(batch.users)), strict=True))
+            held.recent.append(batch.users)
         except BaseException as error:
             if taken or not isinstance(error, InputError):  # else the engine has taken in nothing
                 for user in distinct:
@@ -246,25 +247,22 @@ class Service:
         """As Engine.recommend_many, with every acknowledged event.  Lists of unknown users are empty."""
         asked = [_text(user, "user") for user in users]
         exclude, allow = list(exclude), None if allow is None else list(allow)
-        while True:
-            held = self._held
-            distinct = list(dict.fromkeys(asked))
-            self._bring_shut(held, distinct, self._store.versions(distinct))
+        held, distinct = self._held, list(dict.fromkeys(asked))
+        with held.busy(distinct):  # so nobody drops them meanwhile
+            self._bring(held, distinct, self._store.versions(distinct))
             known = [place for place, user in enumerate(asked) if user in held.engine]
-            moments = None if times is None else np.asarray(times)[known]
-            try:
-                found = held.engine.recommend_many(
-                    [asked[place] for place in known],
-                    k, times=moments, exclude=exclude, allow=allow, mask_seen=mask_seen,
-                )  # fmt: skip
-            except InputError:
-                if all(asked[place] in held.engine for place in known):
-                    raise
-                continue  # a user was dropped meanwhile
-            best: list[list[Recommendation]] = [[] for _ in asked]
-            for place, one in zip(known, found, strict=True):
-                best[place] = one
-            return best
+            found = held.engine.recommend_many(
+                [asked[place] for place in known],
+                k,
+                times=None if times is None else np.asarray(times)[known],
+                exclude=exclude,
+                allow=allow,
+                mask_seen=mask_seen,
+            )
+        best: list[list[Recommendation]] = [[] for _ in asked]
+        for place, one in zip(known, found, strict=True):
+            best[place] = one
+        return best
 
     def recommend_history(
         self,
@@ -306,22 +304,20 @@ class Service:
         return history.items, history.times
 
     def _answer(self, user: Id, ask: Callable[[Engine, str], _T], unknown: _T) -> _T:
-        text = _text(user, "user")
-        while True:
-            held = self._held
-            version = self._store.version(text)
-            if held.versions.get(text, 0) != version:
-                self._bring_shut(held, [text], [version])
-            if not version:
-                return unknown
-            try:
-                return ask(held.engine, text)
-            except InputError:
-                if text in held.engine:
-                    raise
-                if text in held.versions:
-                    return unknown  # the model has none of the items that the user has
-            # The user was dropped between the two steps: once more.
+        text, held = _text(user, "user"), self._held
+        version = self._store.version(text)
+        if held.versions.get(text, 0) != version:
+            self._bring_shut(held, [text], [version])
+        if not version:
+            return unknown
+        with suppress(InputError):
+            return ask(held.engine, text)
+        # The question is wrong, or another thread has dropped the user.  Once more, while nobody can.
+        with held.busy([text]):
+            self._bring(held, [text], self._store.versions([text]))
+            if text not in held.engine:
+                return unknown  # forgotten, or the model has none of the items that the user has
+            return ask(held.engine, text)
 
     def explain_history(
         self, items: Iterable[Id], item: Id, *, times: ArrayLike | None = None, time: float | None = None
@@ -335,7 +331,7 @@ class Service:
                 f"the model was trained with --time {engine.time_use}, so it needs the times of the history",
                 "give times=",
             )
-        # The engine explains users only.  Nobody has this id, and nobody can ask for it.
+        # The engine explains users only.  No user of a store has such an id.
         nobody = f"\0{secrets.token_hex(16)}"
         engine.rebuild({nobody: items if times is None else (items, times)})
         try:
@@ -446,6 +442,9 @@ class Service:
             if isinstance(error, StoreError):
                 raise
             return False  # the state is damaged, or of an engine with other options; the history is right
+        except BaseException:  # such as Ctrl-C: nobody knows what the engine has taken in
+            held.drop(user)
+            raise
         held.versions[user] = history.version
         held.lacking[user] += len(history.items)
         return True
@@ -471,8 +470,10 @@ class Service:
         if self._max_users is None or len(held.versions) <= self._max_users:
             return
         held.count()
-        surplus = len(held.versions) - self._max_users
-        victims = list(islice(held.versions, surplus))
+        try:
+            victims = list(islice(held.versions, max(0, len(held.versions) - self._max_users)))
+        except RuntimeError:  # another thread has changed the users meanwhile; the next call drops them
+            return
         try:
             self._write_states(held, [user for user in victims if held.lacking[user] >= _STATE_EVERY])
         except StoreError as error:  # the caller's events are acknowledged, and a state is only a short cut
@@ -504,6 +505,7 @@ class Service:
         held.count()
         waiting = [user for user, count in held.lacking.copy().items() if count >= _STATE_EVERY]
         self._write_states(held, waiting)
+        self._limit(held)  # answers bring users too, and must not wait for this
 
     def _write_states(self, held: "_Held", users: list[str]) -> None:
         for start in range(0, len(users), _AT_ONCE):
