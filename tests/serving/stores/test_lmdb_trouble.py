@@ -20,6 +20,7 @@ from serving.stores.places import MEMORY, missing
 
 from recblr.errors import InputError
 from recblr.serving import LMDBStore, StoreError
+from recblr.serving.stores import lmdb as lmdb_store
 from recblr.serving.stores import lmdb_folder, log
 from recblr.serving.stores.store import Batch
 
@@ -437,3 +438,16 @@ def test_the_files_are_described(path: Path) -> None:
     names = {"data.mdb", "lock.mdb", "store.json", "lock", "fold", "end", FIRST}
     assert {entry.name for entry in path.iterdir()} == names
     assert lmdb_folder._LAYOUT == 1
+
+
+def test_half_a_backup_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*files: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with LMDBStore(tmp_path / "store") as store, monkeypatch.context() as patch:
+        patch.setattr(lmdb_store, "_sync", full)
+        with pytest.raises(StoreError, match="make room"):
+            store.backup(tmp_path / "half")
+    assert not (tmp_path / "half" / "store.json").exists()
+    with pytest.raises(InputError):
+        LMDBStore(tmp_path / "half")

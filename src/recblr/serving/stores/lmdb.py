@@ -403,6 +403,7 @@ class LMDBStore:
 
     def maintain(self) -> None:
         """Fold the log if many events or old ones wait, and drop what is folded from memory and the log."""
+        self._env.reader_check()  # a process that was killed while it read would keep old pages for good
         self._read_ids()
         with self._memory:
             self._follow()
@@ -508,15 +509,16 @@ class LMDBStore:
             with (self.path / "fold").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the log keeps what the copy of LMDB does not have
                 self._env.copy(str(target), compact=True)
-                copied = {*self._log.names()[:-1], "store.json"}  # they do not change any more
+                copied = {*self._log.names()[:-1]}  # they do not change any more
                 for name in copied:
                     shutil.copyfile(self.path / name, target / name)
                 with self._log.writing():
                     for name in {*self._log.names()} - copied:
                         shutil.copyfile(self.path / name, target / name)
-            for file_copied in target.iterdir():
-                with file_copied.open("rb") as written:
-                    os.fsync(written.fileno())
+            _sync(*target.iterdir())
+            # The last: without this file, the folder is no store, so half a copy cannot be opened.
+            shutil.copyfile(self.path / "store.json", target / "store.json")
+            _sync(target / "store.json")
             sync_folder(target)
         except FileExistsError:
             raise InputError(f"{target} exists already", "give the path of a new folder") from None
@@ -551,6 +553,12 @@ class LMDBStore:
             ) from None
         except lmdb.Error as error:
             raise cannot_use(self.path, error) from None
+
+
+def _sync(*files: Path) -> None:
+    for file in files:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
 
 
 def _hash(model: str) -> bytes:
