@@ -211,15 +211,10 @@ async def _body(scope: Message, receive: Receive) -> bytes:
     length = headers.get(b"content-length", b"0")
     if len(length) > 9 or int(length) > MAX_BODY:
         raise _too_large()
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _ClientLeft
-    if not message.get("more_body"):
-        return _bounded(message["body"])
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            parts, size = [message["body"]], len(message["body"])
-            while message.get("more_body"):
+            parts, size, more = [], 0, True
+            while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise _ClientLeft
@@ -227,15 +222,10 @@ async def _body(scope: Message, receive: Receive) -> bytes:
                 size += len(message["body"])
                 if size > MAX_BODY:
                     raise _too_large()
+                more = message.get("more_body", False)
             return b"".join(parts)
     except TimeoutError:
         raise ApiError("timeout", f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
-
-
-def _bounded(body: bytes) -> bytes:
-    if len(body) > MAX_BODY:
-        raise _too_large()
-    return body
 
 
 def _too_large() -> ApiError:

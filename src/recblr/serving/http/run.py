@@ -10,6 +10,7 @@ Each opens the store itself.  All accept from one socket.  The first process the
 import asyncio
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -89,14 +90,21 @@ def serve(options: ServeOptions, say: Say, warn: Say) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     many = f"{options.workers} workers" if options.workers > 1 else "1 worker"
+    store = _without_password(options.store)
     started = (
-        f"serving {options.model} ({engine.num_items:,} items) at {address}, store {options.store}, {many};"
+        f"serving {options.model} ({engine.num_items:,} items) at {address}, store {store}, {many};"
         " Ctrl-C stops, SIGHUP loads the model again"
     )
     if options.workers == 1:
-        Worker(options, engine, listener, metrics, say, warn).run(lambda: say(started))
+        worker = Worker(options, engine, listener, metrics, say, warn)
+        del engine  # after a new model is loaded, nothing may keep this one
+        worker.run(lambda: say(started))
     else:
         Parent(options, engine, listener, metrics, say, warn).run(started)
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1…@", address)
 
 
 def load(options: ServeOptions) -> Engine:
@@ -285,6 +293,7 @@ class Parent:
             for handled in (signal.SIGINT, signal.SIGTERM):  # until the event loop handles them
                 signal.signal(handled, lambda *_: os._exit(0))
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            del self._engine  # this is a copy of the parent, and must not keep the model that is replaced
             worker.run()
             status = 0
         except InputError as error:
