@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from recommender.shop import NAMES, SMALL, START, columns, pandas_log, polars_log, rows
 
-from recblr import InputError, Recommender
+from recblr import Engine, InputError, Recommender
 
 TYPED: dict[str, tuple[Any, Any, Any]] = {
     "polars integers": (polars_log(), pl.Int64, pl.String),
@@ -184,3 +184,45 @@ def test_columns_are_those_of_the_log() -> None:
     frame = pl.DataFrame({"userId": log["uid"], "movieId": log["sku"], "timestamp": log["ts"]})
     recommender = Recommender().fit(frame, **SMALL)
     assert recommender.recommend([3], 1, items=frame[:5]).schema["user"] == pl.Int64
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_a_user_beyond_the_integer_type_of_the_log_is_no_other_user(frame: Any) -> None:
+    events = columns()
+    small = np.array(events["uid"]) < 250
+    log = {name: np.array(values)[small] for name, values in events.items()}
+    log["uid"] = log["uid"].astype(np.uint8)
+    recommender = Recommender().fit(frame(log), **NAMES, **SMALL)
+    found = recommender.recommend([300], 2, unknown="popular")
+    assert list(found["user"]) == [300, 300]
+
+
+def test_text_beside_integers_is_refused_before_anything_changes() -> None:
+    recommender = Recommender().fit(pl.DataFrame(columns()), **NAMES, **SMALL)
+    for user in ("guest", "007"):
+        with pytest.raises(InputError, match=f"the id '{user}' is no integer"):
+            recommender.recommend([user], 2, unknown="popular")
+    more = pl.DataFrame({"uid": ["eve"], "sku": [columns()["sku"][0]], "ts": [START + 10**7]})
+    with pytest.raises(InputError, match="the id 'eve' is no integer"):
+        recommender.fit_more(more)
+    assert 3 in recommender.recommend(k=1)["user"].to_list()
+
+
+def test_guests_of_an_interrupted_call_are_no_other_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come right after the engine has taken the guests in."""
+    recommender = Recommender().fit(pl.DataFrame(columns()), **NAMES, **SMALL)
+    items, times = recommender.item_ids, [START, START + 1]
+    right = recommender.recommend_histories([items[2:4]], 3, times=[times])
+    engine = recommender._now().answers.engine
+    before, taken = engine.num_users, Engine.rebuild
+
+    def interrupted(self: Engine, histories: Any) -> None:
+        taken(self, histories)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "rebuild", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            recommender.recommend_histories([items[:2]], 3, times=[times])
+    assert engine.num_users == before
+    assert right.equals(recommender.recommend_histories([items[2:4]], 3, times=[times]))

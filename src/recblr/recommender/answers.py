@@ -6,6 +6,7 @@ other models.  Users and items are named by their ids as texts.
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -292,16 +293,19 @@ class EngineAnswers(Answers):
     def _taken_in(self, people: People) -> Iterator[Sequence[str]]:
         """Put people into the engine, and give their names there.  Afterwards, those that are too many go."""
         with self._lock:
-            keys = [f"{_GUEST}{n}" for n in range(len(people))] if people.guests else people.names
+            prefix = (
+                f"{_GUEST}{secrets.token_hex(8)} "  # whatever an interrupted call has left, it is of others
+            )
+            keys = [f"{prefix}{n}" for n in range(len(people))] if people.guests else people.names
             new = [place for place, key in enumerate(keys) if key not in self.engine]
             histories = people.histories.select(np.array(new, np.int64))
             taken: dict[str | int, object] = {
                 keys[place]: self._history(histories, n) for n, place in enumerate(new)
             }
-            if taken:
-                self.engine.rebuild(taken)
             stay = 0 if people.guests else len(taken) * self._bytes_of_user
             try:
+                if taken:
+                    self.engine.rebuild(taken)
                 yield keys
             finally:
                 if people.guests or self._kept + stay > _KEPT:

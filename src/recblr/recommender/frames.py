@@ -6,6 +6,7 @@ Inside, every id is a text, as in a dataset.  pandas is used only if the caller 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from recblr.run.model_items import text_id
 Kind = Literal["polars", "pandas"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+_INTEGER = re.compile("0|-?[1-9][0-9]*")
 _INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 
 
@@ -71,19 +73,41 @@ class Ids:
         return asdict(self)
 
     def values(self, texts: Sequence[str]) -> list[Any]:
-        """The ids in their own type, as Python objects."""
-        return list(texts) if self.polars == "String" else [int(text) for text in texts]
+        """The ids in their own type, as Python objects.
+
+        Raises InputError for an id that is no integer where those of the data are.
+        """
+        if self.polars == "String":
+            return list(texts)
+        other = next((text for text in texts if not _INTEGER.fullmatch(text)), None)
+        if other is not None:
+            raise InputError(
+                f"the id {other[:60]!r} is no integer, and the ids of the data are",
+                "give integers, or make the ids of the data texts before fit",
+            )
+        return [int(text) for text in texts]
 
     def column_of(self, texts: Sequence[str], kind: Kind) -> Any:
         """The ids in their own type, as a column of a frame."""
         if kind == "polars":
-            series = pl.Series(texts, dtype=pl.String)
-            return series if self.polars == "String" else series.cast(getattr(pl, self.polars))
+            if self.polars == "String":
+                return pl.Series(texts, dtype=pl.String)
+            values = self.values(texts)
+            try:
+                return pl.Series(values, dtype=getattr(pl, self.polars))
+            except (
+                TypeError,
+                OverflowError,
+                pl.exceptions.PolarsError,
+            ):  # a new id is too large for the type
+                return pl.Series(values)
         series = _pandas().Series(self.values(texts), dtype=None if texts else object)
         if self.pandas is not None:
             # The dtype may need a package that is not here.
             with suppress(TypeError, ImportError, ValueError, OverflowError):
-                return series.astype(self.pandas)
+                cast = series.astype(self.pandas)
+                if cast.tolist() == series.tolist():  # pandas wraps integers that are too large for the type
+                    return cast
         return series
 
 

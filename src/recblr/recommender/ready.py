@@ -128,10 +128,15 @@ class Ready:
             raise InputError(
                 f"{name} has the type {type(given).__name__}", "give a dictionary, {user: items}"
             )
-        return {
-            text_id(user, f"the users of {name}"): frozenset(self.items(items, f"{name} of {user!r}"))
-            for user, items in given.items()
-        }
+        found: dict[str, frozenset[str]] = {}
+        for user, items in given.items():
+            text = text_id(user, f"the users of {name}")
+            if text in found:
+                raise InputError(
+                    f"{name} has the user {text[:60]!r} twice, as {user!r} too", "give one list for each"
+                )
+            found[text] = frozenset(self.items(items, f"{name} of {user!r}"))
+        return found
 
     def guests(self, histories: Any, times: Any, unknown: str) -> tuple[People, Ids]:
         """Histories of nobody in the data, and the type of their names.

@@ -145,7 +145,7 @@ class Recommender:
         fitted = Fitted(run, source.dataset, content, source.users, source.items, source.frames)
         if temporary is None:
             saved.describe_in_run(fitted)
-        else:  # nobody can resume it
+        else:  # a run in a temporary folder cannot be resumed
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         self._take(fitted, temporary)
         self._now().answers.take_in(self._now().people(source.dataset.user_ids))
@@ -186,6 +186,8 @@ class Recommender:
         columns = {"user_column": user, "item_column": item, "time_column": time}
         reading |= {name: value for name, value in columns.items() if value is not None}
         source = read(data, replace(later(fitted.run.data(), data), **reading))
+        for ids, new in ((fitted.users, source.dataset.user_ids), (fitted.items, source.dataset.item_ids)):
+            ids.values(new)  # raises before anything changes, if they have another type
         more, left_out = grown(fitted, source.dataset)
         answers = self._now().answers.grown(fitted.run.model_file, more.content, source.dataset.user_ids)
         self._ready = Ready(more, answers, self._frames)

@@ -50,7 +50,7 @@ def too_popular(users: NDArray[np.int64], num_users: int, cap: float) -> NDArray
             f"popularity_cap is the largest share of all users that may have an item, and it is {cap!r}",
             "give a number above 0 and up to 1, such as 0.05",
         )
-    return np.flatnonzero(users > cap * num_users)
+    return np.flatnonzero(users / num_users > cap)  # cap * num_users may be a little too small
 
 
 def users_of_items(histories: Packed, num_items: int) -> NDArray[np.int64]:
