@@ -22,7 +22,7 @@ K = 10
 class Popularity:
     """How popular each item is in the training.
 
-    users: (V,) int64, the users who have the item; 1 for an item that nobody has.
+    users: (V,) int64, the number of users who have the item, at least 1.
     events: (V,) int64, its events.
     active: the users with an event.
     """
@@ -48,7 +48,7 @@ def beyond_accuracy(lists: npt.NDArray[np.int64], known: Popularity, *, k: int =
 
     coverage@k: the share of the catalogue that is in at least one list.
     novelty@k: how rare the items are in the training, as the mean over all places of all lists of
-        -log2(share of the users who have the item); an item that nobody has counts as one user's.
+        -log2(share of the users who have the item).  An item without users counts as if it had one.
     popularity@k: how many times as many events the items have as those that people choose: the mean number of
         training events of the items in the lists, divided by that of the items of the training events.
 
