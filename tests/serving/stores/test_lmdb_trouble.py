@@ -451,3 +451,32 @@ def test_half_a_backup_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / "half" / "store.json").exists()
     with pytest.raises(InputError):
         LMDBStore(tmp_path / "half")
+
+
+def test_closing_waits_for_a_writer(path: Path) -> None:
+    """A program may close its store while a thread in the background still writes states."""
+    store = LMDBStore(path)
+    add(store, ("a", "i1"))
+    inside, go_on = threading.Event(), threading.Event()
+    raised: list[BaseException] = []  # keeps the writer's frames, as a log of errors does
+
+    def write() -> None:
+        try:
+            with store._txn(write=True) as txn:
+                inside.set()
+                go_on.wait(10)
+                txn.put(b"key", b"value", db=store._dbs["meta"])
+        except BaseException as error:
+            raised.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    closer = threading.Thread(target=store.close, daemon=True)
+    writer.start()
+    assert inside.wait(10)
+    closer.start()
+    closer.join(0.2)
+    go_on.set()
+    for thread in (writer, closer):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert raised == []

@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise, repeat
 from pathlib import Path
 from threading import RLock
@@ -544,7 +544,7 @@ class LMDBStore:
         """A transaction of LMDB, whose errors are sentences."""
         lmdb = lmdb_package()
         try:
-            with self._env.begin(write=write) as txn:
+            with self._environment.writing if write else nullcontext(), self._env.begin(write=write) as txn:
                 yield txn
         except lmdb.MapFullError:
             raise StoreError(

@@ -42,6 +42,9 @@ class Environment:
     def __init__(self, path: Path, name: str, addresses: int) -> None:
         lmdb = lmdb_package()
         self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
+        # Held by the one that writes, and while LMDB is closed.  py-lmdb would mark an open transaction as
+        # closed, and then wait for its end, which nobody can bring about any more.
+        self.writing = Lock()
         file = path / "data.mdb"
         while True:
             try:
@@ -90,7 +93,8 @@ class Environment:
             self.count -= 1
             if not self.count:
                 del self._open[self.name]
-                self.env.close()
+                with self.writing:
+                    self.env.close()
 
 
 def prepare_folder(path: Path) -> bytes:
