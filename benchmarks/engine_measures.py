@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 
 import engine_peers as peers
 import numpy as np
@@ -30,6 +30,7 @@ PYTHON = "update, then recommend, from Python"
 MULTIPLIES, READS = "its multiply-adds", "its weights read"  # at the machine's rates, measured beside
 TABLES = {"float32": 4, "bfloat16": 2, "int8": 1}  # of the packed copy -> bytes a number
 ROUNDS = 7
+SPIN = 0.25  # seconds
 
 
 def sizes(quick):
@@ -105,12 +106,17 @@ def served(model, states, users, random):
 
 
 def in_rounds(contenders, quick, rounds=ROUNDS):
-    """name -> a sample for each round; the contenders take turns.  A contender returns name -> sample."""
+    """name -> a sample for each round; the contenders take turns.  A contender returns name -> sample.
+
+    Before each turn, the threads of the one before fall asleep: those of OpenBLAS and of OpenMP run in a loop
+    for up to SPIN seconds after their work, so that the next contender would have one core less.
+    """
     found = {}
     for call in contenders:
         call()  # warms up caches and starts threads
     for _ in range(1 if quick else rounds):
         for call in contenders:
+            sleep(0 if quick else SPIN)
             for name, value in call().items():
                 found.setdefault(name, []).append(value)
     return found
