@@ -489,7 +489,7 @@ def test_answers_and_drops_at_the_same_time_are_right() -> None:
 
     def drop() -> None:
         while time.monotonic() < until:
-            serving._limit(serving._held)
+            serving._limit(serving._loaded)
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -524,7 +524,7 @@ def test_an_event_counts_although_another_thread_changes_the_users_meanwhile() -
 
     serving = serve(MemoryStore(), max_users=1)
     serving.update("a", IDS[0], time=START)
-    serving._held.versions = Changing(serving._held.versions)
+    serving._loaded.versions = Changing(serving._loaded.versions)
     assert serving.update("b", IDS[0], time=START)
     assert serving.history("b")[0] == [IDS[0]]
     serving.close()
