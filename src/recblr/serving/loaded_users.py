@@ -17,8 +17,8 @@ class LoadedUsers:
         self.engine = engine
         self.model = engine.digest
         self.versions: dict[str, int] = {}  # of the engine's states
-        self.lacking: Counter[str] = Counter()  # events since the user's last state that was written
-        self.recent: deque[list[str]] = deque()  # the users of events that are not in `lacking` yet
+        self.unwritten: Counter[str] = Counter()  # events since the user's last state that was written
+        self.recent: deque[list[str]] = deque()  # the users of events that are not in `unwritten` yet
         self.items = frozenset(engine.item_ids)
         self.changing = Condition()
         self._busy: list[_CallUsers] = []  # of the calls that change users now
@@ -42,12 +42,12 @@ class LoadedUsers:
         """Count the events of recent updates.  The background does so, because it takes time."""
         with suppress(IndexError):  # until none is left
             while True:
-                self.lacking.update(self.recent.popleft())
+                self.unwritten.update(self.recent.popleft())
 
     def drop(self, user: str) -> None:
         # The version goes first: a call that finds no state looks at the version again.
         self.versions.pop(user, None)
-        self.lacking.pop(user, None)
+        self.unwritten.pop(user, None)
         self.engine.forget(user)
 
     def has_items(self, items: list[str]) -> bool:

@@ -1,8 +1,8 @@
 """An engine and a store: events that outlive the process, and answers that count every acknowledged event.
 
 The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the
-service answers for a user, it compares this version with the one that the engine's state has, and takes in
-what lacks.  So several processes may serve one store, and a process may be killed at any moment.
+service answers for a user, it compares this version with the one that the engine's state has, and adds
+the events that are missing.  So several processes may serve one store, and a process may be killed at any moment.
 """
 
 import logging
@@ -28,7 +28,7 @@ from recblr.serving.stores.store import Batch, Conflict, History, Store, StoreEr
 _TRIES = 30  # of a group of events whose users get events from other servers at the same time
 _SPLIT_FROM = 256  # events of a group; for fewer, another thread takes longer to start than it saves
 _STATE_EVERY = 32  # events; to take these in again takes less than 0.3 ms
-_AT_ONCE = 64  # users whose states are written together, and who wait meanwhile
+_STATES_AT_ONCE = 64  # users whose states are written together, and who wait meanwhile
 _log = logging.getLogger("recblr.serving")
 _T = TypeVar("_T")
 
@@ -79,7 +79,7 @@ class Service:
         self._left_out = 0
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="recblr-engine")
         self._ending = Event()
-        self._thread = Thread(target=self._behind, name="recblr-states", daemon=True)
+        self._thread = Thread(target=self._work_in_background, name="recblr-states", daemon=True)
         self._thread.start()
 
     # --- events ---------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ class Service:
         text, loaded = text_of(user, "user"), self._loaded
         version = self._store.version(text)
         if loaded.versions.get(text, 0) != version:
-            self._bring_shut(loaded, [text], [version])
+            self._bring_locked(loaded, [text], [version])
         if not version:
             return unknown
         with suppress(InputError):
@@ -324,7 +324,7 @@ class Service:
     def explain_history(
         self, items: Iterable[Id], item: Id, *, times: ArrayLike | None = None, time: float | None = None
     ) -> list[tuple[int, str, float]]:
-        """As Engine.explain, for a history of nobody.  The list of an empty history is empty."""
+        """As Engine.explain, for a history without a user.  The list of an empty history is empty."""
         engine, items = self._loaded.engine, list(items)
         if not items:
             return []
@@ -334,12 +334,12 @@ class Service:
                 "give times=",
             )
         # The engine explains users only.  No user of a store has such an id.
-        nobody = f"\0{secrets.token_hex(16)}"
-        engine.rebuild({nobody: items if times is None else (items, times)})
+        guest = f"\0{secrets.token_hex(16)}"
+        engine.rebuild({guest: items if times is None else (items, times)})
         try:
-            return engine.explain(nobody, item, time=time)
+            return engine.explain(guest, item, time=time)
         finally:
-            engine.forget(nobody)
+            engine.forget(guest)
 
     # --- users ----------------------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ class Service:
         count = 0
         waiting = iter(self._store.users() if users is None else (text_of(user, "user") for user in users))
         while group := list(islice(waiting, 1024)):
-            self._bring_shut(self._loaded, group, self._store.versions(group))
+            self._bring_locked(self._loaded, group, self._store.versions(group))
             self._limit(self._loaded)
             count += len(group)
         return count
@@ -399,13 +399,13 @@ class Service:
 
     # --- loading --------------------------------------------------------------------------------
 
-    def _bring_shut(self, loaded: LoadedUsers, users: list[str], versions: list[int]) -> None:
-        """As _bring, of users whom no call keeps busy."""
+    def _bring_locked(self, loaded: LoadedUsers, users: list[str], versions: list[int]) -> None:
+        """As _bring, but keeps the users busy itself."""
         with loaded.busy(users):
             self._bring(loaded, users, versions)
 
     def _bring(self, loaded: LoadedUsers, users: list[str], versions: list[int]) -> None:
-        """Take in what the engine lacks of users whom the caller keeps busy."""
+        """Bring users whom the caller keeps busy up to the versions that the store has."""
         have = loaded.versions.get
         stale = [user for user, version in zip(users, versions, strict=True) if have(user, 0) != version]
         whole: dict[str, History] = {}
@@ -422,7 +422,7 @@ class Service:
             )
             for user, history in whole.items():
                 loaded.versions[user] = history.version
-                loaded.lacking[user] = len(history.items)
+                loaded.unwritten[user] = len(history.items)
 
     def _catch_up(self, loaded: LoadedUsers, user: str) -> bool:
         """Bring a user up to date from the engine's state or the store's.  False if neither is of use."""
@@ -448,7 +448,7 @@ class Service:
             loaded.drop(user)
             raise
         loaded.versions[user] = history.version
-        loaded.lacking[user] += len(history.items)
+        loaded.unwritten[user] += len(history.items)
         return True
 
     def _known(self, loaded: LoadedUsers, user: str, history: History) -> History:
@@ -468,7 +468,7 @@ class Service:
         return history._replace(items=items, times=np.maximum.accumulate(times).tolist() if times else times)
 
     def _limit(self, loaded: LoadedUsers) -> None:
-        """Drop the users who came first, if the engine keeps more than it may."""
+        """Drop the users who were loaded first, if the engine keeps more than it may."""
         if self._max_users is None or len(loaded.versions) <= self._max_users:
             return
         loaded.count()
@@ -477,7 +477,7 @@ class Service:
         except RuntimeError:  # another thread has changed the users meanwhile; the next call drops them
             return
         try:
-            self._write_states(loaded, [user for user in victims if loaded.lacking[user] >= _STATE_EVERY])
+            self._write_states(loaded, [user for user in victims if loaded.unwritten[user] >= _STATE_EVERY])
         except StoreError as error:  # the caller's events are acknowledged, and a state is only a short cut
             _log.warning("states are not written: %s", error)
         for user in victims:
@@ -486,7 +486,7 @@ class Service:
 
     # --- in the background ----------------------------------------------------------------------
 
-    def _behind(self) -> None:
+    def _work_in_background(self) -> None:
         said, work = "", self._store.maintain  # at the start, it reads the ids of events
         while True:
             try:
@@ -505,22 +505,22 @@ class Service:
         self._store.maintain()
         loaded = self._loaded
         loaded.count()
-        waiting = [user for user, count in loaded.lacking.copy().items() if count >= _STATE_EVERY]
+        waiting = [user for user, count in loaded.unwritten.copy().items() if count >= _STATE_EVERY]
         self._write_states(loaded, waiting)
         self._limit(loaded)  # answers bring users too, and must not wait for this
 
     def _write_states(self, loaded: LoadedUsers, users: list[str]) -> None:
-        for start in range(0, len(users), _AT_ONCE):
-            group, states = users[start : start + _AT_ONCE], {}
+        for start in range(0, len(users), _STATES_AT_ONCE):
+            group, states = users[start : start + _STATES_AT_ONCE], {}
             with loaded.busy(group):
                 for user in group:
                     if user in loaded.versions and user in loaded.engine:
                         states[user] = (loaded.versions[user], loaded.engine.state(user))
-                        loaded.lacking[user] = 0
+                        loaded.unwritten[user] = 0
             try:
                 self._store.put_states(loaded.model, states)
             except BaseException:
-                loaded.lacking.update(dict.fromkeys(states, _STATE_EVERY))
+                loaded.unwritten.update(dict.fromkeys(states, _STATE_EVERY))
                 raise
 
     def close(self) -> None:

@@ -192,7 +192,7 @@ def test_short_files_are_found(path: Path, name: str, folded: bool) -> None:
     for size in short:
         (path / name).write_bytes(data[:size])
         if folded and name == FIRST and size >= 48:
-            continue  # what lacks is folded
+            continue  # what is missing was folded
         sentence(lambda: read(path), "restore", kind=StoreError)
 
 

@@ -43,7 +43,7 @@ class Environment:
         lmdb = lmdb_package()
         self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
         # Held by the one that writes, and while LMDB is closed.  py-lmdb would mark an open transaction as
-        # closed, and then wait for its end, which nobody can bring about any more.
+        # closed, and then wait for ever for its end.
         self.writing = Lock()
         file = path / "data.mdb"
         while True:

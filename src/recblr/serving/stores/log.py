@@ -259,7 +259,7 @@ class EventLog:
         self._files[place] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def _repair(self) -> None:
-        """Take up what a killed writer has left: whole records count, and the beginning of one is cut off."""
+        """Look at what a killed writer has left: whole records count, and the beginning of one is cut off."""
         last = self.places()[-1]
         self._header(last)
         file = self._files[last]

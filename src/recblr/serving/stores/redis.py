@@ -22,7 +22,7 @@ _IDS_OF_USER = 1000
 _MOST_EVENTS = 100_000  # in one group: Redis answers nobody while it adds them
 _EVENT = struct.Struct("<dd")  # version and time; the item follows
 _STATE = struct.Struct("<32sd")  # the model's hash and the version; the state follows
-_RECENT = 64  # how many events are read to see what lacks
+_RECENT = 64  # events that are read first, because a server that looks again seldom needs more
 _DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 
 # Versions are microseconds of Redis' clock, or follow on the last one.  So they do not repeat, even if Redis
@@ -271,7 +271,7 @@ class RedisStore:
             ) from None
         except exceptions.RedisError as error:
             raise StoreError(
-                f"the Redis at {self.address} refuses: {error}", "mend this, and try again"
+                f"the Redis at {self.address} refuses: {error}", "correct this in Redis, and try again"
             ) from None
 
 
