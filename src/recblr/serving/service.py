@@ -2,7 +2,8 @@
 
 The store is right, and the engine is a cache of users.  Each user has a version in the store.  Before the
 service answers for a user, it compares this version with the one that the engine's state has, and adds
-the events that are missing.  So several processes may serve one store, and a process may be killed at any moment.
+the events that are missing.  So several processes may serve one store, and a process may be killed at any
+moment.
 """
 
 import logging

@@ -6,9 +6,9 @@ takes a fraction of the time that it takes to make a file longer.
 
 Places in the log are bytes since the first record ever.  A file holds the bytes from the place in its name
 on.  The file `end` holds the place up to which records are durable, the place where the last file begins,
-and whether a file is being made.  All processes map it: a look at it is the cheap way to learn of new
-events.  Only bytes before the first of these places are read, so no process counts an event that may still
-be lost.
+whether a file is being made, and the place of a record that was refused and could not be removed.  All
+processes map it: a look at it is the cheap way to learn of new events.  Only bytes before the first of these
+places are read, so no process counts an event that may still be lost.
 """
 
 import fcntl
@@ -190,9 +190,10 @@ class EventLog:
     def writing(self) -> Iterator[None]:
         """Keep all other threads and processes from writing."""
         with self._mutex, self._exclusive():
-            end, last, making = self._end
+            end, last, making, refused = self._end
             if (
                 making
+                or refused
                 or last not in self._files
                 or any(os.pread(self._files[last], _RECORD.size, end - last))
             ):
@@ -219,7 +220,7 @@ class EventLog:
         return self._write(_FORGET, version, 1, user.encode())
 
     def _write(self, kind: int, first: int, count: int, body: bytes) -> int:
-        end, last, _ = self._end
+        end, last, *_ = self._end
         if len(body) > _MOST_BYTES:
             raise InputError(f"a group of {count:,} events takes {len(body):,} bytes", "give smaller groups")
         if end - last > _FILE.size and end - last + _RECORD.size + len(body) > _FILE_BYTES:
@@ -235,8 +236,11 @@ class EventLog:
             os.fdatasync(file)
         except OSError as error:
             # What was written of the record must not become part of the log later.
-            with suppress(OSError):
+            try:
                 _clear(file, end - last)
+            except OSError:
+                with suppress(OSError):
+                    self._refuse(end)
             raise _cannot_write(self.folder / _name(last), error) from None
         self._end[0] = end + len(data)
         return end + len(data)
@@ -266,19 +270,35 @@ class EventLog:
         begin, stop = max(self.end, last + _FILE.size), last + os.fstat(file).st_size
         if stop < begin:
             raise self._damaged(last, stop)
-        end = begin
-        for place, header, _ in self._raw(begin, stop, whole=False):
-            end = place + header[2]
+        end, refused = begin, self._end[3] == begin
+        if not refused:
+            for place, header, _ in self._raw(begin, stop, whole=False):
+                end = place + header[2]
         rest = os.pread(file, stop - end, end - last)
-        if _holds_record(rest):
+        if not refused and _holds_record(rest):
             raise self._damaged(last, end)
         try:
             if rest.count(0) < len(rest):
                 _clear(file, end - last)
             os.fdatasync(file)
+            if self._end[3]:
+                self._refuse(0)
         except OSError as error:
             raise _cannot_write(self.folder / _name(last), error) from None
         self._end[1], self._end[0], self._end[2] = last, end, 0
+
+    def _refuse(self, place: int) -> None:
+        """Note at which place a refused record stayed; 0 for none.  Durable when it returns.
+
+        Else the note could outlive a crash, and an event that was acknowledged at that place since then would
+        be taken for the refused one.
+        """
+        file = os.open(self.folder / "end", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _write_all(file, struct.pack("Q", place), 24)  # a write through the map could end the process
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -292,10 +312,10 @@ class EventLog:
     def _map_end(self) -> None:
         file = os.open(self.folder / "end", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            if os.fstat(file).st_size != 24:
+            if os.fstat(file).st_size != 32:
                 os.ftruncate(file, 0)
-                _write_all(file, bytes(24), 0)  # _repair finds the end
-            self._end = memoryview(mmap.mmap(file, 24)).cast("Q")
+                _write_all(file, bytes(32), 0)  # _repair finds the end
+            self._end = memoryview(mmap.mmap(file, 32)).cast("Q")
         except OSError as error:
             raise _cannot_write(self.folder / "end", error) from None
         finally:
