@@ -126,10 +126,7 @@ class LMDBStore:
 
     def _follow(self) -> None:
         """Read what was added to the log.  The caller holds the lock of the memory."""
-        if os.getpid() != self._pid:
-            raise InputError(
-                f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
-            )
+        self._check_process()
         end = self._log.end
         if end == self._place:
             return
@@ -139,6 +136,12 @@ class LMDBStore:
             self._place = end  # the header of a new file may follow on the last record
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise InputError(
+                f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
+            )
 
     @contextmanager
     def _view(self, write: bool = False) -> Iterator[Any]:
@@ -224,6 +227,7 @@ class LMDBStore:
     @contextmanager
     def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
         """As Store.transaction.  It holds the lock of the log, which all processes share."""
+        self._check_process()
         with self._log.writing():
             self._prepared = None
             yield self
@@ -259,6 +263,7 @@ class LMDBStore:
 
     def forget(self, user: str) -> bool:
         """As Store.forget."""
+        self._check_process()
         with self._log.writing():
             with self._memory:
                 known = self.version(user) > 0
@@ -414,7 +419,11 @@ class LMDBStore:
 
     def fold(self) -> None:
         """Move all events of the log to the histories, unless another process does so now."""
-        with (self.path / "fold").open("w") as file:
+        try:
+            file = (self.path / "fold").open("w")
+        except OSError as error:
+            raise cannot_use(self.path, error) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -505,7 +514,7 @@ class LMDBStore:
         """
         target = Path(folder)
         try:
-            target.mkdir(parents=True)
+            target.mkdir(0o700, parents=True)
             with (self.path / "fold").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the log keeps what the copy of LMDB does not have
                 self._env.copy(str(target), compact=True)
