@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -250,6 +251,18 @@ def test_ids_are_remembered_as_long_as_is_promised(kind: str) -> None:
             for opened in (store, open_it()):
                 with opened.transaction(["a"]) as transaction:
                     assert transaction.new(["a"] * len(newest), newest) == []
+
+
+def test_a_user_is_forgotten_in_no_time_among_many_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SPAN", 1_000_000)
+    store = memory.MemoryStore()
+    users = [f"user{number}" for number in range(100_000)]
+    store.append(Batch(users, ["i1"] * len(users), [1.0] * len(users), ["x"] * len(users)))
+    began = time.monotonic()
+    for user in users[:500]:
+        store.forget(user)
+    assert time.monotonic() - began < 1
+    assert store.new(users[:600], ["x"] * 600) == list(range(500))
 
 
 @needs_lmdb

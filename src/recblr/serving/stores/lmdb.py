@@ -183,7 +183,7 @@ class LMDBStore:
             self._gone[record.forgotten] = record.first
             items, times, chained = [""], [0.0], ([0], {})  # a version of no event
             if self._ids:
-                self._ids.forget(record.forgotten)
+                self._ids.forget(record.next, record.forgotten)
         before, newest = chained or self._chained(record.first, users)
         self._before += before
         self._newest.update(newest)
@@ -208,7 +208,7 @@ class LMDBStore:
     def _add_ids(self, ids: RememberedIds, begin: int, end: int) -> None:
         for record in self._log.records(begin, end):
             if record.forgotten is not None:
-                ids.forget(record.forgotten)
+                ids.forget(record.next, record.forgotten)
             elif record.batch.event_ids:
                 ids.add(record.next, record.batch.users, record.batch.event_ids)
 
