@@ -548,3 +548,22 @@ def test_an_interrupted_load_is_made_again(monkeypatch: pytest.MonkeyPatch) -> N
             ours.score("a", IDS, time=START + 2)
     history = [(IDS[0], START), (IDS[1], START + 1)]
     assert ours.score("a", IDS, time=START + 2).tolist() == expected(case, history, START + 2).tolist()
+
+
+def test_states_are_of_no_use_after_other_items_were_added() -> None:
+    with place("lmdb") as open_it:
+        recommended = []
+        for names, like in (("xy", IDS[1:3]), ("yx", IDS[1:3]), ("xy", IDS[1:3]), ("xy", IDS[3:5])):
+            serving = serve(open_it(), "plain")
+            serving.engine.add_items(list(names), like=[[item] for item in like])
+            if not recommended:
+                serving.update_many(["a"] * 3, ["x", IDS[5], "x"])
+            engine = fresh("plain", threads=1)
+            engine.add_items(list(names), like=[[item] for item in like])
+            engine.rebuild({"a": ["x", IDS[5], "x"]})
+            recommended.append(serving.recommend("a", 5))
+            assert recommended[-1] == engine.recommend("a", 5)
+            assert serving.engine.seen("a") == [IDS[5], "x"]
+            serving.write_states()
+            assert open_it().state("a", serving.engine.state_digest)
+        assert recommended[0] == recommended[2] != recommended[3]

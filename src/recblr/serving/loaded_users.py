@@ -15,13 +15,21 @@ class LoadedUsers:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.model = engine.digest
+        self._model = (0, "")  # the number of items, and the name of the model with them
         self.versions: dict[str, int] = {}  # of the engine's states
         self.unwritten: Counter[str] = Counter()  # events since the user's last state that was written
         self.recent: deque[list[str]] = deque()  # the users of events that are not in `unwritten` yet
         self.items = frozenset(engine.item_ids)
         self.changing = Condition()
         self._busy: list[_CallUsers] = []  # of the calls that change users now
+
+    @property
+    def model(self) -> str:
+        """The name of the model in the store.  Added items change it, because states depend on them."""
+        count = self.engine.num_items
+        if self._model[0] != count:
+            self._model = count, self.engine.state_digest
+        return self._model[1]
 
     @contextmanager
     def busy(self, users: Sequence[str]) -> Iterator[None]:

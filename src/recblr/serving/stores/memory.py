@@ -111,8 +111,8 @@ class RememberedIds:
     """The ids of at least the newest SPAN events.  Not safe for threads."""
 
     def __init__(self) -> None:
-        # Keys of events, and users who were forgotten -> the version after that.  A key that is older than its
-        # user does not count any more.
+        # Keys of events, and users who were forgotten -> the version after that.  A key that is not newer
+        # than its user does not count any more.
         self._known: dict[str, int] = {}
         self._asked: tuple[Sequence[str], Sequence[str], list[str]] = ([], [], [])
         self._groups: deque[tuple[int, list[str]]] = deque()  # (version, what is known since), oldest first
