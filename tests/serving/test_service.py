@@ -567,3 +567,25 @@ def test_states_are_of_no_use_after_other_items_were_added() -> None:
             serving.write_states()
             assert open_it().state("a", serving.engine.state_digest)
         assert recommended[0] == recommended[2] != recommended[3]
+
+
+def test_a_fold_that_fails_is_named_and_holds_up_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    class Full(MemoryStore):
+        failures = 0
+
+        def maintain(self) -> None:
+            self.failures += 1
+            raise StoreError("the address space is used up", "give more")
+
+    store = Full()
+    with caplog.at_level(logging.WARNING, "recblr.serving"):
+        serving = serve(store, write_behind=0.01)
+        serving.update_many(USERS, IDS[:4])
+        deadline = time.monotonic() + 10
+        while (store.failures < 3 or serving._loaded.recent) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(StoreError, match="address space"):
+            serving.close()
+    assert not serving._loaded.recent
+    sentence = "the log of events is not folded: the address space is used up; give more"
+    assert [record.getMessage() for record in caplog.records] == [sentence]

@@ -488,22 +488,30 @@ class Service:
     # --- in the background ----------------------------------------------------------------------
 
     def _work_in_background(self) -> None:
-        said, work = "", self._store.maintain  # at the start, it reads the ids of events
+        said: dict[str, str] = {}
         while True:
-            try:
-                work()
-                said = ""
-            except Exception as error:  # the next try may succeed, and nothing is lost
-                if str(error) != said:
-                    _log.warning("states are not written: %s", error)
-                said = str(error)
+            for what, work in (
+                ("the log of events is not folded", self._store.maintain),
+                ("states are not written", self._write_waiting_states),
+            ):
+                try:
+                    work()
+                    said[what] = ""
+                except Exception as error:  # the next try may succeed, and nothing is lost
+                    if str(error) != said.get(what):
+                        _log.warning("%s: %s", what, error)
+                    said[what] = str(error)
             if self._ending.wait(self._write_behind):
                 return
-            work = self.write_states
 
     def write_states(self) -> None:
         """Do now what is done in the background: write the states of users with many new events."""
-        self._store.maintain()
+        try:
+            self._store.maintain()
+        finally:
+            self._write_waiting_states()
+
+    def _write_waiting_states(self) -> None:
         loaded = self._loaded
         loaded.count()
         waiting = [user for user, count in loaded.unwritten.copy().items() if count >= _STATE_EVERY]
