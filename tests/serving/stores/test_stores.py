@@ -266,6 +266,22 @@ def test_a_user_is_forgotten_in_no_time_among_many_ids(monkeypatch: pytest.Monke
 
 
 @needs_lmdb
+def test_memory_has_only_what_is_not_folded() -> None:
+    with place("lmdb") as open_it:
+        store, other, model = open_it(), open_it(), Model()
+        for number in range(30):
+            model.append(store, [(user, "i1", float(number), "") for user in USERS[: 1 + number % 7]])
+        model.check(other)
+        store.fold()  # type: ignore[attr-defined]
+        model.append(store, [("a", "i2", 99.0, "")])
+        for one in (store, other):
+            one.maintain()
+            assert one.versions(USERS) == [model.version(user) for user in USERS]
+            assert list(one._newest) == ["a"]  # type: ignore[attr-defined]
+            model.check(one)
+
+
+@needs_lmdb
 def test_files_of_the_log_are_deleted_when_they_are_of_no_use() -> None:
     with place("lmdb") as open_it:
         store, model = open_it(), Model()

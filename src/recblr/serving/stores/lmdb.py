@@ -60,7 +60,7 @@ class LMDBStore:
         self._closed = True
         self._pid = os.getpid()
         self._memory = RLock()  # of all that follows
-        self._newest: dict[str, int] = {}  # the versions of users who got events since this process began
+        self._newest: dict[str, int] = {}  # the versions of users with events that are not folded
         # The events with the versions from _base on: the version of the user's event before, item and time.
         self._base = 1
         self._before: list[int] = []
@@ -220,6 +220,8 @@ class LMDBStore:
             if count > 0:
                 del self._before[:count], self._items[:count], self._times[:count]
                 self._base = folded
+                # LMDB knows the others.  `prepare` reads without the lock, so these are new dictionaries.
+                self._newest = {user: version for user, version in self._newest.items() if version >= folded}
                 self._gone = {user: version for user, version in self._gone.items() if version >= folded}
 
     # --- adding events --------------------------------------------------------------------------
