@@ -215,6 +215,9 @@ def test_a_new_model_never_sees_old_states(kind: str, caplog: pytest.LogCaptureF
         assert "i20" in caplog.text
         assert len(caplog.records) == 1
         assert serving.left_out == 2
+        serving._loaded.drop("a")
+        assert serving.recommend("a", 1)
+        assert serving.left_out == 2  # not once more
         other = Engine.load(file_of(model_of(BY_NAME["plain"], num_items=10), IDS[:10]), threads=1)
         other.rebuild({"a": [IDS[1], IDS[3]]})
         assert serving.recommend("a", 5) == other.recommend("a", 5)
@@ -224,6 +227,7 @@ def test_a_new_model_never_sees_old_states(kind: str, caplog: pytest.LogCaptureF
         other.update("b", IDS[2])
         assert serving.recommend("b", 5) == other.recommend("b", 5)
         serving.replace_engine(fresh("request", threads=1))
+        assert serving.left_out == 0
         assert_right(serving, BY_NAME["request"], {
             "a": [(IDS[1], START), (IDS[20], START), (IDS[3], START)],
             "b": [(IDS[20], START), (IDS[2], START)],
@@ -567,6 +571,14 @@ def test_states_are_of_no_use_after_other_items_were_added() -> None:
             serving.write_states()
             assert open_it().state("a", serving.engine.state_digest)
         assert recommended[0] == recommended[2] != recommended[3]
+
+
+def test_a_forgotten_user_leaves_no_counts() -> None:
+    serving = serve(MemoryStore(), write_behind=3600)
+    serving.update_many(["a", "b"], IDS[:2])
+    serving.forget("a")
+    serving._loaded.count()
+    assert serving._loaded.unwritten == {"b": 1}
 
 
 def test_a_fold_that_fails_is_named_and_holds_up_nothing_else(caplog: pytest.LogCaptureFixture) -> None:

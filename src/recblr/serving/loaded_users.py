@@ -19,6 +19,8 @@ class LoadedUsers:
         self.versions: dict[str, int] = {}  # of the engine's states
         self.unwritten: Counter[str] = Counter()  # events since the user's last state that was written
         self.recent: deque[list[str]] = deque()  # the users of events that are not in `unwritten` yet
+        self.left_out: Counter[str] = Counter()  # events of each user whose items the model does not have
+        self.warned = False  # of such events
         self.items = frozenset(engine.item_ids)
         self.changing = Condition()
         self._busy: list[_CallUsers] = []  # of the calls that change users now
@@ -50,12 +52,14 @@ class LoadedUsers:
         """Count the events of recent updates.  The background does so, because it takes time."""
         with suppress(IndexError):  # until none is left
             while True:
-                self.unwritten.update(self.recent.popleft())
+                # Not those who were dropped since: nobody would take them out again.
+                self.unwritten.update(filter(self.versions.__contains__, self.recent.popleft()))
 
     def drop(self, user: str) -> None:
         # The version goes first: a call that finds no state looks at the version again.
         self.versions.pop(user, None)
         self.unwritten.pop(user, None)
+        self.left_out.pop(user, None)
         self.engine.forget(user)
 
     def has_items(self, items: list[str]) -> bool:

@@ -77,7 +77,6 @@ class Service:
         self._store = store
         self._write_behind, self._max_users = write_behind, max_users
         self._loaded = LoadedUsers(engine)
-        self._left_out = 0
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="recblr-engine")
         self._ending = Event()
         self._thread = Thread(target=self._work_in_background, name="recblr-states", daemon=True)
@@ -395,8 +394,11 @@ class Service:
 
     @property
     def left_out(self) -> int:
-        """How many events were left out when users were loaded: the model does not have their items."""
-        return self._left_out
+        """How many events of the engine's users are left out, because the model does not have their items.
+
+        Those before a state that was loaded are not counted.
+        """
+        return sum(self._loaded.left_out.copy().values())
 
     # --- loading --------------------------------------------------------------------------------
 
@@ -457,13 +459,14 @@ class Service:
         items, times = history.items, history.times
         if not loaded.has_items(items):
             known = [place for place, item in enumerate(items) if item in loaded.items]
-            if not self._left_out:
+            if not loaded.warned:
+                loaded.warned = True
                 first = next(item for item in items if item not in loaded.items)
                 _log.warning(
                     "the model does not have item %r of user %r: such events are left out, and counted",
                     first[:60], user[:60],
                 )  # fmt: skip
-            self._left_out += len(items) - len(known)
+            loaded.left_out[user] += len(items) - len(known)
             items, times = [items[place] for place in known], [times[place] for place in known]
         # A model that ignores time takes events in any order, and the next model may know time.
         return history._replace(items=items, times=np.maximum.accumulate(times).tolist() if times else times)
