@@ -266,6 +266,23 @@ def test_a_user_is_forgotten_in_no_time_among_many_ids(monkeypatch: pytest.Monke
 
 
 @needs_lmdb
+def test_many_folds_make_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb, "_SMALL_CHUNK", 300)  # 15 events
+    with place("lmdb") as open_it:
+        store, model = open_it(), Model()
+        for number in range(60):
+            model.append(store, [("a", f"i{number}", float(number), ""), ("b", "i1", 1.0, "")])
+            if number == 30:
+                model.put_state(store, "a")
+            if number == 40:
+                model.forget(store, "a")
+            store.fold()  # type: ignore[attr-defined]
+        with store._txn() as txn:  # type: ignore[attr-defined]
+            assert txn.stat(store._dbs["histories"])["entries"] < 10  # type: ignore[attr-defined]
+        model.check(store)
+
+
+@needs_lmdb
 def test_memory_has_only_what_is_not_folded() -> None:
     with place("lmdb") as open_it:
         store, other, model = open_it(), open_it(), Model()

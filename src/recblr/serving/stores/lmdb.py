@@ -20,6 +20,7 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recblr.errors import InputError
 from recblr.serving.stores.lmdb_folder import ADDRESSES, Environment, cannot_use, lmdb_package, prepare_folder
@@ -36,6 +37,9 @@ _FOLDED, _HAS_LOG = b"folded", b"has log"
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
 # The versions of the users' events before those of a group, and the newest version of each user in the group.
 _Chained = tuple[list[int], dict[str, int]]
+# Events of a user that lie together: versions, items and times.
+_Chunk = tuple[NDArray[np.uint64], list[str], list[float]]
+_SMALL_CHUNK = 4096  # bytes; the next fold adds events to a smaller chunk, and does not make another one
 _BREATH = 32  # users between two moments in which a fold lets other threads run
 
 
@@ -329,25 +333,24 @@ class LMDBStore:
             version = self._before[version - self._base]
         return found[::-1]
 
-    def _chunks(
-        self, txn: Any, user: str, first: int, after: int
-    ) -> Iterator[tuple["np.ndarray[Any, Any]", list[str], list[float]]]:
+    def _chunks(self, txn: Any, user: str, first: int, after: int) -> Iterator[_Chunk]:
         begin = first.to_bytes(8, "big")
         with txn.cursor(self._dbs["histories"]) as cursor:
             found = cursor.set_range(begin + (after + 1).to_bytes(8, "big"))
             while found and cursor.key()[:8] == begin:
-                data = bytes(cursor.value())
-                checksum, count = _CHUNK.unpack_from(data)
-                if zlib.crc32(data[4:]) != checksum:
-                    raise StoreError(
-                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r}"
-                        " cannot be read",
-                        "restore a backup of the whole folder",
-                    )
-                versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
-                times = np.frombuffer(data, "<f8", count, _CHUNK.size + 8 * count)
-                yield versions, data[_CHUNK.size + 16 * count :].decode().split("\0"), times.tolist()
+                yield self._chunk(user, bytes(cursor.value()))
                 found = cursor.next()
+
+    def _chunk(self, user: str, data: bytes) -> _Chunk:
+        checksum, count = _CHUNK.unpack_from(data)
+        if zlib.crc32(data[4:]) != checksum:
+            raise StoreError(
+                f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r} cannot be read",
+                "restore a backup of the whole folder",
+            )
+        versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
+        times = np.frombuffer(data, "<f8", count, _CHUNK.size + 8 * count)
+        return versions, data[_CHUNK.size + 16 * count :].decode().split("\0"), times.tolist()
 
     def users(self) -> Iterator[str]:
         """As Store.users."""
@@ -478,11 +481,23 @@ class LMDBStore:
         self, txn: Any, user: str, versions: list[int], times: list[float], items: list[str]
     ) -> None:
         kept = txn.get(user.encode(), db=self._dbs["users"])
-        first = _USER.unpack(kept)[0] if kept else versions[0]
+        first, last = _USER.unpack(kept) if kept else (versions[0], 0)
+        begin = first.to_bytes(8, "big")
+        newest = begin + last.to_bytes(8, "big")
+        small = txn.get(newest, db=self._dbs["histories"])
+        if small and len(small) < _SMALL_CHUNK:
+            with suppress(StoreError):  # damage stays where it is, and is found when somebody reads it
+                before = self._chunk(user, bytes(small))
+                versions, items, times = (
+                    [*before[0].tolist(), *versions],
+                    before[1] + items,
+                    before[2] + times,
+                )
+                txn.delete(newest, db=self._dbs["histories"])
         txn.put(user.encode(), _USER.pack(first, versions[-1]), db=self._dbs["users"])
         columns = np.asarray(versions, "<u8").tobytes() + np.asarray(times, "<f8").tobytes()
         data = len(versions).to_bytes(4, "little") + columns + "\0".join(items).encode()
-        key = first.to_bytes(8, "big") + versions[-1].to_bytes(8, "big")
+        key = begin + versions[-1].to_bytes(8, "big")
         txn.put(key, zlib.crc32(data).to_bytes(4, "little") + data, db=self._dbs["histories"])
 
     def _fold_forgotten(self, txn: Any, user: str) -> None:
