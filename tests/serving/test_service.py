@@ -601,3 +601,23 @@ def test_a_fold_that_fails_is_named_and_holds_up_nothing_else(caplog: pytest.Log
     assert not serving._loaded.recent
     sentence = "the log of events is not folded: the address space is used up; give more"
     assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
+def test_a_large_state_waits_for_more_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a long history is not written again for a few events."""
+    with place("lmdb") as open_it:
+        engine = fresh("plain", threads=1, history=True)
+        serving, other = Service(engine, open_it(), write_behind=3600), open_it()
+        serving.update_many(["a"] * 5000, [IDS[n % 9] for n in range(5000)])
+
+        def written() -> int:
+            serving.write_states()
+            return (other.state("a", engine.digest) or (0, b""))[0]
+
+        first = written()
+        assert first == other.version("a")
+        needed = len(engine.state("a")) // 1024 + 2
+        serving.update_many(["a"] * (needed - 3), IDS[:1] * (needed - 3))
+        assert written() == first
+        serving.update_many(["a"] * 3, IDS[:3])
+        assert written() == other.version("a")

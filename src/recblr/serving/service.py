@@ -29,6 +29,7 @@ from recblr.serving.stores.store import Batch, Conflict, History, Store, StoreEr
 _TRIES = 30  # of a group of events whose users get events from other servers at the same time
 _SPLIT_FROM = 256  # events of a group; for fewer, another thread takes longer to start than it saves
 _STATE_EVERY = 32  # events; to take these in again takes less than 0.3 ms
+_STATE_BYTES = 1024  # for each new event: a larger state, of a long history, waits for more events
 _STATES_AT_ONCE = 64  # users whose states are written together, and who wait meanwhile
 _log = logging.getLogger("recblr.serving")
 _T = TypeVar("_T")
@@ -59,7 +60,8 @@ class Service:
         Args:
             engine: without users.  `explain` needs one with ``history=True``.
             write_behind: seconds between two writes of states in the background.  A state is written when 32
-                or more events of its user are newer than the last one that was written.
+                or more events of its user are newer than the last one that was written.  A state of more than
+                32 KiB, after a long history, waits for one event for each KiB.
             max_users: how many users the engine may keep; the others are loaded from the store when they are
                 asked for.  Those that answers have loaded may be more until the next write of states.  None
                 means no limit.
@@ -523,16 +525,18 @@ class Service:
 
     def _write_states(self, loaded: LoadedUsers, users: list[str]) -> None:
         for start in range(0, len(users), _STATES_AT_ONCE):
-            group, states = users[start : start + _STATES_AT_ONCE], {}
+            group, states, counts = users[start : start + _STATES_AT_ONCE], {}, {}
             with loaded.busy(group):
                 for user in group:
                     if user in loaded.versions and user in loaded.engine:
-                        states[user] = (loaded.versions[user], loaded.engine.state(user))
-                        loaded.unwritten[user] = 0
+                        state, count = loaded.engine.state(user), loaded.unwritten[user]
+                        if len(state) <= _STATE_BYTES * count:
+                            states[user] = (loaded.versions[user], state)
+                            counts[user], loaded.unwritten[user] = count, 0
             try:
                 self._store.put_states(loaded.model, states)
             except BaseException:
-                loaded.unwritten.update(dict.fromkeys(states, _STATE_EVERY))
+                loaded.unwritten.update(counts)
                 raise
 
     def close(self) -> None:
