@@ -21,7 +21,7 @@ from recblr import Engine
 from recblr.errors import InputError
 from recblr.serving import MemoryStore, Service, StoreError, service
 from recblr.serving.stores import lmdb
-from recblr.serving.stores.store import Conflict, Store
+from recblr.serving.stores.store import Batch, Conflict, Store
 
 USERS = ["a", "b", "ü", "7"]
 ALL = kinds("memory", "lmdb", "redis")
@@ -621,3 +621,31 @@ def test_a_large_state_waits_for_more_events(monkeypatch: pytest.MonkeyPatch) ->
         assert written() == first
         serving.update_many(["a"] * 3, IDS[:3])
         assert written() == other.version("a")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_conflict_mixes_up_no_events(late: bool, repeated: bool) -> None:
+    """late: the other event comes after ours, which have no time; repeated: it is one of ours."""
+
+    class Busy(MemoryStore):
+        busy = False
+
+        def append(self, batch: Any) -> int:
+            if self.busy:
+                self.busy = False
+                super().append(theirs)
+                raise Conflict("b")
+            return super().append(batch)
+
+    store, case = Busy(), BY_NAME["request"]
+    serving = serve(store, case)
+    serving.update_many(USERS, IDS[:4], times=[START] * 4)
+    theirs = Batch(["b"], [IDS[6]], [4e9 if late else START], ["y1" if repeated else "other"])
+    store.busy = True
+    ids = [f"y{number}" for number in range(5)]
+    counted = serving.update_each([*USERS, "b"], IDS[3:8], event_ids=ids)
+    assert counted == [True, not repeated, True, True, True]
+    histories = {user: list(zip(*serving.history(user), strict=True)) for user in USERS}
+    assert [len(histories[user]) for user in USERS] == [2, 3 if repeated else 4, 2, 2]
+    assert_right(serving, case, histories)
