@@ -115,8 +115,9 @@ class Service:
 
         Raises:
             InputError: as Engine.update, and an id is too long or holds the character NUL.
-            StoreError: the events could not be written.  None of them counts, except that a store which stops
-                answering may have written them before.  Give events an id, and send them again.
+            StoreError: the events could not be written.  None of them counts, except that a Redis whose
+                answer was lost, or a disk that failed twice, may have them.  Give events an id, and send them
+                again.
         """
         return len(self._update(users, items, times, event_ids))
 
