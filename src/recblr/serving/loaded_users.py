@@ -62,7 +62,7 @@ class LoadedUsers:
         self.left_out.pop(user, None)
         self.engine.forget(user)
 
-    def has_items(self, items: list[str]) -> bool:
+    def has_items(self, items: Sequence[str]) -> bool:
         if self.items.issuperset(items):
             return True
         if len(self.items) != self.engine.num_items:
