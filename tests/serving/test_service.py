@@ -21,7 +21,7 @@ from recblr import Engine
 from recblr.errors import InputError
 from recblr.serving import MemoryStore, Service, StoreError, service
 from recblr.serving.stores import lmdb
-from recblr.serving.stores.store import Conflict, Store
+from recblr.serving.stores.store import Batch, Conflict, Store
 
 USERS = ["a", "b", "ü", "7"]
 ALL = kinds("memory", "lmdb", "redis")
@@ -215,6 +215,9 @@ def test_a_new_model_never_sees_old_states(kind: str, caplog: pytest.LogCaptureF
         assert "i20" in caplog.text
         assert len(caplog.records) == 1
         assert serving.left_out == 2
+        serving._loaded.drop("a")
+        assert serving.recommend("a", 1)
+        assert serving.left_out == 2  # not once more
         other = Engine.load(file_of(model_of(BY_NAME["plain"], num_items=10), IDS[:10]), threads=1)
         other.rebuild({"a": [IDS[1], IDS[3]]})
         assert serving.recommend("a", 5) == other.recommend("a", 5)
@@ -224,6 +227,7 @@ def test_a_new_model_never_sees_old_states(kind: str, caplog: pytest.LogCaptureF
         other.update("b", IDS[2])
         assert serving.recommend("b", 5) == other.recommend("b", 5)
         serving.replace_engine(fresh("request", threads=1))
+        assert serving.left_out == 0
         assert_right(serving, BY_NAME["request"], {
             "a": [(IDS[1], START), (IDS[20], START), (IDS[3], START)],
             "b": [(IDS[20], START), (IDS[2], START)],
@@ -489,7 +493,7 @@ def test_answers_and_drops_at_the_same_time_are_right() -> None:
 
     def drop() -> None:
         while time.monotonic() < until:
-            serving._limit(serving._held)
+            serving._limit(serving._loaded)
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -524,7 +528,7 @@ def test_an_event_counts_although_another_thread_changes_the_users_meanwhile() -
 
     serving = serve(MemoryStore(), max_users=1)
     serving.update("a", IDS[0], time=START)
-    serving._held.versions = Changing(serving._held.versions)
+    serving._loaded.versions = Changing(serving._loaded.versions)
     assert serving.update("b", IDS[0], time=START)
     assert serving.history("b")[0] == [IDS[0]]
     serving.close()
@@ -548,3 +552,100 @@ def test_an_interrupted_load_is_made_again(monkeypatch: pytest.MonkeyPatch) -> N
             ours.score("a", IDS, time=START + 2)
     history = [(IDS[0], START), (IDS[1], START + 1)]
     assert ours.score("a", IDS, time=START + 2).tolist() == expected(case, history, START + 2).tolist()
+
+
+def test_states_are_of_no_use_after_other_items_were_added() -> None:
+    with place("lmdb") as open_it:
+        recommended = []
+        for names, like in (("xy", IDS[1:3]), ("yx", IDS[1:3]), ("xy", IDS[1:3]), ("xy", IDS[3:5])):
+            serving = serve(open_it(), "plain")
+            serving.engine.add_items(list(names), like=[[item] for item in like])
+            if not recommended:
+                serving.update_many(["a"] * 3, ["x", IDS[5], "x"])
+            engine = fresh("plain", threads=1)
+            engine.add_items(list(names), like=[[item] for item in like])
+            engine.rebuild({"a": ["x", IDS[5], "x"]})
+            recommended.append(serving.recommend("a", 5))
+            assert recommended[-1] == engine.recommend("a", 5)
+            assert serving.engine.seen("a") == [IDS[5], "x"]
+            serving.write_states()
+            assert open_it().state("a", serving.engine.state_digest)
+        assert recommended[0] == recommended[2] != recommended[3]
+
+
+def test_a_forgotten_user_leaves_no_counts() -> None:
+    serving = serve(MemoryStore(), write_behind=3600)
+    serving.update_many(["a", "b"], IDS[:2])
+    serving.forget("a")
+    serving._loaded.count()
+    assert serving._loaded.unwritten == {"b": 1}
+
+
+def test_a_fold_that_fails_is_named_and_holds_up_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    class Full(MemoryStore):
+        failures = 0
+
+        def maintain(self) -> None:
+            self.failures += 1
+            raise StoreError("the address space is used up", "give more")
+
+    store = Full()
+    with caplog.at_level(logging.WARNING, "recblr.serving"):
+        serving = serve(store, write_behind=0.01)
+        serving.update_many(USERS, IDS[:4])
+        deadline = time.monotonic() + 10
+        while (store.failures < 3 or serving._loaded.recent) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(StoreError, match="address space"):
+            serving.close()
+    assert not serving._loaded.recent
+    sentence = "the log of events is not folded: the address space is used up; give more"
+    assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
+def test_a_large_state_waits_for_more_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a long history is not written again for a few events."""
+    with place("lmdb") as open_it:
+        engine = fresh("plain", threads=1, history=True)
+        serving, other = Service(engine, open_it(), write_behind=3600), open_it()
+        serving.update_many(["a"] * 5000, [IDS[n % 9] for n in range(5000)])
+
+        def written() -> int:
+            serving.write_states()
+            return (other.state("a", engine.digest) or (0, b""))[0]
+
+        first = written()
+        assert first == other.version("a")
+        needed = len(engine.state("a")) // 1024 + 2
+        serving.update_many(["a"] * (needed - 3), IDS[:1] * (needed - 3))
+        assert written() == first
+        serving.update_many(["a"] * 3, IDS[:3])
+        assert written() == other.version("a")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_a_conflict_mixes_up_no_events(late: bool, repeated: bool) -> None:
+    """late: the other event comes after ours, which have no time; repeated: it is one of ours."""
+
+    class Busy(MemoryStore):
+        busy = False
+
+        def append(self, batch: Any) -> int:
+            if self.busy:
+                self.busy = False
+                super().append(theirs)
+                raise Conflict("b")
+            return super().append(batch)
+
+    store, case = Busy(), BY_NAME["request"]
+    serving = serve(store, case)
+    serving.update_many(USERS, IDS[:4], times=[START] * 4)
+    theirs = Batch(["b"], [IDS[6]], [4e9 if late else START], ["y1" if repeated else "other"])
+    store.busy = True
+    ids = [f"y{number}" for number in range(5)]
+    counted = serving.update_each([*USERS, "b"], IDS[3:8], event_ids=ids)
+    assert counted == [True, not repeated, True, True, True]
+    histories = {user: list(zip(*serving.history(user), strict=True)) for user in USERS}
+    assert [len(histories[user]) for user in USERS] == [2, 3 if repeated else 4, 2, 2]
+    assert_right(serving, case, histories)

@@ -4,6 +4,7 @@ A user is a state of a few kilobytes.  An event is one step, and its cost does n
 answers are those of the model on the whole history.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -417,6 +418,15 @@ class Engine:
     def digest(self) -> str:
         """The digest of the model file, 64 hexadecimal digits.  Each change of the file gives another one."""
         return self._model.digest or _digest(self._model)
+
+    @property
+    def state_digest(self) -> str:
+        """The digest of all that states depend on: the model file, and the items that were added since."""
+        ids, added, _ = self._native.items()
+        if not len(added):
+            return self.digest
+        new = "\0".join(ids[len(self._model.item_ids) :])
+        return hashlib.sha256(f"{self.digest}\0{new}\0".encode() + added.tobytes()).hexdigest()
 
     @property
     def fingerprint(self) -> str | None:

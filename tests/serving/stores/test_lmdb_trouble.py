@@ -192,7 +192,7 @@ def test_short_files_are_found(path: Path, name: str, folded: bool) -> None:
     for size in short:
         (path / name).write_bytes(data[:size])
         if folded and name == FIRST and size >= 48:
-            continue  # what lacks is folded
+            continue  # what is missing was folded
         sentence(lambda: read(path), "restore", kind=StoreError)
 
 
@@ -480,3 +480,104 @@ def test_closing_waits_for_a_writer(path: Path) -> None:
         thread.join(10)
         assert not thread.is_alive()
     assert raised == []
+
+
+def test_a_refused_event_never_counts_although_its_record_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: int) -> None:
+        raise OSError(5, os.strerror(5))
+
+    def refused(store: LMDBStore, event: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fdatasync", fails)
+            patch.setattr(os, "ftruncate", fails)
+            sentence(lambda: add(store, ("a", event)), "Input/output error", kind=StoreError)
+
+    with LMDBStore(path) as store, LMDBStore(path) as other:
+        add(store, ("a", "i0"))
+        refused(store, "refused")
+        add(other, ("a", "i1"))
+        (path.parent / "end").write_bytes((path / "end").read_bytes())
+        add(other, ("a", "i2"))
+        refused(store, "refused too")
+    assert read(path) == {"a": ["i0", "i1", "i2"]}  # as after a kill
+    # A crash of the machine may take `end` back to what it was when i2 was not there yet.
+    (path / "end").write_bytes((path.parent / "end").read_bytes())
+    assert read(path) == {"a": ["i0", "i1", "i2"]}
+
+
+def test_a_disk_that_cannot_be_read_is_a_sentence(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object) -> None:
+        raise OSError(5, os.strerror(5))
+
+    with LMDBStore(path) as store, LMDBStore(path) as other:
+        add(other, ("a", "i0"))
+        for name in ("pread", "listdir"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, fails)
+                for call in (store.fold, store.maintain, lambda: store.history("a")):
+                    if name == "pread" or call is store.maintain:
+                        sentence(call, "cannot read the log in", "Input/output error", kind=StoreError)
+                if name == "pread":
+                    sentence(lambda: add(store, ("a", "i1")), "cannot read the log in", kind=StoreError)
+        assert store.history("a").items == ["i0"]
+        (path / "fold").unlink(missing_ok=True)
+        (path / "fold").mkdir()
+        sentence(store.fold, "Is a directory", kind=StoreError)
+
+
+def test_a_file_that_is_made_while_another_thread_looks_for_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_FILE_BYTES", 200)
+    listed = os.listdir
+    with LMDBStore(path) as store:
+        add(store, ("a", "i0"))
+        writer = threading.Thread(target=lambda: add(store, ("a", "i1" * 60)))
+
+        def slowly(folder: Path) -> list[str]:
+            found = listed(folder)
+            if threading.current_thread() is threading.main_thread():
+                writer.start()
+                writer.join(0.3)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", slowly)
+            store._log.places()
+        writer.join()
+        assert len(store._log._files) == 2
+        add(store, ("a", "i2"))
+        assert store.history("a").items == ["i0", "i1" * 60, "i2"]
+
+
+def test_names_of_files_are_durable_after_a_kill_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    for module in (log, lmdb_folder):
+        monkeypatch.setattr(module, "sync_folder", synced.append)
+    path = tmp_path / "x" / "y" / "store"
+    made(path)
+    assert {path, path.parent, path.parent.parent, tmp_path} <= {*synced}
+    synced.clear()
+    made(path)  # the one before was killed right before it synced
+    assert synced.count(path) == 2  # for store.json, and for files of the log
+    assert path.parent in synced
+
+
+def test_a_store_belongs_to_its_user(path: Path, tmp_path: Path) -> None:
+    with LMDBStore(path) as store:
+        store.backup(tmp_path / "copy")
+    assert [folder.stat().st_mode & 0o777 for folder in (path, tmp_path / "copy")] == [0o700] * 2
+
+
+def test_a_child_does_not_keep_the_lock_of_its_parent(path: Path) -> None:
+    def locks() -> int:
+        return sum(os.path.realpath(f"/proc/self/fd/{n}") == str(path / "lock") for n in range(100))
+
+    with LMDBStore(path):
+        assert locks() == 1
+        child = os.fork()
+        if not child:
+            os._exit(locks())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

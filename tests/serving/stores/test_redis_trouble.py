@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -27,16 +28,10 @@ def add(store: RedisStore) -> int:
 NOT_DURABLE = {
     ("--appendonly", "no"): "has the settings appendonly no",
     ("--appendonly", "yes", "--appendfsync", "everysec"): "has the settings appendfsync everysec",
-    (
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-        "--maxmemory",
-        "1gb",
-        "--maxmemory-policy",
-        "allkeys-lru",
-    ): ("drops keys when its memory is full (maxmemory-policy allkeys-lru)"),
+    (*DURABLE, "--no-appendfsync-on-rewrite", "yes"): "has the settings no-appendfsync-on-rewrite yes",
+    (*DURABLE, "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"): (
+        "drops keys when its memory is full (maxmemory-policy allkeys-lru)"
+    ),
     ("--appendonly", "yes", "--rename-command", "CONFIG", ""): "does not tell its settings",
 }
 
@@ -80,6 +75,42 @@ def test_a_redis_that_is_gone_and_comes_back() -> None:
         assert serving.recommend("a", 5) == engine.recommend("a", 5)
         assert BY_NAME["request"].timed
         serving.close()
+
+
+def test_a_redis_that_comes_back_without_durability_is_refused() -> None:
+    with server() as redis, RedisStore(redis.address) as store:
+        add(store)
+        redis.kill()
+        redis.settings = ("--appendonly", "yes", "--appendfsync", "no")
+        redis.start()
+        for _ in range(2):  # a connection that was refused once is not used
+            with pytest.raises(StoreError, match="has the settings appendfsync no"):
+                add(store)
+        redis.kill()
+        redis.settings = DURABLE
+        redis.start()
+        add(store)
+        assert store.history("a").items == ["i1", "i3"] * 2
+
+
+def test_a_redis_that_hangs_is_noticed_soon() -> None:
+    with server() as redis, RedisStore(f"{redis.address}?socket_timeout=0.5") as store:
+        add(store)
+        assert redis.process
+        redis.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="does not answer"):
+            store.version("a")
+        assert time.monotonic() - began < 2
+        redis.process.send_signal(signal.SIGCONT)
+        assert store.history("a").items == ["i1", "i3"]
+
+
+def test_a_repeated_group_is_known_for_longer_than_it_may_be_repeated() -> None:
+    with server() as redis, RedisStore(f"{redis.address}?socket_timeout=30") as store:
+        add(store)
+        (key,) = store._client.keys("recblr:done:*")
+        assert store._client.ttl(key) > 5 * 30
 
 
 def test_a_short_restart_is_not_noticed() -> None:

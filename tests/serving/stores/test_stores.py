@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -250,6 +251,51 @@ def test_ids_are_remembered_as_long_as_is_promised(kind: str) -> None:
             for opened in (store, open_it()):
                 with opened.transaction(["a"]) as transaction:
                     assert transaction.new(["a"] * len(newest), newest) == []
+
+
+def test_a_user_is_forgotten_in_no_time_among_many_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SPAN", 1_000_000)
+    store = memory.MemoryStore()
+    users = [f"user{number}" for number in range(100_000)]
+    store.append(Batch(users, ["i1"] * len(users), [1.0] * len(users), ["x"] * len(users)))
+    began = time.monotonic()
+    for user in users[:500]:
+        store.forget(user)
+    assert time.monotonic() - began < 1
+    assert store.new(users[:600], ["x"] * 600) == list(range(500))
+
+
+@needs_lmdb
+def test_many_folds_make_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb, "_SMALL_CHUNK", 300)  # 15 events
+    with place("lmdb") as open_it:
+        store, model = open_it(), Model()
+        for number in range(60):
+            model.append(store, [("a", f"i{number}", float(number), ""), ("b", "i1", 1.0, "")])
+            if number == 30:
+                model.put_state(store, "a")
+            if number == 40:
+                model.forget(store, "a")
+            store.fold()  # type: ignore[attr-defined]
+        with store._txn() as txn:  # type: ignore[attr-defined]
+            assert txn.stat(store._dbs["histories"])["entries"] < 10  # type: ignore[attr-defined]
+        model.check(store)
+
+
+@needs_lmdb
+def test_memory_has_only_what_is_not_folded() -> None:
+    with place("lmdb") as open_it:
+        store, other, model = open_it(), open_it(), Model()
+        for number in range(30):
+            model.append(store, [(user, "i1", float(number), "") for user in USERS[: 1 + number % 7]])
+        model.check(other)
+        store.fold()  # type: ignore[attr-defined]
+        model.append(store, [("a", "i2", 99.0, "")])
+        for one in (store, other):
+            one.maintain()
+            assert one.versions(USERS) == [model.version(user) for user in USERS]
+            assert list(one._newest) == ["a"]  # type: ignore[attr-defined]
+            model.check(one)
 
 
 @needs_lmdb

@@ -20,6 +20,7 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recblr.errors import InputError
 from recblr.serving.stores.lmdb_folder import ADDRESSES, Environment, cannot_use, lmdb_package, prepare_folder
@@ -36,6 +37,9 @@ _FOLDED, _HAS_LOG = b"folded", b"has log"
 _FOLD_EVENTS, _FOLD_MOST, _FOLD_SECONDS = 100_000, 200_000, 30.0
 # The versions of the users' events before those of a group, and the newest version of each user in the group.
 _Chained = tuple[list[int], dict[str, int]]
+# Events of a user that lie together: versions, items and times.
+_Chunk = tuple[NDArray[np.uint64], list[str], list[float]]
+_SMALL_CHUNK = 4096  # bytes; the next fold adds events to a smaller chunk, and does not make another one
 _BREATH = 32  # users between two moments in which a fold lets other threads run
 
 
@@ -60,7 +64,7 @@ class LMDBStore:
         self._closed = True
         self._pid = os.getpid()
         self._memory = RLock()  # of all that follows
-        self._newest: dict[str, int] = {}  # the versions of users who got events since this process began
+        self._newest: dict[str, int] = {}  # the versions of users with events that are not folded
         # The events with the versions from _base on: the version of the user's event before, item and time.
         self._base = 1
         self._before: list[int] = []
@@ -126,10 +130,7 @@ class LMDBStore:
 
     def _follow(self) -> None:
         """Read what was added to the log.  The caller holds the lock of the memory."""
-        if os.getpid() != self._pid:
-            raise InputError(
-                f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
-            )
+        self._check_process()
         end = self._log.end
         if end == self._place:
             return
@@ -139,6 +140,12 @@ class LMDBStore:
             self._place = end  # the header of a new file may follow on the last record
         except LookupError:  # this process has slept so long that the file was folded and deleted
             self._restart()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise InputError(
+                f"the store {self.path} was opened before a fork", "open it in each process, after the fork"
+            )
 
     @contextmanager
     def _view(self, write: bool = False) -> Iterator[Any]:
@@ -180,7 +187,7 @@ class LMDBStore:
             self._gone[record.forgotten] = record.first
             items, times, chained = [""], [0.0], ([0], {})  # a version of no event
             if self._ids:
-                self._ids.forget(record.forgotten)
+                self._ids.forget(record.next, record.forgotten)
         before, newest = chained or self._chained(record.first, users)
         self._before += before
         self._newest.update(newest)
@@ -205,7 +212,7 @@ class LMDBStore:
     def _add_ids(self, ids: RememberedIds, begin: int, end: int) -> None:
         for record in self._log.records(begin, end):
             if record.forgotten is not None:
-                ids.forget(record.forgotten)
+                ids.forget(record.next, record.forgotten)
             elif record.batch.event_ids:
                 ids.add(record.next, record.batch.users, record.batch.event_ids)
 
@@ -217,6 +224,8 @@ class LMDBStore:
             if count > 0:
                 del self._before[:count], self._items[:count], self._times[:count]
                 self._base = folded
+                # LMDB knows the others.  `prepare` reads without the lock, so these are new dictionaries.
+                self._newest = {user: version for user, version in self._newest.items() if version >= folded}
                 self._gone = {user: version for user, version in self._gone.items() if version >= folded}
 
     # --- adding events --------------------------------------------------------------------------
@@ -224,6 +233,7 @@ class LMDBStore:
     @contextmanager
     def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
         """As Store.transaction.  It holds the lock of the log, which all processes share."""
+        self._check_process()
         with self._log.writing():
             self._prepared = None
             yield self
@@ -259,6 +269,7 @@ class LMDBStore:
 
     def forget(self, user: str) -> bool:
         """As Store.forget."""
+        self._check_process()
         with self._log.writing():
             with self._memory:
                 known = self.version(user) > 0
@@ -322,25 +333,24 @@ class LMDBStore:
             version = self._before[version - self._base]
         return found[::-1]
 
-    def _chunks(
-        self, txn: Any, user: str, first: int, after: int
-    ) -> Iterator[tuple["np.ndarray[Any, Any]", list[str], list[float]]]:
+    def _chunks(self, txn: Any, user: str, first: int, after: int) -> Iterator[_Chunk]:
         begin = first.to_bytes(8, "big")
         with txn.cursor(self._dbs["histories"]) as cursor:
             found = cursor.set_range(begin + (after + 1).to_bytes(8, "big"))
             while found and cursor.key()[:8] == begin:
-                data = bytes(cursor.value())
-                checksum, count = _CHUNK.unpack_from(data)
-                if zlib.crc32(data[4:]) != checksum:
-                    raise StoreError(
-                        f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r}"
-                        " cannot be read",
-                        "restore a backup of the whole folder",
-                    )
-                versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
-                times = np.frombuffer(data, "<f8", count, _CHUNK.size + 8 * count)
-                yield versions, data[_CHUNK.size + 16 * count :].decode().split("\0"), times.tolist()
+                yield self._chunk(user, bytes(cursor.value()))
                 found = cursor.next()
+
+    def _chunk(self, user: str, data: bytes) -> _Chunk:
+        checksum, count = _CHUNK.unpack_from(data)
+        if zlib.crc32(data[4:]) != checksum:
+            raise StoreError(
+                f"{self.path / 'data.mdb'} is damaged: the history of user {user[:60]!r} cannot be read",
+                "restore a backup of the whole folder",
+            )
+        versions = np.frombuffer(data, "<u8", count, _CHUNK.size)
+        times = np.frombuffer(data, "<f8", count, _CHUNK.size + 8 * count)
+        return versions, data[_CHUNK.size + 16 * count :].decode().split("\0"), times.tolist()
 
     def users(self) -> Iterator[str]:
         """As Store.users."""
@@ -414,7 +424,11 @@ class LMDBStore:
 
     def fold(self) -> None:
         """Move all events of the log to the histories, unless another process does so now."""
-        with (self.path / "fold").open("w") as file:
+        try:
+            file = (self.path / "fold").open("w")
+        except OSError as error:
+            raise cannot_use(self.path, error) from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -467,11 +481,23 @@ class LMDBStore:
         self, txn: Any, user: str, versions: list[int], times: list[float], items: list[str]
     ) -> None:
         kept = txn.get(user.encode(), db=self._dbs["users"])
-        first = _USER.unpack(kept)[0] if kept else versions[0]
+        first, last = _USER.unpack(kept) if kept else (versions[0], 0)
+        begin = first.to_bytes(8, "big")
+        newest = begin + last.to_bytes(8, "big")
+        small = txn.get(newest, db=self._dbs["histories"])
+        if small and len(small) < _SMALL_CHUNK:
+            with suppress(StoreError):  # damage stays where it is, and is found when somebody reads it
+                before = self._chunk(user, bytes(small))
+                versions, items, times = (
+                    [*before[0].tolist(), *versions],
+                    before[1] + items,
+                    before[2] + times,
+                )
+                txn.delete(newest, db=self._dbs["histories"])
         txn.put(user.encode(), _USER.pack(first, versions[-1]), db=self._dbs["users"])
         columns = np.asarray(versions, "<u8").tobytes() + np.asarray(times, "<f8").tobytes()
         data = len(versions).to_bytes(4, "little") + columns + "\0".join(items).encode()
-        key = first.to_bytes(8, "big") + versions[-1].to_bytes(8, "big")
+        key = begin + versions[-1].to_bytes(8, "big")
         txn.put(key, zlib.crc32(data).to_bytes(4, "little") + data, db=self._dbs["histories"])
 
     def _fold_forgotten(self, txn: Any, user: str) -> None:
@@ -505,7 +531,7 @@ class LMDBStore:
         """
         target = Path(folder)
         try:
-            target.mkdir(parents=True)
+            target.mkdir(0o700, parents=True)
             with (self.path / "fold").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # the log keeps what the copy of LMDB does not have
                 self._env.copy(str(target), compact=True)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -43,7 +44,7 @@ class Environment:
         lmdb = lmdb_package()
         self.name, self.asked, self.addresses, self.count = name, addresses, addresses, 0
         # Held by the one that writes, and while LMDB is closed.  py-lmdb would mark an open transaction as
-        # closed, and then wait for its end, which nobody can bring about any more.
+        # closed, and then wait for ever for its end.
         self.writing = Lock()
         file = path / "data.mdb"
         while True:
@@ -99,7 +100,8 @@ class Environment:
 
 def prepare_folder(path: Path) -> bytes:
     """Make the folder of a new store, or check that of an old one.  Returns the id of the store."""
-    path.mkdir(parents=True, exist_ok=True)
+    missing = [parent for parent in path.parents if not parent.exists()]
+    path.mkdir(0o700, parents=True, exist_ok=True)  # histories are for nobody else on the machine
     file = path / "store.json"
     # One of several processes that start together makes the store.
     lock = os.open(path, os.O_RDONLY)
@@ -118,8 +120,11 @@ def prepare_folder(path: Path) -> bytes:
                 written.flush()
                 os.fsync(written.fileno())
             draft.rename(file)
-            sync_folder(path)
-            sync_folder(path.parent)
+        # Also if the file is there: a process may have been killed right after it made the file.
+        sync_folder(path)
+        for folder in (path, *missing):
+            with suppress(PermissionError):  # the user of the store may be unable to read it
+                sync_folder(folder.parent)
     finally:
         os.close(lock)
     try:

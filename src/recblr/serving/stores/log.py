@@ -6,9 +6,9 @@ takes a fraction of the time that it takes to make a file longer.
 
 Places in the log are bytes since the first record ever.  A file holds the bytes from the place in its name
 on.  The file `end` holds the place up to which records are durable, the place where the last file begins,
-and whether a file is being made.  All processes map it: a look at it is the cheap way to learn of new
-events.  Only bytes before the first of these places are read, so no process counts an event that may still
-be lost.
+whether a file is being made, and the place of a record that was refused and could not be removed.  All
+processes map it: a look at it is the cheap way to learn of new events.  Only bytes before the first of these
+places are read, so no process counts an event that may still be lost.
 """
 
 import fcntl
@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, RLock
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -37,6 +38,7 @@ _EVENTS, _WITH_IDS, _FORGET = 0, 1, 2
 _FILE_BYTES = 16 << 20  # of a file; the next record goes into a new one, unless it is itself larger
 _READ_BYTES = 4 << 20
 _MOST_BYTES = 1 << 30  # of a record
+_open_logs: "WeakSet[EventLog]" = WeakSet()
 
 
 class Record(NamedTuple):
@@ -75,6 +77,7 @@ class EventLog:
         except BaseException:
             self.close()
             raise
+        _open_logs.add(self)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -85,7 +88,7 @@ class EventLog:
 
     def places(self) -> list[int]:
         """The places where the files begin, ascending.  Sees what others have made or deleted."""
-        with self._opening:
+        with self._opening, self._reading():
             found = {int(name[7:-4], 16): name for name in os.listdir(self.folder) if _is_log(name)}
             for place in self._files.keys() - found.keys():
                 os.close(self._files.pop(place))
@@ -113,7 +116,10 @@ class EventLog:
 
     def delete(self, place: int) -> None:
         """Delete the file that begins at a place."""
-        (self.folder / _name(place)).unlink(missing_ok=True)
+        try:
+            (self.folder / _name(place)).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(self.folder / _name(place), error) from None
 
     def _pieces(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """(begin, end) of the parts of a range that lie in one file each, without the files' headers."""
@@ -155,13 +161,13 @@ class EventLog:
 
     def _part(self, place: int, begin: int, size: int) -> bytes:
         """Some bytes of the file that begins at a place."""
-        with self._opening:
+        with self._opening, self._reading():
             if place not in self._files:
                 raise LookupError(begin)
             return os.pread(self._files[place], size, begin - place)
 
     def _header(self, place: int) -> tuple[bytes, bytes, int, int, int, int]:
-        data = os.pread(self._files[place], _FILE.size, 0)
+        data = self._part(place, place, _FILE.size)
         if len(data) < _FILE.size or not data.startswith(_MAGIC):
             raise self._damaged(place, place)
         header = _FILE.unpack(data)
@@ -178,6 +184,16 @@ class EventLog:
             )
         return header
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot read the log in {self.folder}: {error.strerror}",
+                "make the folder readable, and try again",
+            ) from None
+
     def _damaged(self, place: int, at: int) -> StoreError:
         return StoreError(
             f"{self.folder / _name(place)} is damaged at byte {at - place:,}, and events are lost",
@@ -190,12 +206,8 @@ class EventLog:
     def writing(self) -> Iterator[None]:
         """Keep all other threads and processes from writing."""
         with self._mutex, self._exclusive():
-            end, last, making = self._end
-            if (
-                making
-                or last not in self._files
-                or any(os.pread(self._files[last], _RECORD.size, end - last))
-            ):
+            end, last, making, refused = self._end
+            if making or refused or last not in self._files or any(self._part(last, end, _RECORD.size)):
                 self._repair()
             yield
 
@@ -219,7 +231,7 @@ class EventLog:
         return self._write(_FORGET, version, 1, user.encode())
 
     def _write(self, kind: int, first: int, count: int, body: bytes) -> int:
-        end, last, _ = self._end
+        end, last, *_ = self._end
         if len(body) > _MOST_BYTES:
             raise InputError(f"a group of {count:,} events takes {len(body):,} bytes", "give smaller groups")
         if end - last > _FILE.size and end - last + _RECORD.size + len(body) > _FILE_BYTES:
@@ -235,8 +247,11 @@ class EventLog:
             os.fdatasync(file)
         except OSError as error:
             # What was written of the record must not become part of the log later.
-            with suppress(OSError):
+            try:
                 _clear(file, end - last)
+            except OSError:
+                with suppress(OSError):
+                    self._refuse(end)
             raise _cannot_write(self.folder / _name(last), error) from None
         self._end[0] = end + len(data)
         return end + len(data)
@@ -250,35 +265,53 @@ class EventLog:
                 file.flush()
                 os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
                 os.fsync(file.fileno())
-            draft.rename(path)
+            with self._opening:  # else places() in another thread would not find the file, and close it
+                draft.rename(path)
+                self._files[place] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             sync_folder(self.folder)
         except OSError as error:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
             raise _cannot_write(path, error) from None
-        self._files[place] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def _repair(self) -> None:
-        """Take up what a killed writer has left: whole records count, and the beginning of one is cut off."""
+        """Look at what a killed writer has left: whole records count, and the beginning of one is cut off."""
         last = self.places()[-1]
         self._header(last)
         file = self._files[last]
         begin, stop = max(self.end, last + _FILE.size), last + os.fstat(file).st_size
         if stop < begin:
             raise self._damaged(last, stop)
-        end = begin
-        for place, header, _ in self._raw(begin, stop, whole=False):
-            end = place + header[2]
-        rest = os.pread(file, stop - end, end - last)
-        if _holds_record(rest):
+        end, refused = begin, self._end[3] == begin
+        if not refused:
+            for place, header, _ in self._raw(begin, stop, whole=False):
+                end = place + header[2]
+        rest = self._part(last, end, stop - end)
+        if not refused and _holds_record(rest):
             raise self._damaged(last, end)
         try:
             if rest.count(0) < len(rest):
                 _clear(file, end - last)
             os.fdatasync(file)
+            sync_folder(self.folder)  # a writer may have been killed right after it made a file
+            if self._end[3]:
+                self._refuse(0)
         except OSError as error:
             raise _cannot_write(self.folder / _name(last), error) from None
         self._end[1], self._end[0], self._end[2] = last, end, 0
+
+    def _refuse(self, place: int) -> None:
+        """Note at which place a refused record stayed; 0 for none.  Durable when it returns.
+
+        Else the note could outlive a crash, and an event that was acknowledged at that place since then would
+        be taken for the refused one.
+        """
+        file = os.open(self.folder / "end", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _write_all(file, struct.pack("Q", place), 24)  # a write through the map could end the process
+            os.fsync(file)
+        finally:
+            os.close(file)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -292,10 +325,10 @@ class EventLog:
     def _map_end(self) -> None:
         file = os.open(self.folder / "end", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            if os.fstat(file).st_size != 24:
+            if os.fstat(file).st_size != 32:
                 os.ftruncate(file, 0)
-                _write_all(file, bytes(24), 0)  # _repair finds the end
-            self._end = memoryview(mmap.mmap(file, 24)).cast("Q")
+                _write_all(file, bytes(32), 0)  # _repair finds the end
+            self._end = memoryview(mmap.mmap(file, 32)).cast("Q")
         except OSError as error:
             raise _cannot_write(self.folder / "end", error) from None
         finally:
@@ -307,6 +340,15 @@ class EventLog:
             with suppress(OSError):
                 os.close(file)
         self._files, self._lock = {}, -1
+
+
+def _let_go_after_a_fork() -> None:
+    """Close what a child has of its parent's locks, which would outlive the parent if it is killed."""
+    for log in _open_logs:
+        log.close()
+
+
+os.register_at_fork(after_in_child=_let_go_after_a_fork)
 
 
 def sync_folder(folder: Path) -> None:

@@ -90,7 +90,7 @@ class MemoryStore:
     def forget(self, user: str) -> bool:
         """As Store.forget."""
         with self._lock:
-            self._ids.forget(user)
+            self._ids.forget(self._next, user)
             return self._users.pop(user, None) is not None
 
     def users(self) -> Iterator[str]:
@@ -111,23 +111,23 @@ class RememberedIds:
     """The ids of at least the newest SPAN events.  Not safe for threads."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        # Keys of events, and users who were forgotten -> the version after that.  A key that is not newer
+        # than its user does not count any more.
+        self._known: dict[str, int] = {}
         self._asked: tuple[Sequence[str], Sequence[str], list[str]] = ([], [], [])
-        self._groups: deque[tuple[int, list[str]]] = (
-            deque()
-        )  # (version after the group, its keys), oldest first
+        self._groups: deque[tuple[int, list[str]]] = deque()  # (version, what is known since), oldest first
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """The places of events whose ids are neither remembered nor earlier in these lists."""
         keys = _keys(users, event_ids)
         self._asked = (users, event_ids, keys)
-        if self._known.isdisjoint(keys) and len(set(keys)) == len(keys) and "" not in event_ids:
+        if self._known.keys().isdisjoint(keys) and len(set(keys)) == len(keys) and "" not in event_ids:
             return list(range(len(keys)))
-        found, here = [], set()
+        found, here, known = [], set(), self._known.get
         for place, key in enumerate(keys):
             if not event_ids[place]:
                 found.append(place)
-            elif key not in self._known and key not in here:
+            elif known(key, 0) <= known(users[place], 0) and key not in here:
                 here.add(key)
                 found.append(place)
         return found
@@ -138,23 +138,21 @@ class RememberedIds:
         keys = asked[2] if asked[0] is users and asked[1] is event_ids else _keys(users, event_ids)
         if "" in event_ids:
             keys = [key for key, event_id in zip(keys, event_ids, strict=True) if event_id]
-        self._known.update(keys)
+        self._remember(version, keys)
+
+    def forget(self, version: int, user: str) -> None:
+        """Drop all ids of a user.  version: the one after the user's last event, or a later one."""
+        self._remember(version, [user])  # a user holds no NUL, so no key of an event is the same
+
+    def _remember(self, version: int, keys: list[str]) -> None:
+        known = self._known
+        known.update(dict.fromkeys(keys, version))
         self._groups.append((version, keys))
         while self._groups[0][0] <= version - SPAN:
-            self._known.difference_update(self._groups.popleft()[1])
-
-    def forget(self, user: str) -> None:
-        """Drop all ids of a user."""
-        start = f"{user}\0"
-        # From the groups too: else the end of an old group would drop an id that came again.
-        groups = [(version, [k for k in keys if not k.startswith(start)]) for version, keys in self._groups]
-        self._groups = deque(groups)
-        self._known = {key for _, keys in groups for key in keys}
-
-    def clear(self) -> None:
-        """Drop all ids."""
-        self._known.clear()
-        self._groups.clear()
+            old, keys = self._groups.popleft()
+            for key in keys:
+                if known.get(key) == old:  # else it came again
+                    del known[key]
 
 
 def _keys(users: Sequence[str], event_ids: Sequence[str]) -> list[str]:

@@ -19,11 +19,11 @@ from recblr.serving.stores.store import Batch, Conflict, History, StoreError, pa
 
 _LAYOUT = b"1"
 _IDS_OF_USER = 1000
-_MOST_EVENTS = 100_000  # in one group: Redis answers nobody while it adds them
+_MOST_EVENTS = 20_000  # in one group: Redis answers nobody while it adds them, 0.3 s for so many
 _EVENT = struct.Struct("<dd")  # version and time; the item follows
 _STATE = struct.Struct("<32sd")  # the model's hash and the version; the state follows
-_RECENT = 64  # how many events are read to see what lacks
-_DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+_RECENT = 64  # events that are read first, because a server that looks again seldom needs more
+_DURABLE = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 # Versions are microseconds of Redis' clock, or follow on the last one.  So they do not repeat, even if Redis
 # with relaxed durability has lost some.
@@ -54,7 +54,7 @@ for i = 0, events - 1 do
   at = at + 3
 end
 first = string.format('%.0f', first)
-redis.call('SET', prefix .. 'done:' .. token, first, 'EX', 60)
+redis.call('SET', prefix .. 'done:' .. token, first, 'EX', ARGV[#ARGV - 1])
 return {1, first}
 """
 _PUT_STATE = """
@@ -74,8 +74,9 @@ return 1
 class RedisStore:
     """Keeps events and states in one Redis, for any number of servers.
 
-    An event is durable when it is acknowledged if Redis has the settings ``appendonly yes`` and ``appendfsync
-    always``.  Of each user the newest 1,000 ids of events are remembered.
+    An event is durable when it is acknowledged if Redis has the settings ``appendonly yes``, ``appendfsync
+    always`` and ``no-appendfsync-on-rewrite no``.  The store refuses a Redis with others.  Of each user the
+    newest 1,000 ids of events are remembered.
     """
 
     local = False
@@ -88,7 +89,7 @@ class RedisStore:
             Redis has; ``prefix=TEXT`` of all keys, which is ``recblr:`` by default; and options of redis-py,
             such as ``socket_timeout=2``.
 
-        Raises InputError if Redis is not durable or holds another layout, and StoreError if it does not
+        Raises InputError if Redis holds another layout, and StoreError if it is not durable or does not
         answer.
         """
         redis = self._redis = _package()
@@ -103,20 +104,28 @@ class RedisStore:
         try:
             self._client = redis.Redis.from_url(
                 f"{place}?{urlencode(options)}",
-                # An append that is sent again counts once.
-                retry=redis.retry.Retry(redis.backoff.ExponentialWithJitterBackoff(cap=0.5, base=0.05), 4),
-                socket_timeout=10.0,
-                socket_connect_timeout=5.0,
+                # Only if the connection broke: a Redis that hangs does not answer the next time either.  An
+                # append that is sent again counts once.
+                retry=redis.retry.Retry(
+                    redis.backoff.ExponentialWithJitterBackoff(cap=0.5, base=0.05),
+                    4,
+                    (redis.ConnectionError,),
+                ),
+                socket_timeout=3.0,
+                socket_connect_timeout=1.0,
+                # Another Redis may have taken over, or this one may have started again with other settings.
+                redis_connect_func=None if relaxed == "relaxed" else self._connected,
             )
         except (ValueError, TypeError) as error:
             raise InputError(
                 f"the address {self.address} is wrong: {error}", "give redis://HOST:PORT/0"
             ) from None
+        limits = self._client.connection_pool.connection_kwargs
+        # Seconds, longer than redis-py may go on to send a group again.
+        self._repeated_for = 60 + 10 * int(limits["socket_timeout"] + limits["socket_connect_timeout"])
         self._append, self._put = (self._client.register_script(script) for script in (_APPEND, _PUT_STATE))
         try:
             with self._asking():
-                if relaxed == "strict":
-                    self._check_durability()
                 if not self._client.set(f"{prefix}layout", _LAYOUT, nx=True):
                     layout = self._client.get(f"{prefix}layout")
                     if layout != _LAYOUT:
@@ -132,24 +141,37 @@ class RedisStore:
             self.close()
             raise
 
-    def _check_durability(self) -> None:
-        accept = "add ?durability=relaxed to the address to accept the loss of acknowledged events"
+    def _connected(self, connection: Any) -> None:
+        """Greet Redis on a new connection.  Raises StoreError if it may lose acknowledged events."""
+        connection.on_connect()
         try:
-            found = self._client.config_get(*_DURABLE, "maxmemory", "maxmemory-policy")
+            self._check_durability(connection)
+        except StoreError:
+            connection.disconnect()
+            raise
+
+    def _check_durability(self, connection: Any) -> None:
+        accept = "add ?durability=relaxed to the address to accept the loss of acknowledged events"
+        connection.send_command("CONFIG", "GET", *_DURABLE, "maxmemory", "maxmemory-policy")
+        try:
+            said = connection.read_response()
         except self._redis.ResponseError:
-            raise InputError(
+            raise StoreError(
                 f"the Redis at {self.address} does not tell its settings, so it may lose events",
-                f"if it has appendonly yes and appendfsync always, or else, {accept}",
+                f"allow CONFIG GET to this user, or {accept}",
             ) from None
+        pairs = said.items() if isinstance(said, dict) else zip(said[::2], said[1::2], strict=True)
+        found = {name.decode(): value.decode() for name, value in pairs}
         wrong = [name for name, value in _DURABLE.items() if found.get(name) != value]
         if wrong:
             has = " and ".join(f"{name} {found.get(name)}" for name in wrong)
-            raise InputError(
+            right = " and ".join(f"{name} {_DURABLE[name]}" for name in wrong)
+            raise StoreError(
                 f"the Redis at {self.address} has the settings {has}, so it may lose acknowledged events",
-                f"set appendonly yes and appendfsync always in its configuration, or {accept}",
+                f"set {right} in its configuration, or {accept}",
             )
         if found.get("maxmemory") != "0" and found.get("maxmemory-policy") != "noeviction":
-            raise InputError(
+            raise StoreError(
                 f"the Redis at {self.address} drops keys when its memory is full"
                 f" (maxmemory-policy {found.get('maxmemory-policy')})",
                 f"set maxmemory-policy noeviction, or {accept}",
@@ -271,7 +293,7 @@ class RedisStore:
             ) from None
         except exceptions.RedisError as error:
             raise StoreError(
-                f"the Redis at {self.address} refuses: {error}", "mend this, and try again"
+                f"the Redis at {self.address} refuses: {error}", "correct this in Redis, and try again"
             ) from None
 
 
@@ -316,7 +338,7 @@ class _Transaction:
         for user, item, time, event_id in zip(batch.users, batch.items, batch.times, ids, strict=True):
             arguments += (user, struct.pack("<d", time) + item.encode(), event_id)
         with self._store._asking():
-            done, said = self._store._append(args=[*arguments, _IDS_OF_USER])
+            done, said = self._store._append(args=[*arguments, self._store._repeated_for, _IDS_OF_USER])
         if not done:
             raise Conflict(said.decode())
         return int(said)
