@@ -200,6 +200,10 @@ ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
         lambda r: r.recommend_histories({"a": ["s01e12"]}, times={"b": [1]}),
         "times do not have an entry for each",
     ),
+    "two guests of one name": (
+        lambda r: r.recommend_histories({1: ["s01e12"], "1": ["s01e13"]}),
+        "two histories have the name '1'; give each a name of its own",
+    ),
     "one history": (lambda r: r.recommend_histories("abc"), "histories have the type str; give"),
     "a list that is one history": (
         lambda r: r.recommend_histories(["s01e12"], times=[[1]]),

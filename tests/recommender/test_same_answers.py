@@ -133,7 +133,7 @@ def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.Mon
     from recblr.recommender import answers
 
     right = rows(of_case(BY_NAME["past"], folder).recommend(NAMES, 5))
-    monkeypatch.setattr(answers, "_TOGETHER", 2)
+    monkeypatch.setattr(answers.EngineAnswers, "together", (2, 2**19))
     monkeypatch.setattr(answers, "_KEPT", 10_000)
     recommender = of_case(BY_NAME["past"], folder)
     for _ in range(2):

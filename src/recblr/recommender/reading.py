@@ -1,4 +1,4 @@
-"""The data that a caller gives: a frame, files or a dataset, and the types of its ids."""
+"""The data that a caller gives: a frame, files or a dataset, and the types of its ids; and later data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recblr.config.run import DataConfig
 from recblr.data import Dataset, read_dataset
 from recblr.data.events import MinimumCounts, indexed
+from recblr.data.joined import neighbours, with_events, without_items
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
-from recblr.recommender.frames import Ids, Kind, kind_of
+from recblr.recommender.frames import Ids, Kind, frame_of, kind_of
+from recblr.run.model_content import ModelContent
+from recblr.run.model_items import changed, with_items
 
 # The options that only files have.
 _OF_FILES = ("format", "columns", "separator", "quotes", "encoding")
@@ -22,11 +27,12 @@ _OF_FILES = ("format", "columns", "separator", "quotes", "encoding")
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Data that were read.
+    """All events, and the types of their ids.
 
-    users, items: the types of their ids.
+    users, items: the types of the ids.
     frames: the kind of the frame, or polars.
     config: the options that they were read with; None for a dataset.
+    more: whether later events are among them.
     """
 
     dataset: Dataset
@@ -34,6 +40,31 @@ class Data:
     items: Ids = field(default_factory=Ids)
     frames: Kind = "polars"
     config: DataConfig | None = None
+    more: bool = False
+
+    def lists(
+        self,
+        names: Sequence[str],
+        lists: Sequence[Sequence[tuple[str, float]]],
+        ids: Ids,
+        columns: tuple[str, str] = ("user", "item"),
+    ) -> Any:
+        """A frame with a row for each item of each list.  ids: the type of the names."""
+        return frame_of(
+            {
+                columns[0]: ids.column_of(
+                    [name for name, best in zip(names, lists, strict=True) for _ in best], self.frames
+                ),
+                columns[1]: self.item_column([item for best in lists for item, _ in best]),
+                "score": np.array([score for best in lists for _, score in best], np.float32),
+                "rank": np.array([rank for best in lists for rank in range(1, len(best) + 1)], np.int64),
+            },
+            self.frames,
+        )
+
+    def item_column(self, names: Sequence[str]) -> Any:
+        """Items as a column of a frame."""
+        return self.items.column_of(names, self.frames)
 
 
 def read(data: Any, config: DataConfig) -> Data:
@@ -89,6 +120,30 @@ def later(before: DataConfig | None, data: Any) -> DataConfig:
     if not is_paths(data):
         before = replace(before, **{name: getattr(DataConfig(), name) for name in _OF_FILES})
     return replace(before, paths=(), k_core=0, min_user_events=None, min_item_events=None)
+
+
+def joined(data: Data, content: ModelContent, new: Dataset) -> tuple[Data, ModelContent, dict[str, int]]:
+    """The data and the model with the events of `new`, and how many events were left out, {which: count}.
+
+    The weights stay.  A new item gets the mean of the vectors of the known items that stand right before and
+    after it.
+    """
+    known = data.dataset.num_items
+    dataset, had = with_events(data.dataset, new)
+    beside = neighbours(dataset.histories, known)
+    lonely = np.array([n for n in range(known, dataset.num_items) if n not in beside], np.int64)
+    likes = [[dataset.item_ids[n] for n in beside[number]] for number in sorted(beside)]
+    alone = 0
+    if len(lonely):
+        dataset, alone = without_items(dataset, lonely)
+    content = changed(content)
+    if likes:
+        content = with_items(content, dataset.item_ids[known:], like=likes)
+    left_out = {
+        "that the recommender has already": had,
+        "of new items that stand beside no known item": alone,
+    }
+    return replace(data, dataset=dataset, more=True), content, left_out
 
 
 def _of_both(config: DataConfig) -> dict[str, Any]:

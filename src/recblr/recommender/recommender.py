@@ -1,14 +1,10 @@
-"""`Recommender`: train on a frame, recommend in frames, save and load.  The one door for programs."""
+"""`Recommender`: train on a frame, recommend in frames, save and load."""
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import tarfile
-import tempfile
 import warnings
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,17 +19,17 @@ from recblr.data import Dataset
 from recblr.errors import InputError
 from recblr.evaluation import write_report
 from recblr.recommender import saved
-from recblr.recommender.answers import Backend, Best, EngineAnswers, People, answers_of
+from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
 from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_frame
-from recblr.recommender.growing import grown
 from recblr.recommender.notebook import ShownReport, shown_training
 from recblr.recommender.options import data_options, options_of, training_config
-from recblr.recommender.reading import later, read
-from recblr.recommender.ready import Moments, Ready
-from recblr.recommender.saved import Fitted
+from recblr.recommender.reading import Data, joined, later, read
+from recblr.recommender.requests import Requests
+from recblr.recommender.saved import TemporaryFolder
 from recblr.run.folder import Run
-from recblr.run.model_content import servable, write_model_file
+from recblr.run.model_content import ModelContent, servable, write_model_file
 from recblr.run.model_items import text_id
+from recblr.serving.filters import check_diversity
 from recblr.system.machine import keep_freed_memory
 from recblr.training import Listener, train
 from recblr.training.evaluate import evaluate_run
@@ -73,8 +69,9 @@ class Recommender:
         if backend not in get_args(Backend):
             raise InputError(f"backend is {backend!r}", f"give one of {', '.join(get_args(Backend))}")
         self._frames, self._backend = frames, backend
-        self._ready: Ready | None = None
-        self._temporary: _TemporaryFolder | None = None
+        self._run: Run | None = None
+        self._requests: Requests | None = None
+        self._temporary: TemporaryFolder | None = None
 
     # --- learning -------------------------------------------------------------------------------
 
@@ -127,7 +124,7 @@ class Recommender:
         config = training_config(found | {"valid-share": valid})
         if resume and out is None:
             raise InputError("resume=True continues the run in a folder", "give the folder with out=")
-        temporary = None if out is not None else _TemporaryFolder()
+        temporary = None if out is not None else TemporaryFolder()
         run = Run(temporary.path / "run" if temporary is not None else Path(os.fspath(out or "")))
         keep_freed_memory()
         source = read(data, reading)
@@ -142,13 +139,13 @@ class Recommender:
                 listener=shown if listener is None else ListenerGroup([shown, listener]),
             )
         content = run.content_and_dataset()[0]
-        fitted = Fitted(run, source.dataset, content, source.users, source.items, source.frames)
         if temporary is None:
-            saved.describe_in_run(fitted)
+            saved.describe_in_run(run, source)
         else:  # a run in a temporary folder cannot be resumed
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-        self._take(fitted, temporary)
-        self._now().answers.take_in(self._now().people(source.dataset.user_ids))
+        self._take(run, source, content, temporary)
+        requests = self._now()
+        requests.answers.take_in(requests.people(source.dataset.user_ids))
         return self
 
     def fit_more(
@@ -178,19 +175,21 @@ class Recommender:
             InputError: nothing is fitted yet, or the data cannot be read or have no times where the others
                 have.
         """
-        fitted = self._now().fitted
+        requests = self._now()
+        known, answers = requests.data, requests.answers
         reading: dict[str, Any] = data_options(options_of(options))
         other = next((name for name in options if name not in reading), None)
         if other is not None:
             raise InputError(f"fit_more trains no weights, so {other}= has no effect", "leave it out")
         columns = {"user_column": user, "item_column": item, "time_column": time}
         reading |= {name: value for name, value in columns.items() if value is not None}
-        source = read(data, replace(later(fitted.run.data(), data), **reading))
-        for ids, new in ((fitted.users, source.dataset.user_ids), (fitted.items, source.dataset.item_ids)):
-            ids.values(new)  # raises before anything changes, if they have another type
-        more, left_out = grown(fitted, source.dataset)
-        answers = self._now().answers.grown(fitted.run.model_file, more.content, source.dataset.user_ids)
-        self._ready = Ready(more, answers, self._frames)
+        new = read(data, replace(later(known.config, data), **reading)).dataset
+        for ids, names in ((known.users, new.user_ids), (known.items, new.item_ids)):
+            ids.values(names)  # raises before anything changes, if they have another type
+        more, content, left_out = joined(known, answers.content, new)
+        requests = Requests(more, answers)
+        answers.grow(self.run.model_file, content, new.user_ids)
+        self._requests = requests
         if any(left_out.values()):
             counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
             warnings.warn(f"fit_more left out events: {counts}", UserWarning, stacklevel=2)
@@ -211,12 +210,12 @@ class Recommender:
             are in
             ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.
         """
-        fitted = self._now().fitted
+        run = self.run
         if split not in ("test", "valid"):
             raise InputError(f"there is no split {split!r} to evaluate", "give test or valid")
-        report = evaluate_run(fitted.run, device=device)
+        report = evaluate_run(run, device=device)
         with suppress(InputError):  # another person's folder may be read-only
-            write_report(report, fitted.run.report_file)
+            write_report(report, run.report_file)
         return ShownReport({**report, "ours": {split: report["ours"][split]}})
 
     # --- recommending ---------------------------------------------------------------------------
@@ -268,21 +267,27 @@ class Recommender:
             InputError: nothing is fitted yet, a user or an item is unknown, an argument is out of range, no
                 item may be recommended, or a request comes before the user's last event.
         """
-        ready = self._now()
+        requests = self._now()
         _check_choice("unknown", unknown, get_args(Unknown))
-        names = ready.names(users)
-        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
-        k, moments = ready.count(k), ready.moments(times, len(names))
-        known = np.array([name in ready.user_numbers for name in names], np.bool_)
+        check_diversity(diversity)
+        names = requests.names(users)
+        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
+        k, moments = requests.count(k), requests.moments(times, len(names))
+        known = np.array([name in requests.user_numbers for name in names], np.bool_)
         if unknown == "raise":
-            ready.known(names)
-        people = ready.people([name for name, there in zip(names, known, strict=True) if there])
-        found = iter(ready.ranked(people, k, None if moments is None else moments[known], filters, diversity))
+            requests.known(names)
+        people = requests.people(
+            [name for name, there in zip(names, known, strict=True) if there],
+            None if moments is None else moments[known],
+        )
+        found = iter(requests.answers.best(people, k, filters, diversity))
         strangers = {name for name, there in zip(names, known, strict=True) if not there}
         popular: dict[str, Best] = {name: [] for name in strangers}
         if unknown == "popular" and strangers:
-            of_all = ready.popular(k, filters)
-            popular = {n: ready.popular(k, filters, n) if filters.has_own(n) else of_all for n in strangers}
+            of_all = requests.popular(k, filters)
+            popular = {
+                n: requests.popular(k, filters, n) if filters.has_own(n) else of_all for n in strangers
+            }
         lists = [popular[name] if name in strangers else next(found) for name in names]
         if unknown == "skip" and strangers:
             warnings.warn(
@@ -290,7 +295,7 @@ class Recommender:
                 UserWarning,
                 stacklevel=2,
             )
-        return ready.lists(names, lists, ready.fitted.users)
+        return requests.data.lists(names, lists, requests.data.users)
 
     def recommend_histories(
         self,
@@ -325,22 +330,14 @@ class Recommender:
             A frame as that of :meth:`recommend`.  Its users are the names; without names, the places in the
             list, from 0.
         """
-        ready = self._now()
+        requests = self._now()
         _check_choice("unknown", unknown, ("raise", "skip"))
-        people, ids = ready.guests(histories, times, unknown)
-        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
-        moments = ready.moments(request_times, len(people), "the request times")
-        filled = np.flatnonzero(people.histories.lengths)  # others had unknown items only
-        asked = People(
-            [people.names[p] for p in filled.tolist()], people.histories.select(filled), guests=True
-        )
-        when = None if moments is None else moments[filled]
-        lists: list[Best] = [[] for _ in range(len(people))]
-        for place, best in zip(
-            filled.tolist(), ready.ranked(asked, ready.count(k), when, filters, diversity), strict=True
-        ):
-            lists[place] = best
-        return ready.lists(people.names, lists, ids)
+        check_diversity(diversity)
+        names, people, ids = requests.guests(histories, times, unknown, request_times)
+        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
+        best = requests.answers.best(people, requests.count(k), filters, diversity)
+        found = dict(zip(people.names, best, strict=True))  # others had unknown items only
+        return requests.data.lists(names, [found.get(name, []) for name in names], ids)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """The k other items whose vectors have the largest cosine with that of each item.
@@ -348,10 +345,10 @@ class Recommender:
         Returns a frame with the columns item, similar, score (the cosine, float32) and rank (from 1).
         Raises InputError for an unknown item.
         """
-        ready = self._now()
-        names = ready.items(items, "the items")
-        lists = [ready.answers.similar(name, ready.count(k)) for name in names]
-        return ready.lists(names, lists, ready.fitted.items, ("item", "similar"))
+        requests = self._now()
+        names, k = requests.items(items, "the items"), requests.count(k)
+        lists = [requests.answers.similar(name, k) for name in names]
+        return requests.data.lists(names, lists, requests.data.items, ("item", "similar"))
 
     def explain(self, user: Any, item: Any, *, time: Any = None) -> Any:
         """How much each of the user's newest 100 events changes the score of an item, exactly.
@@ -360,18 +357,18 @@ class Recommender:
         change (the score less the score without this event, float32), the largest change first.
         Raises InputError as :meth:`recommend`.
         """
-        ready = self._now()
-        moments = ready.moments(time, 1)
-        person = ready.people(ready.known([text_id(user, "the user")]), moments)
-        (name,) = ready.items([item], "the item")
-        found = ready.answers.explain(person, name, moments)
+        requests = self._now()
+        moments = requests.moments(time, 1)
+        person = requests.people(requests.known([text_id(user, "the user")]), moments)
+        (name,) = requests.items([item], "the item")
+        found = requests.answers.explain(person, name)
         return frame_of(
             {
                 "position": np.array([position for position, _, _ in found], np.int64),
-                "item": ready.item_column([name for _, name, _ in found]),
+                "item": requests.data.item_column([name for _, name, _ in found]),
                 "change": np.array([change for _, _, change in found], np.float32),
             },
-            ready.kind,
+            requests.data.frames,
         )
 
     def score(self, users: Any, items: Any = None, *, times: Any = None) -> Any:
@@ -385,38 +382,38 @@ class Recommender:
         Returns:
             A frame with the columns user, item and score (float32), in the order of users, then of items.
         """
-        ready = self._now()
-        names = list(ready.known(ready.names(users)))
-        moments = ready.moments(times, len(names))
+        requests = self._now()
+        names = list(requests.known(requests.names(users)))
+        moments = requests.moments(times, len(names))
         if items is not None:
-            wanted = ready.items(items, "the items")
-            scores = ready.answers.scores(ready.people(names, moments), wanted, moments).reshape(-1)
+            wanted = requests.items(items, "the items")
+            scores = requests.answers.scores(requests.people(names, moments), wanted).reshape(-1)
             names, wanted = [name for name in names for _ in wanted], wanted * len(names)
         elif is_frame(users):
             # Of the column alone, because each row must be scored.
-            column = ids_in(users, "item", ready.fitted.items.column, "the items")
-            wanted = ready.items(column, "the items")
-            scores = _scores_of_rows(ready, names, wanted, moments)
+            column = ids_in(users, "item", requests.data.items.column, "the items")
+            wanted = requests.items(column, "the items")
+            scores = requests.scores_of_rows(names, wanted, moments)
         else:
             raise InputError("there are no items to score", "give items=, or a frame of users and items")
         return frame_of(
             {
-                "user": ready.fitted.users.column_of(names, ready.kind),
-                "item": ready.item_column(wanted),
+                "user": requests.data.users.column_of(names, requests.data.frames),
+                "item": requests.data.item_column(wanted),
                 "score": scores,
             },
-            ready.kind,
+            requests.data.frames,
         )
 
     # --- vectors and ids ------------------------------------------------------------------------
 
     def item_vectors(self, items: Any = None) -> NDArray[np.float32]:
         """The vectors ``(N, D)`` float32 of items, by default of all, in the order of `item_ids`."""
-        ready = self._now()
-        table = np.asarray(ready.answers.content.table, np.float32)
+        requests = self._now()
+        table = np.asarray(requests.answers.content.table, np.float32)
         if items is None:
             return table.copy()
-        return table[[ready.answers.item_numbers[name] for name in ready.items(items, "the items")]]
+        return table[[requests.answers.item_numbers[name] for name in requests.items(items, "the items")]]
 
     def user_vectors(self, users: Any = None, *, times: Any = None) -> NDArray[np.float32]:
         """The vectors ``(N, D)`` float32 of users, by default of all, in the order of `user_ids`.
@@ -424,32 +421,33 @@ class Recommender:
         The score of an item is the product of both vectors, plus the bias of repeats if the user has the
         item.  times: of the requests, as in :meth:`recommend`.
         """
-        ready = self._now()
-        names = ready.known(ready.names(users))
-        moments = ready.moments(times, len(names))
-        return ready.answers.vectors(ready.people(names, moments), moments)
+        requests = self._now()
+        names = requests.known(requests.names(users))
+        return requests.answers.vectors(requests.people(names, requests.moments(times, len(names))))
 
     @property
     def user_ids(self) -> list[Any]:
         """The ids of all users, in their own type."""
-        ready = self._now()
-        return ready.fitted.users.values(ready.dataset.user_ids)
+        data = self._now().data
+        return data.users.values(data.dataset.user_ids)
 
     @property
     def item_ids(self) -> list[Any]:
         """The ids of all items that can be recommended or be in histories, in their own type."""
-        ready = self._now()
-        return ready.fitted.items.values(ready.dataset.item_ids)
+        data = self._now().data
+        return data.items.values(data.dataset.item_ids)
 
     @property
     def dataset(self) -> Dataset:
         """All events, with those of `fit_more`."""
-        return self._now().dataset
+        return self._now().data.dataset
 
     @property
     def run(self) -> Run:
         """The run of the training: its folder, its log and its model file."""
-        return self._now().fitted.run
+        self._now()
+        assert self._run is not None
+        return self._run
 
     # --- keeping --------------------------------------------------------------------------------
 
@@ -460,7 +458,8 @@ class Recommender:
         was trained, without the events of `fit_more`.
         Raises InputError if `path` exists, or cannot be written.
         """
-        saved.save(self._now().fitted, Path(os.fspath(path)))
+        requests = self._now()
+        saved.save(self.run, requests.data, requests.answers.content, Path(os.fspath(path)))
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the one file that a server needs, for :meth:`recblr.Engine.load`; an older one is replaced.
@@ -469,10 +468,10 @@ class Recommender:
         Raises InputError if the path does not end in .safetensors, or cannot be written, or the model is a
         baseline, which no engine serves.
         """
-        fitted, file = self._now().fitted, Path(os.fspath(path))
+        content, file = self._now().answers.content, Path(os.fspath(path))
         if file.suffix != ".safetensors":
             raise InputError(f"{file} does not look like a model file", "end it in .safetensors")
-        write_model_file(file, servable(fitted.run.model_file, fitted.content))
+        write_model_file(file, servable(self.run.model_file, content))
 
     @classmethod
     def load(
@@ -485,21 +484,22 @@ class Recommender:
         Raises InputError if the folder is missing, damaged, or of a later recblr.
         """
         recommender = cls(frames=frames, backend=backend)
-        recommender._take(saved.load(Path(os.fspath(path))), None)
+        recommender._take(*saved.load(Path(os.fspath(path))), None)
         return recommender
 
     def describe(self) -> str:
         """A short text with one fact in each line: the data, the model, and what answers."""
-        if self._ready is None:
+        if self._requests is None:
             return "not fitted yet"
-        content, config = self._ready.fitted.content, self._ready.fitted.content.config
+        data, answers = self._requests.data, self._requests.answers
+        content, config = answers.content, answers.content.config
         use = {"none": "the order of events", "past": "the times of events"}
-        by = "the engine" if isinstance(self._ready.answers, EngineAnswers) else "torch"
+        by = "the engine" if isinstance(answers, EngineAnswers) else "torch"
         lines = [
-            self._ready.dataset.describe(),
+            data.dataset.describe(),
             f"model         {config.model}, width {config.d_model}, {config.num_layers} layers",
             f"it knows      {use.get(config.time_use, 'the times of events and of the request')}",
-            f"answers       by {by}, in frames of {self._ready.kind}",
+            f"answers       by {by}, in frames of {data.frames}",
         ]
         if content.metrics is not None and "ndcg@10" in content.metrics.get("masked", {}):
             figure = content.metrics["masked"]["ndcg@10"]
@@ -507,67 +507,34 @@ class Recommender:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        if self._ready is None:
+        if self._requests is None:
             return "<recblr.Recommender, not fitted yet>"
-        dataset, config = self._ready.dataset, self._ready.fitted.content.config
+        dataset, config = self._requests.data.dataset, self._requests.answers.content.config
         return (
             f"<recblr.Recommender of {dataset.num_users:,} users and {dataset.num_items:,} items,"
             f" {config.model}>"
         )
 
     def __reduce__(self) -> Any:
-        if self._ready is None:
-            return _unpickled, (None, self._frames, self._backend)
-        with tempfile.TemporaryDirectory(prefix="recblr-") as folder:
-            self.save(Path(folder, "saved"))
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as archive:
-                archive.add(Path(folder, "saved"), "saved")
-        return _unpickled, (buffer.getvalue(), self._frames, self._backend)
+        content = None
+        if self._requests is not None:
+            content = saved.archive(self.run, self._requests.data, self._requests.answers.content)
+        return _unpickled, (content, self._frames, self._backend)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _take(self, fitted: Fitted, temporary: _TemporaryFolder | None) -> None:
+    def _take(self, run: Run, data: Data, content: ModelContent, temporary: TemporaryFolder | None) -> None:
         """Become what was fitted or read.  All that may fail comes first."""
-        self._ready = Ready(
-            fitted, answers_of(fitted.run.model_file, fitted.content, self._backend), self._frames
-        )
-        self._temporary = temporary
+        data = replace(data, frames=self._frames or data.frames)
+        self._requests = Requests(data, answers_of(run.model_file, content, self._backend))
+        self._run, self._temporary = run, temporary
 
-    def _now(self) -> Ready:
-        if self._ready is None:
+    def _now(self) -> Requests:
+        if self._requests is None:
             raise InputError(
                 "the recommender has learned nothing yet", "call fit(data), or Recommender.load(path)"
             )
-        return self._ready
-
-
-class _TemporaryFolder:
-    """A folder that goes when this object or the process does."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="recblr-"))
-        weakref.finalize(self, _remove, self.path, os.getpid())
-
-
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked process ends without the folder of its parent
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _scores_of_rows(
-    ready: Ready, names: list[str], items: list[str], moments: Moments
-) -> NDArray[np.float32]:
-    """The scores ``(N,)`` of N pairs of a user and an item."""
-    scores = np.zeros(len(names), np.float32)
-    groups: dict[tuple[str, float | None], list[int]] = {}
-    for place, name in enumerate(names):
-        groups.setdefault((name, None if moments is None else float(moments[place])), []).append(place)
-    for (name, moment), places in groups.items():
-        when = None if moment is None else np.array([moment])
-        found = ready.answers.scores(ready.people([name], when), [items[place] for place in places], when)
-        scores[places] = found[0]
-    return scores
+        return self._requests
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -581,12 +548,10 @@ def _command(options: Mapping[str, Any]) -> str:
     return f"recblr.Recommender().fit(data{given})"
 
 
-def _unpickled(archive: bytes | None, frames: Kind | None, backend: Backend) -> Recommender:
+def _unpickled(content: bytes | None, frames: Kind | None, backend: Backend) -> Recommender:
     """The recommender that `__reduce__` describes."""
     recommender = Recommender(frames=frames, backend=backend)
-    if archive is not None:
-        temporary = _TemporaryFolder()
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(temporary.path, filter="data")
-        recommender._take(saved.load(temporary.path / "saved"), temporary)
+    if content is not None:
+        temporary = TemporaryFolder()
+        recommender._take(*saved.load(saved.unpacked(content, temporary.path)), temporary)
     return recommender

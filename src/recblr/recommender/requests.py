@@ -1,8 +1,9 @@
-"""A recommender that can answer: what a caller gives becomes users, items and filters, and answers frames."""
+"""Reads the arguments of a call: they become people with histories, items, times and filters."""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,54 +15,60 @@ from numpy.typing import NDArray
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.recommender.answers import Answers, Best, People
-from recblr.recommender.frames import Ids, Kind, frame_of, ids_in, is_frame, seconds_of
-from recblr.recommender.reading import later, read
-from recblr.recommender.saved import Fitted
+from recblr.recommender.frames import Ids, ids_in, is_frame, seconds_of
+from recblr.recommender.reading import Data, later, read
 from recblr.run.model_items import text_id
-from recblr.serving.filters import Filters, check_diversity, too_popular, users_of_items
+from recblr.serving.filters import Filters, too_popular, users_of_items
+from recblr.serving.recommendations import moment_in_words
 
 Moments = NDArray[np.float64] | None
 """The times of requests, in seconds; None for right after the last events."""
 
 
-class Ready:
-    """What was fitted, and the answers of its model.
+class Requests:
+    """Reads what a caller asks, by the data and the items of one recommender."""
 
-    frames: the kind of all frames in answers; None for that of the data.
-    """
-
-    def __init__(self, fitted: Fitted, answers: Answers, frames: Kind | None) -> None:
-        self.fitted, self.answers = fitted, answers
-        self.dataset = fitted.dataset
-        self.kind: Kind = frames or fitted.frames
-        self.user_numbers = {name: number for number, name in enumerate(fitted.dataset.user_ids)}
-        self._histories = replace(fitted.dataset.histories, times=fitted.dataset.seconds)
+    def __init__(self, data: Data, answers: Answers) -> None:
+        self.data, self.answers = data, answers
+        self.user_numbers = {name: number for number, name in enumerate(data.dataset.user_ids)}
+        self._histories = replace(data.dataset.histories, times=data.dataset.seconds)
 
     @cached_property
     def _users_of_items(self) -> NDArray[np.int64]:
         return users_of_items(self._histories, len(self.answers.item_ids))
 
-    # --- what a caller gives --------------------------------------------------------------------
-
     def names(self, users: Any) -> list[str]:
         """Ids of users, known or not; all users of the data for None."""
         if users is None:
-            return self.dataset.user_ids
-        return ids_in(users, "user", self.fitted.users.column, "the users")
+            return self.data.dataset.user_ids
+        return ids_in(users, "user", self.data.users.column, "the users")
 
     def known(self, names: Sequence[str]) -> Sequence[str]:
         """The same ids.  InputError, with similar ids, if one is not in the data."""
         for name in names:
             if name not in self.user_numbers:
-                self.dataset.user_index(name)
+                self.data.dataset.user_index(name)
         return names
 
     def people(self, names: Sequence[str], moments: Moments = None) -> People:
         """Known users with their histories.  InputError if a request comes before the last event."""
         numbers = np.array([self.user_numbers[name] for name in names], np.int64)
-        people = People(names, self._histories.select(numbers))
-        self.answers.check_requests(people, moments)
-        return people
+        return self._asked(People(names, self._histories.select(numbers)), moments)
+
+    def _asked(self, people: People, moments: Moments) -> People:
+        if moments is None or self.answers.content.config.time_use == "none":
+            return people
+        assert people.histories.times is not None
+        last = people.histories.times[people.histories.offsets[1:] - 1]
+        early = np.flatnonzero(moments < last)
+        if len(early):
+            first = int(early[0])
+            raise InputError(
+                f"the request is at {moment_in_words(float(moments[first]))}, but the last event of user"
+                f" {people.names[first]!r} is later, at {moment_in_words(float(last[first]))}",
+                "give a later time",
+            )
+        return replace(people, histories=people.histories.asked_at(moments))
 
     def items(self, given: Any, what: str) -> list[str]:
         """Items of the model.
@@ -70,17 +77,17 @@ class Ready:
         model knows none of a frame.
         """
         known = self.answers.item_numbers
-        names = ids_in(given, "item", self.fitted.items.column, what)
+        names = ids_in(given, "item", self.data.items.column, what)
         if not is_frame(given):
             for name in names:
                 if name not in known:
-                    self.dataset.item_index(name)  # its error suggests similar ids
+                    self.data.dataset.item_index(name)  # its error suggests similar ids
             return names
         found = list(dict.fromkeys(name for name in names if name in known))
         if names and not found:
             raise InputError(
                 f"the model knows none of the {len(names):,} items in the frame of {what}",
-                f"give ids like {self.fitted.items.values(self.dataset.item_ids[:1])[0]!r}",
+                f"give ids like {self.data.items.values(self.data.dataset.item_ids[:1])[0]!r}",
             )
         return found
 
@@ -138,8 +145,10 @@ class Ready:
             found[text] = frozenset(self.items(items, f"{name} of {user!r}"))
         return found
 
-    def guests(self, histories: Any, times: Any, unknown: str) -> tuple[People, Ids]:
-        """Histories of nobody in the data, and the type of their names.
+    def guests(
+        self, histories: Any, times: Any, unknown: str, request_times: Any
+    ) -> tuple[list[str], People, Ids]:
+        """The names of guests, those who have a known item with their histories, and the type of the names.
 
         The arguments are those of `Recommender.recommend_histories`.
         """
@@ -147,7 +156,7 @@ class Ready:
         if is_frame(histories):
             if times is not None:
                 raise InputError("a frame has its times in a column", "leave times= out")
-            source = read(histories, later(self.fitted.run.data(), histories))
+            source = read(histories, later(self.data.config, histories))
             dataset, ids = source.dataset, source.users
             cuts = dataset.histories.offsets[1:-1]
             names = dataset.user_ids
@@ -159,14 +168,21 @@ class Ready:
             keys, each = _listed(histories, times)
             lists = [ids_in(histories[key], "item", None, "a history") for key in keys]
             names = [text_id(key, "the names of histories") for key in keys]
+            twice = next((name for name, count in Counter(names).items() if count > 1), None)
+            if twice is not None:
+                raise InputError(f"two histories have the name {twice!r}", "give each a name of its own")
             if all(isinstance(key, int | np.integer) for key in keys):
                 ids = Ids(polars="Int64")
-        return self._packed(names, lists, each, unknown), ids
+        packed = self._packed(names, lists, each, unknown)
+        moments = self.moments(request_times, len(names), "the request times")
+        filled = np.flatnonzero(packed.lengths)
+        guests = People([names[place] for place in filled.tolist()], packed.select(filled), guests=True)
+        return names, self._asked(guests, None if moments is None else moments[filled]), ids
 
     def _packed(
         self, names: list[str], lists: list[list[str]], times: Sequence[Any] | None, unknown: str
-    ) -> People:
-        known, use = self.answers.item_numbers, self.fitted.content.config.time_use
+    ) -> Packed:
+        known, use = self.answers.item_numbers, self.answers.content.config.time_use
         if use != "none" and times is None:
             raise InputError(
                 f"the model was trained with time_use={use!r}, so it needs the times of the histories",
@@ -180,7 +196,7 @@ class Ready:
                 raise InputError(f"the history of {name!r} is empty", "give one item or more")
             keep = np.array([item in known for item in items])
             if unknown == "raise" and not keep.all():
-                self.dataset.item_index(items[int(np.argmin(keep))])
+                self.data.dataset.item_index(items[int(np.argmin(keep))])
             numbers += [known[item] for item in items if item in known]
             lengths.append(np.count_nonzero(keep))
             if times is not None:
@@ -197,24 +213,11 @@ class Ready:
                 UserWarning,
                 stacklevel=4,
             )
-        packed = Packed.from_lengths(
+        return Packed.from_lengths(
             np.array(numbers, np.int64),
             np.array(lengths, np.int64),
             None if times is None else np.concatenate(moments),
         )
-        return People(names, packed, guests=True)
-
-    # --- answers --------------------------------------------------------------------------------
-
-    def ranked(
-        self, people: People, k: int, moments: Moments, filters: Filters, diversity: float
-    ) -> list[Best]:
-        """The k best items of each, by score alone or also by how they differ."""
-        check_diversity(diversity)
-        self.answers.check_requests(people, moments)
-        if diversity:
-            return self.answers.diverse(people, k, moments, filters, float(diversity))
-        return self.answers.best(people, k, moments, filters)
 
     def popular(self, k: int, filters: Filters, user: str = "") -> Best:
         """The k items that most users have, with the share of the users."""
@@ -228,29 +231,16 @@ class Ready:
             for _, name in zip(range(k), free, strict=False)
         ]
 
-    def lists(
-        self,
-        names: Sequence[str],
-        lists: Sequence[Best],
-        ids: Ids,
-        columns: tuple[str, str] = ("user", "item"),
-    ) -> Any:
-        """A frame with a row for each item of each list.  ids: the type of the names."""
-        return frame_of(
-            {
-                columns[0]: ids.column_of(
-                    [name for name, best in zip(names, lists, strict=True) for _ in best], self.kind
-                ),
-                columns[1]: self.item_column([item for best in lists for item, _ in best]),
-                "score": np.array([score for best in lists for _, score in best], np.float32),
-                "rank": np.array([rank for best in lists for rank in range(1, len(best) + 1)], np.int64),
-            },
-            self.kind,
-        )
-
-    def item_column(self, names: Sequence[str]) -> Any:
-        """Items as a column of a frame."""
-        return self.fitted.items.column_of(names, self.kind)
+    def scores_of_rows(self, names: list[str], items: list[str], moments: Moments) -> NDArray[np.float32]:
+        """The scores ``(N,)`` of N pairs of a user and an item."""
+        scores = np.zeros(len(names), np.float32)
+        groups: dict[tuple[str, float | None], list[int]] = {}
+        for place, name in enumerate(names):
+            groups.setdefault((name, None if moments is None else float(moments[place])), []).append(place)
+        for (name, moment), places in groups.items():
+            person = self.people([name], None if moment is None else np.array([moment]))
+            scores[places] = self.answers.scores(person, [items[place] for place in places])[0]
+        return scores
 
 
 def _listed(histories: Any, times: Any) -> tuple[list[Any], Sequence[Any] | None]:
