@@ -165,15 +165,15 @@ class Recommender:
 
         An event that the recommender has already (the same user, item and time) is left out, and so are new
         items without any neighbour.  A warning counts them.  Without times, new events come after all others
-        of their user.
+        of their user, so give only new ones.
 
         Args:
             data, user, item, time: as in :meth:`fit`; by default the columns of `fit`.
             options: how the data are read, as in :meth:`fit`; by default as there.
 
         Raises:
-            InputError: nothing is fitted yet, or the data cannot be read or have no times where the others
-                have.
+            InputError: nothing is fitted yet, or the data cannot be read, have no times where the others
+                have, or have none and seem to be the whole log again.
         """
         requests = self._now()
         known, answers = requests.data, requests.answers
@@ -187,12 +187,18 @@ class Recommender:
         for ids, names in ((known.users, new.user_ids), (known.items, new.item_ids)):
             ids.values(names)  # raises before anything changes, if they have another type
         more, content, left_out = joined(known, answers.content, new)
+        if any(left_out.values()):  # before anything changes, because a warning may be made an error
+            counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
+            users = more.dataset.num_users - known.dataset.num_users
+            items = more.dataset.num_items - known.dataset.num_items
+            warnings.warn(
+                f"fit_more left out events: {counts}; {users:,} users and {items:,} items are new",
+                UserWarning,
+                stacklevel=2,
+            )
         requests = Requests(more, answers)
         answers.grow(self.run.model_file, content, new.user_ids)
         self._requests = requests
-        if any(left_out.values()):
-            counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
-            warnings.warn(f"fit_more left out events: {counts}", UserWarning, stacklevel=2)
         return self
 
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
