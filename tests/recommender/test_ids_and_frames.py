@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import polars as pl
 import pytest
 from recommender.shop import NAMES, SMALL, START, columns, pandas_log, polars_log, rows
 
-from recblr import Engine, InputError, Recommender
+from recblr import Dataset, Engine, InputError, Recommender
+from recblr.data.read.times import as_moment
+from recblr.recommender.frames import seconds_of
 
 TYPED: dict[str, tuple[Any, Any, Any]] = {
     "polars integers": (polars_log(), pl.Int64, pl.String),
@@ -112,7 +115,7 @@ TIMES: dict[str, Any] = {
     "a float": float(LATER),
     "NumPy's": np.int64(LATER),
     "a datetime": datetime.fromtimestamp(LATER, UTC),
-    "another zone": datetime.fromtimestamp(LATER, UTC) + timedelta(0),
+    "another zone": datetime.fromtimestamp(LATER, timezone(timedelta(hours=9))),
     "naive, in UTC": datetime.fromtimestamp(LATER, UTC).replace(tzinfo=None),
     "datetime64": np.datetime64(LATER, "s"),
     "a text": datetime.fromtimestamp(LATER, UTC).isoformat(),
@@ -129,6 +132,19 @@ def test_a_time_may_be_given_in_any_form(time: Any, shop: Recommender) -> None:
         assert rows(shop.recommend([3, 10], 4, times=times)) == right
     if not isinstance(time, pd.Timestamp | np.datetime64):  # polars has no column of these
         assert rows(shop.recommend([3, 10], 4, times=pl.Series([time, time]))) == right
+
+
+def test_nanoseconds_become_the_seconds_of_the_data() -> None:
+    """So a request at the time of the last event is no earlier than the event."""
+    moments = np.arange(253) * 1_000_007 + START * 10**9
+    times = moments.astype("datetime64[ns]")
+    right = [float(Fraction(moment, 10**9)) for moment in moments.tolist()]
+    assert seconds_of(times, len(times), "the times").tolist() == right
+    assert [as_moment(str(time), "it") for time in times] == right
+    frame = pl.DataFrame({"user": 1, "item": 1, "time": pl.Series(moments).cast(pl.Datetime("ns"))})
+    seconds = Dataset.from_frame(frame, k_core=0).seconds
+    assert seconds is not None
+    assert seconds.tolist() == right
 
 
 def test_times_belong_to_their_users(shop: Recommender) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.events import UNITS, likely_in_units
+from recblr.data.events import as_seconds, likely_in_units
 from recblr.data.read.columns import listed, usual_name
 from recblr.data.read.times import as_times
 from recblr.errors import InputError
@@ -221,7 +221,7 @@ def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
         finer = next((u for u, fits in likely_in_units(numbers).items() if u != "s" and fits.all()), None)
         if finer is not None:
             raise InputError(f"{what} must be in seconds, but seem to be in {finer}", "convert them")
-    seconds = numbers.astype(np.float64) if unit is None else numbers / (UNITS["s"] // UNITS[unit])
+    seconds = as_seconds(numbers, unit or "s")
     return np.full(count, seconds[0]) if one else seconds
 
 
