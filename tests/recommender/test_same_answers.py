@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from recommender.shop import START, of_case, random_dataset, rows
 from serving.engines import BY_NAME, Case, assert_near, model_of
 
-from recblr import Recommender
+from recblr import InputError, Recommender
 from recblr.config import GRU4RecConfig, SASRecConfig
 from recblr.data import Packed
 from recblr.serving import recommend as by_torch
@@ -59,6 +60,8 @@ def best(scores: np.ndarray, allowed: list[int], k: int) -> list[int]:
 def test_the_scores_are_those_of_a_full_pass(
     case: Case, backend: str, time: float | None, folder: Path
 ) -> None:
+    if time is not None and case.config.time_use != "request":
+        pytest.skip("the model takes no times of requests")
     recommender, right = of(case, folder, backend), right_scores(case, time)
     everything = recommender.score(None, recommender.item_ids, times=time)
     assert_near(np.array(everything["score"]).reshape(right.shape), right)
@@ -71,25 +74,42 @@ def test_the_scores_are_those_of_a_full_pass(
 def test_the_engine_and_torch_agree(case: Case, folder: Path) -> None:
     engine, torch = (of(case, folder, backend) for backend in ("engine", "torch"))
     largest = np.abs(right_scores(case, None)).max()
+    timed = case.config.time_use == "request"
+    later = LATER if timed else None
     assert "by the engine" in engine.describe()
     assert "by torch" in torch.describe()
     for ask in (
         lambda r: r.recommend(NAMES, 7),
-        lambda r: r.recommend(NAMES, 7, filter_viewed=False, times=LATER),
+        lambda r: r.recommend(NAMES, 7, filter_viewed=False, times=later),
         lambda r: r.recommend(NAMES, 7, diversity=0.4),
         lambda r: r.recommend_histories([["3", "5", "3"], ["8"]], 5, times=[[START, START, LATER], [START]]),
         lambda r: r.similar_items(["3", "8"], 6),
-        lambda r: r.score(["u1", "u2"], ["3", "8"], times=[LATER, LATER + 9]),
+        lambda r: r.score(["u1", "u2"], ["3", "8"], times=[LATER, LATER + 9] if timed else None),
     ):  # fmt: skip
         ours, theirs = ask(engine), ask(torch)
         assert ours.drop("score").equals(theirs.drop("score"))
         np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-5 * max(1, largest))
     # Of nearly equal changes, the order may differ.
-    ours, theirs = (r.explain("u3", "8", time=LATER).sort("position") for r in (engine, torch))
+    ours, theirs = (r.explain("u3", "8", time=later).sort("position") for r in (engine, torch))
     assert ours.drop("change").equals(theirs.drop("change"))
     np.testing.assert_allclose(ours["change"], theirs["change"], atol=3e-5 * max(1, largest))
-    vectors = [r.user_vectors(NAMES, times=LATER) for r in (engine, torch)]
+    vectors = [r.user_vectors(NAMES, times=later) for r in (engine, torch)]
     np.testing.assert_allclose(*vectors, atol=1e-5 * np.abs(vectors[0]).max())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.config.time_use != "request"], ids=str)
+def test_times_that_a_model_does_not_use_are_refused(case: Case, folder: Path) -> None:
+    recommender = of(case, folder, "engine")
+    said = f"have no effect, because the model was trained with time_use='{case.config.time_use}'; leave"
+    for ask in (
+        lambda: recommender.recommend(times=LATER),
+        lambda: recommender.recommend_histories([["3"]], times=[[START]], request_times=LATER),
+        lambda: recommender.score(["u1"], ["3"], times=LATER),
+        lambda: recommender.user_vectors(times=START - 1),
+        lambda: recommender.explain("u1", "3", time=LATER),
+    ):
+        with pytest.raises(InputError, match=said):
+            ask()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -196,7 +216,8 @@ def test_every_filter_is_exact(
     histories = [set(dataset.histories.history(user).tolist()) for user in range(dataset.num_users)]
     for_all = set(range(ITEMS) if items is None else items) - set(exclude or ())
     if cap is not None:
-        for_all -= {i for i in range(ITEMS) if sum(i in h for h in histories) > cap * len(histories)}
+        users = [Fraction(sum(i in h for h in histories), len(histories)) for i in range(ITEMS)]
+        for_all -= {item for item, share in enumerate(users) if share > Fraction(str(cap))}
     arguments: dict[str, Any] = {
         "filter_viewed": not seen,
         "items": items,

@@ -286,8 +286,7 @@ def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> Input
     else:
         remedy = f"there are no {kind}s at all"
     return InputError(
-        f"{data} has no {kind} {token!r} among its {len(known)} {kind}s "
-        "(those with few interactions are filtered out)",
+        f"{data} has no {kind} {token!r} among its {len(known)} {kind}s (rare ones may have been dropped)",
         remedy,
     )
 

@@ -14,10 +14,10 @@ from recblr.config.run import DataConfig
 from recblr.data import Dataset, read_dataset
 from recblr.data.events import MinimumCounts, indexed
 from recblr.data.joined import neighbours, with_events, without_items
-from recblr.data.read.columns import Wanted
+from recblr.data.read.columns import Wanted, usual_name
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
-from recblr.recommender.frames import Ids, Kind, frame_of, kind_of
+from recblr.recommender.frames import Ids, Kind, frame_of, kind_of, names_of, refuse_index
 from recblr.run.model_content import ModelContent
 from recblr.run.model_items import changed, with_items
 
@@ -99,6 +99,10 @@ def read(data: Any, config: DataConfig) -> Data:
         )
     _refuse(config, _OF_FILES, "a frame")
     given = _of_both(config)
+    for role in ("user", "item") if config.file_order else ("user", "item", "time"):
+        name = given[role] or usual_name("the frame", names_of(data), role)
+        if name not in names_of(data):
+            refuse_index(data, "the frame", name)
     # As Dataset.from_frame does, but the types of the ids are kept.
     events = read_frame(data, Wanted(**given))
     minimum = MinimumCounts(config.k_core, config.min_user_events, config.min_item_events)

@@ -20,7 +20,7 @@ from recblr.errors import InputError
 from recblr.evaluation import write_report
 from recblr.recommender import saved
 from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
-from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_frame
+from recblr.recommender.frames import Kind, check_kind, frame_of, id_of, is_frame
 from recblr.recommender.notebook import ShownReport, shown_training
 from recblr.recommender.options import data_options, options_of, training_config
 from recblr.recommender.reading import Data, joined, later, read
@@ -28,7 +28,6 @@ from recblr.recommender.requests import Requests
 from recblr.recommender.saved import TemporaryFolder
 from recblr.run.folder import Run
 from recblr.run.model_content import ModelContent, servable, write_model_file
-from recblr.run.model_items import text_id
 from recblr.serving.filters import check_diversity
 from recblr.system.machine import keep_freed_memory
 from recblr.training import Listener, train
@@ -244,23 +243,28 @@ class Recommender:
         """The k best items for each user.
 
         All filters are exact: the answer is the best k of the items that are left, and shorter only if fewer
-        than k are left.  Where ids of items are asked for, a list of ids may hold only items of the model; of
-        a frame, such as ``catalogue.filter(...)``, other items are ignored.
+        than k are left.  A list of the items to choose among may hold only items of the model.  Of a frame or
+        a column, such as ``catalogue.filter(...)``, other items are ignored, and so are all unknown items
+        that are to be left out.
 
         Args:
-            users: a list, an array or a column of ids, or a frame with a column of users; None for all.
+            users: a list, an array or a column of ids, or a frame with a column of users; None for all.  A
+                frame may have the events of users: each user counts once, unless `times` has one for each
+                row.
             k: 1 or more.
             filter_viewed: leave out the items that the user has.
             items: the only items that may be recommended.
             exclude: items to leave out.
-            items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.
+            items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.  The
+                users must be in the data or in `users`.
             popularity_cap: leave out items that more than this share of all users have, such as 0.05.
             diversity: from 0 to below 1.  Above 0, the items are chosen among the best 10 k by maximal
                 marginal relevance: each next one has the largest
                 ``(1 - diversity) * relevance - diversity * likeness``, where these are its probability over
-                that of the best item, and its largest cosine with an item that is already chosen.
-            times: of the requests: one for all, or one for each user.  By default right after the last event
-                of each user.  Only a model of ``time_use="request"`` uses them.
+                that of the best item, and its largest cosine with an item that is already chosen; a negative
+                cosine counts as 0.
+            times: of the requests, for a model of ``time_use="request"``: one for all, one for each user, or
+                {user: time}.  By default right after the last event of each user.
             unknown: what to do with users who are not in the data: "raise" an error, "skip" them with a
                 warning that counts them, or give them the most "popular" items, whose score is the share of
                 users who have the item.
@@ -271,14 +275,16 @@ class Recommender:
 
         Raises:
             InputError: nothing is fitted yet, a user or an item is unknown, an argument is out of range, no
-                item may be recommended, or a request comes before the user's last event.
+                item may be recommended, the model does not use `times`, or a request comes before the user's
+                last event.
         """
         requests = self._now()
         _check_choice("unknown", unknown, get_args(Unknown))
         check_diversity(diversity)
-        names = requests.names(users)
-        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
-        k, moments = requests.count(k), requests.moments(times, len(names))
+        names = requests.names(users, times)
+        own = requests.user_numbers.keys() | names if items_for or exclude_for else ()
+        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap, own)
+        k, moments = requests.count(k), requests.moments(times, names)
         known = np.array([name in requests.user_numbers for name in names], np.bool_)
         if unknown == "raise":
             requests.known(names)
@@ -340,7 +346,9 @@ class Recommender:
         _check_choice("unknown", unknown, ("raise", "skip"))
         check_diversity(diversity)
         names, people, ids = requests.guests(histories, times, unknown, request_times)
-        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
+        filters = requests.filters(
+            filter_viewed, items, exclude, items_for, exclude_for, popularity_cap, set(names)
+        )
         best = requests.answers.best(people, requests.count(k), filters, diversity)
         found = dict(zip(people.names, best, strict=True))  # others had unknown items only
         return requests.data.lists(names, [found.get(name, []) for name in names], ids)
@@ -352,7 +360,7 @@ class Recommender:
         Raises InputError for an unknown item.
         """
         requests = self._now()
-        names, k = requests.items(items, "the items"), requests.count(k)
+        names, k = requests.chosen_items(items, "the items"), requests.count(k)
         lists = [requests.answers.similar(name, k) for name in names]
         return requests.data.lists(names, lists, requests.data.items, ("item", "similar"))
 
@@ -364,8 +372,8 @@ class Recommender:
         Raises InputError as :meth:`recommend`.
         """
         requests = self._now()
-        moments = requests.moments(time, 1)
-        person = requests.people(requests.known([text_id(user, "the user")]), moments)
+        names = requests.known([id_of(user, "the user", requests.user_numbers)])
+        person = requests.people(names, requests.moments(time, names))
         (name,) = requests.items([item], "the item")
         found = requests.answers.explain(person, name)
         return frame_of(
@@ -382,23 +390,22 @@ class Recommender:
 
         Args:
             users: as in :meth:`recommend`; or a frame with columns of users and items, whose rows are scored.
-            items: a list of ids, or a frame with a column of items.  Each is scored for each user.
+            items: a list of ids, or a frame with a column of items.  Each is scored for each user, and none
+                may be unknown.
             times: of the requests, one for all or one for each user or row.
 
         Returns:
             A frame with the columns user, item and score (float32), in the order of users, then of items.
         """
         requests = self._now()
-        names = list(requests.known(requests.names(users)))
-        moments = requests.moments(times, len(names))
+        names = list(requests.known(requests.names(users, () if items is None else times)))
+        moments = requests.moments(times, names)
         if items is not None:
             wanted = requests.items(items, "the items")
             scores = requests.answers.scores(requests.people(names, moments), wanted).reshape(-1)
             names, wanted = [name for name in names for _ in wanted], wanted * len(names)
         elif is_frame(users):
-            # Of the column alone, because each row must be scored.
-            column = ids_in(users, "item", requests.data.items.column, "the items")
-            wanted = requests.items(column, "the items")
+            wanted = requests.items(users, "the items")
             scores = requests.scores_of_rows(names, wanted, moments)
         else:
             raise InputError("there are no items to score", "give items=, or a frame of users and items")
@@ -414,7 +421,11 @@ class Recommender:
     # --- vectors and ids ------------------------------------------------------------------------
 
     def item_vectors(self, items: Any = None) -> NDArray[np.float32]:
-        """The vectors ``(N, D)`` float32 of items, by default of all, in the order of `item_ids`."""
+        """The vectors ``(N, D)`` float32 of items, one for each that is given.
+
+        By default of all, in the order of `item_ids`.  Raises InputError for an unknown item, also of a
+        frame.
+        """
         requests = self._now()
         table = np.asarray(requests.answers.content.table, np.float32)
         if items is None:
@@ -429,7 +440,7 @@ class Recommender:
         """
         requests = self._now()
         names = requests.known(requests.names(users))
-        return requests.answers.vectors(requests.people(names, requests.moments(times, len(names))))
+        return requests.answers.vectors(requests.people(names, requests.moments(times, names)))
 
     @property
     def user_ids(self) -> list[Any]:

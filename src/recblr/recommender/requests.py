@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.recommender.answers import Answers, Best, People
-from recblr.recommender.frames import Ids, ids_in, is_frame, seconds_of
+from recblr.recommender.frames import Ids, id_of, ids_in, is_frame, is_one, kind_of, seconds_of
 from recblr.recommender.reading import Data, later, read
 from recblr.run.model_items import text_id
 from recblr.serving.filters import Filters, too_popular, users_of_items
@@ -37,11 +37,17 @@ class Requests:
     def _users_of_items(self) -> NDArray[np.int64]:
         return users_of_items(self._histories, len(self.answers.item_ids))
 
-    def names(self, users: Any) -> list[str]:
-        """Ids of users, known or not; all users of the data for None."""
+    def names(self, users: Any, times: Any = ()) -> list[str]:
+        """Ids of users, known or not; all users of the data for None.
+
+        times: of their requests.  If they are not one for each, each user of a frame counts once: it may have
+            the events of users.  By default, all rows count.
+        """
         if users is None:
             return self.data.dataset.user_ids
-        return ids_in(users, "user", self.data.users.column, "the users")
+        names = ids_in(users, "user", self.data.users.column, "the users", self.user_numbers)
+        once = is_frame(users) and (is_one(times) or isinstance(times, Mapping))
+        return list(dict.fromkeys(names)) if once else names
 
     def known(self, names: Sequence[str]) -> Sequence[str]:
         """The same ids.  InputError, with similar ids, if one is not in the data."""
@@ -56,7 +62,7 @@ class Requests:
         return self._asked(People(names, self._histories.select(numbers)), moments)
 
     def _asked(self, people: People, moments: Moments) -> People:
-        if moments is None or self.answers.content.config.time_use == "none":
+        if moments is None:
             return people
         assert people.histories.times is not None
         last = people.histories.times[people.histories.offsets[1:] - 1]
@@ -71,22 +77,31 @@ class Requests:
         return replace(people, histories=people.histories.asked_at(moments))
 
     def items(self, given: Any, what: str) -> list[str]:
-        """Items of the model.
-
-        Items of a frame that the model does not know are left out.  InputError if a list holds one, or if the
-        model knows none of a frame.
-        """
+        """Items of the model, in the order given.  InputError, with similar ids, for an unknown one."""
         known = self.answers.item_numbers
-        names = ids_in(given, "item", self.data.items.column, what)
-        if not is_frame(given):
-            for name in names:
-                if name not in known:
-                    self.data.dataset.item_index(name)  # its error suggests similar ids
-            return names
-        found = list(dict.fromkeys(name for name in names if name in known))
-        if names and not found:
+        names = ids_in(given, "item", self.data.items.column, what, known)
+        for name in names:
+            if name not in known:
+                self.data.dataset.item_index(name)
+        return names
+
+    def known_items(self, given: Any, what: str) -> list[str]:
+        """Those items that the model knows, each once."""
+        known = self.answers.item_numbers
+        names = ids_in(given, "item", self.data.items.column, what, known)
+        return list(dict.fromkeys(name for name in names if name in known))
+
+    def chosen_items(self, given: Any, what: str) -> list[str]:
+        """As `items` for a list.  Of a frame or a column, such as a catalogue, as `known_items`.
+
+        Raises InputError also if the model knows none of a frame or a column.
+        """
+        if kind_of(given) is None:
+            return self.items(given, what)
+        found = self.known_items(given, what)
+        if not found and (count := len(ids_in(given, "item", self.data.items.column, what))):
             raise InputError(
-                f"the model knows none of the {len(names):,} items in the frame of {what}",
+                f"the model knows none of the {count:,} items in the frame of {what}",
                 f"give ids like {self.data.items.values(self.data.dataset.item_ids[:1])[0]!r}",
             )
         return found
@@ -97,9 +112,27 @@ class Requests:
             raise InputError(f"k, the number of items to recommend, is {k!r}", "give a number of at least 1")
         return min(int(k), len(self.answers.item_ids))
 
-    def moments(self, times: Any, count: int, what: str = "the times") -> Moments:
-        """Times of requests in seconds, ``(count,)``; None for None."""
-        return None if times is None else seconds_of(times, count, what)
+    def moments(self, times: Any, names: Sequence[str], what: str = "the times") -> Moments:
+        """Times of requests in seconds, one for each of the names; None for None.
+
+        times: one for all, one for each in their order, or {user: time}.
+        """
+        if times is None:
+            return None
+        use = self.answers.content.config.time_use
+        if use != "request":
+            raise InputError(
+                f"{what} have no effect, because the model was trained with time_use={use!r}",
+                "leave them out",
+            )
+        if isinstance(times, Mapping):
+            known = set(names)
+            of_user = {id_of(user, f"the users of {what}", known): time for user, time in times.items()}
+            lacking = next((name for name in names if name not in of_user), None)
+            if lacking is not None:
+                raise InputError(f"{what} have none for user {lacking[:60]!r}", "give one for each user")
+            times = [of_user[name] for name in names]
+        return seconds_of(times, len(names), what) if len(names) else np.zeros(0)
 
     def filters(
         self,
@@ -109,26 +142,36 @@ class Requests:
         items_for: Mapping[Any, Any] | None,
         exclude_for: Mapping[Any, Any] | None,
         cap: float | None,
+        users: Container[str],
     ) -> Filters:
-        """The filters of a call.  The arguments are those of `Recommender.recommend`."""
+        """The filters of a call.  The arguments are those of `Recommender.recommend`.
+
+        users: those who may have lists of their own.
+        """
         if not isinstance(filter_viewed, bool | np.bool_):
             raise InputError(f"filter_viewed is {filter_viewed!r}", "give True or False")
-        left_out = frozenset() if exclude is None else frozenset(self.items(exclude, "exclude"))
+        left_out = frozenset() if exclude is None else frozenset(self.known_items(exclude, "exclude"))
         if cap is not None:
             popular = too_popular(self._users_of_items, len(self._histories), cap)
             left_out |= {self.answers.item_ids[number] for number in popular}
-        allow = None if items is None else frozenset(self.items(items, "items"))
+        allow = None if items is None else frozenset(self.chosen_items(items, "items"))
         if not (frozenset(self.answers.item_ids) if allow is None else allow) - left_out:
             raise InputError("the filters leave no item that may be recommended", "allow more items")
         return Filters(
             bool(filter_viewed),
             allow,
             left_out,
-            self._for_users(items_for, "items_for"),
-            self._for_users(exclude_for, "exclude_for"),
+            self._for_users(items_for, "items_for", self.chosen_items, users),
+            self._for_users(exclude_for, "exclude_for", self.known_items, users),
         )
 
-    def _for_users(self, given: Mapping[Any, Any] | None, name: str) -> dict[str, frozenset[str]]:
+    def _for_users(
+        self,
+        given: Mapping[Any, Any] | None,
+        name: str,
+        items_in: Callable[[Any, str], list[str]],
+        users: Container[str],
+    ) -> dict[str, frozenset[str]]:
         if given is None:
             return {}
         if not isinstance(given, Mapping):
@@ -137,12 +180,14 @@ class Requests:
             )
         found: dict[str, frozenset[str]] = {}
         for user, items in given.items():
-            text = text_id(user, f"the users of {name}")
-            if text in found:
+            text = id_of(user, f"the users of {name}", users)
+            if text not in users:
                 raise InputError(
-                    f"{name} has the user {text[:60]!r} twice, as {user!r} too", "give one list for each"
+                    f"{name} has a list for {user!r}, who is no user of the data or of this call",
+                    "correct the id, or leave it out",
                 )
-            found[text] = frozenset(self.items(items, f"{name} of {user!r}"))
+            # 3 and "3" are one user, who may have two lists.
+            found[text] = found.get(text, frozenset()) | frozenset(items_in(items, f"{name} of {user!r}"))
         return found
 
     def guests(
@@ -158,6 +203,12 @@ class Requests:
                 raise InputError("a frame has its times in a column", "leave times= out")
             source = read(histories, later(self.data.config, histories))
             dataset, ids = source.dataset, source.users
+            if self.answers.content.config.time_use != "none" and dataset.seconds is None:
+                lack = "no column of times" if dataset.times is None else "times of an unknown unit"
+                raise InputError(
+                    f"the frame of histories has {lack}, and the model knows time",
+                    "give seconds since 1970, or dates, in its column of times",
+                )
             cuts = dataset.histories.offsets[1:-1]
             names = dataset.user_ids
             lists = [[dataset.item_ids[i] for i in part] for part in np.split(dataset.histories.items, cuts)]
@@ -166,7 +217,8 @@ class Requests:
                 each = np.split(dataset.seconds, cuts)
         else:
             keys, each = _listed(histories, times)
-            lists = [ids_in(histories[key], "item", None, "a history") for key in keys]
+            known = self.answers.item_numbers
+            lists = [ids_in(histories[key], "item", None, "a history", known) for key in keys]
             names = [text_id(key, "the names of histories") for key in keys]
             twice = next((name for name, count in Counter(names).items() if count > 1), None)
             if twice is not None:
@@ -174,7 +226,7 @@ class Requests:
             if all(isinstance(key, int | np.integer) for key in keys):
                 ids = Ids(polars="Int64")
         packed = self._packed(names, lists, each, unknown)
-        moments = self.moments(request_times, len(names), "the request times")
+        moments = self.moments(request_times, names, "the request times")
         filled = np.flatnonzero(packed.lengths)
         guests = People([names[place] for place in filled.tolist()], packed.select(filled), guests=True)
         return names, self._asked(guests, None if moments is None else moments[filled]), ids
