@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from recblr.serving.scorer import model_scorer
 
 ITEMS = 40
 CASES = [BY_NAME[name] for name in ("average", "wide", "past", "request in minutes", "window")]
+REQUEST = BY_NAME["request in minutes"]
 NAMES = [f"u{number}" for number in range(9)]
 LATER = START + 2_000_000.0  # after all events
 
@@ -54,14 +56,11 @@ def best(scores: np.ndarray, allowed: list[int], k: int) -> list[int]:
     return sorted(allowed, key=lambda item: (-scores[item], item))[:k]
 
 
-@pytest.mark.parametrize("time", [None, LATER])
 @pytest.mark.parametrize("backend", ["engine", "torch"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "time"), [*((case, None) for case in CASES), (REQUEST, LATER)], ids=str)
 def test_the_scores_are_those_of_a_full_pass(
     case: Case, backend: str, time: float | None, folder: Path
 ) -> None:
-    if time is not None and case.config.time_use != "request":
-        pytest.skip("the model takes no times of requests")
     recommender, right = of(case, folder, backend), right_scores(case, time)
     everything = recommender.score(None, recommender.item_ids, times=time)
     assert_near(np.array(everything["score"]).reshape(right.shape), right)
@@ -161,6 +160,47 @@ def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.Mon
         assert rows(recommender.recommend(NAMES[::-1], 5, items_for={"u3": ["3"]}))[0][0] == "u8"
     engine = recommender._now().answers.engine  # type: ignore[attr-defined]
     assert 0 < engine.num_users < len(NAMES)
+
+
+def test_what_users_take_in_the_engine_is_counted(folder: Path) -> None:
+    recommender = of_case(BY_NAME["past"], folder)
+    recommender.recommend(NAMES, 1)
+    answers: Any = recommender._now().answers
+    dataset = recommender.dataset
+    for number, name in enumerate(NAMES):
+        # Of each event, an item of 4 bytes and a time of 8, and about a byte in the set of items.
+        least = len(answers.engine.state(name)) + 12 * len(dataset.histories.history(number))
+        assert answers._bytes_of(dataset.histories.select(np.array([number]))) >= least
+    assert answers._kept == answers._bytes_of(dataset.histories)
+    event = pl.DataFrame({"user_id": ["u3", "new"], "item_id": ["1", "2"], "timestamp": [LATER, LATER]})
+    recommender.fit_more(event, time_unit="s")
+    assert answers._kept == answers._bytes_of(dataset.histories.select(np.arange(9) != 3))
+    recommender.recommend(None, 1)
+    assert answers._kept == answers._bytes_of(recommender.dataset.histories)
+
+
+@pytest.mark.parametrize("diversity", [0, 0.3])
+def test_torch_scores_few_users_at_a_time(
+    diversity: float, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a pass does not depend on the number of users."""
+    from recblr.recommender import answers
+
+    right = of(BY_NAME["past"], folder, "torch").recommend(NAMES, 5, diversity=diversity)
+    monkeypatch.setattr(answers, "_SCORES", 2 * ITEMS)
+    recommender = of_case(BY_NAME["past"], folder, backend="torch")
+    torch: Any = recommender._now().answers
+    score, sizes = torch._score, []
+
+    def counted(histories: Packed) -> Any:
+        sizes.append(len(histories))
+        return score(histories)
+
+    monkeypatch.setattr(torch, "_score", counted)
+    few = recommender.recommend(NAMES, 5, diversity=diversity)
+    assert few.drop("score").equals(right.drop("score"))
+    np.testing.assert_allclose(few["score"], right["score"], atol=1e-5)
+    assert sizes == [2, 2, 2, 2, 1]
 
 
 BASELINES = [

@@ -38,8 +38,11 @@ CANDIDATES = 10
 _KEPT = 2**30
 """The most bytes of users that stay in the engine between two calls."""
 
-_BYTES_OF_HISTORY = 2048
-"""An estimate of what the engine keeps of a user beside the state: the events and the set of items."""
+_BYTES_OF_USER, _BYTES_OF_EVENT = 256, 32
+"""What the engine keeps of a user beside the state, at most: measured, with room for growing."""
+
+_SCORES = 2**24
+"""The most scores of one pass of PyTorch: 64 MiB."""
 
 _EXPLAINED = 100
 
@@ -96,8 +99,11 @@ class Answers(ABC):
         """Take in the histories of users now, and not at the first question about them."""
 
     @abstractmethod
-    def grow(self, path: Path, content: ModelContent, users: Sequence[str]) -> None:
-        """Answer with the same weights and more items at the end, after events of some users."""
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
+        """Answer with the same weights and more items at the end, after events of some people.
+
+        people: with their histories before these events.
+        """
 
     def best(self, people: People, k: int, filters: Filters, diversity: float = 0.0) -> list[Best]:
         """The k best items of each, fewer if fewer may be recommended.
@@ -184,7 +190,12 @@ class EngineAnswers(Answers):
         self.engine: Engine = Engine(servable(path, content), history=True)
         self._timed = content.config.time_use != "none"
         self._lock = RLock()
-        self._kept, self._bytes_of_user = 0, self.engine.bytes_of_user + _BYTES_OF_HISTORY
+        self._kept = 0
+
+    def _bytes_of(self, histories: Packed) -> int:
+        """The bytes that the engine needs for the users of these histories."""
+        each = self.engine.bytes_of_user + _BYTES_OF_USER
+        return len(histories) * each + _BYTES_OF_EVENT * len(histories.items)
 
     def explain(self, person: People, item: str) -> list[tuple[int, str, float]]:
         with self._taken_in(person) as keys:
@@ -239,21 +250,20 @@ class EngineAnswers(Answers):
 
     def take_in(self, people: People) -> None:
         for _, part in people.parts(*self.together):
-            if self._kept + len(part) * self._bytes_of_user > _KEPT:
+            if self._kept + self._bytes_of(part.histories) > _KEPT:
                 return
             with self._taken_in(part):
                 pass
 
-    def grow(self, path: Path, content: ModelContent, users: Sequence[str]) -> None:
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
         with self._lock:
             assert content.item_ids is not None
             new = content.item_ids[len(self.item_ids) :]
             if new:
                 self.engine.add_items(new, vectors=content.table[len(self.item_ids) :])
             self._know(content)
-            for user in users:
-                if self.engine.forget(user):
-                    self._kept -= self._bytes_of_user
+            there = [place for place, user in enumerate(people.names) if self.engine.forget(user)]
+            self._kept -= self._bytes_of(people.histories.select(np.array(there, np.int64)))
 
     @contextmanager
     def _taken_in(self, people: People) -> Iterator[Sequence[str]]:
@@ -270,7 +280,7 @@ class EngineAnswers(Answers):
             taken: dict[str | int, object] = {
                 keys[place]: self._history(histories, n) for n, place in enumerate(new)
             }
-            stay = 0 if people.guests else len(taken) * self._bytes_of_user
+            stay = 0 if people.guests else self._bytes_of(histories)
             try:
                 if taken:
                     self.engine.rebuild(taken)
@@ -303,9 +313,9 @@ class TorchAnswers(Answers):
 
         self.model = as_saved(path, content).model
         self._score, events = model_scorer(self.model), ranking_tokens(self.model)
-        self.together = events, events
+        self.together = max(1, _SCORES // len(content.table)), events
 
-    def grow(self, path: Path, content: ModelContent, users: Sequence[str]) -> None:
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
         self._load(path, content)
         self._know(content)
 

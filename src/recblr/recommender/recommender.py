@@ -195,9 +195,10 @@ class Recommender:
                 UserWarning,
                 stacklevel=2,
             )
-        requests = Requests(more, answers)
-        answers.grow(self.run.model_file, content, new.user_ids)
-        self._requests = requests
+        people = requests.people([name for name in new.user_ids if name in requests.user_numbers])
+        grown = Requests(more, answers)
+        answers.grow(self.run.model_file, content, people)
+        self._requests = grown
         return self
 
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
