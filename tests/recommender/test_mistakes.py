@@ -330,6 +330,14 @@ def test_unknown_items_of_guests_may_be_skipped(shop: Recommender) -> None:
     assert found.equals(alone)
 
 
+def test_wrong_arguments_of_the_class() -> None:
+    with pytest.raises(InputError, match=r"Recommender\(\) has no option 'epochs'; give epochs= to fit"):
+        Recommender(epochs=3)
+    for threads in (0, 1.5, True, 2000):
+        with pytest.raises(InputError, match=f"threads is {threads!r}; give a whole number from 1 to 1024"):
+            Recommender(threads=threads)  # type: ignore[arg-type]
+
+
 def test_a_backend_that_cannot_serve() -> None:
     with pytest.raises(InputError, match="backend is 'gpu'; give one of auto, engine, torch"):
         Recommender(backend="gpu")  # type: ignore[arg-type]

@@ -156,8 +156,10 @@ class Answers(ABC):
         """As `vectors`, for people that fit into one pass."""
 
 
-def answers_of(path: Path, content: ModelContent, backend: Backend) -> Answers:
+def answers_of(path: Path, content: ModelContent, backend: Backend, threads: int | None) -> Answers:
     """The answers of the model in a file, with its content.
+
+    threads: of the engine; None for all processors.
 
     Raises InputError if the engine is asked for, and cannot serve the model.
     """
@@ -165,7 +167,7 @@ def answers_of(path: Path, content: ModelContent, backend: Backend) -> Answers:
         return TorchAnswers(path, content)
     if backend == "auto" and not (isinstance(content.config, RecBLRConfig) and _native()):
         return TorchAnswers(path, content)
-    return EngineAnswers(path, content)
+    return EngineAnswers(path, content, threads)
 
 
 def _native() -> bool:
@@ -182,12 +184,12 @@ class EngineAnswers(Answers):
 
     together = 4096, 2**19
 
-    def __init__(self, path: Path, content: ModelContent) -> None:
+    def __init__(self, path: Path, content: ModelContent, threads: int | None) -> None:
         super().__init__(content)
         from recblr.serving.engine import Engine
 
         # With histories, it also serves models with max_length, and explains.
-        self.engine: Engine = Engine(servable(path, content), history=True)
+        self.engine: Engine = Engine(servable(path, content), threads=threads, history=True)
         self._timed = content.config.time_use != "none"
         self._lock = RLock()
         self._kept = 0

@@ -33,6 +33,7 @@ class Data:
     frames: the kind of the frame, or polars.
     config: the options that they were read with; None for a dataset.
     more: whether later events are among them.
+    said: what was read and dropped, in words; empty if nobody knows.
     """
 
     dataset: Dataset
@@ -41,6 +42,7 @@ class Data:
     frames: Kind = "polars"
     config: DataConfig | None = None
     more: bool = False
+    said: str = ""
 
     def lists(
         self,
@@ -90,7 +92,7 @@ def read(data: Any, config: DataConfig) -> Data:
         )
         real = tuple(os.path.realpath(path) for path in paths)
         users, items = Ids(config.user_column), Ids(config.item_column)
-        return Data(dataset, users, items, config=replace(config, paths=real))
+        return Data(dataset, users, items, config=replace(config, paths=real), said=str(dataset.reading))
     kind = kind_of(data)
     if kind is None:
         raise InputError(
@@ -113,6 +115,7 @@ def read(data: Any, config: DataConfig) -> Data:
         Ids.of(data, "item", config.item_column, events.items),
         kind,
         config,
+        said=str(dataset.reading),
     )
 
 

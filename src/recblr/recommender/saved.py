@@ -59,7 +59,7 @@ def save(run: Run, data: Data, content: ModelContent, path: Path) -> None:
 
 
 def describe_in_run(run: Run, data: Data) -> None:
-    """Write the types of the ids into the folder of the run, so that `load` takes it as a saved one."""
+    """Write what the run itself does not know of the data into its folder, for `load`."""
     with atomic_path(run.folder / _NAME) as draft:
         draft.write_text(_about(data), encoding="utf-8")
 
@@ -73,6 +73,7 @@ def _about(data: Data) -> str:
         "user": data.users.as_json(),
         "item": data.items.as_json(),
         "more": data.more,
+        "read": data.said,
     }
     return json.dumps(values, indent=2) + "\n"
 
@@ -106,13 +107,13 @@ def load(path: Path) -> tuple[Run, Data, ModelContent]:
                 "install a later recblr, or fit again",
             )
         users, items = Ids.from_json(about["user"]), Ids.from_json(about["item"])
-        frames, more = about["frames"], about["more"]
-        if frames not in KINDS or type(more) is not bool:
+        frames, more, said = about["frames"], about["more"], about.get("read", "")
+        if frames not in KINDS or type(more) is not bool or type(said) is not str:
             raise damaged
     except (KeyError, TypeError, ValueError) as error:
         raise error if isinstance(error, InputError) else damaged from None
     content, dataset = run.content_and_dataset()
-    data = Data(dataset, users, items, frames, run.data(), more)
+    data = Data(dataset, users, items, frames, run.data(), more, said)
     if not more:
         return run, data, content
     later = read_model_file(path / _MORE / _MODEL)
