@@ -44,6 +44,13 @@ class Data:
     more: bool = False
     said: str = ""
 
+    @property
+    def rare_events(self) -> int:
+        """How many events were dropped now because their user or item is rare; 0 for a dataset."""
+        if self.config is None or self.dataset.reading is None:
+            return 0
+        return sum(count for why, count in self.dataset.reading.dropped.items() if "fewer than" in why)
+
     def lists(
         self,
         names: Sequence[str],
@@ -101,10 +108,11 @@ def read(data: Any, config: DataConfig) -> Data:
         )
     _refuse(config, _OF_FILES, "a frame")
     given = _of_both(config)
-    for role in ("user", "item") if config.file_order else ("user", "item", "time"):
-        name = given[role] or usual_name("the frame", names_of(data), role)
-        if name not in names_of(data):
-            refuse_index(data, "the frame", name)
+    if kind == "pandas":
+        for role in ("user", "item") if config.file_order else ("user", "item", "time"):
+            name = given[role] or usual_name("the frame", names_of(data), role)
+            if name not in names_of(data):
+                refuse_index(data, "the frame", name)
     # As Dataset.from_frame does, but the types of the ids are kept.
     events = read_frame(data, Wanted(**given))
     minimum = MinimumCounts(config.k_core, config.min_user_events, config.min_item_events)

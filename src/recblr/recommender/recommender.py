@@ -22,7 +22,7 @@ from recblr.recommender import saved
 from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
 from recblr.recommender.frames import Kind, check_kind, frame_of, id_of, is_frame
 from recblr.recommender.notebook import ShownReport, shown_training
-from recblr.recommender.options import data_options, options_of, training_config
+from recblr.recommender.options import call_of_fit, data_options, options_of, training_config
 from recblr.recommender.reading import Data, joined, later, read
 from recblr.recommender.requests import Requests
 from recblr.recommender.saved import TemporaryFolder
@@ -149,6 +149,7 @@ class Recommender:
         keep_freed_memory()
         source = self._in_frames(read(data, reading))
         columns = {"user": user, "item": item, "time": time, "rating": rating, "valid": valid}
+        given = {name: value for name, value in columns.items() if value is not None}
         began = _Began(run, None if temporary is not None else source)
         stopped = False
         with shown_training(progress) as shown:
@@ -159,7 +160,7 @@ class Recommender:
                     config,
                     data=source.config,
                     resume=resume,
-                    facts={"command": _command(columns, options)},
+                    facts={"command": call_of_fit({**given, **options})},
                     listener=ListenerGroup([began, shown] + ([] if listener is None else [listener])),
                 )
             except KeyboardInterrupt:
@@ -182,7 +183,7 @@ class Recommender:
                 UserWarning,
                 stacklevel=2,
             )
-        rare = _rare_events(source)
+        rare = source.rare_events
         if rare and not {"k_core", "min_user_events", "min_item_events"} & set(options):
             warnings.warn(
                 f"fit dropped {rare:,} events of users or items with fewer than {reading.k_core} events;"
@@ -624,23 +625,9 @@ class _Began(Listener):
         self.epoch = epoch
 
 
-def _rare_events(data: Data) -> int:
-    """How many events were dropped because their user or item is rare."""
-    if data.config is None or data.dataset.reading is None:
-        return 0
-    return sum(count for reason, count in data.dataset.reading.dropped.items() if "fewer than" in reason)
-
-
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(f"{name} is {value!r}", f"give one of {', '.join(choices)}")
-
-
-def _command(columns: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """The call of `fit`, for the report."""
-    named = {name: value for name, value in columns.items() if value is not None}
-    given = "".join(f", {name}={value!r}" for name, value in {**named, **options}.items())
-    return f"recblr.Recommender().fit(data{given})"
 
 
 def _unpickled(
