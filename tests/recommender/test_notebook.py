@@ -84,7 +84,7 @@ def test_rare_users_are_not_dropped_without_a_word(tmp_path: Path) -> None:
     )
     with pytest.warns(
         UserWarning,
-        match=r"fit dropped \d+ events of users or items with fewer than 5 events; k_core=0 keeps",
+        match=r"fit drops \d+ events of users or items with fewer than 5 events; k_core=0 keeps",
     ):
         recommender = Recommender().fit(log, **NAMES, **SMALL)
     assert "900" not in recommender.dataset.user_ids

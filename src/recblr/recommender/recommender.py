@@ -56,7 +56,7 @@ class Recommender:
     cannot serve.  Both give the same scores, within 1e-5 of the largest one.
 
     Several threads may ask at once.  `fit` and `fit_more` must not run while others ask.  A call that raises
-    has changed nothing.
+    has changed nothing; the warning after Ctrl-C comes when `fit` has learned.
 
     Args:
         frames: the kind of all frames in answers, "pandas" or "polars"; None for the kind of the data.
@@ -148,6 +148,14 @@ class Recommender:
         run = Run(temporary.path / "run" if temporary is not None else Path(os.fspath(out or "")))
         keep_freed_memory()
         source = self._in_frames(read(data, reading))
+        rare = source.rare_events
+        if rare and not {"k_core", "min_user_events", "min_item_events"} & set(options):
+            warnings.warn(
+                f"fit drops {rare:,} events of users or items with fewer than {reading.k_core} events;"
+                f" k_core=0 keeps them, and k_core={reading.k_core} drops them without this warning",
+                UserWarning,
+                stacklevel=2,
+            )
         columns = {"user": user, "item": item, "time": time, "rating": rating, "valid": valid}
         given = {name: value for name, value in columns.items() if value is not None}
         began = _Began(run, None if temporary is not None else source)
@@ -180,14 +188,6 @@ class Recommender:
             warnings.warn(
                 f"fit was interrupted in epoch {began.epoch}, and the recommender has the best model so far,"
                 f" that of epoch {content.epoch}{more}",
-                UserWarning,
-                stacklevel=2,
-            )
-        rare = source.rare_events
-        if rare and not {"k_core", "min_user_events", "min_item_events"} & set(options):
-            warnings.warn(
-                f"fit dropped {rare:,} events of users or items with fewer than {reading.k_core} events;"
-                f" k_core=0 keeps them, and k_core={reading.k_core} drops them without this warning",
                 UserWarning,
                 stacklevel=2,
             )
@@ -258,9 +258,9 @@ class Recommender:
             device: of the model: auto, cpu, cuda or cuda:N.
 
         Returns:
-            The report (docs/run-folder.md).  A notebook shows it as a table, and `print` prints it.  Figures
-            are in
-            ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.
+            The report (docs/run-folder.md), with figures such as
+            ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.  A notebook shows it as a table, and
+            `print` prints it.
         """
         run = self.run
         if split not in ("test", "valid"):
