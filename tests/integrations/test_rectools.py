@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,38 @@ def test_the_context_has_the_times_of_requests(dataset: Dataset) -> None:
     ):
         with pytest.raises(InputError, match=sentence):
             model.recommend(users, dataset, 5, True, context=wrong)
+
+
+def test_a_context_without_use_is_refused(model: RecBLRModel, dataset: Dataset) -> None:
+    context = pd.DataFrame({Columns.User: [0], Columns.Datetime: [pd.Timestamp("2026-01-01")]})
+    with pytest.raises(InputError, match="the request times have no effect"):
+        model.recommend([0], dataset, 5, True, context=context)
+
+
+def test_threads_have_their_own_contexts(dataset: Dataset) -> None:
+    model = RecBLRModel(**SMALL, time_use="request").fit(dataset)
+    contexts = [
+        pd.DataFrame({Columns.User: [0], Columns.Datetime: [pd.Timestamp(f"{year}-01-01")]})
+        for year in range(2025, 2033)
+    ]
+
+    def ask(context: pd.DataFrame) -> list[float]:
+        return model.recommend([0], dataset, 5, True, context=context)[Columns.Score].tolist()
+
+    right = [ask(context) for context in contexts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, contexts * 5)) == right * 5
+
+
+def test_spaces_around_ids() -> None:
+    log = interactions()
+    log[Columns.Item] = " " + log[Columns.Item] + " "
+    dataset = Dataset.construct(log)
+    model = RecBLRModel(**SMALL).fit(dataset)
+    found = model.recommend([0, 30], dataset, 5, True)
+    assert set(found[Columns.Item]) <= set(log[Columns.Item])
+    assert len(found) == 10
+    assert len(model.recommend_to_items([log[Columns.Item][0]], dataset, 4)) == 4
 
 
 def test_equal_times_and_their_metrics_work() -> None:

@@ -70,7 +70,7 @@ def test_what_is_left_out_is_counted(own: Recommender) -> None:
     new = events((3, own.item_ids[0], LATER), (81, "lonely", LATER), (81, "lonely too", LATER + 1))
     said = (
         f"fit_more left out events: {len(log):,} that the recommender has already and 2 of new items that"
-        " stand beside no known item"
+        " stand beside no known item; 0 users and 0 items are new"
     )
     with pytest.warns(UserWarning, match=f"^{said}$"):
         own.fit_more(pd.concat([log, new]))
@@ -132,6 +132,32 @@ def test_without_times_new_events_come_last() -> None:
     before = recommender.dataset.histories.history(0).tolist()
     recommender.fit_more(more)
     assert recommender.dataset.histories.history(0).tolist() == [*before, 0, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_an_error_changes_nothing(own: Recommender) -> None:
+    new = events((3, own.item_ids[0], LATER), (81, "new", LATER), (81, own.item_ids[0], LATER))
+    before, dataset = own.recommend(k=2), own.dataset
+    with pytest.raises(UserWarning, match="that the recommender has already; 1 users and 1 items are new"):
+        own.fit_more(pd.concat([pandas_log(), new]))
+    assert own.dataset is dataset
+    assert before.equals(own.recommend(k=2))
+    assert own._now().answers.engine.num_items == len(own.item_ids)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("k_core", [0, 5])
+def test_the_whole_log_without_times_is_refused(k_core: int) -> None:
+    """Nothing tells which events are new, so it would double the log."""
+    log = pd.DataFrame(columns()).drop(columns="ts")
+    rare = pd.DataFrame({"uid": [3, 900], "sku": ["rare", log["sku"][0]]})  # dropped by k_core=5
+    log = pd.concat([log[:5], rare, log[5:]])
+    recommender = Recommender().fit(log, user="uid", item="sku", **SMALL, k_core=k_core, keep_short=True)
+    before = recommender.dataset
+    with pytest.raises(InputError, match="without times nothing tells which are new; give only the new"):
+        recommender.fit_more(pd.concat([log, log[:9]]))
+    assert recommender.dataset is before
+    recommender.fit_more(log[log["uid"] < 100])  # some users may well repeat what they did
+    assert recommender.dataset.num_interactions > before.num_interactions
 
 
 def test_the_options_of_fit_stay(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from recommender.shop import NAMES, SMALL, START, columns, pandas_log, polars_log, rows
+from recommender.shop import NAMES, SMALL, START, columns, pandas_log, polars_log, random_dataset, rows
 
-from recblr import Engine, InputError, Recommender
+from recblr import Dataset, Engine, InputError, Recommender
+from recblr.data.read.times import as_moment
+from recblr.recommender.frames import seconds_of
 
 TYPED: dict[str, tuple[Any, Any, Any]] = {
     "polars integers": (polars_log(), pl.Int64, pl.String),
@@ -87,6 +91,81 @@ def test_items_may_be_given_in_any_form(shop: Recommender) -> None:
     assert not {i for _, i, _, _ in rows(shop.recommend([3], 90, exclude=catalogue[5:9]))} & set(chosen)
 
 
+def test_unknown_items_to_leave_out_are_harmless(shop: Recommender) -> None:
+    """A list of what must not be shown names also items that are rare or new."""
+    first, second, *_ = shop.recommend([3], 2)["item"]
+    right = rows(shop.recommend([3], 4, exclude=[first]))
+    for exclude in ([first, "new"], pd.Series([first, "new"]), pl.DataFrame({"sku": [first, "new"]})):
+        assert rows(shop.recommend([3], 4, exclude=exclude)) == right
+        assert rows(shop.recommend([3], 4, exclude_for={3: exclude})) == right
+    assert rows(shop.recommend([3], 4, exclude=pd.DataFrame({"sku": ["new"]}))) == rows(
+        shop.recommend([3], 4)
+    )
+    assert rows(shop.recommend([3], 1, items=pl.Series([second, "new"])))[0][1] == second
+
+
+def test_lists_of_3_and_of_its_text_are_both_kept(shop: Recommender) -> None:
+    first, second, *_ = shop.recommend([3], 2)["item"]
+    for two in ({3: [first], "3": [second]}, {"3": [first], 3: [second]}):
+        assert not {first, second} & set(shop.recommend([3], 9, exclude_for=two)["item"])
+        assert set(shop.recommend([3], 9, items_for=two)["item"]) == {first, second}
+    everyone = {user: [first] for user in shop.user_ids}  # also of users who are not asked for
+    assert first not in set(shop.recommend([3], 9, exclude_for=everyone)["item"])
+
+
+def test_a_user_of_many_rows_gets_one_list(shop: Recommender) -> None:
+    log = pandas_log()
+    events = log[log["uid"].isin([3, 10])]
+    right = shop.recommend([3, 10], 4)
+    assert right.equals(shop.recommend(events, 4))
+    assert shop.recommend([3, 10], 4, times=LATER).equals(shop.recommend(events, 4, times=LATER))
+    assert len(shop.recommend(events[:3], 4, times=[LATER, LATER + 1, LATER + 2])) == 12
+    assert len(shop.recommend(events["uid"][:3], 4)) == 12
+    assert len(shop.score(events, shop.item_ids[:2])) == 4
+    assert shop.user_vectors(events).shape[0] == len(events)  # the rows can be put beside those of the frame
+
+
+def test_vectors_and_scores_have_the_rows_that_were_given(shop: Recommender) -> None:
+    items = pd.DataFrame({"sku": [shop.item_ids[place] for place in (4, 2, 4)]})
+    assert np.array_equal(shop.item_vectors(items), shop.item_vectors()[[4, 2, 4]])
+    assert shop.score([3], items)["item"].tolist() == items["sku"].tolist()
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_spaces_around_ids_do_not_count(frame: Any) -> None:
+    log = {name: list(values) for name, values in columns().items()}
+    log["uid"] = [f"{user}  " for user in log["uid"]]
+    log["sku"] = [f" {item} " for item in log["sku"]]
+    recommender = Recommender().fit(frame(log), **NAMES, **SMALL, k_core=0)
+    users, items = log["uid"][:1], log["sku"][-5:]
+    assert recommender.recommend(users, 1).equals(recommender.recommend([3], 1))
+    right = recommender.recommend([3], 5, items=[item.strip() for item in items])
+    assert len(right)
+    assert right.equals(recommender.recommend(users, 5, items=frame({"sku": items}), exclude_for={"3 ": []}))
+    timed = recommender.recommend([3], 5, items=items, times=LATER)
+    assert timed.equals(recommender.recommend(users, 5, items=items, times={" 3": LATER}))
+    assert len(recommender.explain("3 ", items[0]))
+
+
+def test_a_dataset_may_have_ids_with_spaces() -> None:
+    dataset = random_dataset(40)
+    spaced = replace(dataset, user_ids=[f" {user}" for user in dataset.user_ids])
+    recommender = Recommender().fit(spaced, **SMALL, keep_short=True)
+    assert recommender.recommend(recommender.user_ids, 1)["user"].to_list() == spaced.user_ids
+
+
+@pytest.mark.parametrize(("user", "dtype"), [(2**63, pl.UInt64), (2**64, pl.Int128), (-(2**64), pl.Int128)])
+def test_large_integers_stay_integers(user: int, dtype: Any, tmp_path: Any) -> None:
+    log = pl.DataFrame(columns())
+    large = pl.Series([user] * len(log), dtype=dtype) + log["uid"].cast(dtype)
+    recommender = Recommender().fit(log.with_columns(uid=large), **NAMES, **SMALL)
+    assert recommender.recommend([user + 3], 1).schema["user"] == dtype
+    recommender.save(tmp_path / "saved")
+    assert Recommender.load(tmp_path / "saved").user_ids == recommender.user_ids
+    guests = recommender.recommend_histories({user: recommender.item_ids[:1]}, 1, times={user: [LATER]})
+    assert guests["user"].to_list() == [user]
+
+
 def test_the_kind_of_frames_can_be_chosen(shop: Recommender, tmp_path: Any) -> None:
     shop.save(tmp_path / "saved")
     ours = Recommender.load(tmp_path / "saved", frames="polars").recommend([3], 3)
@@ -112,7 +191,7 @@ TIMES: dict[str, Any] = {
     "a float": float(LATER),
     "NumPy's": np.int64(LATER),
     "a datetime": datetime.fromtimestamp(LATER, UTC),
-    "another zone": datetime.fromtimestamp(LATER, UTC) + timedelta(0),
+    "another zone": datetime.fromtimestamp(LATER, timezone(timedelta(hours=9))),
     "naive, in UTC": datetime.fromtimestamp(LATER, UTC).replace(tzinfo=None),
     "datetime64": np.datetime64(LATER, "s"),
     "a text": datetime.fromtimestamp(LATER, UTC).isoformat(),
@@ -131,12 +210,27 @@ def test_a_time_may_be_given_in_any_form(time: Any, shop: Recommender) -> None:
         assert rows(shop.recommend([3, 10], 4, times=pl.Series([time, time]))) == right
 
 
+def test_nanoseconds_become_the_seconds_of_the_data() -> None:
+    """So a request at the time of the last event is no earlier than the event."""
+    moments = np.arange(253) * 1_000_007 + START * 10**9
+    times = moments.astype("datetime64[ns]")
+    right = [float(Fraction(moment, 10**9)) for moment in moments.tolist()]
+    assert seconds_of(times, len(times), "the times").tolist() == right
+    assert [as_moment(str(time), "it") for time in times] == right
+    frame = pl.DataFrame({"user": 1, "item": 1, "time": pl.Series(moments).cast(pl.Datetime("ns"))})
+    seconds = Dataset.from_frame(frame, k_core=0).seconds
+    assert seconds is not None
+    assert seconds.tolist() == right
+
+
 def test_times_belong_to_their_users(shop: Recommender) -> None:
     apart = [
         rows(shop.recommend([user], 3, times=LATER + more)) for user, more in ((3, 0), (10, 10**7), (17, 50))
     ]
     times = [LATER, LATER + 10**7, LATER + 50]
     assert rows(shop.recommend([3, 10, 17], 3, times=times)) == [row for part in apart for row in part]
+    by_name = {17: times[2], 3: times[0], "10": times[1]}
+    assert rows(shop.recommend([3, 10, 17], 3, times=by_name)) == [row for part in apart for row in part]
     with pytest.warns(UserWarning, match="1 of the 3 users are not in the data, and were skipped"):
         found = shop.recommend([3, 4, 10], 3, times=[LATER, LATER + 1, LATER + 10**7], unknown="skip")
     assert rows(found) == [*apart[0], *apart[1]]

@@ -64,6 +64,11 @@ FIT: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"user": "uid"},
         "user= has no effect on a dataset",
     ),
+    "times in the index": (
+        pandas_log().set_index("ts"),
+        NAMES,
+        r"the frame has 'ts' in its index, not in a column; give frame.reset_index\(\)",
+    ),
     "too rare": (pandas_log(), {**NAMES, "k_core": 99}, "nothing is left of the frame"),
     "no folder to resume": (
         pandas_log(),
@@ -118,7 +123,52 @@ def test_before_fit(ask: Callable[[Recommender], Any]) -> None:
 ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
     "an unknown user": (lambda r: r.recommend([3, 31415]), "has no user '31415' among its 60 users"),
     "a nearly known item": (lambda r: r.recommend([3], items=["s01e1"]), "did you mean"),
-    "an unknown excluded item": (lambda r: r.recommend([3], exclude=["nothing"]), "has no item 'nothing'"),
+    "an unknown item of a frame to score": (
+        lambda r: r.score([3], pd.DataFrame({"sku": ["s01e12", "x"]})),
+        "has no item 'x'",
+    ),
+    "vectors of unknown items": (
+        lambda r: r.item_vectors(pl.DataFrame({"sku": ["s01e12", "x"]})),
+        "has no item 'x'",
+    ),
+    "a column of other items": (
+        lambda r: r.recommend([3], items=pd.Series(["x", "y"])),
+        "the model knows none of the 2 items in the frame of items",
+    ),
+    "users in the index": (
+        lambda r: r.recommend(pd.DataFrame({"uid": [3], "x": 1}).set_index("uid")),
+        r"the frame of the users has 'uid' in its index, not in a column; give frame.reset_index\(\)",
+    ),
+    "two columns of items": (
+        lambda r: r.recommend([3], items=pd.DataFrame([["s01e12", "s01e13"]], columns=["sku", "sku"])),
+        "the frame of items has 2 columns called 'sku'; rename",
+    ),
+    "a user without a list": (
+        lambda r: r.recommend([3], exclude_for={"typo": ["s01e12"]}),
+        "exclude_for has a list for 'typo', who is no user of the data or of this call; correct the id",
+    ),
+    "a guest without a list": (
+        lambda r: r.recommend_histories({"a": ["s01e12"]}, times={"a": [1]}, items_for={"b": ["s01e12"]}),
+        "items_for has a list for 'b', who is no user of the data or of this call",
+    ),
+    "times of other users": (
+        lambda r: r.recommend([3, 10], times={3: LATER}),
+        "the times have none for user '10'; give one for each user",
+    ),
+    "request times of other guests": (
+        lambda r: r.recommend_histories({"a": ["s01e12"]}, times={"a": [1]}, request_times={"b": LATER}),
+        "the request times have none for user 'a'",
+    ),
+    "a set of times": (lambda r: r.recommend([3], times={LATER}), "the times have the type set; give a list"),
+    "a bool as a time": (lambda r: r.recommend([3], times=True), "the times hold values that are no times"),
+    "bools as times": (
+        lambda r: r.recommend_histories([["s01e12"]], times=[np.array([True])]),
+        "the times of '0' hold values that are no times",
+    ),
+    "a frame of guests without times": (
+        lambda r: r.recommend_histories(pd.DataFrame({"uid": [1], "sku": ["s01e12"], "ts": [5]})),
+        "the frame of histories has times of an unknown unit, and the model knows time; give seconds",
+    ),
     "a frame of other items": (
         lambda r: r.recommend([3], items=pd.DataFrame({"sku": ["x", "y"]})),
         "the model knows none of the 2 items in the frame of items; give ids like 's0",
@@ -150,7 +200,7 @@ ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
     "all items excluded": (lambda r: r.recommend([3], exclude=r.item_ids), "the filters leave no item"),
     "no items": (lambda r: r.recommend([3], items=[]), "the filters leave no item"),
     "items_for": (lambda r: r.recommend([3], items_for=["s01e12"]), "items_for has the type list;"),
-    "an unknown item of a user": (lambda r: r.recommend([3], exclude_for={3: ["x?"]}), "has no item 'x\\?'"),
+    "an unknown item of a user": (lambda r: r.recommend([3], items_for={3: ["x?"]}), "has no item 'x\\?'"),
     "a cap": (
         lambda r: r.recommend([3], popularity_cap=5),
         "popularity_cap is the largest share of all users",
@@ -175,7 +225,10 @@ ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
     ),
     "a missing time": (lambda r: r.recommend([3, 10], times=[LATER, None]), "the times lack a value"),
     "NaN": (lambda r: r.recommend([3], times=[float("nan")]), "the times hold nan, which is no time"),
-    "too few times": (lambda r: r.recommend([3, 10], times=[LATER]), "there are 2 requests, but 1 the times"),
+    "too few times": (
+        lambda r: r.recommend([3, 10], times=[LATER]),
+        "the times must be 2, but are 1; give one",
+    ),
     "a guest without times": (
         lambda r: r.recommend_histories([["s01e12"]]),
         "needs the times of the histories",
@@ -199,6 +252,10 @@ ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
     "times of another guest": (
         lambda r: r.recommend_histories({"a": ["s01e12"]}, times={"b": [1]}),
         "times do not have an entry for each",
+    ),
+    "two guests of one name": (
+        lambda r: r.recommend_histories({1: ["s01e12"], "1": ["s01e13"]}),
+        "two histories have the name '1'; give each a name of its own",
     ),
     "one history": (lambda r: r.recommend_histories("abc"), "histories have the type str; give"),
     "a list that is one history": (
@@ -271,6 +328,14 @@ def test_unknown_items_of_guests_may_be_skipped(shop: Recommender) -> None:
         )
     alone = shop.recommend_histories([["s01e12"]], 2, times=[[LATER]])
     assert found.equals(alone)
+
+
+def test_wrong_arguments_of_the_class() -> None:
+    with pytest.raises(InputError, match=r"Recommender\(\) has no option 'epochs'; give epochs= to fit"):
+        Recommender(epochs=3)
+    for threads in (0, 1.5, True, 2000):
+        with pytest.raises(InputError, match=f"threads is {threads!r}; give a whole number from 1 to 1024"):
+            Recommender(threads=threads)  # type: ignore[arg-type]
 
 
 def test_a_backend_that_cannot_serve() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from recommender.shop import NAMES, SMALL, pandas_log
+from recommender.shop import NAMES, SMALL, START, pandas_log
 
+import recblr
 from recblr import Recommender
 
 
@@ -71,6 +75,35 @@ def test_a_report_is_a_table(shop: Recommender) -> None:
     assert html.startswith("<pre")
     assert "\x1b" not in text
     assert "validation item" in str(shop.evaluate("valid"))
+
+
+def test_rare_users_are_not_dropped_without_a_word(tmp_path: Path) -> None:
+    log = pandas_log()
+    log = pd.concat(
+        [log, pd.DataFrame({"uid": [900] * 3, "sku": log["sku"][:3], "ts": [START, START, START]})]
+    )
+    with pytest.warns(
+        UserWarning,
+        match=r"fit drops \d+ events of users or items with fewer than 5 events; k_core=0 keeps",
+    ):
+        recommender = Recommender().fit(log, **NAMES, **SMALL)
+    assert "900" not in recommender.dataset.user_ids
+    said = f"fit           read {len(log):,} events, dropped "
+    assert said in recommender.describe()
+    recommender.save(tmp_path / "saved")
+    assert Recommender.load(tmp_path / "saved").describe() == recommender.describe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Recommender().fit(log, **NAMES, **SMALL, k_core=5)
+        Recommender().fit(log, **NAMES, **SMALL, k_core=0)
+
+
+def test_the_report_has_the_whole_call(tmp_path: Path) -> None:
+    recommender = Recommender().fit(pandas_log(), **NAMES, **SMALL, k_core=0, valid=0.5)
+    log = pandas_log()
+    call = str(recommender.run.facts()["command"])
+    again = eval(call, {"recblr": recblr, "data": log})
+    assert again.run.model_file.read_bytes() == recommender.run.model_file.read_bytes()
 
 
 def test_describe_and_repr(shop: Recommender) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recommender.shop import START, of_case, random_dataset, rows
 from serving.engines import BY_NAME, Case, assert_near, model_of
 
-from recblr import Recommender
+from recblr import InputError, Recommender
 from recblr.config import GRU4RecConfig, SASRecConfig
 from recblr.data import Packed
 from recblr.serving import recommend as by_torch
@@ -22,6 +24,7 @@ from recblr.serving.scorer import model_scorer
 
 ITEMS = 40
 CASES = [BY_NAME[name] for name in ("average", "wide", "past", "request in minutes", "window")]
+REQUEST = BY_NAME["request in minutes"]
 NAMES = [f"u{number}" for number in range(9)]
 LATER = START + 2_000_000.0  # after all events
 
@@ -53,9 +56,8 @@ def best(scores: np.ndarray, allowed: list[int], k: int) -> list[int]:
     return sorted(allowed, key=lambda item: (-scores[item], item))[:k]
 
 
-@pytest.mark.parametrize("time", [None, LATER])
 @pytest.mark.parametrize("backend", ["engine", "torch"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "time"), [*((case, None) for case in CASES), (REQUEST, LATER)], ids=str)
 def test_the_scores_are_those_of_a_full_pass(
     case: Case, backend: str, time: float | None, folder: Path
 ) -> None:
@@ -71,25 +73,42 @@ def test_the_scores_are_those_of_a_full_pass(
 def test_the_engine_and_torch_agree(case: Case, folder: Path) -> None:
     engine, torch = (of(case, folder, backend) for backend in ("engine", "torch"))
     largest = np.abs(right_scores(case, None)).max()
+    timed = case.config.time_use == "request"
+    later = LATER if timed else None
     assert "by the engine" in engine.describe()
     assert "by torch" in torch.describe()
     for ask in (
         lambda r: r.recommend(NAMES, 7),
-        lambda r: r.recommend(NAMES, 7, filter_viewed=False, times=LATER),
+        lambda r: r.recommend(NAMES, 7, filter_viewed=False, times=later),
         lambda r: r.recommend(NAMES, 7, diversity=0.4),
         lambda r: r.recommend_histories([["3", "5", "3"], ["8"]], 5, times=[[START, START, LATER], [START]]),
         lambda r: r.similar_items(["3", "8"], 6),
-        lambda r: r.score(["u1", "u2"], ["3", "8"], times=[LATER, LATER + 9]),
+        lambda r: r.score(["u1", "u2"], ["3", "8"], times=[LATER, LATER + 9] if timed else None),
     ):  # fmt: skip
         ours, theirs = ask(engine), ask(torch)
         assert ours.drop("score").equals(theirs.drop("score"))
         np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-5 * max(1, largest))
     # Of nearly equal changes, the order may differ.
-    ours, theirs = (r.explain("u3", "8", time=LATER).sort("position") for r in (engine, torch))
+    ours, theirs = (r.explain("u3", "8", time=later).sort("position") for r in (engine, torch))
     assert ours.drop("change").equals(theirs.drop("change"))
     np.testing.assert_allclose(ours["change"], theirs["change"], atol=3e-5 * max(1, largest))
-    vectors = [r.user_vectors(NAMES, times=LATER) for r in (engine, torch)]
+    vectors = [r.user_vectors(NAMES, times=later) for r in (engine, torch)]
     np.testing.assert_allclose(*vectors, atol=1e-5 * np.abs(vectors[0]).max())
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.config.time_use != "request"], ids=str)
+def test_times_that_a_model_does_not_use_are_refused(case: Case, folder: Path) -> None:
+    recommender = of(case, folder, "engine")
+    said = f"have no effect, because the model was trained with time_use='{case.config.time_use}'; leave"
+    for ask in (
+        lambda: recommender.recommend(times=LATER),
+        lambda: recommender.recommend_histories([["3"]], times=[[START]], request_times=LATER),
+        lambda: recommender.score(["u1"], ["3"], times=LATER),
+        lambda: recommender.user_vectors(times=START - 1),
+        lambda: recommender.explain("u1", "3", time=LATER),
+    ):
+        with pytest.raises(InputError, match=said):
+            ask()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -133,7 +152,7 @@ def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.Mon
     from recblr.recommender import answers
 
     right = rows(of_case(BY_NAME["past"], folder).recommend(NAMES, 5))
-    monkeypatch.setattr(answers, "_TOGETHER", 2)
+    monkeypatch.setattr(answers.EngineAnswers, "together", (2, 2**19))
     monkeypatch.setattr(answers, "_KEPT", 10_000)
     recommender = of_case(BY_NAME["past"], folder)
     for _ in range(2):
@@ -141,6 +160,47 @@ def test_few_users_at_a_time_give_the_same(folder: Path, monkeypatch: pytest.Mon
         assert rows(recommender.recommend(NAMES[::-1], 5, items_for={"u3": ["3"]}))[0][0] == "u8"
     engine = recommender._now().answers.engine  # type: ignore[attr-defined]
     assert 0 < engine.num_users < len(NAMES)
+
+
+def test_what_users_take_in_the_engine_is_counted(folder: Path) -> None:
+    recommender = of_case(BY_NAME["past"], folder)
+    recommender.recommend(NAMES, 1)
+    answers: Any = recommender._now().answers
+    dataset = recommender.dataset
+    for number, name in enumerate(NAMES):
+        # Of each event, an item of 4 bytes and a time of 8, and about a byte in the set of items.
+        least = len(answers.engine.state(name)) + 12 * len(dataset.histories.history(number))
+        assert answers._bytes_of(dataset.histories.select(np.array([number]))) >= least
+    assert answers._kept == answers._bytes_of(dataset.histories)
+    event = pl.DataFrame({"user_id": ["u3", "new"], "item_id": ["1", "2"], "timestamp": [LATER, LATER]})
+    recommender.fit_more(event, time_unit="s")
+    assert answers._kept == answers._bytes_of(dataset.histories.select(np.arange(9) != 3))
+    recommender.recommend(None, 1)
+    assert answers._kept == answers._bytes_of(recommender.dataset.histories)
+
+
+@pytest.mark.parametrize("diversity", [0, 0.3])
+def test_torch_scores_few_users_at_a_time(
+    diversity: float, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of a pass does not depend on the number of users."""
+    from recblr.recommender import answers
+
+    right = of(BY_NAME["past"], folder, "torch").recommend(NAMES, 5, diversity=diversity)
+    monkeypatch.setattr(answers, "_SCORES", 2 * ITEMS)
+    recommender = of_case(BY_NAME["past"], folder, backend="torch")
+    torch: Any = recommender._now().answers
+    score, sizes = torch._score, []
+
+    def counted(histories: Packed) -> Any:
+        sizes.append(len(histories))
+        return score(histories)
+
+    monkeypatch.setattr(torch, "_score", counted)
+    few = recommender.recommend(NAMES, 5, diversity=diversity)
+    assert few.drop("score").equals(right.drop("score"))
+    np.testing.assert_allclose(few["score"], right["score"], atol=1e-5)
+    assert sizes == [2, 2, 2, 2, 1]
 
 
 BASELINES = [
@@ -196,7 +256,8 @@ def test_every_filter_is_exact(
     histories = [set(dataset.histories.history(user).tolist()) for user in range(dataset.num_users)]
     for_all = set(range(ITEMS) if items is None else items) - set(exclude or ())
     if cap is not None:
-        for_all -= {i for i in range(ITEMS) if sum(i in h for h in histories) > cap * len(histories)}
+        users = [Fraction(sum(i in h for h in histories), len(histories)) for i in range(ITEMS)]
+        for_all -= {item for item, share in enumerate(users) if share > Fraction(str(cap))}
     arguments: dict[str, Any] = {
         "filter_viewed": not seen,
         "items": items,

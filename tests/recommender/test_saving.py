@@ -8,6 +8,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 from cli.command import items_in, succeeds
 from recommender.shop import NAMES, SMALL, pandas_log, polars_log, rows
@@ -48,6 +49,20 @@ def test_pickle_and_copy(shop: Recommender) -> None:
     for again in (pickle.loads(pickle.dumps(shop)), copy.deepcopy(shop)):
         assert again.recommend(k=2).equals(right)
     assert repr(pickle.loads(pickle.dumps(Recommender()))) == repr(Recommender())
+
+
+class Shop(Recommender):
+    """Somebody's own class."""
+
+
+def test_the_choices_of_the_class_stay(tmp_path: Path) -> None:
+    ours = Shop(frames="polars", threads=1).fit(pandas_log(), **NAMES, **SMALL)
+    ours.save(tmp_path / "saved")
+    assert isinstance(Recommender.load(tmp_path / "saved").recommend([3], 1), pl.DataFrame)
+    copied = pickle.loads(pickle.dumps(ours))
+    assert type(copied) is Shop
+    for one in (ours, copied, Recommender.load(tmp_path / "saved", threads=1)):
+        assert one._now().answers.engine.threads == 1
 
 
 def test_a_folder_that_is_gone_is_named(saved: Path, tmp_path: Path) -> None:
@@ -110,6 +125,7 @@ def test_a_damaged_file_gives_one_sentence(cut: int, saved: Path) -> None:
         {"format": "1"},
         {"frames": "spark"},
         {"more": 1},
+        {"read": 3},
         {"user": {}, "item": None},
         {"item": {"polars": "Float64"}},
         {"item": {"column": 3}},

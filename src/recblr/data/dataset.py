@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recblr.data import storage
-from recblr.data.events import UNITS, MinimumCounts, ReadingSummary, indexed
+from recblr.data.events import UNITS, MinimumCounts, ReadingSummary, as_seconds, indexed
 from recblr.data.packed import Numbers, Packed
 from recblr.data.read.columns import Wanted
 from recblr.data.read.frames import read_frame
@@ -179,7 +179,7 @@ class Dataset:
         """
         if self.times is None or self.time_unit is None:
             return None
-        return _as_seconds(self.times, UNITS["s"] // UNITS[self.time_unit])
+        return as_seconds(self.times, self.time_unit)
 
     def describe(self) -> str:
         """A short text with one fact in each line: counts, lengths of histories, first and last time."""
@@ -259,22 +259,6 @@ class Dataset:
         return {token: index for index, token in enumerate(self.item_ids)}
 
 
-def _as_seconds(times: Numbers, per_second: int) -> npt.NDArray[np.float64]:
-    """times (N,) / per_second, rounded once, as long as that is within 2**53 seconds."""
-    # The sum makes -0.0 a 0.0.
-    seconds: npt.NDArray[np.float64] = times / per_second + 0.0
-    if times.dtype != np.int64 or per_second == 1:
-        return seconds
-    # A float64 has no room for these. To convert and to divide would round twice.
-    large = (times > 2**53) | (times < -(2**53))
-    whole, rest = np.divmod(times[large], per_second)
-    # 32 binary places of the fraction. If anything is left, the last one is set: the sum, which is rounded to
-    # fewer places, then lies on the right side of the middle between two float64.
-    places, left = np.divmod(rest << 32, per_second)
-    seconds[large] = whole + (places | (left > 0)) * 2.0**-32
-    return seconds
-
-
 def _check_times(times: Numbers, histories: Packed) -> None:
     if times.shape != histories.items.shape or times.dtype not in (np.int64, np.float64):
         raise ValueError(
@@ -302,8 +286,7 @@ def _unknown_id(kind: str, token: str, known: Sequence[str], data: str) -> Input
     else:
         remedy = f"there are no {kind}s at all"
     return InputError(
-        f"{data} has no {kind} {token!r} among its {len(known)} {kind}s "
-        "(those with few interactions are filtered out)",
+        f"{data} has no {kind} {token!r} among its {len(known)} {kind}s (rare ones may have been dropped)",
         remedy,
     )
 

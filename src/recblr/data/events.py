@@ -365,6 +365,23 @@ def _in_one_unit(parts: Sequence[Events]) -> list[Events]:
     return changed
 
 
+def as_seconds(times: Numbers, unit: str) -> npt.NDArray[np.float64]:
+    """Times (N,) of a unit, a key of UNITS, in seconds; rounded once, if they are within 2**53 seconds."""
+    per_second = UNITS["s"] // UNITS[unit]
+    # The sum makes -0.0 a 0.0.
+    seconds: npt.NDArray[np.float64] = times / per_second + 0.0
+    if times.dtype != np.int64 or per_second == 1:
+        return seconds
+    # A float64 has no room for these. To convert and to divide would round twice.
+    large = (times > 2**53) | (times < -(2**53))
+    whole, rest = np.divmod(times[large], per_second)
+    # 32 binary places of the fraction. If anything is left, the last one is set: the sum, which is rounded to
+    # fewer places, then lies on the right side of the middle between two float64.
+    places, left = np.divmod(rest << 32, per_second)
+    seconds[large] = whole + (places | (left > 0)) * 2.0**-32
+    return seconds
+
+
 def likely_in_units(numbers: Numbers) -> dict[str, npt.NDArray[np.bool_]]:
     """For each of UNITS, which of the numbers (N,) are in the years 1990 to 2100 if they count this unit.
 

@@ -21,7 +21,8 @@ def with_events(old: Dataset, new: Dataset) -> tuple[Dataset, int]:
     history is sorted by time, and of equal times, events of `old` come first.  An event is left out if `old`
     has one of the same user, item and time.  Without times, the new events of a user come after the others.
 
-    Raises InputError if only one of them has times, or has times of a known unit.
+    Raises InputError if only one of them has times, or has times of a known unit; and, without times, if
+    `new` seems to hold the events of `old` once more.
     """
     user_ids, user_numbers = _joined(old.user_ids, new.user_ids)
     item_ids, item_numbers = _joined(old.item_ids, new.item_ids)
@@ -30,7 +31,9 @@ def with_events(old: Dataset, new: Dataset) -> tuple[Dataset, int]:
     times = _times(old, new)
     is_new = np.arange(items.size) >= old.num_interactions
     known = np.zeros(items.size, np.bool_)
-    if times is not None:
+    if times is None:
+        _refuse_again(old, new, user_numbers, item_numbers)
+    else:
         table = pl.DataFrame({"user": users, "item": items, "time": times, "new": is_new})
         known = (
             is_new & table.select(~pl.col("new").all().over("user", "item", "time")).to_series().to_numpy()
@@ -50,6 +53,24 @@ def with_events(old: Dataset, new: Dataset) -> tuple[Dataset, int]:
         ),
         int(known.sum()),
     )
+
+
+def _refuse_again(old: Dataset, new: Dataset, users: Int64Array, items: Int64Array) -> None:
+    """Raise InputError if most users of `old` have their whole history once more in `new`, from its start.
+
+    users, items: the numbers in `old` of those of `new`; larger ones are unknown there, and do not count.
+    """
+    again = 0
+    for place, user in enumerate(users.tolist()):
+        if user < old.num_users:
+            before, now = old.histories.history(user), items[new.histories.history(place)]
+            again += np.array_equal(now[now < old.num_items][: before.size], before)
+    if 2 * again > old.num_users:
+        raise InputError(
+            f"the new events begin with the earlier events of {again:,} of the {old.num_users:,} users, and"
+            " without times nothing tells which are new",
+            "give only the new events, or begin with a log that has times",
+        )
 
 
 def _joined(old: list[str], new: list[str]) -> tuple[list[str], Int64Array]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ except ImportError as error:
     ) from None
 
 
+_REQUEST_TIMES: ContextVar[dict[Any, Any] | None] = ContextVar("request times", default=None)
+"""{user: time}, on the way through RecTools to `_recommend_u2i`.  Several threads may ask one model."""
+
+
 class RecBLRModelConfig(ModelConfig):  # type: ignore[misc]
     """The configuration of a :class:`RecBLRModel`: the options of `Recommender.fit`."""
 
@@ -52,12 +57,13 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
 
     Args:
         verbose: above 0, the progress of the training is shown.
-        options: those of :meth:`recblr.Recommender.fit`, such as ``epochs=10`` or ``d_model=128``.  Other
-            than there, no user or item is dropped by default (``k_core=0``, ``keep_short=True``), and the
-            model knows the times of events, but not of requests (``time_use="past"``), if these differ.
+        options: those of :meth:`recblr.Recommender.fit`, such as ``epochs=10`` or ``d_model=128``.  By
+            default, no user and no item is dropped (``k_core=0``, ``keep_short=True``).  If the times of
+            events differ, the model knows them, but not the times of requests (``time_use="past"``).
 
     A model of ``time_use="request"`` takes the times of requests from the `context` of `recommend`: a frame
-    with the columns user_id and datetime.  Without it, a request comes right after the last event.
+    with the columns user_id and datetime.  Without it, a request comes right after the last event.  Any other
+    model refuses a context.
 
     recommender: the :class:`recblr.Recommender` of a fitted model.
     """
@@ -71,7 +77,6 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
     def __init__(self, *, verbose: int = 0, **options: Any) -> None:
         super().__init__(verbose=verbose)
         self.options = options
-        self._times: dict[Any, Any] | None = None
 
     def _get_config(self) -> RecBLRModelConfig:
         return RecBLRModelConfig(cls=type(self), verbose=self.verbose, options=self.options)
@@ -106,7 +111,7 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
 
         context: the times of requests, a frame with a row for each user and the columns user_id and datetime.
         """
-        self._times = None if context is None else _times_in(context)
+        before = _REQUEST_TIMES.set(None if context is None else _times_in(context))
         try:
             return super().recommend(
                 users,
@@ -118,7 +123,7 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
                 on_unsupported_targets=on_unsupported_targets,
             )
         finally:
-            self._times = None
+            _REQUEST_TIMES.reset(before)
 
     def _custom_transform_dataset_u2i(
         self, dataset: Dataset, users: Any, on_unsupported_targets: Any, context: Any = None
@@ -160,12 +165,13 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
         users = [user for user in user_ids if user in groups]
         items = dataset.item_id_map.convert_to_external
         requests = None
-        if self._times is not None:
+        times = _REQUEST_TIMES.get()
+        if times is not None:
             names = dataset.user_id_map.convert_to_external(users)
-            lacking = next((name for name in names if name not in self._times), None)
+            lacking = next((name for name in names if name not in times), None)
             if lacking is not None:
                 raise InputError(f"the context has no row for user {lacking!r}", "give a row for each user")
-            requests = [self._times[name] for name in names]
+            requests = [times[name] for name in names]
         best = self.recommender.recommend_histories(
             {int(user): items(groups[user][Columns.Item].to_numpy()) for user in users},
             k,
@@ -174,9 +180,10 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
             filter_viewed=filter_viewed,
             items=items(allowed),
         )
+        numbers = {name: number for number, name in enumerate(_texts(dataset))}
         return (
             best["user"].to_numpy(),
-            dataset.item_id_map.convert_to_internal(best["item"].to_numpy()),
+            [numbers[str(item)] for item in best["item"]],
             best["score"].to_numpy(),
         )
 
@@ -207,9 +214,13 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
 
     def _known(self, dataset: Dataset) -> Any:
         """The numbers in the dataset of the items that the model knows, ascending."""
-        names = dataset.item_id_map.external_ids
         known = set(map(str, self.recommender.item_ids))
-        return np.flatnonzero([str(name) in known for name in names])
+        return np.flatnonzero([name in known for name in _texts(dataset)])
+
+
+def _texts(dataset: Dataset) -> list[str]:
+    """The ids of all items as the recommender knows them, in the order of their numbers."""
+    return [str(name).strip() for name in dataset.item_id_map.external_ids]
 
 
 def _log_of(dataset: Dataset) -> pd.DataFrame:

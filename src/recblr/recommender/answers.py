@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recblr.config.model import RecBLRConfig
-from recblr.data.batches import in_chunks
 from recblr.data.packed import Packed
-from recblr.errors import InputError
 from recblr.run.model_content import ModelContent, servable
 from recblr.serving.bulk import parts
 from recblr.serving.filters import Filters, diversified
@@ -35,16 +33,16 @@ Best = list[tuple[str, float]]
 """Items with their scores, the best first."""
 
 CANDIDATES = 10
-"""From so many times k items, the k items of a diverse list are chosen."""
-
-_TOGETHER, _EVENTS_TOGETHER = 4096, 2**19
-"""The most users and events of one call of the engine."""
+"""The k items of a diverse list are chosen among this number times k."""
 
 _KEPT = 2**30
 """The most bytes of users that stay in the engine between two calls."""
 
-_BYTES_OF_HISTORY = 2048
-"""An estimate of what the engine keeps of a user beside the state: the events and the set of items."""
+_BYTES_OF_USER, _BYTES_OF_EVENT = 256, 32
+"""What the engine keeps of a user beside the state, at most: measured, with room for growing."""
+
+_SCORES = 2**24
+"""The most scores of one pass of PyTorch: 64 MiB."""
 
 _EXPLAINED = 100
 
@@ -56,7 +54,7 @@ class People:
     """Users with their histories.
 
     names: the id of each.
-    histories: whole ones, with times if they are known.
+    histories: whole ones, with times if they are known, and with the times of requests if they were given.
     guests: whether they are only asked for once, and are no users of the data.
     """
 
@@ -67,10 +65,16 @@ class People:
     def __len__(self) -> int:
         return len(self.names)
 
-    def part(self, start: int, end: int) -> People:
-        """Those from `start` up to `end`."""
-        chosen = np.arange(start, min(end, len(self)))
-        return replace(self, names=self.names[start:end], histories=self.histories.select(chosen))
+    def times(self) -> list[float | None]:
+        """The times of the requests; None for right after the last event."""
+        times = self.histories.request_times
+        return [None] * len(self) if times is None else times.tolist()
+
+    def parts(self, users: int, events: int) -> Iterator[tuple[slice, People]]:
+        """All people in turn, at most so many users and events at once."""
+        for part in parts(self.histories.offsets, users=users, events=events):
+            histories = self.histories.select(np.arange(part.start, part.stop))
+            yield part, replace(self, names=self.names[part], histories=histories)
 
 
 class Answers(ABC):
@@ -78,7 +82,10 @@ class Answers(ABC):
 
     content: of its model file.
     item_ids: of all items, in the order of their numbers.
+    together: the most users and events of one pass.
     """
+
+    together: tuple[int, int]
 
     def __init__(self, content: ModelContent) -> None:
         self._know(content)
@@ -92,77 +99,67 @@ class Answers(ABC):
         """Take in the histories of users now, and not at the first question about them."""
 
     @abstractmethod
-    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
-        """The answers of the same weights with more items at the end, after events of some users.
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
+        """Answer with the same weights and more items at the end, after events of some people.
 
-        These answers may be the same object, which has changed.
+        people: with their histories before these events.
         """
 
-    def check_requests(self, people: People, times: NDArray[np.float64] | None) -> None:
-        """Raise InputError if a request comes before the last event of its user, and the model knows time."""
-        if times is None or self.content.config.time_use == "none":
-            return
-        assert people.histories.times is not None
-        last = people.histories.times[people.histories.offsets[1:] - 1]
-        early = np.flatnonzero(times < last)
-        if len(early):
-            first = int(early[0])
-            raise InputError(
-                f"the request is at {_in_words(times[first])}, but the last event of user"
-                f" {people.names[first]!r} is later, at {_in_words(last[first])}",
-                "give a later time",
-            )
+    def best(self, people: People, k: int, filters: Filters, diversity: float = 0.0) -> list[Best]:
+        """The k best items of each, fewer if fewer may be recommended.
 
-    @abstractmethod
-    def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
-        """The k best items of each, fewer if fewer may be recommended.  times: of the requests, or None."""
+        diversity: above 0, they are chosen for diversity among the best CANDIDATES * k.
+        """
+        lists: list[Best] = []
+        for _, part in people.parts(*self.together):
+            if not diversity:
+                lists += self._best(part, k, filters)
+                continue
+            for pool in self._best(part, min(CANDIDATES * k, len(self.item_ids)), filters):
+                rows = self.content.table[[self.item_numbers[item] for item, _ in pool]]
+                chosen = diversified([score for _, score in pool], rows, k, diversity)
+                lists.append([pool[place] for place in chosen])
+        return lists
 
-    @abstractmethod
-    def scores(
-        self, people: People, items: Sequence[str], times: NDArray[np.float64] | None
-    ) -> NDArray[np.float32]:
+    def scores(self, people: People, items: Sequence[str]) -> NDArray[np.float32]:
         """The scores ``(S, N)`` of N items for each of S people."""
+        rows = np.zeros((len(people), len(items)), np.float32)
+        for places, part in people.parts(*self.together):
+            rows[places] = self._scores(part, items)
+        return rows
 
-    @abstractmethod
-    def vectors(self, people: People, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
+    def vectors(self, people: People) -> NDArray[np.float32]:
         """The vectors ``(S, D)`` of S people, whose products with those of items are scores."""
+        rows = np.zeros((len(people), self.content.table.shape[1]), np.float32)
+        for places, part in people.parts(*self.together):
+            rows[places] = self._vectors(part)
+        return rows
 
     @abstractmethod
-    def explain(
-        self, person: People, item: str, times: NDArray[np.float64] | None
-    ) -> list[tuple[int, str, float]]:
+    def explain(self, person: People, item: str) -> list[tuple[int, str, float]]:
         """(position, item, change) of the newest 100 events of one person, the largest change first."""
 
     @abstractmethod
     def similar(self, item: str, k: int) -> Best:
         """The k other items whose vectors have the largest cosine with that of an item, with the cosine."""
 
-    def diverse(
-        self,
-        people: People,
-        k: int,
-        times: NDArray[np.float64] | None,
-        filters: Filters,
-        diversity: float,
-    ) -> list[Best]:
-        """As `best`, but the k items are chosen for diversity among the best CANDIDATES * k."""
-        pools = self.best(people, min(CANDIDATES * k, len(self.item_ids)), times, filters)
-        lists = []
-        for pool in pools:
-            rows = self.content.table[[self.item_numbers[item] for item, _ in pool]]
-            chosen = diversified([score for _, score in pool], rows, k, diversity)
-            lists.append([pool[place] for place in chosen])
-        return lists
+    @abstractmethod
+    def _best(self, people: People, k: int, filters: Filters) -> list[Best]:
+        """As `best`, by score alone, for people that fit into one pass."""
+
+    @abstractmethod
+    def _scores(self, people: People, items: Sequence[str]) -> NDArray[np.float32]:
+        """As `scores`, for people that fit into one pass."""
+
+    @abstractmethod
+    def _vectors(self, people: People) -> NDArray[np.float32]:
+        """As `vectors`, for people that fit into one pass."""
 
 
-def _in_words(seconds: float) -> str:
-    from recblr.serving.recommendations import moment_in_words
-
-    return moment_in_words(float(seconds))
-
-
-def answers_of(path: Path, content: ModelContent, backend: Backend) -> Answers:
+def answers_of(path: Path, content: ModelContent, backend: Backend, threads: int | None) -> Answers:
     """The answers of the model in a file, with its content.
+
+    threads: of the engine; None for all processors.
 
     Raises InputError if the engine is asked for, and cannot serve the model.
     """
@@ -170,7 +167,7 @@ def answers_of(path: Path, content: ModelContent, backend: Backend) -> Answers:
         return TorchAnswers(path, content)
     if backend == "auto" and not (isinstance(content.config, RecBLRConfig) and _native()):
         return TorchAnswers(path, content)
-    return EngineAnswers(path, content)
+    return EngineAnswers(path, content, threads)
 
 
 def _native() -> bool:
@@ -182,127 +179,110 @@ def _native() -> bool:
     return Engine is not None
 
 
-def _parts(people: People) -> Iterator[tuple[int, People]]:
-    """All people in turn, so many as the engine answers at once, with the place of the first of them."""
-    for part in parts(people.histories.offsets, users=_TOGETHER, events=_EVENTS_TOGETHER):
-        yield part.start, people.part(part.start, part.stop)
-
-
 class EngineAnswers(Answers):
     """The answers of the engine.  The states of users stay in it, up to 1 GiB, so a second call is fast."""
 
-    def __init__(self, path: Path, content: ModelContent) -> None:
+    together = 4096, 2**19
+
+    def __init__(self, path: Path, content: ModelContent, threads: int | None) -> None:
         super().__init__(content)
         from recblr.serving.engine import Engine
 
         # With histories, it also serves models with max_length, and explains.
-        self.engine: Engine = Engine(servable(path, content), history=True)
+        self.engine: Engine = Engine(servable(path, content), threads=threads, history=True)
         self._timed = content.config.time_use != "none"
         self._lock = RLock()
-        self._kept, self._bytes_of_user = 0, self.engine.bytes_of_user + _BYTES_OF_HISTORY
+        self._kept = 0
 
-    def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
-        lists: list[Best] = [[] for _ in range(len(people))]
-        for start, part in _parts(people):
-            alone = {place for place, name in enumerate(part.names) if filters.has_own(name)}
-            together = [place for place in range(len(part)) if place not in alone]
-            asked = None if times is None else times[start : start + len(part)]
-            with self._taken_in(part) as keys:
-                if together and filters.allow != frozenset():
-                    found = self.engine.recommend_many(
-                        [keys[place] for place in together],
-                        k,
-                        times=None if asked is None else asked[together],
-                        exclude=filters.exclude,
-                        allow=filters.allow,
-                        mask_seen=filters.mask_seen,
-                    )
-                    for place, best in zip(together, found, strict=True):
-                        lists[start + place] = best
-                for place in alone:
-                    allow, exclude = filters.of(part.names[place])
-                    if allow != frozenset():
-                        lists[start + place] = self.engine.recommend(
-                            keys[place],
-                            k,
-                            time=None if asked is None else float(asked[place]),
-                            exclude=exclude,
-                            allow=allow,
-                            mask_seen=filters.mask_seen,
-                        )
-        return lists
+    def _bytes_of(self, histories: Packed) -> int:
+        """The bytes that the engine needs for the users of these histories."""
+        each = self.engine.bytes_of_user + _BYTES_OF_USER
+        return len(histories) * each + _BYTES_OF_EVENT * len(histories.items)
 
-    def scores(
-        self, people: People, items: Sequence[str], times: NDArray[np.float64] | None
-    ) -> NDArray[np.float32]:
-        return self._each(
-            people, times, len(items), lambda key, time: self.engine.score(key, items, time=time)
-        )
-
-    def vectors(self, people: People, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
-        width = self.content.table.shape[1]
-        return self._each(people, times, width, lambda key, time: self.engine.vector(key, time=time))
-
-    def _each(
-        self,
-        people: People,
-        times: NDArray[np.float64] | None,
-        width: int,
-        ask: Callable[[str, float | None], NDArray[np.float32]],
-    ) -> NDArray[np.float32]:
-        rows = np.zeros((len(people), width), np.float32)
-        for start, part in _parts(people):
-            with self._taken_in(part) as keys:
-                for place, key in enumerate(keys, start):
-                    rows[place] = ask(key, None if times is None else float(times[place]))
-        return rows
-
-    def explain(
-        self, person: People, item: str, times: NDArray[np.float64] | None
-    ) -> list[tuple[int, str, float]]:
+    def explain(self, person: People, item: str) -> list[tuple[int, str, float]]:
         with self._taken_in(person) as keys:
-            return self.engine.explain(keys[0], item, time=None if times is None else float(times[0]))
+            return self.engine.explain(keys[0], item, time=person.times()[0])
 
     def similar(self, item: str, k: int) -> Best:
         return self.engine.similar(item, k)
+
+    def _best(self, people: People, k: int, filters: Filters) -> list[Best]:
+        lists: list[Best] = [[] for _ in range(len(people))]
+        alone = {place for place, name in enumerate(people.names) if filters.has_own(name)}
+        together = [place for place in range(len(people)) if place not in alone]
+        times, each = people.histories.request_times, people.times()
+        with self._taken_in(people) as keys:
+            if together and filters.allow != frozenset():
+                found = self.engine.recommend_many(
+                    [keys[place] for place in together],
+                    k,
+                    times=None if times is None else times[together],
+                    exclude=filters.exclude,
+                    allow=filters.allow,
+                    mask_seen=filters.mask_seen,
+                )
+                for place, best in zip(together, found, strict=True):
+                    lists[place] = best
+            for place in alone:
+                allow, exclude = filters.of(people.names[place])
+                if allow != frozenset():
+                    lists[place] = self.engine.recommend(
+                        keys[place],
+                        k,
+                        time=each[place],
+                        exclude=exclude,
+                        allow=allow,
+                        mask_seen=filters.mask_seen,
+                    )
+        return lists
+
+    def _scores(self, people: People, items: Sequence[str]) -> NDArray[np.float32]:
+        with self._taken_in(people) as keys:
+            pairs = zip(keys, people.times(), strict=True)
+            return np.array([self.engine.score(key, items, time=time) for key, time in pairs])
+
+    def _vectors(self, people: People) -> NDArray[np.float32]:
+        with self._taken_in(people) as keys:
+            pairs = zip(keys, people.times(), strict=True)
+            return np.array([self.engine.vector(key, time=time) for key, time in pairs])
 
     def _know(self, content: ModelContent) -> None:
         super()._know(content)
         self._names = np.array(self.item_ids, dtype=object)
 
     def take_in(self, people: People) -> None:
-        for _, part in _parts(people):
-            if self._kept + len(part) * self._bytes_of_user > _KEPT:
+        for _, part in people.parts(*self.together):
+            if self._kept + self._bytes_of(part.histories) > _KEPT:
                 return
             with self._taken_in(part):
                 pass
 
-    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
         with self._lock:
             assert content.item_ids is not None
             new = content.item_ids[len(self.item_ids) :]
             if new:
                 self.engine.add_items(new, vectors=content.table[len(self.item_ids) :])
             self._know(content)
-            for user in users:
-                if self.engine.forget(user):
-                    self._kept -= self._bytes_of_user
-            return self
+            there = [place for place, user in enumerate(people.names) if self.engine.forget(user)]
+            self._kept -= self._bytes_of(people.histories.select(np.array(there, np.int64)))
 
     @contextmanager
     def _taken_in(self, people: People) -> Iterator[Sequence[str]]:
-        """Put people into the engine, and give their names there.  Afterwards, those that are too many go."""
+        """Put people into the engine, and give their names there.  Guests leave it again.
+
+        Users leave it too if there is no room for them.
+        """
         with self._lock:
-            prefix = (
-                f"{_GUEST}{secrets.token_hex(8)} "  # whatever an interrupted call has left, it is of others
-            )
+            # The prefix differs in each call, so nothing that an interrupted call has left is taken for them.
+            prefix = f"{_GUEST}{secrets.token_hex(8)} "
             keys = [f"{prefix}{n}" for n in range(len(people))] if people.guests else people.names
             new = [place for place, key in enumerate(keys) if key not in self.engine]
             histories = people.histories.select(np.array(new, np.int64))
             taken: dict[str | int, object] = {
                 keys[place]: self._history(histories, n) for n, place in enumerate(new)
             }
-            stay = 0 if people.guests else len(taken) * self._bytes_of_user
+            stay = 0 if people.guests else self._bytes_of(histories)
             try:
                 if taken:
                     self.engine.rebuild(taken)
@@ -326,51 +306,23 @@ class TorchAnswers(Answers):
     """The answers of the model in PyTorch, which passes the whole history for each."""
 
     def __init__(self, path: Path, content: ModelContent) -> None:
+        self._load(path, content)
         super().__init__(content)
+
+    def _load(self, path: Path, content: ModelContent) -> None:
         from recblr.run.model_file import as_saved
+        from recblr.serving.scorer import model_scorer, ranking_tokens
 
         self.model = as_saved(path, content).model
+        self._score, events = model_scorer(self.model), ranking_tokens(self.model)
+        self.together = max(1, _SCORES // len(content.table)), events
 
-    def grown(self, path: Path, content: ModelContent, users: Sequence[str]) -> Answers:
-        return TorchAnswers(path, content)
+    def grow(self, path: Path, content: ModelContent, people: People) -> None:
+        self._load(path, content)
+        self._know(content)
 
-    def best(self, people: People, k: int, times: NDArray[np.float64] | None, filters: Filters) -> list[Best]:
-        lists: list[Best] = [[] for _ in range(len(people))]
-        for places, histories, scores in self._scored(people, times):
-            for row, place in enumerate(places.tolist()):
-                allow, exclude = filters.of(people.names[place])
-                free = np.ones(len(self.item_ids), np.bool_)
-                if allow is not None:
-                    free[:] = False
-                    free[self._numbers(allow)] = True
-                free[self._numbers(exclude)] = False
-                free[list(self.content.retired)] = False
-                if filters.mask_seen:
-                    free[histories.history(row)] = False
-                lists[place] = self._top(scores[row], free, k)
-        return lists
-
-    def scores(
-        self, people: People, items: Sequence[str], times: NDArray[np.float64] | None
-    ) -> NDArray[np.float32]:
-        rows = np.zeros((len(people), len(items)), np.float32)
-        numbers = self._numbers(items)
-        for places, _, scores in self._scored(people, times):
-            rows[places] = scores[:, numbers]
-        return rows
-
-    def vectors(self, people: People, times: NDArray[np.float64] | None) -> NDArray[np.float32]:
-        from recblr.serving.scorer import last_hidden, ranking_tokens
-
-        rows = np.zeros((len(people), self.content.table.shape[1]), np.float32)
-        for places, histories in in_chunks(self._asked(people, times), ranking_tokens(self.model)):
-            rows[places] = last_hidden(self.model, histories).numpy()
-        return rows
-
-    def explain(
-        self, person: People, item: str, times: NDArray[np.float64] | None
-    ) -> list[tuple[int, str, float]]:
-        whole = self._asked(person, times)
+    def explain(self, person: People, item: str) -> list[tuple[int, str, float]]:
+        whole = self._asked(person)
         count = len(whole.items)
         first = max(0, count - _EXPLAINED)
         kept = [np.arange(count), *(np.delete(np.arange(count), place) for place in range(first, count))]
@@ -383,7 +335,7 @@ class TorchAnswers(Answers):
         if whole.request_times is not None:
             others = others.asked_at(np.repeat(whole.request_times, len(kept)))
         people = People([person.names[0]] * len(kept), others)
-        all_, *without = self.scores(people, [item], others.request_times)[:, 0].tolist()
+        all_, *without = self.scores(people, [item])[:, 0].tolist()
         found = [
             (place, self.item_ids[whole.items[place]], all_ - score)
             for place, score in enumerate(without, first)
@@ -394,23 +346,41 @@ class TorchAnswers(Answers):
         found = similar_items(self.content, self.item_numbers[item], k)
         return [(self.item_ids[other], cosine) for other, cosine in found]
 
-    def _scored(
-        self, people: People, times: NDArray[np.float64] | None
-    ) -> Iterator[tuple[NDArray[np.int64], Packed, NDArray[np.float32]]]:
-        """The places of some people, their histories, and the scores ``(S, V)`` of all items; all in turn."""
-        from recblr.serving.scorer import model_scorer, ranking_tokens
+    def _best(self, people: People, k: int, filters: Filters) -> list[Best]:
+        lists: list[Best] = []
+        scores = self._score(self._asked(people)).numpy()
+        for row, name in enumerate(people.names):
+            allow, exclude = filters.of(name)
+            free = np.ones(len(self.item_ids), np.bool_)
+            if allow is not None:
+                free[:] = False
+                free[self._numbers(allow)] = True
+            free[self._numbers(exclude)] = False
+            free[list(self.content.retired)] = False
+            if filters.mask_seen:
+                free[people.histories.history(row)] = False
+            lists.append(self._top(scores[row], free, k))
+        return lists
 
-        score = model_scorer(self.model)
-        for places, histories in in_chunks(self._asked(people, times), ranking_tokens(self.model)):
-            yield places, histories, score(histories).numpy()
+    def _scores(self, people: People, items: Sequence[str]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._score(self._asked(people)).numpy()[:, self._numbers(items)]
+        return scores
 
-    def _asked(self, people: People, times: NDArray[np.float64] | None) -> Packed:
+    def _vectors(self, people: People) -> NDArray[np.float32]:
+        from recblr.serving.scorer import last_hidden
+
+        vectors: NDArray[np.float32] = last_hidden(self.model, self._asked(people)).numpy()
+        return vectors
+
+    def _asked(self, people: People) -> Packed:
         """The histories of people with the times that the model needs."""
         histories = people.histories
         if self.content.config.time_use == "none":
             return replace(histories, times=None, request_times=None)
         assert histories.times is not None
-        return histories.asked_at(histories.times[histories.offsets[1:] - 1] if times is None else times)
+        if histories.request_times is not None:
+            return histories
+        return histories.asked_at(histories.times[histories.offsets[1:] - 1])
 
     def _numbers(self, items: Sequence[str] | frozenset[str]) -> list[int]:
         return [self.item_numbers[item] for item in items]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.events import UNITS, likely_in_units
+from recblr.data.events import as_seconds, likely_in_units
 from recblr.data.read.columns import listed, usual_name
 from recblr.data.read.times import as_times
 from recblr.errors import InputError
@@ -26,7 +26,7 @@ Kind = Literal["polars", "pandas"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _INTEGER = re.compile("0|-?[1-9][0-9]*")
-_INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+_INTEGERS = tuple(f"{kind}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64, 128))
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,15 @@ class Ids:
             if self.polars == "String":
                 return pl.Series(texts, dtype=pl.String)
             values = self.values(texts)
-            try:
-                return pl.Series(values, dtype=getattr(pl, self.polars))
-            except (
-                TypeError,
-                OverflowError,
-                pl.exceptions.PolarsError,
-            ):  # a new id is too large for the type
-                return pl.Series(values)
+            for dtype in (
+                self.polars,
+                "Int64",
+                "UInt64",
+                "Int128",
+            ):  # a new id may be too large for the first
+                with suppress(TypeError, OverflowError, AttributeError, pl.exceptions.PolarsError):
+                    return pl.Series(values, dtype=getattr(pl, dtype))
+            return pl.Series(texts, dtype=pl.String)
         series = _pandas().Series(self.values(texts), dtype=None if texts else object)
         if self.pandas is not None:
             # The dtype may need a package that is not here.
@@ -152,12 +153,19 @@ def _pandas() -> Any:
         ) from None
 
 
-def ids_in(given: Any, role: str, column: str | None, what: str) -> list[str]:
+def id_of(value: Any, what: str, known: Container[str] = ()) -> str:
+    """An id as text.  Spaces around it go, as they do in data that are read, unless it is known with them."""
+    text = value if type(value) is str else text_id(value, what)
+    return text if text in known else text.strip()
+
+
+def ids_in(given: Any, role: str, column: str | None, what: str, known: Container[str] = ()) -> list[str]:
     """The ids in a list, an array, a column or a frame, as texts.
 
     role: "user" or "item".
     column: the name of the column in frames like that of `fit`; None if there was none.
     what: what the ids are, for errors.
+    known: as in `id_of`.
 
     Raises InputError for one value in place of a list, and for an id that is neither text nor whole number.
     """
@@ -169,21 +177,37 @@ def ids_in(given: Any, role: str, column: str | None, what: str) -> list[str]:
         given = given.tolist()
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InputError(f"{what} must be a list of ids, but are {_short(given)}", "put the ids into a list")
-    return [value if type(value) is str else text_id(value, what) for value in given]
+    return [id_of(value, what, known) for value in given]
 
 
 def _column(frame: Any, role: str, column: str | None, what: str) -> Any:
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    names = names_of(frame)
+    source, names = f"the frame of {what}", names_of(frame)
     known = next((name for name in (column, role) if name in names), None)
-    name = usual_name(f"the frame of {what}", names, role) if known is None else known
+    name = usual_name(source, names, role) if known is None else known
+    if names.count(name) > 1:
+        raise InputError(
+            f"{source} has {names.count(name)} columns called {name!r}", "rename all but one of them"
+        )
     if name in names:
-        return frame[name] if kind_of(frame) == "polars" else frame.iloc[:, names.index(name)]
+        if kind_of(frame) == "pandas":
+            return frame.iloc[:, names.index(name)]
+        return frame.lazy().select(name).collect()[name]
+    refuse_index(frame, source, column or name)
     raise InputError(
-        f"the frame of {what} has no column {column or role!r}: it has {listed(names) or 'none at all'}",
+        f"{source} has no column {column or role!r}: it has {listed(names) or 'none at all'}",
         f"rename the column of {role}s, or give the column itself",
     )
+
+
+def refuse_index(frame: Any, source: str, name: str) -> None:
+    """Raise InputError if a name is that of the index of a pandas frame, which is no column."""
+    if kind_of(frame) == "pandas" and name in frame.index.names:
+        raise InputError(f"{source} has {name!r} in its index, not in a column", "give frame.reset_index()")
+
+
+def is_one(times: Any) -> bool:
+    """Whether it is one time, and no list of times."""
+    return isinstance(times, str | bytes) or not hasattr(times, "__len__") or getattr(times, "ndim", 1) == 0
 
 
 def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
@@ -194,9 +218,13 @@ def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
     Raises InputError for other values, for numbers that seem to be milliseconds or finer, and for another
     count.
     """
-    one = isinstance(times, str | bytes) or not hasattr(times, "__len__") or getattr(times, "ndim", 1) == 0
+    one = is_one(times)
     remedy = "give seconds since 1970, or dates such as 2026-11-01T12:00"
     values = [times] if one else times
+    if isinstance(values, Mapping | Set):
+        raise InputError(
+            f"{what} have the type {type(times).__name__}", "give a list, in the order of the others"
+        )
     try:
         if kind_of(values) == "pandas":
             values = _naive(values)
@@ -204,6 +232,8 @@ def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
             values = values.to_list()
         if isinstance(values, np.ndarray) or not isinstance(values, pl.Series):
             values = pl.Series(_plain(values), strict=True)
+        if values.dtype == pl.Boolean:
+            raise TypeError
         if values.null_count():
             raise InputError(f"{what} lack a value", remedy)
         numbers, wrong, unit = as_times(values)
@@ -215,13 +245,14 @@ def seconds_of(times: Any, count: int, what: str) -> npt.NDArray[np.float64]:
         raise InputError(f"{what} hold {_short(values[wrong])}, which is no time", remedy)
     if len(numbers) != count and not one:
         raise InputError(
-            f"there are {count} requests, but {len(numbers)} {what}", "give one for each, or one"
+            f"{what} must be {count}, but are {len(numbers)}",
+            "give one for each, or one in place of the list",
         )
     if unit is None and len(numbers):
         finer = next((u for u, fits in likely_in_units(numbers).items() if u != "s" and fits.all()), None)
         if finer is not None:
             raise InputError(f"{what} must be in seconds, but seem to be in {finer}", "convert them")
-    seconds = numbers.astype(np.float64) if unit is None else numbers / (UNITS["s"] // UNITS[unit])
+    seconds = as_seconds(numbers, unit or "s")
     return np.full(count, seconds[0]) if one else seconds
 
 

@@ -54,6 +54,12 @@ def training_config(found: Mapping[str, Any]) -> TrainingConfig:
     return TrainingConfig.from_options({key: value for key, value in found.items() if key not in _DATA_KEYS})
 
 
+def call_of_fit(given: Mapping[str, Any]) -> str:
+    """The call of `fit` with these arguments, for the report."""
+    named = "".join(f", {name}={value!r}" for name, value in given.items())
+    return f"recblr.Recommender().fit(data{named})"
+
+
 def _unknown(name: str) -> InputError:
     if name in _ARGUMENTS:
         return InputError(f"fit has no option {name!r}", f"give {_ARGUMENTS[name]}=")

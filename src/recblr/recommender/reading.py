@@ -1,4 +1,4 @@
-"""The data that a caller gives: a frame, files or a dataset, and the types of its ids."""
+"""The data that a caller gives: a frame, files or a dataset, and the types of its ids; and later data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recblr.config.run import DataConfig
 from recblr.data import Dataset, read_dataset
 from recblr.data.events import MinimumCounts, indexed
-from recblr.data.read.columns import Wanted
+from recblr.data.joined import neighbours, with_events, without_items
+from recblr.data.read.columns import Wanted, usual_name
 from recblr.data.read.frames import read_frame
 from recblr.errors import InputError
-from recblr.recommender.frames import Ids, Kind, kind_of
+from recblr.recommender.frames import Ids, Kind, frame_of, kind_of, names_of, refuse_index
+from recblr.run.model_content import ModelContent
+from recblr.run.model_items import changed, with_items
 
 # The options that only files have.
 _OF_FILES = ("format", "columns", "separator", "quotes", "encoding")
@@ -22,11 +27,13 @@ _OF_FILES = ("format", "columns", "separator", "quotes", "encoding")
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Data that were read.
+    """All events, and the types of their ids.
 
-    users, items: the types of their ids.
+    users, items: the types of the ids.
     frames: the kind of the frame, or polars.
     config: the options that they were read with; None for a dataset.
+    more: whether later events are among them.
+    said: what was read and dropped, in words; empty if nobody knows.
     """
 
     dataset: Dataset
@@ -34,6 +41,39 @@ class Data:
     items: Ids = field(default_factory=Ids)
     frames: Kind = "polars"
     config: DataConfig | None = None
+    more: bool = False
+    said: str = ""
+
+    @property
+    def rare_events(self) -> int:
+        """How many events were dropped now because their user or item is rare; 0 for a dataset."""
+        if self.config is None or self.dataset.reading is None:
+            return 0
+        return sum(count for why, count in self.dataset.reading.dropped.items() if "fewer than" in why)
+
+    def lists(
+        self,
+        names: Sequence[str],
+        lists: Sequence[Sequence[tuple[str, float]]],
+        ids: Ids,
+        columns: tuple[str, str] = ("user", "item"),
+    ) -> Any:
+        """A frame with a row for each item of each list.  ids: the type of the names."""
+        return frame_of(
+            {
+                columns[0]: ids.column_of(
+                    [name for name, best in zip(names, lists, strict=True) for _ in best], self.frames
+                ),
+                columns[1]: self.item_column([item for best in lists for item, _ in best]),
+                "score": np.array([score for best in lists for _, score in best], np.float32),
+                "rank": np.array([rank for best in lists for rank in range(1, len(best) + 1)], np.int64),
+            },
+            self.frames,
+        )
+
+    def item_column(self, names: Sequence[str]) -> Any:
+        """Items as a column of a frame."""
+        return self.items.column_of(names, self.frames)
 
 
 def read(data: Any, config: DataConfig) -> Data:
@@ -59,7 +99,7 @@ def read(data: Any, config: DataConfig) -> Data:
         )
         real = tuple(os.path.realpath(path) for path in paths)
         users, items = Ids(config.user_column), Ids(config.item_column)
-        return Data(dataset, users, items, config=replace(config, paths=real))
+        return Data(dataset, users, items, config=replace(config, paths=real), said=str(dataset.reading))
     kind = kind_of(data)
     if kind is None:
         raise InputError(
@@ -68,6 +108,11 @@ def read(data: Any, config: DataConfig) -> Data:
         )
     _refuse(config, _OF_FILES, "a frame")
     given = _of_both(config)
+    if kind == "pandas":
+        for role in ("user", "item") if config.file_order else ("user", "item", "time"):
+            name = given[role] or usual_name("the frame", names_of(data), role)
+            if name not in names_of(data):
+                refuse_index(data, "the frame", name)
     # As Dataset.from_frame does, but the types of the ids are kept.
     events = read_frame(data, Wanted(**given))
     minimum = MinimumCounts(config.k_core, config.min_user_events, config.min_item_events)
@@ -78,6 +123,7 @@ def read(data: Any, config: DataConfig) -> Data:
         Ids.of(data, "item", config.item_column, events.items),
         kind,
         config,
+        said=str(dataset.reading),
     )
 
 
@@ -89,6 +135,30 @@ def later(before: DataConfig | None, data: Any) -> DataConfig:
     if not is_paths(data):
         before = replace(before, **{name: getattr(DataConfig(), name) for name in _OF_FILES})
     return replace(before, paths=(), k_core=0, min_user_events=None, min_item_events=None)
+
+
+def joined(data: Data, content: ModelContent, new: Dataset) -> tuple[Data, ModelContent, dict[str, int]]:
+    """The data and the model with the events of `new`, and how many events were left out, {which: count}.
+
+    The weights stay.  A new item gets the mean of the vectors of the known items that stand right before and
+    after it.
+    """
+    known = data.dataset.num_items
+    dataset, had = with_events(data.dataset, new)
+    beside = neighbours(dataset.histories, known)
+    lonely = np.array([n for n in range(known, dataset.num_items) if n not in beside], np.int64)
+    likes = [[dataset.item_ids[n] for n in beside[number]] for number in sorted(beside)]
+    alone = 0
+    if len(lonely):
+        dataset, alone = without_items(dataset, lonely)
+    content = changed(content)
+    if likes:
+        content = with_items(content, dataset.item_ids[known:], like=likes)
+    left_out = {
+        "that the recommender has already": had,
+        "of new items that stand beside no known item": alone,
+    }
+    return replace(data, dataset=dataset, more=True), content, left_out
 
 
 def _of_both(config: DataConfig) -> dict[str, Any]:

@@ -1,14 +1,10 @@
-"""`Recommender`: train on a frame, recommend in frames, save and load.  The one door for programs."""
+"""`Recommender`: train on a frame, recommend in frames, save and load."""
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import tarfile
-import tempfile
 import warnings
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,17 +19,16 @@ from recblr.data import Dataset
 from recblr.errors import InputError
 from recblr.evaluation import write_report
 from recblr.recommender import saved
-from recblr.recommender.answers import Backend, Best, EngineAnswers, People, answers_of
-from recblr.recommender.frames import Kind, check_kind, frame_of, ids_in, is_frame
-from recblr.recommender.growing import grown
+from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
+from recblr.recommender.frames import Kind, check_kind, frame_of, id_of, is_frame
 from recblr.recommender.notebook import ShownReport, shown_training
-from recblr.recommender.options import data_options, options_of, training_config
-from recblr.recommender.reading import later, read
-from recblr.recommender.ready import Moments, Ready
-from recblr.recommender.saved import Fitted
+from recblr.recommender.options import call_of_fit, data_options, options_of, training_config
+from recblr.recommender.reading import Data, joined, later, read
+from recblr.recommender.requests import Requests
+from recblr.recommender.saved import TemporaryFolder
 from recblr.run.folder import Run
-from recblr.run.model_content import servable, write_model_file
-from recblr.run.model_items import text_id
+from recblr.run.model_content import ModelContent, servable, write_model_file
+from recblr.serving.filters import check_diversity
 from recblr.system.machine import keep_freed_memory
 from recblr.training import Listener, train
 from recblr.training.evaluate import evaluate_run
@@ -61,20 +56,35 @@ class Recommender:
     cannot serve.  Both give the same scores, within 1e-5 of the largest one.
 
     Several threads may ask at once.  `fit` and `fit_more` must not run while others ask.  A call that raises
-    has changed nothing.
+    has changed nothing; the warning after Ctrl-C comes when `fit` has learned.
 
     Args:
         frames: the kind of all frames in answers, "pandas" or "polars"; None for the kind of the data.
         backend: "engine" or "torch" answers; with "auto", the engine if it can.
+        threads: how many threads of the engine work on one call; None for all processors of the process.
+
+    The options of the training go to `fit`.
     """
 
-    def __init__(self, *, frames: Kind | None = None, backend: Backend = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        frames: Kind | None = None,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        for name in options:
+            raise InputError(f"Recommender() has no option {name!r}", f"give {name}= to fit")
         check_kind(frames)
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
+            raise InputError(f"threads is {threads!r}", "give a whole number from 1 to 1024")
         if backend not in get_args(Backend):
             raise InputError(f"backend is {backend!r}", f"give one of {', '.join(get_args(Backend))}")
-        self._frames, self._backend = frames, backend
-        self._ready: Ready | None = None
-        self._temporary: _TemporaryFolder | None = None
+        self._frames, self._backend, self._threads = frames, backend, threads
+        self._run: Run | None = None
+        self._requests: Requests | None = None
+        self._temporary: TemporaryFolder | None = None
 
     # --- learning -------------------------------------------------------------------------------
 
@@ -94,6 +104,13 @@ class Recommender:
         **options: Any,
     ) -> Self:
         """Train on a log of events.  The same data and options as in `recblr train` make the same bits.
+
+        By default, users and items with fewer than 5 events are dropped, and a warning counts the events.
+
+        Ctrl-C ends the training.  After the first epoch, the recommender takes the best epoch so far, and a
+        warning names it.  With `out`, ``resume=True`` continues the training.
+
+        So that steps are faster, the process keeps up to 1 GiB of freed memory from now on (glibc only).
 
         Args:
             data: a frame of pandas or polars with an event in each row, the path of a file or several, or a
@@ -127,28 +144,53 @@ class Recommender:
         config = training_config(found | {"valid-share": valid})
         if resume and out is None:
             raise InputError("resume=True continues the run in a folder", "give the folder with out=")
-        temporary = None if out is not None else _TemporaryFolder()
+        temporary = None if out is not None else TemporaryFolder()
         run = Run(temporary.path / "run" if temporary is not None else Path(os.fspath(out or "")))
         keep_freed_memory()
-        source = read(data, reading)
-        with shown_training(progress) as shown:
-            train(
-                source.dataset,
-                run,
-                config,
-                data=source.config,
-                resume=resume,
-                facts={"command": _command(options)},
-                listener=shown if listener is None else ListenerGroup([shown, listener]),
+        source = self._in_frames(read(data, reading))
+        rare = source.rare_events
+        if rare and not {"k_core", "min_user_events", "min_item_events"} & set(options):
+            warnings.warn(
+                f"fit drops {rare:,} events of users or items with fewer than {reading.k_core} events;"
+                f" k_core=0 keeps them, and k_core={reading.k_core} drops them without this warning",
+                UserWarning,
+                stacklevel=2,
             )
+        columns = {"user": user, "item": item, "time": time, "rating": rating, "valid": valid}
+        given = {name: value for name, value in columns.items() if value is not None}
+        began = _Began(run, None if temporary is not None else source)
+        stopped = False
+        with shown_training(progress) as shown:
+            try:
+                train(
+                    source.dataset,
+                    run,
+                    config,
+                    data=source.config,
+                    resume=resume,
+                    facts={"command": call_of_fit({**given, **options})},
+                    listener=ListenerGroup([began, shown] + ([] if listener is None else [listener])),
+                )
+            except KeyboardInterrupt:
+                if not began.epoch or not run.model_file.exists():
+                    raise
+                stopped = True
         content = run.content_and_dataset()[0]
-        fitted = Fitted(run, source.dataset, content, source.users, source.items, source.frames)
         if temporary is None:
-            saved.describe_in_run(fitted)
+            saved.describe_in_run(run, source)
         else:  # a run in a temporary folder cannot be resumed
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-        self._take(fitted, temporary)
-        self._now().answers.take_in(self._now().people(source.dataset.user_ids))
+        self._take(run, source, content, temporary)
+        requests = self._now()
+        requests.answers.take_in(requests.people(source.dataset.user_ids))
+        if stopped:
+            more = "" if temporary is not None else "; resume=True continues the training"
+            warnings.warn(
+                f"fit was interrupted in epoch {began.epoch}, and the recommender has the best model so far,"
+                f" that of epoch {content.epoch}{more}",
+                UserWarning,
+                stacklevel=2,
+            )
         return self
 
     def fit_more(
@@ -168,32 +210,41 @@ class Recommender:
 
         An event that the recommender has already (the same user, item and time) is left out, and so are new
         items without any neighbour.  A warning counts them.  Without times, new events come after all others
-        of their user.
+        of their user, so give only new ones.
 
         Args:
             data, user, item, time: as in :meth:`fit`; by default the columns of `fit`.
             options: how the data are read, as in :meth:`fit`; by default as there.
 
         Raises:
-            InputError: nothing is fitted yet, or the data cannot be read or have no times where the others
-                have.
+            InputError: nothing is fitted yet, or the data cannot be read, have no times where the others
+                have, or have none and seem to be the whole log again.
         """
-        fitted = self._now().fitted
+        requests = self._now()
+        known, answers = requests.data, requests.answers
         reading: dict[str, Any] = data_options(options_of(options))
         other = next((name for name in options if name not in reading), None)
         if other is not None:
             raise InputError(f"fit_more trains no weights, so {other}= has no effect", "leave it out")
         columns = {"user_column": user, "item_column": item, "time_column": time}
         reading |= {name: value for name, value in columns.items() if value is not None}
-        source = read(data, replace(later(fitted.run.data(), data), **reading))
-        for ids, new in ((fitted.users, source.dataset.user_ids), (fitted.items, source.dataset.item_ids)):
-            ids.values(new)  # raises before anything changes, if they have another type
-        more, left_out = grown(fitted, source.dataset)
-        answers = self._now().answers.grown(fitted.run.model_file, more.content, source.dataset.user_ids)
-        self._ready = Ready(more, answers, self._frames)
-        if any(left_out.values()):
+        new = read(data, replace(later(known.config, data), **reading)).dataset
+        for ids, names in ((known.users, new.user_ids), (known.items, new.item_ids)):
+            ids.values(names)  # raises before anything changes, if they have another type
+        more, content, left_out = joined(known, answers.content, new)
+        if any(left_out.values()):  # before anything changes, because a warning may be made an error
             counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
-            warnings.warn(f"fit_more left out events: {counts}", UserWarning, stacklevel=2)
+            users = more.dataset.num_users - known.dataset.num_users
+            items = more.dataset.num_items - known.dataset.num_items
+            warnings.warn(
+                f"fit_more left out events: {counts}; {users:,} users and {items:,} items are new",
+                UserWarning,
+                stacklevel=2,
+            )
+        people = requests.people([name for name in new.user_ids if name in requests.user_numbers])
+        grown = Requests(more, answers)
+        answers.grow(self.run.model_file, content, people)
+        self._requests = grown
         return self
 
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
@@ -207,16 +258,16 @@ class Recommender:
             device: of the model: auto, cpu, cuda or cuda:N.
 
         Returns:
-            The report (docs/run-folder.md).  A notebook shows it as a table, and `print` prints it.  Figures
-            are in
-            ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.
+            The report (docs/run-folder.md), with figures such as
+            ``report["ours"][split]["masked"]["ndcg@10"]["mean"]``.  A notebook shows it as a table, and
+            `print` prints it.
         """
-        fitted = self._now().fitted
+        run = self.run
         if split not in ("test", "valid"):
             raise InputError(f"there is no split {split!r} to evaluate", "give test or valid")
-        report = evaluate_run(fitted.run, device=device)
+        report = evaluate_run(run, device=device)
         with suppress(InputError):  # another person's folder may be read-only
-            write_report(report, fitted.run.report_file)
+            write_report(report, run.report_file)
         return ShownReport({**report, "ours": {split: report["ours"][split]}})
 
     # --- recommending ---------------------------------------------------------------------------
@@ -239,23 +290,28 @@ class Recommender:
         """The k best items for each user.
 
         All filters are exact: the answer is the best k of the items that are left, and shorter only if fewer
-        than k are left.  Where ids of items are asked for, a list of ids may hold only items of the model; of
-        a frame, such as ``catalogue.filter(...)``, other items are ignored.
+        than k are left.  A list of the items to choose among may hold only items of the model.  Of a frame or
+        a column, such as ``catalogue.filter(...)``, other items are ignored, and so are all unknown items
+        that are to be left out.
 
         Args:
-            users: a list, an array or a column of ids, or a frame with a column of users; None for all.
+            users: a list, an array or a column of ids, or a frame with a column of users; None for all.  A
+                frame may have the events of users: each user counts once, unless `times` has one for each
+                row.
             k: 1 or more.
             filter_viewed: leave out the items that the user has.
             items: the only items that may be recommended.
             exclude: items to leave out.
-            items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.
+            items_for, exclude_for: the same for single users, {user: items}, beside the filters for all.  The
+                users must be in the data or in `users`.
             popularity_cap: leave out items that more than this share of all users have, such as 0.05.
             diversity: from 0 to below 1.  Above 0, the items are chosen among the best 10 k by maximal
                 marginal relevance: each next one has the largest
                 ``(1 - diversity) * relevance - diversity * likeness``, where these are its probability over
-                that of the best item, and its largest cosine with an item that is already chosen.
-            times: of the requests: one for all, or one for each user.  By default right after the last event
-                of each user.  Only a model of ``time_use="request"`` uses them.
+                that of the best item, and its largest cosine with an item that is already chosen; a negative
+                cosine counts as 0.
+            times: of the requests, for a model of ``time_use="request"``: one for all, one for each user, or
+                {user: time}.  By default right after the last event of each user.
             unknown: what to do with users who are not in the data: "raise" an error, "skip" them with a
                 warning that counts them, or give them the most "popular" items, whose score is the share of
                 users who have the item.
@@ -266,23 +322,31 @@ class Recommender:
 
         Raises:
             InputError: nothing is fitted yet, a user or an item is unknown, an argument is out of range, no
-                item may be recommended, or a request comes before the user's last event.
+                item may be recommended, the model does not use `times`, or a request comes before the user's
+                last event.
         """
-        ready = self._now()
+        requests = self._now()
         _check_choice("unknown", unknown, get_args(Unknown))
-        names = ready.names(users)
-        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
-        k, moments = ready.count(k), ready.moments(times, len(names))
-        known = np.array([name in ready.user_numbers for name in names], np.bool_)
+        check_diversity(diversity)
+        names = requests.names(users, times)
+        own = requests.user_numbers.keys() | names if items_for or exclude_for else ()
+        filters = requests.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap, own)
+        k, moments = requests.count(k), requests.moments(times, names)
+        known = np.array([name in requests.user_numbers for name in names], np.bool_)
         if unknown == "raise":
-            ready.known(names)
-        people = ready.people([name for name, there in zip(names, known, strict=True) if there])
-        found = iter(ready.ranked(people, k, None if moments is None else moments[known], filters, diversity))
+            requests.known(names)
+        people = requests.people(
+            [name for name, there in zip(names, known, strict=True) if there],
+            None if moments is None else moments[known],
+        )
+        found = iter(requests.answers.best(people, k, filters, diversity))
         strangers = {name for name, there in zip(names, known, strict=True) if not there}
         popular: dict[str, Best] = {name: [] for name in strangers}
         if unknown == "popular" and strangers:
-            of_all = ready.popular(k, filters)
-            popular = {n: ready.popular(k, filters, n) if filters.has_own(n) else of_all for n in strangers}
+            of_all = requests.popular(k, filters)
+            popular = {
+                n: requests.popular(k, filters, n) if filters.has_own(n) else of_all for n in strangers
+            }
         lists = [popular[name] if name in strangers else next(found) for name in names]
         if unknown == "skip" and strangers:
             warnings.warn(
@@ -290,7 +354,7 @@ class Recommender:
                 UserWarning,
                 stacklevel=2,
             )
-        return ready.lists(names, lists, ready.fitted.users)
+        return requests.data.lists(names, lists, requests.data.users)
 
     def recommend_histories(
         self,
@@ -325,22 +389,16 @@ class Recommender:
             A frame as that of :meth:`recommend`.  Its users are the names; without names, the places in the
             list, from 0.
         """
-        ready = self._now()
+        requests = self._now()
         _check_choice("unknown", unknown, ("raise", "skip"))
-        people, ids = ready.guests(histories, times, unknown)
-        filters = ready.filters(filter_viewed, items, exclude, items_for, exclude_for, popularity_cap)
-        moments = ready.moments(request_times, len(people), "the request times")
-        filled = np.flatnonzero(people.histories.lengths)  # others had unknown items only
-        asked = People(
-            [people.names[p] for p in filled.tolist()], people.histories.select(filled), guests=True
+        check_diversity(diversity)
+        names, people, ids = requests.guests(histories, times, unknown, request_times)
+        filters = requests.filters(
+            filter_viewed, items, exclude, items_for, exclude_for, popularity_cap, set(names)
         )
-        when = None if moments is None else moments[filled]
-        lists: list[Best] = [[] for _ in range(len(people))]
-        for place, best in zip(
-            filled.tolist(), ready.ranked(asked, ready.count(k), when, filters, diversity), strict=True
-        ):
-            lists[place] = best
-        return ready.lists(people.names, lists, ids)
+        best = requests.answers.best(people, requests.count(k), filters, diversity)
+        found = dict(zip(people.names, best, strict=True))  # others had unknown items only
+        return requests.data.lists(names, [found.get(name, []) for name in names], ids)
 
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """The k other items whose vectors have the largest cosine with that of each item.
@@ -348,10 +406,10 @@ class Recommender:
         Returns a frame with the columns item, similar, score (the cosine, float32) and rank (from 1).
         Raises InputError for an unknown item.
         """
-        ready = self._now()
-        names = ready.items(items, "the items")
-        lists = [ready.answers.similar(name, ready.count(k)) for name in names]
-        return ready.lists(names, lists, ready.fitted.items, ("item", "similar"))
+        requests = self._now()
+        names, k = requests.chosen_items(items, "the items"), requests.count(k)
+        lists = [requests.answers.similar(name, k) for name in names]
+        return requests.data.lists(names, lists, requests.data.items, ("item", "similar"))
 
     def explain(self, user: Any, item: Any, *, time: Any = None) -> Any:
         """How much each of the user's newest 100 events changes the score of an item, exactly.
@@ -360,18 +418,18 @@ class Recommender:
         change (the score less the score without this event, float32), the largest change first.
         Raises InputError as :meth:`recommend`.
         """
-        ready = self._now()
-        moments = ready.moments(time, 1)
-        person = ready.people(ready.known([text_id(user, "the user")]), moments)
-        (name,) = ready.items([item], "the item")
-        found = ready.answers.explain(person, name, moments)
+        requests = self._now()
+        names = requests.known([id_of(user, "the user", requests.user_numbers)])
+        person = requests.people(names, requests.moments(time, names))
+        (name,) = requests.items([item], "the item")
+        found = requests.answers.explain(person, name)
         return frame_of(
             {
                 "position": np.array([position for position, _, _ in found], np.int64),
-                "item": ready.item_column([name for _, name, _ in found]),
+                "item": requests.data.item_column([name for _, name, _ in found]),
                 "change": np.array([change for _, _, change in found], np.float32),
             },
-            ready.kind,
+            requests.data.frames,
         )
 
     def score(self, users: Any, items: Any = None, *, times: Any = None) -> Any:
@@ -379,44 +437,47 @@ class Recommender:
 
         Args:
             users: as in :meth:`recommend`; or a frame with columns of users and items, whose rows are scored.
-            items: a list of ids, or a frame with a column of items.  Each is scored for each user.
+            items: a list of ids, or a frame with a column of items.  Each is scored for each user, and none
+                may be unknown.
             times: of the requests, one for all or one for each user or row.
 
         Returns:
             A frame with the columns user, item and score (float32), in the order of users, then of items.
         """
-        ready = self._now()
-        names = list(ready.known(ready.names(users)))
-        moments = ready.moments(times, len(names))
+        requests = self._now()
+        names = list(requests.known(requests.names(users, () if items is None else times)))
+        moments = requests.moments(times, names)
         if items is not None:
-            wanted = ready.items(items, "the items")
-            scores = ready.answers.scores(ready.people(names, moments), wanted, moments).reshape(-1)
+            wanted = requests.items(items, "the items")
+            scores = requests.answers.scores(requests.people(names, moments), wanted).reshape(-1)
             names, wanted = [name for name in names for _ in wanted], wanted * len(names)
         elif is_frame(users):
-            # Of the column alone, because each row must be scored.
-            column = ids_in(users, "item", ready.fitted.items.column, "the items")
-            wanted = ready.items(column, "the items")
-            scores = _scores_of_rows(ready, names, wanted, moments)
+            wanted = requests.items(users, "the items")
+            scores = requests.scores_of_rows(names, wanted, moments)
         else:
             raise InputError("there are no items to score", "give items=, or a frame of users and items")
         return frame_of(
             {
-                "user": ready.fitted.users.column_of(names, ready.kind),
-                "item": ready.item_column(wanted),
+                "user": requests.data.users.column_of(names, requests.data.frames),
+                "item": requests.data.item_column(wanted),
                 "score": scores,
             },
-            ready.kind,
+            requests.data.frames,
         )
 
     # --- vectors and ids ------------------------------------------------------------------------
 
     def item_vectors(self, items: Any = None) -> NDArray[np.float32]:
-        """The vectors ``(N, D)`` float32 of items, by default of all, in the order of `item_ids`."""
-        ready = self._now()
-        table = np.asarray(ready.answers.content.table, np.float32)
+        """The vectors ``(N, D)`` float32 of items, one for each that is given.
+
+        By default of all, in the order of `item_ids`.  Raises InputError for an unknown item, also of a
+        frame.
+        """
+        requests = self._now()
+        table = np.asarray(requests.answers.content.table, np.float32)
         if items is None:
             return table.copy()
-        return table[[ready.answers.item_numbers[name] for name in ready.items(items, "the items")]]
+        return table[[requests.answers.item_numbers[name] for name in requests.items(items, "the items")]]
 
     def user_vectors(self, users: Any = None, *, times: Any = None) -> NDArray[np.float32]:
         """The vectors ``(N, D)`` float32 of users, by default of all, in the order of `user_ids`.
@@ -424,32 +485,33 @@ class Recommender:
         The score of an item is the product of both vectors, plus the bias of repeats if the user has the
         item.  times: of the requests, as in :meth:`recommend`.
         """
-        ready = self._now()
-        names = ready.known(ready.names(users))
-        moments = ready.moments(times, len(names))
-        return ready.answers.vectors(ready.people(names, moments), moments)
+        requests = self._now()
+        names = requests.known(requests.names(users))
+        return requests.answers.vectors(requests.people(names, requests.moments(times, names)))
 
     @property
     def user_ids(self) -> list[Any]:
         """The ids of all users, in their own type."""
-        ready = self._now()
-        return ready.fitted.users.values(ready.dataset.user_ids)
+        data = self._now().data
+        return data.users.values(data.dataset.user_ids)
 
     @property
     def item_ids(self) -> list[Any]:
         """The ids of all items that can be recommended or be in histories, in their own type."""
-        ready = self._now()
-        return ready.fitted.items.values(ready.dataset.item_ids)
+        data = self._now().data
+        return data.items.values(data.dataset.item_ids)
 
     @property
     def dataset(self) -> Dataset:
         """All events, with those of `fit_more`."""
-        return self._now().dataset
+        return self._now().data.dataset
 
     @property
     def run(self) -> Run:
         """The run of the training: its folder, its log and its model file."""
-        return self._now().fitted.run
+        self._now()
+        assert self._run is not None
+        return self._run
 
     # --- keeping --------------------------------------------------------------------------------
 
@@ -460,7 +522,8 @@ class Recommender:
         was trained, without the events of `fit_more`.
         Raises InputError if `path` exists, or cannot be written.
         """
-        saved.save(self._now().fitted, Path(os.fspath(path)))
+        requests = self._now()
+        saved.save(self.run, requests.data, requests.answers.content, Path(os.fspath(path)))
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the one file that a server needs, for :meth:`recblr.Engine.load`; an older one is replaced.
@@ -469,37 +532,44 @@ class Recommender:
         Raises InputError if the path does not end in .safetensors, or cannot be written, or the model is a
         baseline, which no engine serves.
         """
-        fitted, file = self._now().fitted, Path(os.fspath(path))
+        content, file = self._now().answers.content, Path(os.fspath(path))
         if file.suffix != ".safetensors":
             raise InputError(f"{file} does not look like a model file", "end it in .safetensors")
-        write_model_file(file, servable(fitted.run.model_file, fitted.content))
+        write_model_file(file, servable(self.run.model_file, content))
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, frames: Kind | None = None, backend: Backend = "auto"
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        frames: Kind | None = None,
+        backend: Backend = "auto",
+        threads: int | None = None,
     ) -> Self:
         """The recommender in a folder that :meth:`save` or `recblr train` wrote.
 
-        frames, backend: as in the class.
+        frames, backend, threads: as in the class.
 
         Raises InputError if the folder is missing, damaged, or of a later recblr.
         """
-        recommender = cls(frames=frames, backend=backend)
-        recommender._take(saved.load(Path(os.fspath(path))), None)
+        recommender = cls(frames=frames, backend=backend, threads=threads)
+        recommender._take(*saved.load(Path(os.fspath(path))), None)
         return recommender
 
     def describe(self) -> str:
         """A short text with one fact in each line: the data, the model, and what answers."""
-        if self._ready is None:
+        if self._requests is None:
             return "not fitted yet"
-        content, config = self._ready.fitted.content, self._ready.fitted.content.config
+        data, answers = self._requests.data, self._requests.answers
+        content, config = answers.content, answers.content.config
         use = {"none": "the order of events", "past": "the times of events"}
-        by = "the engine" if isinstance(self._ready.answers, EngineAnswers) else "torch"
+        by = "the engine" if isinstance(answers, EngineAnswers) else "torch"
         lines = [
-            self._ready.dataset.describe(),
+            data.dataset.describe(),
+            *([f"fit           {data.said}"] if data.said else []),
             f"model         {config.model}, width {config.d_model}, {config.num_layers} layers",
             f"it knows      {use.get(config.time_use, 'the times of events and of the request')}",
-            f"answers       by {by}, in frames of {self._ready.kind}",
+            f"answers       by {by}, in frames of {data.frames}",
         ]
         if content.metrics is not None and "ndcg@10" in content.metrics.get("masked", {}):
             figure = content.metrics["masked"]["ndcg@10"]
@@ -507,67 +577,52 @@ class Recommender:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        if self._ready is None:
+        if self._requests is None:
             return "<recblr.Recommender, not fitted yet>"
-        dataset, config = self._ready.dataset, self._ready.fitted.content.config
+        dataset, config = self._requests.data.dataset, self._requests.answers.content.config
         return (
             f"<recblr.Recommender of {dataset.num_users:,} users and {dataset.num_items:,} items,"
             f" {config.model}>"
         )
 
     def __reduce__(self) -> Any:
-        if self._ready is None:
-            return _unpickled, (None, self._frames, self._backend)
-        with tempfile.TemporaryDirectory(prefix="recblr-") as folder:
-            self.save(Path(folder, "saved"))
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as archive:
-                archive.add(Path(folder, "saved"), "saved")
-        return _unpickled, (buffer.getvalue(), self._frames, self._backend)
+        content = None
+        if self._requests is not None:
+            content = saved.archive(self.run, self._requests.data, self._requests.answers.content)
+        return _unpickled, (type(self), content, self._frames, self._backend, self._threads)
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _take(self, fitted: Fitted, temporary: _TemporaryFolder | None) -> None:
+    def _take(self, run: Run, data: Data, content: ModelContent, temporary: TemporaryFolder | None) -> None:
         """Become what was fitted or read.  All that may fail comes first."""
-        self._ready = Ready(
-            fitted, answers_of(fitted.run.model_file, fitted.content, self._backend), self._frames
-        )
-        self._temporary = temporary
+        answers = answers_of(run.model_file, content, self._backend, self._threads)
+        self._requests = Requests(self._in_frames(data), answers)
+        self._run, self._temporary = run, temporary
 
-    def _now(self) -> Ready:
-        if self._ready is None:
+    def _in_frames(self, data: Data) -> Data:
+        return replace(data, frames=self._frames or data.frames)
+
+    def _now(self) -> Requests:
+        if self._requests is None:
             raise InputError(
                 "the recommender has learned nothing yet", "call fit(data), or Recommender.load(path)"
             )
-        return self._ready
+        return self._requests
 
 
-class _TemporaryFolder:
-    """A folder that goes when this object or the process does."""
+class _Began(Listener):
+    """Knows the epoch that is being trained, 0 before the first.
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="recblr-"))
-        weakref.finalize(self, _remove, self.path, os.getpid())
+    Writes what `load` must know of the data into the folder of a run that stays: the training may be stopped.
+    """
 
+    def __init__(self, run: Run, data: Data | None) -> None:
+        self.run, self.data, self.epoch = run, data, 0
 
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() == owner:  # a forked process ends without the folder of its parent
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _scores_of_rows(
-    ready: Ready, names: list[str], items: list[str], moments: Moments
-) -> NDArray[np.float32]:
-    """The scores ``(N,)`` of N pairs of a user and an item."""
-    scores = np.zeros(len(names), np.float32)
-    groups: dict[tuple[str, float | None], list[int]] = {}
-    for place, name in enumerate(names):
-        groups.setdefault((name, None if moments is None else float(moments[place])), []).append(place)
-    for (name, moment), places in groups.items():
-        when = None if moment is None else np.array([moment])
-        found = ready.answers.scores(ready.people([name], when), [items[place] for place in places], when)
-        scores[places] = found[0]
-    return scores
+    def start_epoch(self, epoch: int, epochs: int, targets: int, users: int, done: int) -> None:
+        if self.data is not None and not self.epoch:
+            saved.describe_in_run(self.run, self.data)
+        self.epoch = epoch
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -575,18 +630,16 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name} is {value!r}", f"give one of {', '.join(choices)}")
 
 
-def _command(options: Mapping[str, Any]) -> str:
-    """The call of `fit`, for the report."""
-    given = "".join(f", {name}={value!r}" for name, value in options.items())
-    return f"recblr.Recommender().fit(data{given})"
-
-
-def _unpickled(archive: bytes | None, frames: Kind | None, backend: Backend) -> Recommender:
+def _unpickled(
+    cls: type[Recommender],
+    content: bytes | None,
+    frames: Kind | None,
+    backend: Backend,
+    threads: int | None,
+) -> Recommender:
     """The recommender that `__reduce__` describes."""
-    recommender = Recommender(frames=frames, backend=backend)
-    if archive is not None:
-        temporary = _TemporaryFolder()
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(temporary.path, filter="data")
-        recommender._take(saved.load(temporary.path / "saved"), temporary)
+    recommender = cls(frames=frames, backend=backend, threads=threads)
+    if content is not None:
+        temporary = TemporaryFolder()
+        recommender._take(*saved.load(saved.unpacked(content, temporary.path)), temporary)
     return recommender

@@ -6,9 +6,14 @@ After `fit_more`, the folder `more` has the model with its new items, and all ev
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
-from dataclasses import dataclass, field, replace
+import tarfile
+import tempfile
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 from recblr import __version__
@@ -16,7 +21,8 @@ from recblr.data import Dataset
 from recblr.errors import InputError
 from recblr.io.atomic import atomic_folder, atomic_path
 from recblr.io.reading import check_ends
-from recblr.recommender.frames import KINDS, Ids, Kind
+from recblr.recommender.frames import KINDS, Ids
+from recblr.recommender.reading import Data
 from recblr.run.folder import Run
 from recblr.run.model_content import ModelContent, read_model_file, write_model_file
 
@@ -25,29 +31,11 @@ _NAME, _KIND = "recommender.json", "recblr.Recommender"
 _MORE, _MODEL, _DATASET = "more", "model.safetensors", "dataset"
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """All that a fitted recommender knows.
+def save(run: Run, data: Data, content: ModelContent, path: Path) -> None:
+    """Write a run with its data and model into a folder, all of it or nothing.
 
-    run: the run of its training.
-    dataset: all events, also those of `fit_more`.
-    content: of the model file, with the items of `fit_more`.
-    users, items: the types of the ids.
-    frames: the kind of the frames that it was fitted on.
-    more: whether the dataset and the model are no longer those of the run.
+    Raises InputError if the folder exists, or cannot be written.
     """
-
-    run: Run
-    dataset: Dataset
-    content: ModelContent
-    users: Ids = field(default_factory=Ids)
-    items: Ids = field(default_factory=Ids)
-    frames: Kind = "polars"
-    more: bool = False
-
-
-def save(fitted: Fitted, path: Path) -> None:
-    """Write the folder, all of it or nothing.  InputError if it exists, or cannot be written."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists already", "choose another path, or remove it first")
     try:
@@ -56,7 +44,6 @@ def save(fitted: Fitted, path: Path) -> None:
         raise InputError(
             f"cannot make the folder {path.parent}: {error.strerror}", "choose another path"
         ) from None
-    run = fitted.run
     run.facts()  # somebody may have removed the folder
     with atomic_folder(path) as draft:
         files = (run.config_file, run.facts_file, run.model_file, run.log_file, run.report_file)
@@ -64,33 +51,34 @@ def save(fitted: Fitted, path: Path) -> None:
             if file.exists():
                 shutil.copyfile(file, draft / file.name)
         shutil.copytree(run.dataset_folder, draft / run.dataset_folder.name)
-        if fitted.more:
+        if data.more:
             (draft / _MORE).mkdir()
-            write_model_file(draft / _MORE / _MODEL, fitted.content)
-            fitted.dataset.save(draft / _MORE / _DATASET)
-        (draft / _NAME).write_text(_about(fitted), encoding="utf-8")
+            write_model_file(draft / _MORE / _MODEL, content)
+            data.dataset.save(draft / _MORE / _DATASET)
+        (draft / _NAME).write_text(_about(data), encoding="utf-8")
 
 
-def describe_in_run(fitted: Fitted) -> None:
-    """Write the types of the ids into the folder of the run, so that `load` takes it as a saved one."""
-    with atomic_path(fitted.run.folder / _NAME) as draft:
-        draft.write_text(_about(fitted), encoding="utf-8")
+def describe_in_run(run: Run, data: Data) -> None:
+    """Write what the run itself does not know of the data into its folder, for `load`."""
+    with atomic_path(run.folder / _NAME) as draft:
+        draft.write_text(_about(data), encoding="utf-8")
 
 
-def _about(fitted: Fitted) -> str:
+def _about(data: Data) -> str:
     values = {
         "kind": _KIND,
         "format": FORMAT,
         "version": __version__,
-        "frames": fitted.frames,
-        "user": fitted.users.as_json(),
-        "item": fitted.items.as_json(),
-        "more": fitted.more,
+        "frames": data.frames,
+        "user": data.users.as_json(),
+        "item": data.items.as_json(),
+        "more": data.more,
+        "read": data.said,
     }
     return json.dumps(values, indent=2) + "\n"
 
 
-def load(path: Path) -> Fitted:
+def load(path: Path) -> tuple[Run, Data, ModelContent]:
     """Read what `save` wrote, or any run.  InputError if it is missing, damaged or of a later version."""
     run, file = Run(path), path / _NAME
     if not path.is_dir():
@@ -103,7 +91,8 @@ def load(path: Path) -> Fitted:
         check_ends(file)
         about = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return _fitted_on(run)
+        content, dataset = run.content_and_dataset()
+        return run, Data(dataset, config=run.data()), content
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}", "check who may read it") from None
     except (ValueError, RecursionError):
@@ -118,27 +107,50 @@ def load(path: Path) -> Fitted:
                 "install a later recblr, or fit again",
             )
         users, items = Ids.from_json(about["user"]), Ids.from_json(about["item"])
-        frames, more = about["frames"], about["more"]
-        if frames not in KINDS or type(more) is not bool:
+        frames, more, said = about["frames"], about["more"], about.get("read", "")
+        if frames not in KINDS or type(more) is not bool or type(said) is not str:
             raise damaged
     except (KeyError, TypeError, ValueError) as error:
         raise error if isinstance(error, InputError) else damaged from None
-    fitted = replace(_fitted_on(run), users=users, items=items, frames=frames)
+    content, dataset = run.content_and_dataset()
+    data = Data(dataset, users, items, frames, run.data(), more, said)
     if not more:
-        return fitted
-    content = read_model_file(path / _MORE / _MODEL)
+        return run, data, content
+    later = read_model_file(path / _MORE / _MODEL)
     dataset = Dataset.load(path / _MORE / _DATASET)
-    if content.item_ids != dataset.item_ids or content.origin != (
-        fitted.content.origin or fitted.content.digest
-    ):
+    if later.item_ids != dataset.item_ids or later.origin != (content.origin or content.digest):
         raise InputError(
             f"the files in {path / _MORE} do not belong to the run in {path}",
             "restore them from a copy, or save the recommender again",
         )
-    return replace(fitted, dataset=dataset, content=content, more=True)
+    return run, replace(data, dataset=dataset), later
 
 
-def _fitted_on(run: Run) -> Fitted:
-    """What a run has trained.  InputError if the folder holds no run, or a damaged one."""
-    content, dataset = run.content_and_dataset()
-    return Fitted(run, dataset, content)
+def archive(run: Run, data: Data, content: ModelContent) -> bytes:
+    """The folder of `save` in one piece, for pickle."""
+    with tempfile.TemporaryDirectory(prefix="recblr-") as folder:
+        save(run, data, content, Path(folder, "saved"))
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as files:
+            files.add(Path(folder, "saved"), "saved")
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, folder: Path) -> Path:
+    """Write what `archive` packed into a folder, and return its path there."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as files:
+        files.extractall(folder, filter="data")
+    return folder / "saved"
+
+
+class TemporaryFolder:
+    """A folder that goes when this object or the process does."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="recblr-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process ends without the folder of its parent
+        shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recblr.data.events import UNITS, are_days, likely_in_units
+from recblr.data.events import UNITS, are_days, as_seconds, likely_in_units
 from recblr.data.packed import Int64Array, Numbers
 from recblr.errors import InputError
 
@@ -232,7 +232,7 @@ def as_moment(text: str, name: str) -> float:
         if finer is not None:
             raise InputError(f"{name} must be in seconds, but {text} seems to be in {finer}", "convert it")
         return float(numbers[0])
-    return float(numbers[0]) / (UNITS["s"] // UNITS[unit])
+    return float(as_seconds(numbers, unit)[0])
 
 
 def first_true(wrong: npt.NDArray[np.bool_]) -> int | None:
