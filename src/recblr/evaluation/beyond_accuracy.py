@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recblr.data.packed import Packed
 from recblr.evaluation.bootstrap import mean_interval
 from recblr.evaluation.ranking import Ranks, users_metric
+from recblr.serving.filters import users_of_items
 
 K = 10
 """The length of the lists."""
@@ -34,10 +35,8 @@ class Popularity:
     @classmethod
     def of(cls, train: Packed, num_items: int) -> Self:
         """That of histories of items in [0, num_items)."""
-        owners = np.repeat(np.arange(len(train)), train.lengths)
-        held = np.unique(owners * num_items + train.items) % num_items
         return cls(
-            np.maximum(np.bincount(held, minlength=num_items), 1),
+            np.maximum(users_of_items(train, num_items), 1),
             np.bincount(train.items, minlength=num_items),
             int(np.count_nonzero(train.lengths)),
         )

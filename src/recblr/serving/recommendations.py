@@ -83,7 +83,7 @@ def recommend_many(
     """
     check_histories(histories, model.num_items)
     if histories.times is not None and histories.request_times is None:
-        histories = histories.asked_at(histories.times[histories.offsets[1:] - 1])
+        histories = histories.asked_at(histories.last_times)
     score, count = model_scorer(model), model.num_items
     users = max(1, _SCORES // count)
     for part in parts(histories.offsets, users=users, events=ranking_tokens(model)):
@@ -91,8 +91,7 @@ def recommend_many(
         scores = score(chunk).float()
         scores[:, torch.tensor(retired, dtype=torch.int64)] = -torch.inf
         if exclude_seen:
-            owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
-            scores[tensors_on(scores.device, owners, chunk.items)] = -torch.inf
+            scores[tensors_on(scores.device, chunk.owners, chunk.items)] = -torch.inf
         best = torch.topk(scores, min(k, count))
         found = best.values.cpu().numpy()
         left = found != -np.inf
