@@ -136,7 +136,7 @@ def _lists(
 
     model = as_saved(run.model_file, content).model.to(device)
     return recommend_many(
-        model, histories, options.k, exclude_seen=mask_seen, retired=content.retired, progress=progress
+        model, histories, options.k, mask_seen=mask_seen, retired=content.retired, progress=progress
     )
 
 

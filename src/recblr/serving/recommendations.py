@@ -27,7 +27,7 @@ def recommend(
     *,
     times: Sequence[float] | None = None,
     request_time: float | None = None,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
     retired: Sequence[int] = (),
 ) -> list[tuple[int, float]]:
     """The k best items after a history, best first, each with its score.
@@ -40,7 +40,7 @@ def recommend(
             model that knows no time can do without, and ignores them.
         request_time: when the items are asked for, in the same seconds; None for right after the last event.
             Only a model with ``time="request"`` uses it.
-        exclude_seen: leave out the items of the history.
+        mask_seen: leave out the items of the history.
         retired: the numbers of items to leave out; :attr:`recblr.run.SavedModel.retired`.
 
     Returns:
@@ -60,9 +60,7 @@ def recommend(
     packed = Packed(items, np.array([0, len(items)]))
     if model.time_arguments:
         packed = _with_times(packed, model.config.time_use, times, request_time)
-    (best,) = recommend_many(
-        model, packed, min(k, model.num_items), exclude_seen=exclude_seen, retired=retired
-    )
+    (best,) = recommend_many(model, packed, min(k, model.num_items), mask_seen=mask_seen, retired=retired)
     pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
     return [(item, score) for item, score in pairs if item >= 0]
 
@@ -72,14 +70,15 @@ def recommend_many(
     histories: Packed,
     k: int = 10,
     *,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
     retired: Sequence[int] = (),
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Lists]:
     """As :func:`recblr.serving.recommend_in_bulk`, but by the model itself, in PyTorch and on its device.
 
-    It serves every model, also the baselines.  Arguments and errors are those of the two functions.  Of items
-    with equal scores, any may come first.
+    It serves every model, also the baselines.  It has no `exclude` and no `allow`; `retired` leaves items out
+    for all users.  Otherwise, arguments and errors are those of the two functions.  Of items with equal
+    scores, any may come first.
     """
     check_histories(histories, model.num_items)
     if histories.times is not None and histories.request_times is None:
@@ -90,7 +89,7 @@ def recommend_many(
         chunk = histories.select(np.arange(part.start, part.stop))
         scores = score(chunk).float()
         scores[:, torch.tensor(retired, dtype=torch.int64)] = -torch.inf
-        if exclude_seen:
+        if mask_seen:
             scores[tensors_on(scores.device, chunk.owners, chunk.items)] = -torch.inf
         best = torch.topk(scores, min(k, count))
         found = best.values.cpu().numpy()
@@ -150,7 +149,7 @@ def recommend_ids(
     *,
     times: Sequence[float] | None = None,
     request_time: float | None = None,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
 ) -> list[tuple[str, float]]:
     """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
@@ -175,7 +174,7 @@ def recommend_ids(
         k,
         times=times,
         request_time=request_time,
-        exclude_seen=exclude_seen,
+        mask_seen=mask_seen,
         retired=saved.retired,
     )
     return [(saved.item_ids[item], score) for item, score in best]
