@@ -118,18 +118,32 @@ def _with_times(
         )
     seconds = np.asarray(times, dtype=np.float64)
     request = seconds[-1] if request_time is None else request_time
-    moments = np.append(seconds, request)
-    if not np.isfinite(moments).all():
+    if not np.isfinite([*seconds, request]).all():
         raise InputError("a time is NaN or infinite", "give seconds since 1970")
     if (np.diff(seconds) < 0).any():
         raise InputError("the times of the history decrease", "give the events oldest first")
-    if request < seconds[-1]:
+    asked = replace(history, times=seconds, request_times=np.array([request], np.float64))
+    check_requests(asked)
+    return asked
+
+
+def check_requests(histories: Packed, names: Sequence[str] | None = None) -> None:
+    """Raise InputError if a history has events after its request.  It needs the times of both.
+
+    names: of the users, for the sentence.
+    """
+    last, asked = histories.last_times, histories.request_times
+    assert asked is not None
+    early = np.flatnonzero(asked < last)
+    if early.size:
+        first = int(early[0])
         raise InputError(
-            f"the request is at {moment_in_words(request)}, but the last event is later, at"
-            f" {moment_in_words(seconds[-1])}",
-            "give a later time (--at; request_time= in Python)",
+            f"the request is at {moment_in_words(asked[first])}, but the last event"
+            + ("" if names is None else f" of user {names[first]!r}")
+            + f" is later, at {moment_in_words(last[first])}"
+            + (f", and so for {early.size:,} users" if early.size > 1 else ""),
+            "give a later time (--at, or the time of the request in Python)",
         )
-    return replace(history, times=seconds, request_times=moments[-1:])
 
 
 def moment_in_words(seconds: float) -> str:
