@@ -62,7 +62,9 @@ def recommend(
     ] = False,
     users: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Recommend to these users, into --out; a text file, an id a line."),
+        typer.Option(
+            metavar="FILE", help="Recommend to these users, into --out; a text file with one id in each line."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
