@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 
 from recblr.errors import InputError
 from recblr.evaluation import read_report, write_report
+from recblr.evaluation.comparison import p_words
 from recblr.evaluation.picture import METRIC
 from recblr.evaluation.report_table import with_spread
 from recblr.experiments import RECIPES
@@ -170,7 +171,7 @@ def comparison_table(result):
         ahead = row[f"first ahead in {METRIC}"]
         rows.append(
             f"| {row['model']} | {row['time']} | {row['hr@10']:.4f} | {row[METRIC]:.4f} "
-            f"| {ahead['mean']:.4f} ({ahead['low']:.4f} to {ahead['high']:.4f}) | {ahead['p_value']:.4f} |"
+            f"| {ahead['mean']:.4f} ({ahead['low']:.4f} to {ahead['high']:.4f}) | {p_words(ahead)} |"
         )
     return "\n".join(rows)
 

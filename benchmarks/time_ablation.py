@@ -31,11 +31,11 @@ METRICS = "hr@10", "ndcg@10", "mrr@10"
 
 
 def request_gaps(histories):
-    return histories.request_times - histories.times[histories.offsets[1:] - 1]
+    return histories.request_times - histories.last_times
 
 
 def asked_after(histories, gaps):
-    return histories.asked_at(histories.times[histories.offsets[1:] - 1] + gaps)
+    return histories.asked_at(histories.last_times + gaps)
 
 
 def rounded(histories):

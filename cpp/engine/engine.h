@@ -154,6 +154,7 @@ class Engine {
   std::vector<float> answer_to(const std::int32_t* items, const double* times, std::int64_t count, double time) const;
   template <typename S>
   void replay(Users::Slot slot, const std::vector<std::int32_t>& items, const std::vector<double>& times);
+  Filter scannable(const Filter& filter) const;
   Query query_of(const Asked& asked, const Filter& filter) const;
   std::vector<Scored> best(const Asked& asked, std::int64_t k, const Filter& filter);
   Problem unknown_user(const std::string& user) const;

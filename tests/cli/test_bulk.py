@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from cli.command import SMALL, items_in, recblr, shell, succeeds
 from cli.test_interrupt import stop_when
 
+from recblr import Recommender
 from recblr.run import Run, save_model
 from recblr.serving import bulk
 
@@ -94,7 +96,7 @@ def test_a_model_without_a_state_recommends_to_many_users_too(
 
 def test_users_are_read_once_each_in_the_order_of_the_file(finished: Path, tmp_path: Path) -> None:
     file = tmp_path / "users.txt"
-    file.write_bytes(b"\xef\xbb\xbfu9\r\nu3\r\n\r\nu9\r\nu5")
+    file.write_bytes(b"\xef\xbb\xbfu9\r\n  u3 \r\n \r\nu9\t\r\nu5")
     succeeds("recommend", finished, "--users", file, "-k", "1", "--out", tmp_path / "recs.csv")
     assert list(lists(tmp_path / "recs.csv")) == ["u9", "u3", "u5"]
 
@@ -116,14 +118,14 @@ def test_unknown_users_stop_are_left_out_or_get_popular_items(finished: Path, tm
     found = lists(out)
     assert (seen.code, list(found)) == (0, ["u3", "nobody", "none"])
     assert seen.out.startswith(f"{out}: 12 rows for 3 users")
-    assert "given the most popular items, without scores" in seen.err
-    dataset = Run(finished).dataset()
-    counts = np.bincount(dataset.histories.items, minlength=dataset.num_items)
+    assert "given the most popular items" in seen.err
     assert found["nobody"] == found["none"]
-    most = [counts[dataset.item_ids.index(item)] for item in found["nobody"]]
-    assert most == sorted(counts, reverse=True)[:4]
-    scores = pl.read_parquet(out).filter(pl.col("user") != "u3")["score"]
-    assert scores.null_count() == len(scores) == 8
+    scores = pl.read_parquet(out).filter(pl.col("user") != "u3")["score"].to_list()
+    recommender = Recommender.load(finished)
+    for name in ("nobody", "none"):
+        expected = recommender.recommend([name], k=4, unknown="popular")
+        assert found[name] == expected["item"].to_list()
+        assert scores[:4] == scores[4:] == expected["score"].to_list()
 
 
 def test_only_unknown_users_may_get_popular_items_but_not_an_empty_file(
@@ -137,6 +139,24 @@ def test_only_unknown_users_may_get_popular_items_but_not_an_empty_file(
     seen = recblr(*words, "--unknown", "skip")
     assert (seen.code, out.exists()) == (2, False)
     assert "none of the 1 users" in seen.err
+
+
+def test_lists_of_many_unknown_users_are_made_in_parts(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+
+    def write(path: Path, schema: object, frames: Iterable[pl.DataFrame]) -> None:
+        rows.extend(map(len, frames))
+
+    monkeypatch.setattr("recblr.io.tables.write_table", write)
+    monkeypatch.setattr("recblr.cli.bulk._STRANGERS", 3)
+    file = users_file(tmp_path, *(f"nobody {number}" for number in range(7)))
+    seen = recblr(
+        "recommend", finished, "--users", file, "-k", "2", "--out", tmp_path / "r.csv", "--unknown", "popular"
+    )
+    assert (seen.code, rows) == (0, [6, 6, 2])
+    assert "14 rows for 7 users" in seen.out
 
 
 def test_retired_items_are_recommended_to_nobody_and_lists_may_be_shorter(run: Path, tmp_path: Path) -> None:
@@ -203,7 +223,8 @@ def test_a_wrong_word_for_unknown_users_is_refused(finished: Path, tmp_path: Pat
 def test_a_time_before_a_users_last_event_names_the_user(timed: Path, tmp_path: Path) -> None:
     seen = recblr("recommend", timed, "--all-users", "--at", "2020-09-14", "--out", tmp_path / "r.csv")
     assert seen.code == 2
-    assert "--at is 2020-09-14 00:00:00 UTC, but 60 user(s) have a later event, such as 'u0' at" in seen.err
+    assert "at 2020-09-14 00:00:00 UTC, but the last event of user 'u0' is later, at 2020" in seen.err
+    assert ", and so for 60 users" in seen.err
 
 
 @pytest.mark.parametrize("suffix", READ)

@@ -83,7 +83,7 @@ def test_items_are_asked_for_right_after_the_last_event_by_default(trained: tupl
     times, history = dataset.seconds[start:end], dataset.histories.history(3)
     moment = pl.from_epoch(pl.Series([int(times[-1])])).dt.strftime("%Y-%m-%d %H:%M:%S UTC")[0]
     assert f"asked for right after the last event, at {moment} (--at gives another time)" in out
-    best = recommend(Run(trained[0]).model(), history.tolist(), 10, times=times.tolist(), exclude_seen=False)
+    best = recommend(Run(trained[0]).model(), history.tolist(), 10, times=times.tolist(), mask_seen=False)
     assert items_in(out.partition("\n")[2]) == [dataset.item_ids[item] for item, _ in best]
 
 

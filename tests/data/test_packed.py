@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -199,3 +200,13 @@ def test_request_times_stay_with_the_ends_of_histories(histories: list[list[int]
 def test_times_that_do_not_fit_are_refused(times: Any, request_times: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Packed(np.arange(2), np.array([0, 2]), times, request_times)
+
+
+def test_owners_and_last_times() -> None:
+    packed = Packed(np.array([5, 6, 7]), np.array([0, 2, 2, 3]), np.array([1.0, 2, 3]))
+    assert packed.owners.tolist() == [0, 0, 2]
+    with pytest.raises(ValueError, match="one event or more, with times"):
+        _ = packed.last_times
+    with pytest.raises(ValueError, match="one event or more, with times"):
+        _ = replace(packed, times=None).last_times
+    assert packed.select(np.array([2, 0])).last_times.tolist() == [3, 2]

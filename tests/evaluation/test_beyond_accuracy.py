@@ -4,12 +4,14 @@ from math import log2
 
 import numpy as np
 import pytest
+import torch
 from evaluation.histories import pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recblr.data.packed import Packed
-from recblr.evaluation import Ranks
+from recblr.data.splits import Holdout
+from recblr.evaluation import Ranks, rank_targets
 from recblr.evaluation.beyond_accuracy import Popularity, beyond_accuracy, beyond_simple, intervals
 
 ITEMS = 5
@@ -49,14 +51,24 @@ def test_without_training_events_there_is_only_a_coverage() -> None:
     assert beyond_accuracy(np.array([[1], [1]]), Popularity.of(nothing, 4), k=1) == {"coverage@1": 0.25}
 
 
-def ranks(*masked: int) -> Ranks:
-    return Ranks(np.full(len(masked), 99), np.array(masked))
+def test_a_list_is_right_if_the_target_is_in_it() -> None:
+    targets = np.array([1, 2, 3, 4])
+    ours = np.array([[1, 0], [0, 2], [3, 0], [0, -1]])  # right, right, right, wrong
+    simple = [np.array([[1, 0], [0, 1], [0, 1], [0, 1]]), np.array([[0, 2], [0, 1], [-1, -1], [4, 0]])]
+    assert beyond_simple(targets, ours, simple) == {"simple@2": 2 / 4, "beyond-simple@2": 2 / 4}
 
 
-def test_users_count_as_simple_if_any_simple_list_is_right() -> None:
-    ours, simple = ranks(1, 10, 11, 3, 4), [ranks(11, 12, 1, 10, 50), ranks(99, 11, 40, 30, 20)]
-    assert beyond_simple(ours, simple) == {"simple@10": 2 / 5, "beyond-simple@10": 3 / 5}
-    assert beyond_simple(ours, simple, k=1) == {"simple@1": 1 / 5, "beyond-simple@1": 1 / 5}
+def test_a_list_is_not_right_for_a_target_that_it_leaves_out_because_the_user_has_it() -> None:
+    scores = torch.tensor([[9.0, 8, 7, 6]])
+    holdout = Holdout(pack([[0, 2]]), np.array([0]))  # the user takes item 0 again
+    found = rank_targets(lambda histories: scores, holdout, 4, lists=2)
+    assert found.masked.tolist() == [1]
+    assert found.lists is not None
+    assert found.lists.tolist() == [[1, 3]]
+    assert beyond_simple(holdout.targets, found.lists, [np.array([[0, 1]])]) == {
+        "simple@2": 1.0, "beyond-simple@2": 0.0
+    }  # fmt: skip
+    assert beyond_simple(holdout.targets, found.lists, [found.lists])["simple@2"] == 0.0
 
 
 def test_intervals_hold_the_mean_of_each_masking() -> None:

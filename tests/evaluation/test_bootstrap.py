@@ -1,5 +1,6 @@
-"""The paired bootstrap, against exact answers and a t-test's normal limit."""
+"""The paired bootstrap and the sign-flip test, against exact answers and a t-test's normal limit."""
 
+from itertools import product
 from math import erf, sqrt
 
 import numpy as np
@@ -15,14 +16,34 @@ from recblr.evaluation.bootstrap import _DRAWS
 def test_equal_models_differ_by_nothing():
     figures = np.random.default_rng(0).random(50)
     found = paired_bootstrap(figures, figures, resamples=200)
-    assert (found.mean, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+    assert (found.p_value, found.bootstrap_p_value, found.differ) == (1, 1, 0)
 
 
 def test_a_gain_of_every_user_has_the_least_p_value():
     figures = np.random.default_rng(0).random(50)
     found = paired_bootstrap(figures + 0.25, figures, resamples=999)
     assert (found.mean, found.low) == pytest.approx((0.25, 0.25))
-    assert found.p_value == pytest.approx(2 / 1000)
+    assert (found.p_value, found.bootstrap_p_value) == pytest.approx((1 / 1000, 2 / 1000))
+    assert (found.differ, found.resamples) == (50, 999)
+
+
+def exact(gains):
+    """The p-value of the sign-flip test, from all signs."""
+    size = abs(gains.sum()) - 1e-9
+    sums = [abs(np.dot(signs, gains)) for signs in product((-1, 1), repeat=gains.size)]
+    return np.mean([each >= size for each in sums])
+
+
+@pytest.mark.parametrize(
+    "gains", [[1], [1, 1, 1], [1] * 5, [0.5, 0.5, -0.25], [0.1, 0.2, 0.3, -0.1, 0.7, 1, 1, -0.2]]
+)
+def test_few_users_who_differ_have_the_exact_p_value(gains):
+    gains = np.array(gains, np.float64)
+    first = np.concatenate([gains, np.zeros(1000)])
+    found = paired_bootstrap(first, np.zeros(first.size))
+    assert found.differ == gains.size
+    assert found.p_value == pytest.approx(exact(gains), abs=0.02)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.1])
@@ -36,7 +57,8 @@ def test_many_users_agree_with_the_normal_limit(shift):
     z = abs(gains.mean()) / error
     assert found.mean == pytest.approx(gains.mean())
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.03)
-    assert found.p_value == pytest.approx(1 - erf(z / sqrt(2)), abs=0.02)
+    for p_value in (found.p_value, found.bootstrap_p_value):
+        assert p_value == pytest.approx(1 - erf(z / sqrt(2)), abs=0.02)
 
 
 @settings(max_examples=25)
@@ -48,6 +70,7 @@ def test_the_other_order_mirrors_the_difference(gains, seed):
     ours = paired_bootstrap(first, zero, resamples=64, seed=seed)
     theirs = paired_bootstrap(zero, first, resamples=64, seed=seed)
     assert (theirs.mean, theirs.p_value) == (-ours.mean, ours.p_value)
+    assert theirs.bootstrap_p_value == ours.bootstrap_p_value
     assert (theirs.low, theirs.high) == pytest.approx((-ours.high, -ours.low))
     assert ours.low <= ours.high
     assert 0 < ours.p_value <= 1
@@ -90,7 +113,7 @@ def test_a_metric_of_each_user():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(InputError, match="no users"):
         paired_bootstrap(np.zeros(0), np.zeros(0))
-    with pytest.raises(ValueError, match="one figure a user"):
+    with pytest.raises(ValueError, match="one figure for each user"):
         paired_bootstrap(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="resamples"):
         paired_bootstrap(np.zeros(2), np.zeros(2), resamples=0)

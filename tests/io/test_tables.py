@@ -90,11 +90,13 @@ def test_a_wrong_place_is_named_before_any_work(tmp_path: Path) -> None:
         pytest.fail("a frame was made")
         yield pl.DataFrame()
 
+    (tmp_path / "parts.parquet").mkdir()
     for name, words in (
         ("t.xlsx", "does not say"),
         ("none/t.csv", "cannot write"),
         ("none/t.parquet", "cannot"),
+        ("parts.parquet", "parts.parquet: it is a folder; give the name of a file"),
     ):
         with pytest.raises(InputError, match=words):
             write_table(tmp_path / name, SCHEMA, never())
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["parts.parquet"]

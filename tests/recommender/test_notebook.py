@@ -64,7 +64,7 @@ def test_a_program_prints_only_if_it_is_asked(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith("epoch   1  loss")
 
 
-def test_a_report_is_a_table(shop: Recommender) -> None:
+def test_a_report_is_its_tables(shop: Recommender) -> None:
     report = shop.evaluate()
     html, text = report._repr_html_(), str(report)  # type: ignore[attr-defined]
     figure = f"{report['ours']['test']['masked']['ndcg@10']['mean']:.4f}"
@@ -72,6 +72,7 @@ def test_a_report_is_a_table(shop: Recommender) -> None:
         assert figure in shown
         assert "RecBLR" in shown
         assert "popular" in shown
+        assert "beyond simple" in shown
     assert html.startswith("<pre")
     assert "\x1b" not in text
     assert "validation item" in str(shop.evaluate("valid"))

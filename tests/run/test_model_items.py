@@ -60,11 +60,11 @@ def test_a_new_item_is_the_mean_of_similar_ones(saved: ServableModel, groups: li
 def test_retired_items_are_only_in_histories(saved: ServableModel, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     write_model_file(path, saved)
-    before = recommend_ids(load_model(path), ["a", "7"], 5, exclude_seen=False)
+    before = recommend_ids(load_model(path), ["a", "7"], 5, mask_seen=False)
     best = before[0][0]
     write_model_file(path, without_items(saved, [best]))
     model = load_model(path)
-    assert recommend_ids(model, ["a", "7"], 5, exclude_seen=False) == before[1:]
+    assert recommend_ids(model, ["a", "7"], 5, mask_seen=False) == before[1:]
     assert len(recommend_ids(model, ["a", best], 5)) == 5 - len({"a", best})
     few = without_items(without_items(saved, ["b", 7]), ["7", "e", "d"])
     assert few.retired == (1, 2, 3, 4)

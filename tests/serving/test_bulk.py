@@ -165,18 +165,18 @@ def test_an_interrupt_between_parts_leaves_nobody(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("requests", [False, True])
-@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("mask_seen", [False, True])
 def test_the_model_itself_gives_the_lists_of_the_engine(
-    case: Case, requests: bool, exclude_seen: bool, monkeypatch: pytest.MonkeyPatch
+    case: Case, requests: bool, mask_seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recommendations, "_SCORES", 3 * NUM_ITEMS)  # three users at a time
     engine, model = fresh(case), model_of(case)
     engine.retire_items([IDS[4], IDS[11]])
     histories = histories_of([30, 1, 3, 60, 2, 9, 1], 5, timed=case.timed, requests=requests)
-    ours = list(recommend_in_bulk(engine, histories, NUM_ITEMS, mask_seen=exclude_seen))
+    ours = list(recommend_in_bulk(engine, histories, NUM_ITEMS, mask_seen=mask_seen))
     done: list[int] = []
     parts = recommend_many(
-        model, histories, NUM_ITEMS, exclude_seen=exclude_seen, retired=[4, 11], progress=done.append
+        model, histories, NUM_ITEMS, mask_seen=mask_seen, retired=[4, 11], progress=done.append
     )
     theirs = list(parts)
     assert done == [3, 6, 7]

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from recblr.data import Packed
 from recblr.errors import InputError
-from recblr.serving.filters import Filters, check_diversity, diversified, too_popular, users_of_items
+from recblr.serving.filters import (
+    Filters,
+    check_diversity,
+    diversified,
+    most_popular,
+    too_popular,
+    users_of_items,
+)
 
 
 def test_lists_of_a_user_add_to_those_of_all() -> None:
@@ -36,6 +43,11 @@ def test_each_user_counts_once(lists: list[list[int]], cap: float) -> None:
     assert too_popular(np.array(counts), len(lists), cap).tolist() == [
         i for i in range(7) if counts[i] > cap * len(lists)
     ]
+
+
+def test_what_most_users_have_comes_first_and_nothing_that_is_retired() -> None:
+    assert most_popular(np.array([1, 3, 0, 3])).tolist() == [1, 3, 0, 2]
+    assert most_popular(np.array([1, 3, 0, 3]), [1, 2]).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize("cap", [0, -0.1, 1.5, True, "0.5", float("nan"), None])

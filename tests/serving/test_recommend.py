@@ -21,11 +21,11 @@ def saved(tmp_path: Path) -> SavedModel:
     return load_model(tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("exclude_seen", [True, False])
-def test_the_best_items_have_the_ids_of_the_model_file(saved: SavedModel, exclude_seen: bool) -> None:
-    best = recommend(model(), [3, 1, 4], 5, exclude_seen=exclude_seen)
+@pytest.mark.parametrize("mask_seen", [True, False])
+def test_the_best_items_have_the_ids_of_the_model_file(saved: SavedModel, mask_seen: bool) -> None:
+    best = recommend(model(), [3, 1, 4], 5, mask_seen=mask_seen)
     expected = [(f"item {item}", score) for item, score in best]
-    assert recommend_ids(saved, ["item 3", "item 1", "item 4"], 5, exclude_seen=exclude_seen) == expected
+    assert recommend_ids(saved, ["item 3", "item 1", "item 4"], 5, mask_seen=mask_seen) == expected
 
 
 def test_the_error_names_an_unknown_item(saved: SavedModel) -> None:

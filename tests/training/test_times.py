@@ -222,7 +222,7 @@ def test_recommendations_follow_the_time_of_the_request(runs: dict[TimeUse, Run]
     times = dataset.seconds[: len(history)].tolist()
 
     def best(request_time: float | None) -> list[tuple[int, float]]:
-        return recommend(model, history, 3, times=times, request_time=request_time, exclude_seen=False)
+        return recommend(model, history, 3, times=times, request_time=request_time, mask_seen=False)
 
     for gap, expected in ((MINUTE, {"0", "1", "2"}), (WEEK, {"3", "4", "5"})):
         assert {ids[item] for item, _ in best(times[-1] + gap)} == expected

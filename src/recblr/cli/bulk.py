@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # the help needs no torch
 UNKNOWN = ("stop", "skip", "popular")
 """What may be done if the data do not have a user of --users."""
 
+_STRANGERS = 1024
+"""The most users without a history whose lists are made at a time."""
+
 
 @dataclass(frozen=True)
 class BulkOptions:
@@ -81,8 +84,9 @@ def recommend_to_many(run: Run, options: BulkOptions) -> None:
             shorter += len(part.users) if options.k < asked else int((part.items[:, -1] < 0).sum())
             yield frame
         if strangers and options.unknown == "popular":
-            yield _popular(strangers, dataset, content, items, options.k)
-            rows += len(strangers) * options.k
+            for frame in _popular(strangers, dataset, content, items, options.k):
+                rows += len(frame)
+                yield frame
 
     schema = {"user": pl.String, "item": pl.String, "score": pl.Float32, "rank": pl.Int32}
     started = perf_counter()
@@ -90,7 +94,7 @@ def recommend_to_many(run: Run, options: BulkOptions) -> None:
         write_table(options.out, schema, frames(lambda done: show(done, len(histories))))
     seconds = perf_counter() - started
     if strangers:
-        what = {"skip": "left out", "popular": "given the most popular items, without scores"}
+        what = {"skip": "left out", "popular": "given the most popular items"}
         tell(
             f"{len(strangers):,} user(s) of {options.users}, such as {strangers[0]!r}, are not in the data:"
             f" they were {what[options.unknown]}"
@@ -136,7 +140,7 @@ def _lists(
 
     model = as_saved(run.model_file, content).model.to(device)
     return recommend_many(
-        model, histories, options.k, exclude_seen=mask_seen, retired=content.retired, progress=progress
+        model, histories, options.k, mask_seen=mask_seen, retired=content.retired, progress=progress
     )
 
 
@@ -150,7 +154,7 @@ def _chosen(options: BulkOptions, dataset: Dataset) -> tuple[np.ndarray | None, 
     from recblr.io.reading import read_text
 
     lines = read_text(options.users).decode().split("\n")
-    wanted = list(dict.fromkeys(line for line in (line.removesuffix("\r") for line in lines) if line))
+    wanted = list(dict.fromkeys(line for line in map(str.strip, lines) if line))
     positions = {name: user for user, name in enumerate(dataset.user_ids)}
     strangers = [name for name in wanted if name not in positions]
     if strangers and options.unknown == "stop":
@@ -169,40 +173,36 @@ def _chosen(options: BulkOptions, dataset: Dataset) -> tuple[np.ndarray | None, 
 
 def _asked_at(at: float, time_use: str, histories: Packed, names: list[str]) -> Packed:
     """The histories with a request at this time.  InputError if a user has a later event."""
-    from recblr.serving.recommendations import moment_in_words
+    from recblr.serving.recommendations import check_requests
 
     if time_use != "request" or histories.times is None:
         raise no_effect("--at", time_use)
-    last = histories.times[histories.offsets[1:] - 1]
-    later = np.flatnonzero(last > at)
-    if later.size:
-        user = int(later[0])
-        raise InputError(
-            f"--at is {moment_in_words(at)}, but {later.size:,} user(s) have a later event, such as"
-            f" {names[user]!r} at {moment_in_words(last[user])}",
-            "give a later time",
-        )
-    return histories.asked_at(np.full(len(histories), at))
+    asked = histories.asked_at(np.full(len(histories), at))
+    check_requests(asked, names)
+    return asked
 
 
 def _popular(
     users: list[str], dataset: Dataset, content: ModelContent, items: pl.Series, k: int
-) -> pl.DataFrame:
-    """The most frequent items of the data for users of whom nothing is known, without scores."""
+) -> Iterator[pl.DataFrame]:
+    """What most users have, for users of whom nothing is known; the score is the share of users."""
     import polars as pl
 
-    counts = np.bincount(dataset.histories.items, minlength=dataset.num_items)
-    counts[list(content.retired)] = -1
-    best = np.argsort(-counts, kind="stable")[:k]
-    count = len(users)
-    return pl.DataFrame(
-        {
-            "user": pl.Series(users, dtype=pl.String).gather(np.repeat(np.arange(count), k)),
-            "item": items.gather(np.tile(best, count)),
-            "score": pl.Series([None] * (count * k), dtype=pl.Float32),
-            "rank": _ranks(count, k),
-        }
-    )
+    from recblr.serving.filters import most_popular, users_of_items
+
+    owners = users_of_items(dataset.histories, dataset.num_items)
+    best = most_popular(owners, content.retired)[:k]
+    shares = (owners[best] / dataset.num_users).astype(np.float32)
+    for start in range(0, len(users), _STRANGERS):
+        part = pl.Series(users[start : start + _STRANGERS], dtype=pl.String)
+        yield pl.DataFrame(
+            {
+                "user": part.gather(np.repeat(np.arange(len(part)), k)),
+                "item": items.gather(np.tile(best, len(part))),
+                "score": np.tile(shares, len(part)),
+                "rank": _ranks(len(part), k),
+            }
+        )
 
 
 def _ranks(users: int, k: int) -> np.ndarray:

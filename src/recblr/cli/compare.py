@@ -41,8 +41,9 @@ def compare(
     """Compare the first run with each of the others, on the same test items of the same users.
 
     Each run ranks the test item of every user among all items. A paired bootstrap
-    with 10,000 resamples of the users says how sure the differences in HR@10 and
-    NDCG@10 are. With several seeds, the metric of a user is the mean over them.
+    and a sign-flip test, each of 10,000 draws, say how sure the differences in
+    HR@10 and NDCG@10 are. With several seeds, the metric of a user is the mean
+    over them.
     """
     with signals_end_process():
         from recblr.evaluation import comparison

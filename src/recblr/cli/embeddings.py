@@ -18,7 +18,10 @@ _ITEMS = 2**14  # at a time
 def embeddings(
     folder: RunFolder,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file to write: .parquet, .csv or .jsonl, a row an item.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="The file to write: .parquet, .csv or .jsonl, with one row for each item."
+        ),
     ],
 ) -> None:
     """Write the id and the vector of every item into a file.

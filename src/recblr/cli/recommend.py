@@ -62,7 +62,9 @@ def recommend(
     ] = False,
     users: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Recommend to these users, into --out; a text file, an id a line."),
+        typer.Option(
+            metavar="FILE", help="Recommend to these users, into --out; a text file with one id in each line."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -119,7 +121,7 @@ def recommend(
     _check_times(saved.model.config.time_use, times, at, seconds, user)
     # Before anything is printed, because it may refuse the times.
     best = recommend_ids(
-        saved, tokens, k, times=seconds, request_time=request_time, exclude_seen=not include_seen
+        saved, tokens, k, times=seconds, request_time=request_time, mask_seen=not include_seen
     )
     console = plain_console()
     console.print(printable(title), style="italic", soft_wrap=True)

@@ -77,7 +77,7 @@ class PackedBatches:
                 past = chosen.trimmed(last=1)
                 shift = np.repeat(past.offsets[1:] - inputs.offsets[1:], lengths)
                 whole = Whole(past, shift + np.arange(inputs.items.size))
-            last = None if targets.times is None else targets.times[targets.offsets[1:] - 1]
+            last = None if targets.times is None else targets.last_times
             yield Batch(
                 inputs.items,
                 targets.items,

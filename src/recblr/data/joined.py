@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recblr.data.dataset import Dataset
@@ -26,7 +25,7 @@ def with_events(old: Dataset, new: Dataset) -> tuple[Dataset, int]:
     """
     user_ids, user_numbers = _joined(old.user_ids, new.user_ids)
     item_ids, item_numbers = _joined(old.item_ids, new.item_ids)
-    users = np.concatenate([_owners(old.histories), user_numbers[_owners(new.histories)]])
+    users = np.concatenate([old.histories.owners, user_numbers[new.histories.owners]])
     items = np.concatenate([old.histories.items, item_numbers[new.histories.items]])
     times = _times(old, new)
     is_new = np.arange(items.size) >= old.num_interactions
@@ -81,12 +80,6 @@ def _joined(old: list[str], new: list[str]) -> tuple[list[str], Int64Array]:
     return list(numbers), np.array([numbers[name] for name in new], np.int64)
 
 
-def _owners(histories: Packed) -> Int64Array:
-    """The number of the user of each event."""
-    owners: npt.NDArray[np.int64] = np.repeat(np.arange(len(histories)), histories.lengths)
-    return owners
-
-
 def _times(old: Dataset, new: Dataset) -> Numbers | None:
     """The times of all events in one unit; None if only their order is known."""
     if old.times is None:
@@ -130,7 +123,7 @@ def neighbours(histories: Packed, num_known: int) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     known = histories.items < num_known
     places = np.arange(known.size)
-    owners = _owners(histories)
+    owners = histories.owners
     before = np.maximum.accumulate(np.where(known, places, -1)) if known.size else places
     after = np.minimum.accumulate(np.where(known, places, known.size)[::-1])[::-1] if known.size else places
     for place in np.flatnonzero(~known).tolist():

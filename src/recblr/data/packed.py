@@ -84,6 +84,22 @@ class Packed:
         return np.diff(self.offsets)
 
     @property
+    def owners(self) -> Int64Array:
+        """(N,) int64, the number of the history that each event belongs to."""
+        result: Int64Array = np.repeat(np.arange(len(self)), self.lengths)
+        return result
+
+    @property
+    def last_times(self) -> Float64Array:
+        """(S,) float64, the time of the last event of each history.
+
+        Raises ValueError if the times are not known, or if a history is empty.
+        """
+        if self.times is None or not self.lengths.all():
+            raise ValueError("only histories of one event or more, with times, have a last time")
+        return self.times[self.offsets[1:] - 1]
+
+    @property
     def has_past(self) -> npt.NDArray[np.bool_]:
         """(N,) bool, whether an earlier event of the same history comes before each event."""
         result = np.ones(self.items.size, dtype=np.bool_)
@@ -185,7 +201,7 @@ def repeat_log_odds(histories: Packed, num_items: int) -> float:
     count = int(has_past.sum())
     if count == 0:
         return 0.0
-    owner = np.repeat(np.arange(len(histories)), lengths)
+    owner = histories.owners
     order = np.lexsort((items, owner))  # stable: of equal items, the earliest comes first
     again = np.zeros(items.size, dtype=np.bool_)
     again[order[1:]] = (np.diff(items[order]) == 0) & (np.diff(owner[order]) == 0)

@@ -133,8 +133,7 @@ def _as_parquet(table: pl.DataFrame) -> bytes:
 
 
 def _as_lists(values: Numbers, histories: Packed) -> pl.Series:
-    owners = np.repeat(np.arange(len(histories)), histories.lengths)
-    events = pl.DataFrame({"s": owners, "values": values})
+    events = pl.DataFrame({"s": histories.owners, "values": values})
     lists = events.group_by("s", maintain_order=True).agg("values")
     # An empty history has no group. The join gives it a row.
     all_histories = pl.DataFrame({"s": np.arange(len(histories))})

@@ -40,7 +40,7 @@ def write_inter(dataset: Dataset, path: str | Path) -> None:
     items = pl.Series(dataset.item_ids, dtype=pl.String)
     rows = pl.DataFrame(
         {
-            "user": users.gather(np.repeat(np.arange(len(histories)), histories.lengths)),
+            "user": users.gather(histories.owners),
             "item": items.gather(histories.items),
             "time": np.arange(1, histories.items.size + 1) if dataset.times is None else dataset.times,
         }

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recblr.data.packed import Packed
 from recblr.evaluation.bootstrap import mean_interval
 from recblr.evaluation.ranking import Ranks, users_metric
+from recblr.serving.filters import users_of_items
 
 K = 10
 """The length of the lists."""
@@ -34,10 +35,8 @@ class Popularity:
     @classmethod
     def of(cls, train: Packed, num_items: int) -> Self:
         """That of histories of items in [0, num_items)."""
-        owners = np.repeat(np.arange(len(train)), train.lengths)
-        held = np.unique(owners * num_items + train.items) % num_items
         return cls(
-            np.maximum(np.bincount(held, minlength=num_items), 1),
+            np.maximum(users_of_items(train, num_items), 1),
             np.bincount(train.items, minlength=num_items),
             int(np.count_nonzero(train.lengths)),
         )
@@ -63,17 +62,22 @@ def beyond_accuracy(lists: npt.NDArray[np.int64], known: Popularity, *, k: int =
     return result
 
 
-def beyond_simple(ours: Ranks, simple: Sequence[Ranks], *, k: int = K) -> dict[str, float]:
+def beyond_simple(
+    targets: npt.NDArray[np.int64],
+    ours: npt.NDArray[np.int64],
+    simple: Sequence[npt.NDArray[np.int64]],
+) -> dict[str, float]:
     """How often lists are right where those of simple models are, and where not; shares of the users.
+
+    A list is right if the target of its user is in it.  targets: (S,); ours, and each of `simple`: (S, k).
 
     simple@k: users for whom the list of at least one of the simple models is right.
     beyond-simple@k: users for whom ours is right, and none of theirs.
     """
-    known = np.any([ranks.masked <= k for ranks in simple], axis=0)
-    return {
-        f"simple@{k}": float(known.mean()),
-        f"beyond-simple@{k}": float(((ours.masked <= k) & ~known).mean()),
-    }
+    right, *theirs = ((lists == targets[:, None]).any(1) for lists in (ours, *simple))
+    known = np.any(theirs, axis=0)
+    k = ours.shape[1]
+    return {f"simple@{k}": float(known.mean()), f"beyond-simple@{k}": float((right & ~known).mean())}
 
 
 def intervals(ranks: Ranks, *, k: int = K) -> Mapping[str, Mapping[str, dict[str, float]]]:

@@ -42,7 +42,7 @@ def compare(runs: Sequence[RankedRun], *, resamples: int = RESAMPLES) -> list[Ro
     """A row for each run: its facts, the seeds and the users, and its HR@10 and NDCG@10 over all items.
 
     Every row but the first also has "first ahead in hr@10" and "first ahead in ndcg@10", each with the
-    `mean`, `low`, `high` and `p_value` of :class:`recblr.evaluation.Difference`.
+    fields of :class:`recblr.evaluation.Difference`.
 
     Raises InputError if there are no users, and ValueError if the runs have not ranked as many users.
     """
@@ -60,12 +60,14 @@ def compare(runs: Sequence[RankedRun], *, resamples: int = RESAMPLES) -> list[Ro
 
 
 def render_runs(rows: Sequence[Row]) -> Table:
-    """The rows of `compare` as a table."""
+    """The rows of `compare`, two or more, as a table."""
+    draws = rows[1][f"first ahead in ndcg@{K}"]["resamples"]
     table = Table(
         title=Text(f"Test items of {rows[0]['users']:,} users, among all items"),
         caption=Text(
-            "ahead by: the first run less this one in NDCG@10, its 95 % interval over resamples of the users;"
-            f" p: of a two-sided paired bootstrap, {RESAMPLES:,} resamples",
+            "ahead by: the first run less this one in NDCG@10, the 95 % interval of a paired bootstrap,"
+            f" {draws:,} resamples of the users; p: of a two-sided sign-flip test, {draws:,} flips;"
+            " differ: users whose NDCG@10 differs",
             style="dim",
         ),
         caption_justify="left",
@@ -73,7 +75,7 @@ def render_runs(rows: Sequence[Row]) -> Table:
         pad_edge=False,
     )
     table.add_column("", overflow="fold")
-    for words in ("HR@10", "p", "NDCG@10", "ahead by", "p"):
+    for words in ("HR@10", "p", "NDCG@10", "ahead by", "p", "differ"):
         table.add_column(words, justify="right", no_wrap=True)
     for row in rows:
         seeds = f", {row['seeds']} seeds" if row["seeds"] > 1 else ""
@@ -81,13 +83,20 @@ def render_runs(rows: Sequence[Row]) -> Table:
         table.add_row(
             Text(f"{row['run']}: {row['model']}, time {row['time']}{seeds}"),
             f"{row[f'hr@{K}']:.4f}",
-            f"{hr['p_value']:.4f}" if hr else "",
+            p_words(hr) if hr else "",
             f"{row[f'ndcg@{K}']:.4f}",
             f"{ndcg['low']:+.4f} to {ndcg['high']:+.4f}" if ndcg else "",
-            f"{ndcg['p_value']:.4f}" if ndcg else "",
+            p_words(ndcg) if ndcg else "",
+            f"{ndcg['differ']:,}" if ndcg else "",
             style=None if ndcg else "bold",
         )
     return table
+
+
+def p_words(ahead: Mapping[str, Any]) -> str:
+    """The p-value of a difference as text.  ahead: the fields of a `Difference`."""
+    p_value, draws = ahead["p_value"], ahead["resamples"]
+    return f"{p_value:.4f}" if p_value > 1 / (draws + 1) else f"< {1 / draws:.4f}"
 
 
 def draw_runs(rows: Sequence[Row], path: Path) -> None:

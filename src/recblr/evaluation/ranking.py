@@ -166,8 +166,7 @@ def _best_unseen(scores: torch.Tensor, histories: Packed, k: int) -> npt.NDArray
 
 def _events(histories: Packed, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The row and the column of each event in scores (S, V) of the histories."""
-    rows = np.repeat(np.arange(len(histories)), histories.lengths)
-    return torch.tensor(rows, device=device), torch.tensor(histories.items, device=device)
+    return torch.tensor(histories.owners, device=device), torch.tensor(histories.items, device=device)
 
 
 def _count(flags: torch.Tensor) -> npt.NDArray[np.int64]:

@@ -23,6 +23,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises InputError if the file cannot be written, in the block or after it.  After any exception, `path` is
     unchanged and no draft is left behind.
     """
+    if path.is_dir():  # the draft could not take its place, which would be noticed only at the end
+        raise InputError(
+            f"cannot write {path}: it is a folder", "give the name of a file, or remove the folder"
+        )
     draft = _draft_beside(path)
     try:
         draft.touch(exist_ok=False)

@@ -34,7 +34,7 @@ def write_table(path: Path, schema: Mapping[str, Any], frames: Iterable[pl.DataF
     schema: {column: type of polars}.
 
     Raises InputError for an unknown suffix, and if the file cannot be written.  Before the first frame is
-    made, it is clear whether there is such a folder.
+    made, it is clear whether the folder is there, and that no folder has the name of the file.
     """
     check_suffix(path)
     empty = pl.DataFrame(schema=dict(schema))

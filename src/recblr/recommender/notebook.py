@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recblr.evaluation.report_table import render_report
+from recblr.evaluation.report_table import print_report
 from recblr.run.log import EpochRecord
 from recblr.training.progress import SELECT_BY, Listener, Step
 
@@ -22,18 +22,18 @@ _PAUSE = 0.25
 
 
 class ShownReport(dict[str, Any]):
-    """A report, as `recblr.evaluation.read_report` returns it, that a notebook shows as a table."""
+    """A report, as `recblr.evaluation.read_report` returns it, that a notebook shows as tables."""
 
     def _repr_html_(self) -> str:
         console = Console(file=io.StringIO(), record=True, width=110, force_jupyter=False)
-        console.print(render_report(self))
+        print_report(self, console)
         return console.export_html(
             inline_styles=True, code_format='<pre style="line-height:1.25">{code}</pre>'
         )
 
     def __str__(self) -> str:
         file = io.StringIO()
-        Console(file=file, width=110, force_jupyter=False).print(render_report(self))
+        print_report(self, Console(file=file, width=110, force_jupyter=False))
         return file.getvalue()
 
 

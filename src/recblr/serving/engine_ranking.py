@@ -18,14 +18,14 @@ def rank_with_engine(
     """The ranks of :func:`recblr.evaluation.rank_targets`, by the engine.
 
     Every history becomes a user of the engine, who is forgotten afterwards.  The rank is the place of the
-    target in the list of the best 50, or of all items if there are fewer.  A target that is not in the list
-    gets the rank after its end, which no metric counts.
+    target in the list of the best 51, or of all items if there are fewer.  A target that is not in the list
+    gets the rank after its end.  So ranks up to 50 are right, and no metric counts a later one.
 
     engine: with the items of the holdout, in their order.
     progress: called with the number of users that are done.
     """
     names, count, times = engine.item_ids, len(holdout.targets), holdout.histories.request_times
-    most = min(max(KS), engine.num_items)
+    most = min(max(KS) + 1, engine.num_items)  # one more, to see whether the last that counts is tied with it
     unmasked, masked = (np.full(count, most + 1, np.int64) for _ in range(2))
     for start in range(0, count, _USERS):
         part = slice(start, min(start + _USERS, count))

@@ -55,9 +55,17 @@ def too_popular(users: NDArray[np.int64], num_users: int, cap: float) -> NDArray
 
 def users_of_items(histories: Packed, num_items: int) -> NDArray[np.int64]:
     """The number of users who have each item, ``(V,)`` int64."""
-    owners = np.repeat(np.arange(len(histories)), histories.lengths)
-    pairs = np.unique(owners * num_items + histories.items)
+    pairs = np.unique(histories.owners * num_items + histories.items)
     return np.bincount(pairs % num_items, minlength=num_items)
+
+
+def most_popular(users: NDArray[np.int64], retired: Sequence[int] = ()) -> NDArray[np.int64]:
+    """The numbers of all items but the retired ones; those that most users have come first.
+
+    users: the number of users who have each item, ``(V,)``, from `users_of_items`.
+    """
+    order = np.argsort(-users, kind="stable")
+    return order[~np.isin(order, np.array(retired, np.int64))]
 
 
 def diversified(

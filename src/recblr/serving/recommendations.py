@@ -27,7 +27,7 @@ def recommend(
     *,
     times: Sequence[float] | None = None,
     request_time: float | None = None,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
     retired: Sequence[int] = (),
 ) -> list[tuple[int, float]]:
     """The k best items after a history, best first, each with its score.
@@ -40,7 +40,7 @@ def recommend(
             model that knows no time can do without, and ignores them.
         request_time: when the items are asked for, in the same seconds; None for right after the last event.
             Only a model with ``time="request"`` uses it.
-        exclude_seen: leave out the items of the history.
+        mask_seen: leave out the items of the history.
         retired: the numbers of items to leave out; :attr:`recblr.run.SavedModel.retired`.
 
     Returns:
@@ -60,9 +60,7 @@ def recommend(
     packed = Packed(items, np.array([0, len(items)]))
     if model.time_arguments:
         packed = _with_times(packed, model.config.time_use, times, request_time)
-    (best,) = recommend_many(
-        model, packed, min(k, model.num_items), exclude_seen=exclude_seen, retired=retired
-    )
+    (best,) = recommend_many(model, packed, min(k, model.num_items), mask_seen=mask_seen, retired=retired)
     pairs = zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True)
     return [(item, score) for item, score in pairs if item >= 0]
 
@@ -72,27 +70,27 @@ def recommend_many(
     histories: Packed,
     k: int = 10,
     *,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
     retired: Sequence[int] = (),
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Lists]:
     """As :func:`recblr.serving.recommend_in_bulk`, but by the model itself, in PyTorch and on its device.
 
-    It serves every model, also the baselines.  Arguments and errors are those of the two functions.  Of items
-    with equal scores, any may come first.
+    It serves every model, also the baselines.  It has no `exclude` and no `allow`; `retired` leaves items out
+    for all users.  Otherwise, arguments and errors are those of the two functions.  Of items with equal
+    scores, any may come first.
     """
     check_histories(histories, model.num_items)
     if histories.times is not None and histories.request_times is None:
-        histories = histories.asked_at(histories.times[histories.offsets[1:] - 1])
+        histories = histories.asked_at(histories.last_times)
     score, count = model_scorer(model), model.num_items
     users = max(1, _SCORES // count)
     for part in parts(histories.offsets, users=users, events=ranking_tokens(model)):
         chunk = histories.select(np.arange(part.start, part.stop))
         scores = score(chunk).float()
         scores[:, torch.tensor(retired, dtype=torch.int64)] = -torch.inf
-        if exclude_seen:
-            owners = np.repeat(np.arange(len(chunk)), chunk.lengths)
-            scores[tensors_on(scores.device, owners, chunk.items)] = -torch.inf
+        if mask_seen:
+            scores[tensors_on(scores.device, chunk.owners, chunk.items)] = -torch.inf
         best = torch.topk(scores, min(k, count))
         found = best.values.cpu().numpy()
         left = found != -np.inf
@@ -120,18 +118,32 @@ def _with_times(
         )
     seconds = np.asarray(times, dtype=np.float64)
     request = seconds[-1] if request_time is None else request_time
-    moments = np.append(seconds, request)
-    if not np.isfinite(moments).all():
+    if not np.isfinite([*seconds, request]).all():
         raise InputError("a time is NaN or infinite", "give seconds since 1970")
     if (np.diff(seconds) < 0).any():
         raise InputError("the times of the history decrease", "give the events oldest first")
-    if request < seconds[-1]:
+    asked = replace(history, times=seconds, request_times=np.array([request], np.float64))
+    check_requests(asked)
+    return asked
+
+
+def check_requests(histories: Packed, names: Sequence[str] | None = None) -> None:
+    """Raise InputError if a history has events after its request.  It needs the times of both.
+
+    names: of the users, for the sentence.
+    """
+    last, asked = histories.last_times, histories.request_times
+    assert asked is not None
+    early = np.flatnonzero(asked < last)
+    if early.size:
+        first = int(early[0])
         raise InputError(
-            f"the request is at {moment_in_words(request)}, but the last event is later, at"
-            f" {moment_in_words(seconds[-1])}",
-            "give a later time (--at; request_time= in Python)",
+            f"the request is at {moment_in_words(asked[first])}, but the last event"
+            + ("" if names is None else f" of user {names[first]!r}")
+            + f" is later, at {moment_in_words(last[first])}"
+            + (f", and so for {early.size:,} users" if early.size > 1 else ""),
+            "give a later time (--at, or the time of the request in Python)",
         )
-    return replace(history, times=seconds, request_times=moments[-1:])
 
 
 def moment_in_words(seconds: float) -> str:
@@ -151,7 +163,7 @@ def recommend_ids(
     *,
     times: Sequence[float] | None = None,
     request_time: float | None = None,
-    exclude_seen: bool = True,
+    mask_seen: bool = True,
 ) -> list[tuple[str, float]]:
     """Like :func:`recommend`, but with item ids in place of item indices, in the history and in the result.
 
@@ -176,7 +188,7 @@ def recommend_ids(
         k,
         times=times,
         request_time=request_time,
-        exclude_seen=exclude_seen,
+        mask_seen=mask_seen,
         retired=saved.retired,
     )
     return [(saved.item_ids[item], score) for item, score in best]

@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from time import perf_counter
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from recblr.data import Dataset, Holdout
@@ -55,9 +57,9 @@ def evaluate_run(
 
     known = Popularity.of(split.train, dataset.num_items)
 
-    def lists_of(ranks: Ranks) -> dict[str, float]:
+    def lists_of(ranks: Ranks) -> npt.NDArray[np.int64]:
         assert ranks.lists is not None
-        return beyond_accuracy(ranks.lists, known)
+        return ranks.lists
 
     name, started = type(model).__name__, perf_counter()
     with explain_out_of_memory(_too_large(chosen_device)):
@@ -69,12 +71,14 @@ def evaluate_run(
         "popular": rank("popular", popular(split.train, dataset.num_items), "test"),
         "successor": rank("successor", successor(split.train, dataset.num_items), "test"),
     }
+    right = beyond_simple(split.test.targets, lists_of(test), [lists_of(ranks) for ranks in simple.values()])
     ours: Figures = {
-        "test": {**test.metrics(), "lists": lists_of(test) | beyond_simple(test, list(simple.values()))},
+        "test": {**test.metrics(), "lists": beyond_accuracy(lists_of(test), known) | right},
         "valid": valid.metrics(),
     }
     baselines: dict[str, Figures] = {
-        who: {"test": {**ranks.metrics(), "lists": lists_of(ranks)}} for who, ranks in simple.items()
+        who: {"test": {**ranks.metrics(), "lists": beyond_accuracy(lists_of(ranks), known)}}
+        for who, ranks in simple.items()
     }
     training = config.as_dict()
     training["device"] = ", ".join(dict.fromkeys(record.device for record in log)) or None
