@@ -377,10 +377,9 @@ class TorchAnswers(Answers):
         histories = people.histories
         if self.content.config.time_use == "none":
             return replace(histories, times=None, request_times=None)
-        assert histories.times is not None
         if histories.request_times is not None:
             return histories
-        return histories.asked_at(histories.times[histories.offsets[1:] - 1])
+        return histories.asked_at(histories.last_times)
 
     def _numbers(self, items: Sequence[str] | frozenset[str]) -> list[int]:
         return [self.item_numbers[item] for item in items]

@@ -18,8 +18,8 @@ from recblr.recommender.answers import Answers, Best, People
 from recblr.recommender.frames import Ids, id_of, ids_in, is_frame, is_one, kind_of, seconds_of
 from recblr.recommender.reading import Data, later, read
 from recblr.run.model_items import text_id
-from recblr.serving.filters import Filters, too_popular, users_of_items
-from recblr.serving.recommendations import moment_in_words
+from recblr.serving.filters import Filters, most_popular, too_popular, users_of_items
+from recblr.serving.recommendations import check_requests
 
 Moments = NDArray[np.float64] | None
 """The times of requests, in seconds; None for right after the last events."""
@@ -64,17 +64,9 @@ class Requests:
     def _asked(self, people: People, moments: Moments) -> People:
         if moments is None:
             return people
-        assert people.histories.times is not None
-        last = people.histories.times[people.histories.offsets[1:] - 1]
-        early = np.flatnonzero(moments < last)
-        if len(early):
-            first = int(early[0])
-            raise InputError(
-                f"the request is at {moment_in_words(float(moments[first]))}, but the last event of user"
-                f" {people.names[first]!r} is later, at {moment_in_words(float(last[first]))}",
-                "give a later time",
-            )
-        return replace(people, histories=people.histories.asked_at(moments))
+        histories = people.histories.asked_at(moments)
+        check_requests(histories, people.names)
+        return replace(people, histories=histories)
 
     def items(self, given: Any, what: str) -> list[str]:
         """Items of the model, in the order given.  InputError, with similar ids, for an unknown one."""
@@ -275,9 +267,9 @@ class Requests:
         """The k items that most users have, with the share of the users."""
         allow, exclude = filters.of(user)
         share = self._users_of_items / len(self._histories)
-        retired = {self.answers.item_ids[item] for item in self.answers.content.retired}
-        order = (self.answers.item_ids[item] for item in np.argsort(-share, kind="stable"))
-        free = (n for n in order if (allow is None or n in allow) and n not in exclude and n not in retired)
+        order = most_popular(self._users_of_items, self.answers.content.retired).tolist()
+        names = (self.answers.item_ids[item] for item in order)
+        free = (n for n in names if (allow is None or n in allow) and n not in exclude)
         return [
             (name, float(share[self.answers.item_numbers[name]]))
             for _, name in zip(range(k), free, strict=False)
