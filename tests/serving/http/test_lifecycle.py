@@ -315,7 +315,7 @@ def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> Non
 def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) -> None:
     with serving(file, "--workers", str(workers), store=f"lmdb:{file.parent / 'kept'}") as server:
         post(server, "u", "i1", "i2")
-        before = server.items("u")
+        before, refusals = server.items("u"), 'recblr_model_loads_total{result="refused"}'
         damaged = bytearray(other.read_bytes())
         damaged[-1] ^= 1
         for said, bad in enumerate((b"nonsense", bytes(damaged)), 1):
@@ -325,7 +325,7 @@ def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) 
             assert server.errors().count("\n") == said
             assert server.errors().splitlines()[-1].startswith(f"recblr: the model was not replaced: {file} ")
             assert server.items("u") == before
-            assert server.metric('recblr_model_loads_total{result="refused"}') == said
+            wait_until(lambda said=said: server.metric(refusals) == said)
         replace(file, other)
         server.send(signal.SIGHUP)
         wait_until(lambda: server.items("u") == right(other, "i1", "i2"))

@@ -254,7 +254,7 @@ class Parent:
         self._due: dict[int, float] = {}  # number of a dead worker -> when it is started again
         self._failures = 0  # in a row
         self._answered = False  # whether a worker has ever answered
-        self._pipe = os.pipe()
+        self._pid, self._pipe = os.getpid(), os.pipe()
         # Workers load what lies behind this number, not behind the name: the file that was tried.
         self._file = os.open(shared.options.model, os.O_RDONLY)
         self._tried: _Tried | None = None
@@ -307,6 +307,7 @@ class Parent:
         try:
             pid = self._fork(lambda: self._work(number))
         except OSError as error:
+            self._failures += 1
             self._shared.warn(f"worker {number} cannot be started now: {error.strerror}")
             self._start_later(number)
         else:
@@ -320,7 +321,7 @@ class Parent:
 
     def _work(self, number: int) -> None:
         """Be a worker, in a process of its own."""
-        parent = os.getppid()
+        parent = self._pid
         self._shared.metrics.use_row(number)
         engine = self._engine or load(self._options, f"/dev/fd/{self._file}")
         worker = Worker(self._shared, engine, self._pipe[0], f"/proc/{parent}/fd/{self._file}")
@@ -344,6 +345,8 @@ class Parent:
             status = 0
         except InputError as error:
             self._shared.warn(str(error))
+        except KeyboardInterrupt:  # another Ctrl-C, after the event loop has ended
+            pass
         except BaseException:
             traceback.print_exc(file=sys.stderr)
         finally:
