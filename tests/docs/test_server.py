@@ -182,6 +182,7 @@ def test_a_new_model(shop: Path) -> None:
     command.write_text(f"#!{sys.executable}\nfrom recblr.cli import main; main()\n")
     command.chmod(0o755)
     typed = {"cwd": shop, "env": {**ENVIRONMENT, "PATH": f"{shop}:{os.environ['PATH']}"}, "check": True}
+    (shop / "said").touch()
     place = "--port 0 --store memory > said"
     try:
         subprocess.run(["bash", "-c", serve.replace(" &", f" {place} &")], **typed)
