@@ -244,7 +244,7 @@ class Service:
                 return held.engine.recommend(user, k, time=time, mask_seen=mask_seen) if version else []
         return None
 
-    def unknown_item(self, items: Sequence[str]) -> str | None:
+    def unknown_item(self, items: list[str]) -> str | None:
         """The first of these items that the model does not have, or None."""
         held = self._held
         return None if held.has_items(items) else next((i for i in items if i not in held.items), None)
@@ -595,7 +595,7 @@ class _Held:
         self.lacking.pop(user, None)
         self.engine.forget(user)
 
-    def has_items(self, items: Sequence[str]) -> bool:
+    def has_items(self, items: list[str]) -> bool:
         if self.items.issuperset(items):
             return True
         if len(self.items) != self.engine.num_items:

@@ -230,7 +230,7 @@ class Api:
         finally:
             self._waiting -= 1
 
-    def _check(self, items: Sequence[str]) -> None:
+    def _check(self, items: list[str]) -> None:
         """Raise ApiError if the model does not have one of these items."""
         unknown = self.service.unknown_item(items)
         if unknown is not None:
@@ -240,11 +240,11 @@ class Api:
                 item=unknown,
             )
 
-    def _refusal(self, error: InputError, items: Sequence[str] = ()) -> Exception:
+    def _refusal(self, error: InputError, items: list[str] | None = None) -> Exception:
         """The answer to a request that the engine refuses, with the name of an item that it does not know."""
         if isinstance(error, StoreError):  # not the client's mistake
             return error
-        self._check(items)
+        self._check(items or [])
         return ApiError("invalid", str(error))
 
     def _scored(self, best: Sequence[tuple[str, float]], titles: bool) -> list[ScoredItem]:
