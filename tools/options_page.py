@@ -42,7 +42,7 @@ TAIL = """
 | `GOMP_SPINCOUNT` | how often a waiting thread looks for work before it sleeps; the command sets 4000 |
 | `OMP_WAIT_POLICY` | `passive` lets a waiting thread sleep soon; `active` keeps it awake |
 | `RECBLR_ISA` | run the kernels of one instruction set: `baseline`, `x86-64-v3`, `x86-64-v4` |
-| `RECBLR_TOKEN` | the token that requests to `recblr serve` must carry |
+| `RECBLR_TOKEN`, `RECBLR_STORE` | for `recblr serve`: the token that requests must carry; the store |
 | `RECBLR_REQUIRE_NATIVE=1` | an error, not a warning, if the native kernels are missing |
 
 **Several trainings on the same cores.** A waiting thread keeps its core busy until it sleeps. The library's

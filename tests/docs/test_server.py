@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.command import SMALL, at, succeeds
+from cli.command import ENVIRONMENT, SMALL, at, succeeds
 from docs.shell import type_in
 from serving.http.server import Server, serving, wait_until
 from training.tiny_runs import one_thread, tiny_dataset
@@ -165,16 +167,28 @@ def test_a_token(shop: Path, server: Server) -> None:
         run(f"{curl}\n# {{…\n", running)
 
 
-def test_a_new_model(shop: Path, server: Server) -> None:
+def test_a_new_model(shop: Path) -> None:
     lines = """
     # [reload]
+    recblr serve model.safetensors & echo $! > server.pid
     recblr export new model.safetensors
-    kill -HUP "$(pgrep -o -f 'recblr serve')"
+    kill -HUP "$(cat server.pid)"
     # [/reload]
     """
     shutil.copytree(shop / "run", shop / "new", dirs_exist_ok=True)
-    export, _ = (line.strip() for line in lines.splitlines() if line.strip() and "#" not in line)
-    type_in(shop, export)
-    before = server.metric('recblr_model_loads_total{result="loaded"}')
-    server.send(signal.SIGHUP)
-    wait_until(lambda: server.metric('recblr_model_loads_total{result="loaded"}') == before + 1)
+    type_in(shop, "recblr export run model.safetensors")
+    serve, export, kill = (line.strip() for line in lines.splitlines() if line.strip() and "[" not in line)
+    command = shop / "recblr"
+    command.write_text(f"#!{sys.executable}\nfrom recblr.cli import main; main()\n")
+    command.chmod(0o755)
+    typed = {"cwd": shop, "env": {**ENVIRONMENT, "PATH": f"{shop}:{os.environ['PATH']}"}, "check": True}
+    (shop / "said").touch()
+    place = "--port 0 --store memory > said"
+    try:
+        subprocess.run(["bash", "-c", serve.replace(" &", f" {place} &")], **typed)
+        wait_until(lambda: "serving " in (shop / "said").read_text())
+        type_in(shop, export)
+        subprocess.run(["bash", "-c", kill], **typed)
+        wait_until(lambda: "loaded model.safetensors again" in (shop / "said").read_text())
+    finally:
+        os.kill(int((shop / "server.pid").read_text()), signal.SIGTERM)

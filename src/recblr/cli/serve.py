@@ -11,6 +11,7 @@ from recblr.cli.signals import signals_end_process
 from recblr.errors import InputError, needed
 
 _TOKEN = "RECBLR_TOKEN"
+_STORE = "RECBLR_STORE"  # an address may hold a password, and other users see the arguments of a process
 
 
 @app.command(
@@ -26,8 +27,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="WHERE",
-            help="Where events are kept: lmdb:FOLDER, redis://HOST:PORT/0 or memory; by default the folder"
-            " `events` beside the model file.",
+            help="Where events are kept: lmdb:FOLDER, redis://HOST:PORT/0 or memory; by default what"
+            f" {_STORE} says, or else the folder `events` beside the model file.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(metavar="HOST", help="The address to listen on.")] = "127.0.0.1",
@@ -79,7 +80,7 @@ def serve(
     run(
         ServeOptions(
             model,
-            store or f"lmdb:{model.parent / 'events'}",
+            store or os.environ.get(_STORE) or f"lmdb:{model.parent / 'events'}",
             host,
             port,
             workers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -87,6 +88,11 @@ def test_what_cannot_be_served(model: Path, tmp_path: Path, monkeypatch: pytest.
     assert "empty or holds spaces" in refused(model, *memory)
 
 
+def test_the_store_of_the_environment(model: Path) -> None:
+    with serving(model, store=None, environment={"RECBLR_STORE": "memory"}) as server:
+        assert ", store memory, " in server.said
+
+
 def test_a_port_that_is_taken(model: Path) -> None:
     with serving(model) as server:
         said = refused(model, "--store", "memory", "--port", str(server.port))
@@ -147,6 +153,44 @@ def test_a_get_sees_every_event_that_any_worker_acknowledged(file: Path) -> None
         assert server.metric(f'recblr_request_seconds_count{{route="{route}"}}') == 40
 
 
+def test_any_worker_counts_the_users_of_all(file: Path) -> None:
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}") as server:
+        post(server, "u", "i1")
+        for _ in range(40):  # each request may go to either worker
+            server.items("u")
+        time.sleep(1.5)
+        assert server.metric("recblr_users_in_memory") == 2
+
+
+def test_a_get_never_keeps_others_waiting_for_a_lock(file: Path) -> None:
+    """Another process holds the lock of the store, so an event waits, and with it a GET of the user."""
+    kept = file.parent / "kept"
+    with serving(file, store=f"lmdb:{kept}") as server:
+        post(server, "stale", "i1")
+    with serving(file, store=f"lmdb:{kept}") as server:
+        post(server, "known", "i1")
+        calls: list[threading.Thread] = []
+        with (kept / "lock").open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                for call, *given in (
+                    (server.post, ("stale", "i2"), ("known", "i2")),
+                    (server.ask, "GET", "/v1/users/stale/recommendations"),
+                    (server.ask, "GET", f"/v1/users/known/recommendations?time={START - 1}"),
+                ):
+                    calls.append(threading.Thread(target=call, args=given))
+                    calls[-1].start()
+                    time.sleep(0.2)
+                started = time.perf_counter()
+                assert server.ask("GET", "/healthz").status == 200
+                assert time.perf_counter() - started < 1
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        for thread in calls:
+            thread.join()
+        assert len(server.items("stale", k=23)) == 21
+
+
 def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path) -> None:
     fails = """
 import recblr.serving.http.run as run
@@ -157,6 +201,19 @@ run.Service = fail
         assert server.process.wait(30) == 2
         assert "recblr: no luck\n" in server.errors()
         assert "recblr: 3 workers in a row ended within 5 seconds; " in server.errors().splitlines()[-1]
+
+
+def test_workers_that_die_again_and_again_do_not_end_the_others(file: Path) -> None:
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}") as server:
+        healthy = server.workers()[0]
+        for dead in range(1, 5):
+            wait_until(lambda: len(server.workers()) == 2)
+            os.kill(next(pid for pid in server.workers() if pid != healthy), signal.SIGKILL)
+            wait_until(lambda dead=dead: server.errors().count("it is started again") == dead)
+        assert "it is started again in 2 seconds\n" in server.errors()
+        assert server.ask("GET", "/readyz").status == 200
+        wait_until(lambda: len(server.workers()) == 2)
+        assert healthy in server.workers()
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -206,6 +263,34 @@ def test_workers_end_with_their_parent(file: Path) -> None:
         wait_until(lambda: not any(map(alive, pids)))
 
 
+def test_a_worker_that_ends_with_its_parent_waits_without_work(file: Path) -> None:
+    slow = (
+        "from recblr.serving.service import Service; import time; Service.forget = lambda *a: time.sleep(2)"
+    )
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
+        pids = server.workers()
+        clients = [threading.Thread(target=server.ask, args=("DELETE", "/v1/users/u")) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        server.process.kill()
+        server.process.wait()
+        before = list(map(processor_seconds, pids))
+        time.sleep(1)
+        assert all(processor_seconds(pid) < was + 0.2 for pid, was in zip(pids, before, strict=True))
+        for client in clients:
+            client.join()
+        wait_until(lambda: not any(map(alive, pids)))
+
+
+def processor_seconds(pid: int) -> float:
+    try:
+        figures = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
+
+
 # --- new models --------------------------------------------------------------------------------
 
 
@@ -220,8 +305,7 @@ def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> Non
         assert server.items("u") == old
         server.send(signal.SIGHUP)
         loads = 'recblr_model_loads_total{result="loaded"}'
-        # A worker that has just started may load the file twice.
-        wait_until(lambda: server.metric(loads) >= workers)
+        wait_until(lambda: server.metric(loads) == 1)
         wait_until(lambda: all(server.items("u") == new for _ in range(4 * workers)))
         assert server.process.stdout is not None
         assert server.process.stdout.readline() == f"loaded {file} again: 23 items\n"
@@ -231,7 +315,7 @@ def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> Non
 def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) -> None:
     with serving(file, "--workers", str(workers), store=f"lmdb:{file.parent / 'kept'}") as server:
         post(server, "u", "i1", "i2")
-        before = server.items("u")
+        before, refusals = server.items("u"), 'recblr_model_loads_total{result="refused"}'
         damaged = bytearray(other.read_bytes())
         damaged[-1] ^= 1
         for said, bad in enumerate((b"nonsense", bytes(damaged)), 1):
@@ -241,9 +325,96 @@ def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) 
             assert server.errors().count("\n") == said
             assert server.errors().splitlines()[-1].startswith(f"recblr: the model was not replaced: {file} ")
             assert server.items("u") == before
+            wait_until(lambda said=said: server.metric(refusals) == said)
         replace(file, other)
         server.send(signal.SIGHUP)
         wait_until(lambda: server.items("u") == right(other, "i1", "i2"))
+
+
+WATCHED = """
+import gc, signal, sys, threading, time, weakref
+import recblr.serving.http.run as run
+first, engines = run.load, []
+def load(*given):
+    engine = first(*given)
+    engines.append(weakref.ref(engine))
+    return engine
+def watch():
+    while len(engines) < 2:
+        time.sleep(0.01)
+    for _ in range(200):
+        time.sleep(0.01)
+        gc.collect()
+        if engines[0]() is None:
+            break
+    print("kept" if engines[0]() else "freed", file=sys.stderr, flush=True)
+serve = run.Worker.run
+def run_worker(*given):
+    threading.Thread(target=watch, daemon=True).start()
+    return serve(*given)
+run.load, run.Worker.run = load, run_worker
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_is_replaced_is_freed(file: Path, other: Path, workers: int) -> None:
+    store = f"lmdb:{file.parent / 'kept'}"
+    with serving(file, "--workers", str(workers), store=store, prelude=WATCHED) as server:
+        post(server, "u", "i1", "i2")
+        for _ in range(10 * workers):  # so each worker gets some
+            assert server.ask("GET", "/v1/items?query=i1").status == 200
+            assert server.post(("u", "nope")).status == 422
+            early = {"events": [{"user": "u", "item": "i1", "time": START - 1}]}
+            assert server.ask("POST", "/v1/events", early).error == (422, "invalid")
+            assert len(server.items("u")) == 10
+        replace(file, other)
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.errors().count("\n") == workers)
+        assert server.errors() == "freed\n" * workers
+
+
+SLOW_LOADS = """
+import sys, time
+import recblr.serving.http.run as run
+first = run.load
+def load(options, file=None):
+    engine = first(options, file)
+    if file is not None:
+        print("read", file=sys.stderr, flush=True)
+        time.sleep(SECONDS)
+    return engine
+run.load = load
+"""
+
+
+def test_all_workers_load_the_file_that_was_tried(file: Path, other: Path) -> None:
+    slow = SLOW_LOADS.replace("SECONDS", "0.5")
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
+        post(server, "u", "i1", "i2")
+        new = right(other, "i1", "i2")
+        replace(file, other)
+        server.send(signal.SIGHUP)
+        wait_until(lambda: "read" in server.errors())
+        replace(file, b"nonsense")
+        wait_until(lambda: all(server.items("u") == new for _ in range(8)))
+        # So does a worker that is started later.
+        pid = server.workers()[0]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: pid not in server.workers() and len(server.workers()) == 2)
+        time.sleep(1)
+        assert all(server.items("u") == new for _ in range(8))
+        assert "not replaced" not in server.errors()
+
+
+def test_a_load_that_takes_too_long(file: Path) -> None:
+    slow = SLOW_LOADS.replace("SECONDS", "100") + "run.LOAD_SECONDS = 0.5"
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="refused"}') == 1)
+        assert "recblr: the model was not replaced: loading took over 0.5 seconds\n" in server.errors()
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.errors().count("read") == 2)
+        assert server.stop(signal.SIGTERM) == 0  # also while a file is loaded
 
 
 def test_a_model_that_lacks_items_of_histories(file: Path) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from serving.engines import START
-from serving.http.server import Server, received, serving
+from serving.http.server import Answer, Server, received, serving, wait_until
 
 EVENT = {"user": "u", "item": "i1"}
 TOO_LONG = "x" * 401
-POST = b"POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +119,20 @@ def test_a_wrong_path_or_parameter(server: Server, path: str, error: tuple[int, 
     assert server.ask("GET", path).error == error
 
 
+def test_what_is_wrong_with_the_parameters_is_said(server: Server) -> None:
+    many = "&".join(f"p{n}=" for n in range(21))
+    for query, problem in (("x=%ff", "are not UTF-8"), (many, "the URL has more than 20 parameters")):
+        answer = server.ask("GET", f"/v1/users/u/recommendations?{query}")
+        assert problem in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/app.js", "/openapi.json", "/healthz", "/metrics", "/none", "/v1/items"]
+)
+def test_no_browser_guesses_the_type_of_an_answer(server: Server, path: str) -> None:
+    assert server.ask("GET", path).headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_name_of_an_unknown_item_is_in_the_answer(server: Server) -> None:
     answer = server.ask("POST", "/v1/events", events(EVENT, {**EVENT, "item": "s99"}))
     assert answer.json["error"]["item"] == "s99"
@@ -132,19 +149,34 @@ def test_an_event_before_the_last_one_is_refused(server: Server) -> None:
     assert server.ask("GET", f"/v1/users/late/recommendations?time={START - 1}").error == (422, "invalid")
 
 
+def test_an_unknown_item_joins_no_group(model: Path) -> None:
+    watch = """
+from recblr.serving.service import Service
+first = Service.update_each
+def watched(self, users, items, **more):
+    if "nope" in items:
+        raise RuntimeError
+    return first(self, users, items, **more)
+Service.update_each = watched
+"""
+    with serving(model, prelude=watch) as server:
+        assert server.post(("u", "i1"), ("u", "nope")).error == (422, "unknown_item")
+
+
 def test_a_wrong_request_spoils_no_other_of_its_group(server: Server) -> None:
     # Sent at once, so that they are committed together.
-    def request(item: str, user: str) -> bytes:
-        body = json.dumps(events({"user": user, "item": item})).encode()
+    def request(user: str, times: list[float]) -> bytes:
+        content = events(*({"user": user, "item": "i3", "time": at} for at in times))
+        body = json.dumps(content).encode()
         return POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
-    wanted = [(f"group {n}", "nope" if n % 5 == 2 else "i3") for n in range(20)]
+    # Times that fall are wrong.
+    wanted = [(f"group {n}", [START, START - 1] if n % 5 == 2 else [START]) for n in range(20)]
     connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in wanted]
-    for connection, (user, item) in zip(connections, wanted, strict=True):
-        connection.sendall(request(item, user))
-    for connection, (_, item) in zip(connections, wanted, strict=True):
-        status = connection.recv(65536).split(b" ")[1]
-        assert status == (b"422" if item == "nope" else b"200")
+    for connection, (user, times) in zip(connections, wanted, strict=True):
+        connection.sendall(request(user, times))
+    for connection, (_, times) in zip(connections, wanted, strict=True):
+        assert connection.recv(65536).split(b" ")[1] == (b"422" if len(times) == 2 else b"200")
         connection.close()
 
 
@@ -165,7 +197,7 @@ def test_another_method_is_refused_with_those_that_are_right(server: Server, met
 def test_a_body_that_is_too_large(server: Server) -> None:
     large = b'{"events": [' + b" " * (1 << 20) + b"]}"
     assert server.ask("POST", "/v1/events", large).error == (413, "too_large")
-    head = "POST /v1/events HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+    head = "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     for length, status in (("1048577", b"413"), ("9999999999", b"413"), ("9" * 99, b"400")):
         answer = server.raw(f"{head}Content-Length: {length}\r\n\r\n".encode())
         assert answer.split(b" ")[1] == status
@@ -215,7 +247,7 @@ def test_a_client_that_leaves_in_the_middle(server: Server) -> None:
                 connection.sendall(data)
     for _ in range(20):  # its answer is read by nobody
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            connection.sendall(b"GET /v1/users/u/recommendations HTTP/1.1\r\nHost: h\r\n\r\n" * 20)
+            connection.sendall(b"GET /v1/users/u/recommendations HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
 
 
 SHORT_TIMES = """
@@ -245,6 +277,124 @@ def test_slow_clients_are_cut_and_hinder_nobody(model: Path) -> None:
                     connection.sendall(b"x")
                     time.sleep(0.05)
             assert time.perf_counter() - started < 3
+
+
+IDLE = (
+    SHORT_TIMES
+    + """
+import recblr.serving.http.run
+recblr.serving.http.run.IDLE_SECONDS = 0.6
+recblr.serving.http.protocol.LINGER_SECONDS = recblr.serving.http.protocol.READ_SECONDS = 0.4
+"""
+)
+BODY = b'{"events": []}'
+
+
+def test_every_connection_is_closed_in_time(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t\n")
+    length = f"Content-Length: {len(BODY)}\r\n\r\n".encode()
+    get = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
+    with serving(model, "--token-file", tmp_path / "token", prelude=IDLE) as server:
+        opened = []
+        for parts, status in (
+            ([get], b"200"),
+            ([get, b"\r\n"], b"200"),
+            ([POST + length], b"401"),  # its body never comes
+            ([POST + length, BODY], b"401"),
+            ([POST + length, BODY[:5], BODY[5:]], b"401"),
+            ([POST + length, BODY, b"\r\n"], b"401"),
+            ([POST.replace(b"/v1/events", b"/none") + length, BODY], b"404"),
+            ([POST.replace(b"/json", b"/none") + b"Authorization: Bearer t\r\n" + length, BODY], b"415"),
+        ):
+            connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.1)
+            opened.append((parts, status, connection))
+        for parts, status, connection in opened:
+            connection.settimeout(3)
+            answer = b""
+            while more := connection.recv(65536):  # a TimeoutError means that it is still open
+                answer += more
+            assert answer.split(b" ")[1] == status, parts
+            connection.close()
+
+
+def test_clients_that_do_not_read_are_cut(model: Path) -> None:
+    long = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n"
+    with serving(model, prelude=IDLE) as server:
+
+        def sockets() -> int:
+            links = Path(f"/proc/{server.process.pid}/fd").iterdir()
+            return sum(os.readlink(link).startswith("socket:") for link in links)
+
+        before = sockets()
+        connections = []
+        # Some answers fit into the buffers of the system, some also into that of the server, and some do not.
+        for requests in [*range(1, 200, 4), 3_000]:
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", server.port))
+            connection.settimeout(0.05)
+            with suppress(TimeoutError, ConnectionError):
+                connection.sendall(long * requests)
+            connections.append(connection)
+        wait_until(lambda: sockets() > before)
+        wait_until(lambda: sockets() == before, 10)
+        for connection in connections:
+            connection.close()
+
+
+def test_a_page_of_another_site_gets_nothing(model: Path) -> None:
+    path = "/v1/users/u/recommendations"
+    with serving(model, "--host", "localhost") as server:
+        own = f"127.0.0.1:{server.port}"
+        for host in (own, "127.0.0.1", "[::1]:80", "[::1]", "10.0.0.7", "localhost:9", "LocalHost"):
+            assert server.ask("GET", path, Host=host).status == 200, host
+        for host in (
+            "evil.example",
+            "evil.example:8000",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io",
+            "",
+            "[",
+        ):
+            assert server.ask("GET", path, Host=host).error == (421, "misdirected"), host
+            assert server.post(("u", "i1"), Host=host).error == (421, "misdirected")
+            assert server.ask("DELETE", "/v1/users/u", Host=host).error == (421, "misdirected")
+        assert server.post(("u", "i1"), Origin=f"http://{own}").status == 200
+        for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.port + 1}", f"{own}"):
+            assert server.post(("u", "i1"), Origin=origin).error == (403, "forbidden"), origin
+        assert server.ask("GET", "/healthz", Host="evil.example").status == 200
+        assert server.raw(f"GET {path} HTTP/1.0\r\n\r\n".encode()).split(b" ")[1] == b"200"
+    with serving(model, environment={"RECBLR_TOKEN": "t"}) as server:
+        given = {"Host": "shop.example", "Origin": "https://shop.example", "Authorization": "Bearer t"}
+        assert server.ask("GET", path, **given).status == 200
+
+
+def test_too_many_slow_requests(model: Path) -> None:
+    slow = """
+import time, recblr.serving.http.api as api
+api._MOST_SLOW = 3
+api.Catalogue.search = lambda *a: time.sleep(1) or []
+"""
+    with serving(model, prelude=slow) as server:
+        answers: list[Answer] = []
+        clients = [
+            threading.Thread(target=lambda: answers.append(server.ask("GET", "/v1/items"))) for _ in range(8)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.3)
+        assert server.post(("u", "i1")).status == 200
+        assert len(server.items("u")) == 10
+        for client in clients:
+            client.join()
+        assert sorted(answer.status for answer in answers) == [200] * 3 + [503] * 5
+        busy = next(answer for answer in answers if answer.status == 503)
+        assert busy.error == (503, "unavailable")
+        assert busy.headers["retry-after"] == "1"
+        assert server.ask("GET", "/v1/items").status == 200
 
 
 def test_the_token(model: Path, tmp_path: Path) -> None:

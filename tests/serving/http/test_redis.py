@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -77,3 +78,28 @@ def test_two_servers_with_a_redis(redis: Redis, model: Path) -> None:
             assert server.items("u", include_seen="true") == before  # nothing was lost, and nothing was added
         assert two.post(("u", "i4")).json == {"accepted": 1, "duplicates": 0}
         assert one.items("u", include_seen="true") == two.items("u", include_seen="true") != before
+
+
+def test_a_worker_that_dies_while_redis_is_away(redis: Redis, model: Path) -> None:
+    store = f"redis://127.0.0.1:{redis.port}/0"
+    with serving(model, "--workers", "2", store=store) as server:
+        assert server.post(("u", "i1")).status == 200
+        before = server.items("u")
+        healthy, other = server.workers()
+        redis.kill()
+        os.kill(other, signal.SIGKILL)
+        wait_until(lambda: "it is started again in 2 seconds" in server.errors(), 60)
+        assert healthy in server.workers()
+        assert server.ask("GET", "/healthz").status == 200
+        redis.start()
+        wait_until(lambda: len(server.workers()) == 2 and server.ask("GET", "/readyz").status == 200)
+        assert server.items("u") == before
+        assert healthy in server.workers()
+
+
+def test_the_end_while_redis_is_away(redis: Redis, model: Path) -> None:
+    with serving(model, store=f"redis://127.0.0.1:{redis.port}/0") as server:
+        assert server.post(*[("u", f"i{at % 20}") for at in range(40)]).status == 200
+        redis.kill()
+        assert server.stop(signal.SIGTERM) == 0
+        assert "the last states are not written: " in server.errors().splitlines()[-1]

@@ -1,6 +1,8 @@
 """The handlers: what each request asks of the service."""
 
 import asyncio
+import logging
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -34,10 +36,14 @@ from recblr.serving.http.writer import Writer
 from recblr.serving.stores.store import StoreError
 
 if TYPE_CHECKING:
+    from recblr.serving.engine import Engine
     from recblr.serving.service import Service
 
 _QUICK_HISTORY = 64  # events; a longer history is worked on in a thread, so that other requests go on
 _SEARCH_RESULTS = 100
+_MOST_WAITING = 1_000  # calls for which there is no thread yet, or that run
+_MOST_SLOW = 64  # beyond that, no explanation and no search may join them
+_log = logging.getLogger("recblr.serving")
 
 _events = msgspec.json.Decoder(Events)
 _history = msgspec.json.Decoder(HistoryRequest)
@@ -65,13 +71,17 @@ class Api:
         self._titles = titles
         self._metrics = metrics
         self._writer = Writer(service, metrics)
-        self._catalogue: tuple[object, int, Catalogue] | None = None
+        self._catalogue: tuple[weakref.ref[Engine], int, Catalogue] | None = None
+        self._waiting = 0  # calls in threads
         self.stopping = False
 
     def close(self) -> None:
         """Make durable what waits, and close the service."""
         self._writer.close()
-        self.service.close()
+        try:
+            self.service.close()
+        except StoreError as error:  # no event is lost: they are durable before they are answered
+            _log.warning("the last states are not written: %s", error)
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -79,6 +89,7 @@ class Api:
         events = decoded(request.body, _events).events
         users = [id_text(event.user, "a user") for event in events]
         items = [id_text(event.item, "an item") for event in events]
+        self._check(items)  # before they join others, who would be refused with them
         times = [event.time for event in events]
         ids = [None if event.event_id is None else id_text(event.event_id, "an event") for event in events]
         try:
@@ -95,16 +106,15 @@ class Api:
 
     async def recommend(self, request: Request) -> Answer:
         user, query = request.id, request.query
-        ask = partial(
-            self.service.recommend,
-            user,
-            self._count(query),
-            time=query.time("time"),
-            mask_seen=not query.flag("include_seen"),
-        )
+        count, time, mask_seen = self._count(query), query.time("time"), not query.flag("include_seen")
         titles = query.flag("titles")
+        best = None
+        if self.service.local:  # an answer from memory is faster than a thread, and waits for nobody
+            best = self.service.recommend_at_once(user, count, time=time, mask_seen=mask_seen)
         try:
-            best = await self._quick(ask)
+            if best is None:
+                ask = partial(self.service.recommend, user, count, time=time, mask_seen=mask_seen)
+                best = await self._in_thread(ask)
             known = bool(best) or await self._quick(partial(self.service.knows, user))
         except InputError as error:
             raise self._refusal(error) from None
@@ -133,7 +143,7 @@ class Api:
         most = self.service.engine.num_items - 1
         count, titles = min(self._count(request.query), most), request.query.flag("titles")
         try:
-            best = await self._in_thread(self.service.similar, request.id, max(1, count))
+            best = await self._in_thread(self.service.similar, request.id, max(1, count), most=_MOST_SLOW)
         except InputError as error:
             raise self._refusal(error, [request.id]) from None
         return json_answer(Recommendations(self._scored(best, titles)))
@@ -143,7 +153,7 @@ class Api:
         history, item = [id_text(one, "an item") for one in asked.history], id_text(asked.item, "an item")
         ask = partial(self.service.explain_history, history, item, times=asked.times, time=asked.time)
         try:
-            changes = await self._in_thread(ask)
+            changes = await self._in_thread(ask, most=_MOST_SLOW)
         except InputError as error:
             raise self._refusal(error, [*history, item]) from None
         return json_answer(self._explanation(item, changes, asked.titles))
@@ -151,10 +161,10 @@ class Api:
     async def explain_user(self, request: Request) -> Answer:
         item, query = id_text(request.query.text("item") or "", "the item"), request.query
         time, titles = query.time("time"), query.flag("titles")
-        if item not in self.catalogue:  # an unknown user has no event to say so
-            raise unknown_item(item)
+        self._check([item])  # an unknown user has no event to say so
+        ask = partial(self.service.explain, request.id, item, time=time)
         try:
-            changes = await self._in_thread(partial(self.service.explain, request.id, item, time=time))
+            changes = await self._in_thread(ask, most=_MOST_SLOW)
         except InputError as error:
             raise self._refusal(error, [item]) from None
         return json_answer(self._explanation(item, changes, titles))
@@ -163,7 +173,7 @@ class Api:
         words, count = request.query.text("query") or "", request.query.count("k", 20, _SEARCH_RESULTS)
         if len(words) > 200:
             raise ApiError("invalid", f"query has {len(words):,} letters; give at most 200")
-        found = await self._in_thread(self.catalogue.search, words, count)
+        found = await self._in_thread(self.catalogue.search, words, count, most=_MOST_SLOW)
         return json_answer(FoundItems(found))
 
     # --- the server -----------------------------------------------------------------------------
@@ -195,8 +205,9 @@ class Api:
         """The items of the present model."""
         engine = self.service.engine
         held = self._catalogue
-        if held is None or held[0] is not engine or held[1] != engine.num_items:
-            held = self._catalogue = (engine, engine.num_items, Catalogue(engine.item_ids, self._titles))
+        if held is None or held[0]() is not engine or held[1] != engine.num_items:
+            catalogue = Catalogue(engine.item_ids, self._titles)
+            held = self._catalogue = (weakref.ref(engine), engine.num_items, catalogue)
         return held[2]
 
     def _count(self, query: Query) -> int:
@@ -206,18 +217,35 @@ class Api:
         """The result of a call that takes microseconds, unless the store is on another machine."""
         return call() if self.service.local else await self._in_thread(call)
 
-    async def _in_thread(self, call: Callable[..., Result], *arguments: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+    async def _in_thread(
+        self, call: Callable[..., Result], *arguments: Any, most: int = _MOST_WAITING
+    ) -> Result:
+        if self._waiting >= most:
+            raise ApiError(
+                "unavailable", "too many requests wait; ask again later", headers={"retry-after": "1"}
+            )
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+        finally:
+            self._waiting -= 1
 
-    def _refusal(self, error: InputError, items: Iterable[str] = ()) -> Exception:
+    def _check(self, items: list[str]) -> None:
+        """Raise ApiError if the model does not have one of these items."""
+        unknown = self.service.unknown_item(items)
+        if unknown is not None:
+            raise ApiError(
+                "unknown_item",
+                f"the model has no item {unknown!r}; give items that it knows",
+                item=unknown,
+            )
+
+    def _refusal(self, error: InputError, items: list[str] | None = None) -> Exception:
         """The answer to a request that the engine refuses, with the name of an item that it does not know."""
         if isinstance(error, StoreError):  # not the client's mistake
             return error
-        catalogue = self.catalogue
-        unknown = next((item for item in items if item not in catalogue), None)
-        if unknown is None:
-            return ApiError("invalid", str(error))
-        return unknown_item(unknown)
+        self._check(items or [])
+        return ApiError("invalid", str(error))
 
     def _scored(self, best: Sequence[tuple[str, float]], titles: bool) -> list[ScoredItem]:
         if titles:
@@ -227,7 +255,3 @@ class Api:
     def _explanation(self, item: str, changes: Iterable[tuple[int, str, float]], titles: bool) -> Explanation:
         names = self._titles if titles else {}
         return Explanation(item, [Change(*change, names.get(change[1])) for change in changes])
-
-
-def unknown_item(item: str) -> ApiError:
-    return ApiError("unknown_item", f"the model has no item {item!r}; give items that it knows", item=item)

@@ -10,6 +10,8 @@ import hmac
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -63,7 +65,8 @@ STATUSES = tuple(sorted({200, 304, *ERRORS.values()}))
 
 def new_metrics(workers: int = 1) -> Metrics:
     """Metrics for all routes.  Several workers need the same object, so it is made before they are forked."""
-    return Metrics((*ROUTES, "page", _NO_ROUTE), STATUSES, workers)
+    # The last row is for the parent of several workers.
+    return Metrics((*ROUTES, "page", _NO_ROUTE), STATUSES, workers + (workers > 1))
 
 
 class App:
@@ -71,14 +74,20 @@ class App:
 
     start: makes the Api in the event loop, once it runs.
     token: that requests must carry, except those for the page and the health; None for no token.
+    host: the name by which the server is called.  Without a token, other names are refused.
     """
 
     def __init__(
-        self, start: Callable[[], Awaitable[Api]], metrics: Metrics, token: str | None = None
+        self,
+        start: Callable[[], Awaitable[Api]],
+        metrics: Metrics,
+        token: str | None = None,
+        host: str = "localhost",
     ) -> None:
         self._start = start
         self._metrics = metrics
         self._token = None if token is None else _digest(f"Bearer {token}".encode())
+        self._host = host.lower().encode()
         self._handlers: dict[str, dict[str, Handler]] = {}
         self._page = {**page_answers(), "/openapi.json": json_answer(document(ROUTES, token is not None))}
         self.api: Api
@@ -129,8 +138,11 @@ class App:
             handler = handlers.get("GET" if method == "HEAD" else method)
             if handler is None:
                 raise _wrong_method(handlers)
-            if self._token is not None and not ROUTES[template].open:
-                self._check_token(scope)
+            if not ROUTES[template].open:
+                if self._token is not None:
+                    self._check_token(scope)
+                else:
+                    self._check_site(scope)
             id_ = "" if quoted is None else _unquoted(quoted)
             body = await _body(scope, receive) if method == "POST" else b""
             return template, await handler(Request(id_, Query(scope["query_string"]), body))
@@ -158,6 +170,29 @@ class App:
                 headers={"www-authenticate": "Bearer"},
             )
 
+    def _check_site(self, scope: Message) -> None:
+        """Refuse what a page of another site has its visitor's browser ask.
+
+        Such a page may have a name that leads to this machine, so its requests are not those of another site
+        for the browser.
+        """
+        host = origin = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value.lower()
+                if not _is_address(host) and _name(host) != self._host:
+                    raise ApiError(
+                        "misdirected",
+                        "without a token, this server answers only to localhost, an IP address or its --host;"
+                        " ask it by one of these, or start it with a token",
+                    )
+            elif name == b"origin":
+                origin = value.lower()
+        if origin is not None and origin.partition(b"://")[2] != host:
+            raise ApiError(
+                "forbidden", "without a token, this server answers no page of another site; start it with one"
+            )
+
 
 class _ClientLeft(Exception):
     """The client has closed the connection before its request was complete."""
@@ -165,6 +200,24 @@ class _ClientLeft(Exception):
 
 def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
+
+
+def _name(host: bytes) -> bytes:
+    """The header Host without the port."""
+    return host[1:].partition(b"]")[0] if host.startswith(b"[") else host.partition(b":")[0]
+
+
+@lru_cache(256)
+def _is_address(host: bytes) -> bool:
+    """Whether no other site can have this as its name."""
+    name = _name(host).decode("latin-1")
+    if name == "localhost":
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _template(path: str) -> tuple[str, str | None]:

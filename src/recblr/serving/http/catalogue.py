@@ -1,4 +1,4 @@
-"""The items of a model with their titles: which there are, and a search for people."""
+"""A search for people among the items of a model, by title and id."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -13,13 +13,6 @@ class Catalogue:
     def __init__(self, item_ids: list[str], titles: Mapping[str, str]) -> None:
         self._ids = item_ids
         self._titles = titles
-
-    def __contains__(self, item: str) -> bool:
-        return item in self._known
-
-    @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self._ids)
 
     @cached_property
     def _texts(self) -> list[str]:

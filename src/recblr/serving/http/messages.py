@@ -16,6 +16,7 @@ MAX_BODY = 1 << 20  # bytes
 MAX_EVENTS = 1_000  # of a request
 MAX_HISTORY = 10_000  # events
 MAX_K = 1_000
+MAX_PARAMETERS = 20
 MAX_ID = 400  # bytes of UTF-8: a store on LMDB has keys of at most 511 bytes
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)] | int
@@ -43,7 +44,7 @@ class Events(Struct, forbid_unknown_fields=True):
 
 
 class HistoryRequest(Struct, forbid_unknown_fields=True):
-    """Asks for recommendations after a history of nobody."""
+    """Asks for recommendations after a history, without a user."""
 
     history: _History
     times: _Times | None = None
@@ -167,11 +168,13 @@ ERRORS: Final = {
     "bad_request": 400,
     "bad_json": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "timeout": 408,
     "too_large": 413,
     "not_json": 415,
+    "misdirected": 421,
     "invalid": 422,
     "unknown_item": 422,
     "head_too_large": 431,
@@ -248,10 +251,12 @@ class Query:
             return
         try:
             pairs = parse_qsl(
-                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20
+                query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
             )
-        except ValueError:
+        except UnicodeError:
             raise ApiError("invalid", "the parameters of the URL are not UTF-8; encode them as %XX") from None
+        except ValueError:
+            raise ApiError("invalid", f"the URL has more than {MAX_PARAMETERS} parameters") from None
         for name, value in pairs:
             if name in self._values:
                 raise ApiError("invalid", f"{name[:60]} is given twice; give it once")

@@ -39,7 +39,8 @@ COUNTERS = {
 GAUGES = {
     "recblr_users_in_memory": "Users whose state a worker holds, of all workers.",
     "recblr_requests_in_progress": "Requests that wait for their answer, of all workers.",
-    "recblr_events_left_out": "Events of items that the model lacks, the most of a worker.",
+    "recblr_events_left_out": "Events that a worker left out because the model lacks their items; the largest"
+    " number of a worker.",
 }
 _MOST = ("recblr_events_left_out",)  # the largest number of a worker counts, not the sum
 

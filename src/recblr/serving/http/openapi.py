@@ -99,7 +99,7 @@ def document(routes: Mapping[str, _Route], needs_token: bool) -> dict[str, Any]:
         },
         "paths": {
             path: {
-                method.lower(): _operation(name, path, needs_token and not route.open)
+                method.lower(): _operation(name, path, route.open, needs_token and not route.open)
                 for method, name in route.methods.items()
             }
             for path, route in routes.items()
@@ -108,7 +108,7 @@ def document(routes: Mapping[str, _Route], needs_token: bool) -> dict[str, Any]:
     }
 
 
-def _operation(name: str, path: str, needs_token: bool) -> dict[str, Any]:
+def _operation(name: str, path: str, is_open: bool, needs_token: bool) -> dict[str, Any]:
     operation = OPERATIONS[name]
     described: dict[str, Any] = {"operationId": name, "summary": operation.about}
     id_ = [{"name": "id", "in": "path", "required": True, "schema": _ITEM}] if "{id}" in path else []
@@ -127,6 +127,8 @@ def _operation(name: str, path: str, needs_token: bool) -> dict[str, Any]:
     if needs_token:
         described["security"] = [{"token": []}]
         kinds.add("unauthorized")
+    elif not is_open:
+        kinds |= {"forbidden", "misdirected"}
     text = {"text/plain": {"schema": {"type": "string"}}}
     answers: dict[str, Any] = {
         "200": {

@@ -4,7 +4,8 @@ One worker runs in this process.  Several are forked, after the model is loaded,
 Each opens the store itself.  All accept from one socket.  The first process then only waits for signals:
   - SIGINT and SIGTERM: every worker finishes its requests and ends;
   - SIGHUP: the model file is loaded again;
-  - a worker that died is started again.
+  - SIGCHLD: a worker that died is started again;
+  - SIGUSR1: a worker says that it answers.
 """
 
 import asyncio
@@ -16,12 +17,13 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import uvicorn
 
@@ -36,9 +38,11 @@ from recblr.serving.service import Service
 
 GRACE_SECONDS = 20  # for requests that run when the server is stopped
 IDLE_SECONDS = 75  # until an idle connection is closed; proxies close theirs before
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
-_YOUNG = 5.0  # seconds; a worker that lives shorter has failed to start
-_MOST_FAILURES = 3  # in a row
+LOAD_SECONDS = 600.0  # in which a new model file must be loaded
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
+_YOUNG = 5.0  # seconds; a worker that lives shorter has failed
+_MOST_FAILURES = 3  # in a row, if no worker is left or none has ever answered
+_LONGEST_PAUSE = 30.0  # seconds before a worker is started again
 _SWITCH_SECONDS = 0.0005  # how long the thread that commits may keep the event loop from Python
 
 
@@ -65,6 +69,17 @@ class ServeOptions:
 Say = Callable[[str], object]
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the first process and the workers have in common."""
+
+    options: ServeOptions
+    listener: socket.socket
+    metrics: Metrics
+    say: Say
+    warn: Say
+
+
 def serve(options: ServeOptions, say: Say, warn: Say) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -81,7 +96,7 @@ def serve(options: ServeOptions, say: Say, warn: Say) -> None:
     engine = load(options)
     listener = listening(options.host, options.port)
     _more_files()
-    metrics = new_metrics(options.workers)
+    shared = _Shared(options, listener, new_metrics(options.workers), say, warn)
     if options.token is None and not is_loopback(listener):
         warn(
             f"anyone who can reach {options.host} can read and change everything: the server has no token;"
@@ -95,47 +110,39 @@ def serve(options: ServeOptions, say: Say, warn: Say) -> None:
         f"serving {options.model} ({engine.num_items:,} items) at {address}, store {store}, {many};"
         " Ctrl-C stops, SIGHUP loads the model again"
     )
-    if options.workers == 1:
-        worker = Worker(options, engine, listener, metrics, say, warn)
-        del engine  # after a new model is loaded, nothing may keep this one
-        worker.run(lambda: say(started))
-    else:
-        Parent(options, engine, listener, metrics, say, warn).run(started)
+    first = Worker(shared, engine) if options.workers == 1 else Parent(shared, engine)
+    del engine  # after a new model is loaded, nothing may keep this one
+    first.run(lambda: say(started))
 
 
 def _without_password(address: str) -> str:
     return re.sub(r"(://[^/@]*:)[^/@]*@", r"\1…@", address)
 
 
-def load(options: ServeOptions) -> Engine:
-    """The engine of the model file; it keeps histories, so it can explain."""
-    return Engine.load(options.model, threads=options.threads, history=True)
+def load(options: ServeOptions, file: str | None = None) -> Engine:
+    """The engine of the model file; it keeps histories, so it can explain.
+
+    file: another name of the file that is read.
+    """
+    return Engine.load(file or options.model, threads=options.threads, history=True)
 
 
 class Worker:
     """Answers requests in this process.
 
     ended: a pipe that is closed when the parent ends, however it ends; None without a parent.
+    file: another name of the file that is loaded at SIGHUP.
     """
 
     def __init__(
-        self,
-        options: ServeOptions,
-        engine: Engine,
-        listener: socket.socket,
-        metrics: Metrics,
-        say: Say,
-        warn: Say,
-        ended: int | None = None,
+        self, shared: _Shared, engine: Engine, ended: int | None = None, file: str | None = None
     ) -> None:
-        self._options = options
+        self._options = shared.options
+        self._shared = shared
         self._engine = engine
-        self._listener = listener
-        self._metrics = metrics
-        self._say = say
-        self._warn = warn
         self._ended = ended
-        self._app = App(self._start, metrics, options.token)
+        self._file = file
+        self._app = App(self._start, shared.metrics, shared.options.token, shared.options.host)
         self._loading: asyncio.Task[None] | None = None
         self._load_again = False  # asked for while no event loop runs, or while the model is loaded
         signal.signal(signal.SIGHUP, self._load_later)
@@ -143,7 +150,7 @@ class Worker:
     def run(self, on_start: Callable[[], object] = lambda: None) -> None:
         """Serve until a signal comes."""
         sys.setswitchinterval(_SWITCH_SECONDS)
-        _log_to(self._warn)
+        _log_to(self._shared.warn)
         self._on_start = on_start
         # The store is opened before the server starts, so that a mistake is raised here.
         store = open_store(self._options.store)
@@ -162,16 +169,23 @@ class Worker:
                 server_header=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 timeout_keep_alive=IDLE_SECONDS,
+                headers=[("x-content-type-options", "nosniff")],
             )
         )
-        self._server.run(sockets=[self._listener])
+        self._server.run(sockets=[self._shared.listener])
 
     async def _start(self) -> Api:
         loop = asyncio.get_running_loop()
-        api = Api(self._service, self._options.titles, self._metrics)
+        api = Api(self._service, self._options.titles, self._shared.metrics)
 
         def stop() -> None:
             self._server.should_exit = api.stopping = True
+            if self._ended is not None:
+                loop.remove_reader(self._ended)
+
+        def count() -> None:
+            api.count_users()
+            loop.call_later(1.0, count)
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
@@ -179,6 +193,7 @@ class Worker:
         if self._ended is not None:
             loop.add_reader(self._ended, stop)
         loop.call_soon(self._on_start)
+        count()
         if self._load_again:
             self._load_soon()
         return api
@@ -198,15 +213,15 @@ class Worker:
         while True:
             self._load_again = False
             try:
-                engine = await loop.run_in_executor(None, load, self._options)
+                engine = await loop.run_in_executor(None, load, self._options, self._file)
                 await loop.run_in_executor(None, self._service.replace_engine, engine)
             except Exception as error:  # the old model goes on, whatever it is
-                self._metrics.model_loaded("refused")
-                self._warn(not_replaced(error))
+                self._shared.metrics.model_loaded("refused")
+                self._shared.warn(not_replaced(error))
             else:
-                self._metrics.model_loaded("loaded")
-                if self._ended is None:
-                    self._say(loaded(self._options, engine))
+                if self._ended is None:  # else the parent counts and says it, once for all workers
+                    self._shared.metrics.model_loaded("loaded")
+                    self._shared.say(loaded(self._options, engine))
             if not self._load_again:
                 return
 
@@ -231,73 +246,107 @@ class _Server(uvicorn.Server):
 class Parent:
     """Keeps several workers running."""
 
-    def __init__(
-        self,
-        options: ServeOptions,
-        engine: Engine,
-        listener: socket.socket,
-        metrics: Metrics,
-        say: Say,
-        warn: Say,
-    ) -> None:
-        self._options = options
-        self._engine = engine
-        self._listener = listener
-        self._metrics = metrics
-        self._say = say
-        self._warn = warn
-        self._started: dict[int, tuple[int, float]] = {}  # pid -> (number of the worker, when)
-        self._failures = 0
-        self._pipe = os.pipe()
+    def __init__(self, shared: _Shared, engine: Engine) -> None:
+        self._options = shared.options
+        self._shared = shared
+        self._engine: Engine | None = engine  # whose tables new workers share, until another file is loaded
+        self._running: dict[int, tuple[int, float]] = {}  # pid -> (number of the worker, when it began)
+        self._due: dict[int, float] = {}  # number of a dead worker -> when it is started again
+        self._failures = 0  # in a row
+        self._answered = False  # whether a worker has ever answered
+        self._pid, self._pipe = os.getpid(), os.pipe()
+        # Workers load what lies behind this number, not behind the name: the file that was tried.
+        self._file = os.open(shared.options.model, os.O_RDONLY)
+        self._tried: _Tried | None = None
+        self._try_again = False
 
-    def run(self, started: str) -> None:
+    def run(self, on_start: Callable[[], object]) -> None:
         """Start the workers, and wait for signals.  Raises InputError if workers cannot start."""
         open_store(self._options.store).close()  # says what is wrong before a worker does
+        self._shared.metrics.use_row(self._options.workers)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         # Blocked signals wait until they are asked for, so none comes between two lines.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             for number in range(self._options.workers):
-                self._fork(number, before)
-            self._say(started)
-            while (number := signal.sigwait(_SIGNALS)) not in (signal.SIGINT, signal.SIGTERM):
+                self._start(number)
+            on_start()
+            while (number := self._signal_or_time()) not in (signal.SIGINT, signal.SIGTERM):
                 if number == signal.SIGHUP:
-                    self._load()
-                else:
-                    self._start_again(before)
+                    self._try_file()
+                elif number == signal.SIGCHLD:
+                    self._after_ends()
+                elif number == signal.SIGUSR1:
+                    self._answered = True
+                self._do_what_is_due()
             self._stop()
         finally:
-            for pid in self._started:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._send(signal.SIGKILL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-    def _fork(self, number: int, mask: Iterable[int]) -> None:
+    def _signal_or_time(self) -> int:
+        """Wait for a signal, or until something is due, which returns 0."""
+        times = [*self._due.values(), *([self._tried.until] if self._tried else [])]
+        came = signal.sigtimedwait(_SIGNALS, max(0.0, min(times) - monotonic()) if times else 3600)
+        return came.si_signo if came else 0
+
+    def _do_what_is_due(self) -> None:
+        now = monotonic()
+        for number in [number for number, when in self._due.items() if when <= now]:
+            del self._due[number]
+            self._start(number)
+        if self._tried and self._tried.until <= now:
+            self._tried = self._tried._replace(until=now + LOAD_SECONDS)
+            self._shared.warn(f"the model was not replaced: loading took over {LOAD_SECONDS:g} seconds")
+            os.kill(self._tried.pid, signal.SIGKILL)
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def _start(self, number: int) -> None:
+        """Start a worker."""
+        try:
+            pid = self._fork(lambda: self._work(number))
+        except OSError as error:
+            self._failures += 1
+            self._shared.warn(f"worker {number} cannot be started now: {error.strerror}")
+            self._start_later(number)
+        else:
+            self._running[pid] = (number, monotonic())
+
+    def _start_later(self, number: int) -> float:
+        """Have a worker started after a pause that grows with the failures; returns its seconds."""
+        pause = min(_LONGEST_PAUSE, 2.0 ** (self._failures - 2)) if self._failures > 1 else 0.0
+        self._due[number] = monotonic() + pause
+        return pause
+
+    def _work(self, number: int) -> None:
+        """Be a worker, in a process of its own."""
+        parent = self._pid
+        self._shared.metrics.use_row(number)
+        engine = self._engine or load(self._options, f"/dev/fd/{self._file}")
+        worker = Worker(self._shared, engine, self._pipe[0], f"/proc/{parent}/fd/{self._file}")
+        # This is a copy of the parent, and must not keep the model that is replaced.
+        del engine, self._engine
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        worker.run(lambda: os.kill(parent, signal.SIGUSR1) if os.getppid() == parent else None)
+
+    def _fork(self, work: Callable[[], object]) -> int:
+        """Do something in a new process, which then ends.  Returns its number."""
         sys.stdout.flush()
-        pid = os.fork()
-        if pid:
-            self._started[pid] = (number, monotonic())
-            return
+        if pid := os.fork():
+            return pid
         status = 1
         try:
             os.close(self._pipe[1])
-            self._metrics.use_row(number)
-            worker = Worker(
-                self._options,
-                self._engine,
-                self._listener,
-                self._metrics,
-                self._say,
-                self._warn,
-                self._pipe[0],
-            )
-            for handled in (signal.SIGINT, signal.SIGTERM):  # until the event loop handles them
-                signal.signal(handled, lambda *_: os._exit(0))
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            del self._engine  # this is a copy of the parent, and must not keep the model that is replaced
-            worker.run()
+            for number in (signal.SIGINT, signal.SIGTERM):  # until the event loop handles them
+                signal.signal(number, lambda *_: os._exit(1))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+            work()
             status = 0
         except InputError as error:
-            self._warn(str(error))
+            self._shared.warn(str(error))
+        except KeyboardInterrupt:  # another Ctrl-C, after the event loop has ended
+            pass
         except BaseException:
             traceback.print_exc(file=sys.stderr)
         finally:
@@ -305,58 +354,101 @@ class Parent:
             sys.stderr.flush()
             os._exit(status)
 
-    def _load(self) -> None:
-        """Have all workers load the model, if it can be loaded."""
-        try:
-            self._engine = load(self._options)
-        except Exception as error:  # the old model goes on, whatever it is
-            self._warn(not_replaced(error))
-            return
-        self._signal(signal.SIGHUP)
-        self._say(loaded(self._options, self._engine))
-
-    def _start_again(self, mask: Iterable[int]) -> None:
-        for pid, status in self._reap():
-            number, since = self._started.pop(pid)
+    def _after_ends(self) -> None:
+        """Look after the processes that have ended."""
+        for pid, code in self._reap():
+            if self._tried and pid == self._tried.pid:
+                self._after_try(self._tried.file, code)
+                continue
+            number, since = self._running.pop(pid)
+            self._shared.metrics.use_row(number)  # which sets its gauges to 0
+            self._shared.metrics.use_row(self._options.workers)
             self._failures = self._failures + 1 if monotonic() - since < _YOUNG else 0
-            if self._failures >= _MOST_FAILURES:
+            if self._failures >= _MOST_FAILURES and not (self._answered and self._running):
+                self._stop()
                 raise InputError(
                     f"{_MOST_FAILURES} workers in a row ended within {_YOUNG:g} seconds",
                     "see above why, or start with --workers 1",
                 )
-            how = os.waitstatus_to_exitcode(status)
-            self._warn(
+            pause = self._start_later(number)
+            self._shared.warn(
                 f"worker {number} ended"
-                + (f" by signal {-how}" if how < 0 else f" with exit code {how}")
+                + (f" by signal {-code}" if code < 0 else f" with exit code {code}")
                 + "; it is started again"
+                + (f" in {pause:g} seconds" if pause else "")
             )
-            self._fork(number, mask)
 
     def _reap(self) -> list[tuple[int, int]]:
-        """The workers that have ended, with their status."""
-        ended = [os.waitpid(pid, os.WNOHANG) for pid in self._started]
-        return [(pid, status) for pid, status in ended if pid]
+        """The processes that have ended, with their exit codes; below 0, the signal that ended them."""
+        pids = [*self._running, *([self._tried.pid] if self._tried else [])]
+        ended = [os.waitpid(pid, os.WNOHANG) for pid in pids]
+        return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in ended if pid]
 
-    def _signal(self, number: int) -> None:
-        for pid in self._started:
+    def _send(self, number: int) -> None:
+        """Send a signal to all processes."""
+        for pid in [*self._running, *([self._tried.pid] if self._tried else [])]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _stop(self) -> None:
-        """End all workers; a second signal, or too long a wait, ends them at once."""
-        self._listener.close()
-        self._signal(signal.SIGTERM)
+        """End all processes; a second signal, or too long a wait, ends them at once."""
+        self._shared.listener.close()
+        self._send(signal.SIGTERM)
         deadline = monotonic() + GRACE_SECONDS + 10
-        while self._started and monotonic() < deadline:
+        while self._running and monotonic() < deadline:
             came = signal.sigtimedwait(_SIGNALS, 0.1)
             for pid, _ in self._reap():
-                del self._started[pid]
+                if self._running.pop(pid, None) is None:
+                    self._tried = None
             if (
                 came is not None
                 and came.si_signo == signal.SIGINT
                 and monotonic() > deadline - GRACE_SECONDS - 9
             ):
                 return
+
+    # --- a new model ----------------------------------------------------------------------------
+
+    def _try_file(self) -> None:
+        """Load the model file in a process of its own, so that signals are handled meanwhile."""
+        if self._tried:
+            self._try_again = True
+            return
+        try:
+            file = os.open(self._options.model, os.O_RDONLY)
+            pid = self._fork(lambda: self._load(f"/dev/fd/{file}"))
+        except OSError as error:
+            self._shared.metrics.model_loaded("refused")
+            self._shared.warn(f"the model was not replaced: {self._options.model}: {error.strerror}")
+        else:
+            self._tried = _Tried(pid, file, monotonic() + LOAD_SECONDS)
+
+    def _load(self, file: str) -> None:
+        try:
+            self._shared.say(loaded(self._options, load(self._options, file)))
+        except Exception as error:
+            raise InputError(not_replaced(error).replace(file, str(self._options.model))) from None
+
+    def _after_try(self, file: int, code: int) -> None:
+        """Have all workers load the file, if it could be loaded."""
+        self._tried = None
+        if code == 0:
+            os.dup2(file, self._file)
+            self._engine = None
+            self._send(signal.SIGHUP)
+        os.close(file)
+        self._shared.metrics.model_loaded("refused" if code else "loaded")
+        if self._try_again:
+            self._try_again = False
+            self._try_file()
+
+
+class _Tried(NamedTuple):
+    """The process that loads a new model file, the open file, and until when it may take."""
+
+    pid: int
+    file: int
+    until: float
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -85,6 +85,7 @@ class Writer:
             answers = self._commit(jobs)
             seconds = perf_counter() - started
             self._loop.call_soon_threadsafe(self._answer, jobs, answers, seconds)
+            del jobs, answers  # the traceback of an error holds the engine, which may be replaced meanwhile
 
     def _next_group(self) -> list[_Job]:
         """The jobs that come next; empty at the end."""

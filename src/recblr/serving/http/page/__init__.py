@@ -17,7 +17,6 @@ _SAFE = [
         b"default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
     ),
     (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
 ]
 
 
