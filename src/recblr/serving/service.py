@@ -243,16 +243,16 @@ class Service:
         self, user: str, k: int, *, time: float | None, mask_seen: bool
     ) -> list[Recommendation] | None:
         """As :meth:`recommend`, or None if the user must be loaded first, or other calls be waited for."""
-        held, version = self._held, self._store.version(_text(user, "user"))
-        if held.versions.get(user, 0) == version:
+        loaded, version = self._loaded, self._store.version(text_of(user, "user"))
+        if loaded.versions.get(user, 0) == version:
             with suppress(InputError):
-                return held.engine.recommend(user, k, time=time, mask_seen=mask_seen) if version else []
+                return loaded.engine.recommend(user, k, time=time, mask_seen=mask_seen) if version else []
         return None
 
     def unknown_item(self, items: list[str]) -> str | None:
         """The first of these items that the model does not have, or None."""
-        held = self._held
-        return None if held.has_items(items) else next((i for i in items if i not in held.items), None)
+        loaded = self._loaded
+        return None if loaded.has_items(items) else next((i for i in items if i not in loaded.items), None)
 
     def recommend_many(
         self,
