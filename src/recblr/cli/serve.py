@@ -67,8 +67,8 @@ def serve(
     with signals_end_process():
         try:
             from recblr.io.titles import read_titles
-            from recblr.serving.http.run import ServeOptions
             from recblr.serving.http.run import serve as run
+            from recblr.serving.http.worker import ServeOptions
         except ModuleNotFoundError as error:
             if needed("", error) is error:
                 raise

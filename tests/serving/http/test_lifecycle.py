@@ -193,9 +193,9 @@ def test_a_get_never_keeps_others_waiting_for_a_lock(file: Path) -> None:
 
 def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path) -> None:
     fails = """
-import recblr.serving.http.run as run
-def fail(*a, **k): raise run.InputError("no luck")
-run.Service = fail
+from recblr.serving.http import worker
+def fail(*a, **k): raise worker.InputError("no luck")
+worker.Service = fail
 """
     with serving(file, "--workers", "2", store=f"lmdb:{tmp_path / 'kept'}", prelude=fails) as server:
         assert server.process.wait(30) == 2
@@ -333,8 +333,8 @@ def test_a_bad_file_leaves_the_old_model(file: Path, other: Path, workers: int) 
 
 WATCHED = """
 import gc, signal, sys, threading, time, weakref
-import recblr.serving.http.run as run
-first, engines = run.load, []
+from recblr.serving.http import parent, run, worker
+first, engines = worker.load, []
 def load(*given):
     engine = first(*given)
     engines.append(weakref.ref(engine))
@@ -348,11 +348,12 @@ def watch():
         if engines[0]() is None:
             break
     print("kept" if engines[0]() else "freed", file=sys.stderr, flush=True)
-serve = run.Worker.run
+serve = worker.Worker.run
 def run_worker(*given):
     threading.Thread(target=watch, daemon=True).start()
     return serve(*given)
-run.load, run.Worker.run = load, run_worker
+parent.load = run.load = worker.load = load
+worker.Worker.run = run_worker
 """
 
 
@@ -375,15 +376,15 @@ def test_a_model_that_is_replaced_is_freed(file: Path, other: Path, workers: int
 
 SLOW_LOADS = """
 import sys, time
-import recblr.serving.http.run as run
-first = run.load
+from recblr.serving.http import parent, worker
+first = worker.load
 def load(options, file=None):
     engine = first(options, file)
     if file is not None:
         print("read", file=sys.stderr, flush=True)
         time.sleep(SECONDS)
     return engine
-run.load = load
+parent.load = worker.load = load
 """
 
 
@@ -407,7 +408,7 @@ def test_all_workers_load_the_file_that_was_tried(file: Path, other: Path) -> No
 
 
 def test_a_load_that_takes_too_long(file: Path) -> None:
-    slow = SLOW_LOADS.replace("SECONDS", "100") + "run.LOAD_SECONDS = 0.5"
+    slow = SLOW_LOADS.replace("SECONDS", "100") + "parent.LOAD_SECONDS = 0.5"
     with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
         server.send(signal.SIGHUP)
         wait_until(lambda: server.metric('recblr_model_loads_total{result="refused"}') == 1)

@@ -282,8 +282,8 @@ def test_slow_clients_are_cut_and_hinder_nobody(model: Path) -> None:
 IDLE = (
     SHORT_TIMES
     + """
-import recblr.serving.http.run
-recblr.serving.http.run.IDLE_SECONDS = 0.6
+import recblr.serving.http.worker
+recblr.serving.http.worker.IDLE_SECONDS = 0.6
 recblr.serving.http.protocol.LINGER_SECONDS = recblr.serving.http.protocol.READ_SECONDS = 0.4
 """
 )
