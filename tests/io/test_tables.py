@@ -95,7 +95,7 @@ def test_a_wrong_place_is_named_before_any_work(tmp_path: Path) -> None:
         ("t.xlsx", "does not say"),
         ("none/t.csv", "cannot write"),
         ("none/t.parquet", "cannot"),
-        ("parts.parquet", "parts.parquet: it is a folder; give the name of a file"),
+        ("parts.parquet", "parts.parquet: Is a directory; choose the name of a file"),
     ):
         with pytest.raises(InputError, match=words):
             write_table(tmp_path / name, SCHEMA, never())

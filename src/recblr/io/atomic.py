@@ -6,6 +6,7 @@ a draft beside its destination, and then the draft is renamed.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -23,12 +24,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises InputError if the file cannot be written, in the block or after it.  After any exception, `path` is
     unchanged and no draft is left behind.
     """
-    if path.is_dir():  # the draft could not take its place, which would be noticed only at the end
-        raise InputError(
-            f"cannot write {path}: it is a folder", "give the name of a file, or remove the folder"
-        )
     draft = _draft_beside(path)
     try:
+        if path.is_dir():  # the draft could not take its place, which would be noticed only at the end
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         draft.touch(exist_ok=False)
         yield draft
         _flush_to_disk(draft)
@@ -74,5 +73,7 @@ def _flush_to_disk(file: Path) -> None:
 def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(
         f"cannot write {path}: {error.strerror or error}",
-        "choose a folder that exists, can be written to and has room",
+        "choose the name of a file"
+        if isinstance(error, IsADirectoryError)
+        else "choose a folder that exists, can be written to and has room",
     )
