@@ -649,3 +649,51 @@ def test_a_conflict_mixes_up_no_events(late: bool, repeated: bool) -> None:
     histories = {user: list(zip(*serving.history(user), strict=True)) for user in USERS}
     assert [len(histories[user]) for user in USERS] == [2, 3 if repeated else 4, 2, 2]
     assert_right(serving, case, histories)
+
+
+def test_times_of_many_users_are_one_for_each() -> None:
+    with serve(MemoryStore()) as service:
+        service.update("a", IDS[0], time=1e9)
+        for times in ([1e9], [1e9, 1e9, 1e9], 1e9):
+            with pytest.raises(InputError, match="there are 2 users, but times of the shape"):
+                service.recommend_many(["a", "b"], 3, times=times)
+        with pytest.raises(InputError, match="times is not a list of numbers"):
+            service.update_many(["a", "a"], IDS[:2], times=[1e9, [1e9, 2e9]])
+        for number in range(3):
+            assert not service.forget(f"nobody {number}")
+        assert not service.store._ids._groups
+
+
+def test_users_are_loaded_before_others_wait_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    with serve(store) as service:
+        service.update("a", IDS[0], time=START)
+        service.replace_engine(fresh("request", threads=1))
+        first = MemoryStore.transaction
+        loaded: list[bool] = []
+
+        def transaction(self: MemoryStore, users: list[str]) -> Any:
+            loaded.append("a" in service.engine)
+            return first(self, users)
+
+        monkeypatch.setattr(MemoryStore, "transaction", transaction)
+        service.update("a", IDS[1], time=START + 1)
+        assert loaded == [True]
+
+
+@pytest.mark.parametrize("kind", kinds("lmdb"))
+def test_a_user_who_cannot_be_loaded_whole_is_not_kept(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with place(kind) as open_it:
+        store = open_it()
+        with serve(store) as service:
+            service.update_many(["a"] * 40, (IDS * 40)[:40], times=[START + n for n in range(40)])
+            service.write_states()
+            service.replace_engine(fresh("request", threads=1))
+
+            def history(user: str, after: int = 0) -> Any:
+                raise StoreError("the store is away", "wait")
+
+            monkeypatch.setattr(store, "history", history)
+            with pytest.raises(StoreError):
+                service.recommend("a", 3)
+            assert "a" not in service.engine

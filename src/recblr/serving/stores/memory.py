@@ -90,8 +90,10 @@ class MemoryStore:
     def forget(self, user: str) -> bool:
         """As Store.forget."""
         with self._lock:
+            if self._users.pop(user, None) is None:
+                return False
             self._ids.forget(self._next, user)
-            return self._users.pop(user, None) is not None
+            return True
 
     def users(self) -> Iterator[str]:
         """As Store.users."""
