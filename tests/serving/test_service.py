@@ -661,7 +661,7 @@ def test_times_of_many_users_are_one_for_each() -> None:
             service.update_many(["a", "a"], IDS[:2], times=[1e9, [1e9, 2e9]])
         for number in range(3):
             assert not service.forget(f"nobody {number}")
-        assert not service.store._ids._groups
+        assert not service.store._ids._forgotten
 
 
 def test_users_are_loaded_before_others_wait_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

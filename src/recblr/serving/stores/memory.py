@@ -113,23 +113,25 @@ class RememberedIds:
     """The ids of at least the newest SPAN events.  Not safe for threads."""
 
     def __init__(self) -> None:
-        # Keys of events, and users who were forgotten -> the version after that.  A key that is not newer
-        # than its user does not count any more.
-        self._known: dict[str, int] = {}
-        self._asked: tuple[Sequence[str], Sequence[str], list[str]] = ([], [], [])
-        self._groups: deque[tuple[int, list[str]]] = deque()  # (version, what is known since), oldest first
+        self._known: set[str] = set()  # keys
+        self._groups: deque[tuple[int, set[str]]] = deque()  # (version after a group, its keys), oldest first
+        # Users who were forgotten -> the version after that.  It is a part of their keys, so earlier keys do
+        # not count any more.  It stays as long as this object: about 100 bytes for each of these users.
+        self._forgotten: dict[str, int] = {}
+        self._asked: tuple[Sequence[str], Sequence[str], set[str]] = ([], [], set())
 
     def new(self, users: Sequence[str], event_ids: Sequence[str]) -> list[int]:
         """The places of events whose ids are neither remembered nor earlier in these lists."""
-        keys = _keys(users, event_ids)
-        self._asked = (users, event_ids, keys)
-        if self._known.keys().isdisjoint(keys) and len(set(keys)) == len(keys) and "" not in event_ids:
+        keys = self._keys(users, event_ids)
+        distinct = set(keys)
+        self._asked = (users, event_ids, distinct)
+        if self._known.isdisjoint(distinct) and len(distinct) == len(keys) and "" not in event_ids:
             return list(range(len(keys)))
-        found, here, known = [], set(), self._known.get
+        found, here = [], set()
         for place, key in enumerate(keys):
             if not event_ids[place]:
                 found.append(place)
-            elif known(key, 0) <= known(users[place], 0) and key not in here:
+            elif key not in self._known and key not in here:
                 here.add(key)
                 found.append(place)
         return found
@@ -137,26 +139,28 @@ class RememberedIds:
     def add(self, version: int, users: Sequence[str], event_ids: Sequence[str]) -> None:
         """Remember the ids of a group of events, and drop old ones.  version: the one after the group."""
         asked = self._asked  # the same lists, if none of the events was known
-        keys = asked[2] if asked[0] is users and asked[1] is event_ids else _keys(users, event_ids)
-        if "" in event_ids:
-            keys = [key for key, event_id in zip(keys, event_ids, strict=True) if event_id]
-        self._remember(version, keys)
+        if asked[0] is users and asked[1] is event_ids and "" not in event_ids:
+            keys = asked[2]
+        else:
+            pairs = zip(self._keys(users, event_ids), event_ids, strict=True)
+            keys = {key for key, event_id in pairs if event_id}
+        self._known |= keys
+        self._groups.append((version, keys))
+        while self._groups[0][0] <= version - SPAN:
+            self._known -= self._groups.popleft()[1]
 
     def forget(self, version: int, user: str) -> None:
         """Drop all ids of a user.  version: the one after the user's last event, or a later one."""
-        self._remember(version, [user])  # a user holds no NUL, so no key of an event is the same
+        self._forgotten[user] = version
+        self._asked = ([], [], set())
 
-    def _remember(self, version: int, keys: list[str]) -> None:
-        known = self._known
-        known.update(dict.fromkeys(keys, version))
-        self._groups.append((version, keys))
-        while self._groups[0][0] <= version - SPAN:
-            old, keys = self._groups.popleft()
-            for key in keys:
-                if known.get(key) == old:  # else it came again
-                    del known[key]
-
-
-def _keys(users: Sequence[str], event_ids: Sequence[str]) -> list[str]:
-    # Ids hold no NUL, so that no two pairs have the same key.
-    return [f"{user}\0{event_id}" for user, event_id in zip(users, event_ids, strict=True)]
+    def _keys(self, users: Sequence[str], event_ids: Sequence[str]) -> list[str]:
+        # Ids hold no NUL, so that no two events have the same key.
+        pairs = zip(users, event_ids, strict=True)
+        forgotten = self._forgotten
+        if not forgotten:
+            return [f"{user}\0{event_id}" for user, event_id in pairs]
+        return [
+            f"{user}\0{forgotten[user]}\0{event_id}" if user in forgotten else f"{user}\0{event_id}"
+            for user, event_id in pairs
+        ]
