@@ -14,7 +14,7 @@ Beside the figures are the machine's own rates: how long it takes at least to re
 multiply by them.  On another machine, compare these ratios.  "inside" is timed in C++
 (benchmarks/engine.cpp), the rest in Python.  Users have as many items as those of MovieLens-1M.
 --model adds a trained model, and may be given several times.  --million loads a million users, in 5 GB.
---docs only writes the figures of docs/benchmarks/engine.json into docs/performance-engine.md.
+--docs only writes the figures of docs/benchmarks into docs/performance-engine.md and -serving.md.
 Run: python benchmarks/engine.py [--out DIR] [--model FILE ...] [--million]
 Peers: pip install faiss-cpu usearch onnx onnxruntime
 """
@@ -43,10 +43,10 @@ from engine_measures import (
     trained_models,
 )
 from engine_peers import FAISS, ONNX, USEARCH
-from engine_table import write_docs
 from figure import Figure
 from measuring import Spread
 from reporting import COLOURS, main
+from serving_tables import write_docs
 
 from recblr.system.machine import usable_cores
 

@@ -5,7 +5,6 @@ test_programs.py runs all of it.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from benchmarks.harness import load, measuring
 
-engine, measures, table, inside = map(load, ("engine", "engine_measures", "engine_table", "engine_inside"))
+engine, measures, table, inside = map(load, ("engine", "engine_measures", "serving_tables", "engine_inside"))
 PARTS = (
     "by the event",
     "many events at once",
@@ -104,10 +103,11 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_figures_of_the_results() -> None:
-    page = table.PAGE.read_text(encoding="utf-8")
-    results = json.loads(table.RESULTS.read_text(encoding="utf-8")) if table.RESULTS.exists() else None
-    assert table.rendered(page, results) == page, "run python benchmarks/engine.py --docs"
-    assert [name for _, name, _ in table.MARK.findall(page)] == list(PARTS)
+    pages = [page.read_text(encoding="utf-8") for page in table.PAGES]
+    for page in pages:
+        assert table.rendered(page) == page, "run python benchmarks/engine.py --docs"
+    assert [part for _, _, part, _ in table.MARK.findall(pages[0])] == list(PARTS)
+    assert len(table.MARK.findall(pages[1])) == 5
 
 
 def test_a_table_shows_misses_and_what_did_not_run() -> None:
@@ -124,7 +124,7 @@ def test_a_table_shows_misses_and_what_did_not_run() -> None:
         }
     ]
     page = "<!-- table:engine:start -->\nold\n<!-- end -->\n"
-    assert table.rendered(page, {"results": results}).splitlines()[2:-2] == [
+    assert table.rendered(page, lambda name: results).splitlines()[2:-2] == [
         "|  | figure | from … to | to reach | beside it |",
         "| --- | --- | --- | --- | --- |",
         "| ours | **20 µs** | 19 … 21.5 | ≤ 16 | floor: 25% of it |",

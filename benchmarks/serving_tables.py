@@ -1,40 +1,65 @@
-"""The tables of docs/performance-engine.md, from the results of benchmarks/engine.py.
+"""The tables of docs/performance-engine.md and docs/performance-serving.md, from docs/benchmarks.
 
-This module imports only the standard library.
+A mark in a page, `<!-- table:NAME:PART -->`, is followed by the table of a part of NAME.json.  NAME is
+engine, durable or serve; serve has one part.  This module imports only the standard library.
 """
 
 import json
 import re
-import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, RESULTS = DOCS / "performance-engine.md", DOCS / "benchmarks" / "engine.json"
-MARK = re.compile(r"(<!-- table:engine:([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = [DOCS / "performance-engine.md", DOCS / "performance-serving.md"]
+MARK = re.compile(r"(<!-- table:(engine|durable|serve):([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOT_YET = "Not measured yet.\n"
 # What the page leaves out of a trained model: it hardly differs from another row.  The file has it.
 LEFT_OUT = re.compile("bfloat16 states| of (64|1024)$|^ten best, from Python")
 
 
 def write_docs():
-    """Write the figures of docs/benchmarks/engine.json into the page."""
-    if not RESULTS.exists():
-        sys.exit(
-            f"{RESULTS} does not exist; measure first: python benchmarks/engine.py --out {RESULTS.parent}"
-        )
-    document = json.loads(RESULTS.read_text(encoding="utf-8"))
-    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8"), document), encoding="utf-8")
+    """Write the figures of docs/benchmarks into the pages."""
+    for page in PAGES:
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def rendered(page, document):
-    """The page with the table of each mark; `document` is None if nothing is measured."""
+def results_of(name):
+    """The results of docs/benchmarks/NAME.json; none if nothing is measured."""
+    path = DOCS / "benchmarks" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+
+
+def rendered(page, results_of=results_of):
+    """The page with the table of each mark."""
 
     def table(match):
-        begin, measured, end = match.groups()
-        found = [r for r in (document or {"results": []})["results"] if r["case"]["measured"] == measured]
-        return begin + ("\n" + _table(found) + "\n" if found else NOT_YET) + end
+        begin, name, part, end = match.groups()
+        found = results_of(name)
+        if name == "serve":
+            lines = _requests(found)
+        else:
+            lines = _table([result for result in found if result["case"]["measured"] == part])
+        return begin + ("\n" + lines + "\n" if found else NOT_YET) + end
 
     return MARK.sub(table, page)
+
+
+def _requests(results):
+    """A table with a row for each kind of request."""
+    lines = [["", "a second", "p50", "p90", "p99", "failed", "to reach"], ["---"] * 7]
+    for result in results:
+        if "per_second" not in result:
+            continue
+        rate = f"{result['per_second']:,.0f}"
+        times = [f"{result[name]:.1f} ms" for name in ("p50_ms", "p90_ms", "p99_ms")]
+        bar = result["at_least"]
+        lines.append([
+            result["what"],
+            f"**{rate}**" if not result["reached"] else rate,
+            *times,
+            str(result["errors"]),
+            f"≥ {bar:,} a second, p99 ≤ {result['p99_at_most']} ms" if bar else "",
+        ])  # fmt: skip
+    return _joined(lines)
 
 
 def _table(results):
@@ -49,6 +74,10 @@ def _table(results):
             if trained and LEFT_OUT.search(figure["ours"]):
                 continue
             lines.append([*([case] if several else []), *_cells(figure, result["took"])])
+    return _joined(lines)
+
+
+def _joined(lines):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
