@@ -40,7 +40,7 @@ def _seconds(times: ArrayLike | Sequence[float | None], count: int, now: float) 
     try:
         array = np.asarray(times)
     except ValueError:
-        array = np.empty((0, 0))
+        array = np.empty(0, object)
     if (array.dtype.kind not in "iuf" and array.size) or array.ndim != 1:
         raise InputError("times is not a list of numbers", "give seconds since 1970, one for each event")
     if len(array) != count:

@@ -30,7 +30,7 @@ _TRIES = 30  # of a group of events whose users get events from other servers at
 _SPLIT_FROM = 256  # events of a group; for fewer, another thread takes longer to start than it saves
 _STATE_EVERY = 32  # events; to take these in again takes less than 0.3 ms
 _STATE_BYTES = 1024  # for each new event: a larger state, of a long history, waits for more events
-_STATES_AT_ONCE = 64  # users whose states are written together
+_STATES_AT_ONCE = 64  # users whose states are written together, and who wait meanwhile
 _log = logging.getLogger("recblr.serving")
 _T = TypeVar("_T")
 
@@ -162,20 +162,17 @@ class Service:
         new: Sequence[int] = range(len(batch.users))
         distinct = list(dict.fromkeys(batch.users))
         loaded = self._loaded
-        with loaded.busy(distinct):
-            if self._store.local:  # all writers wait for a transaction, so nobody is loaded in it
-                self._bring(loaded, distinct, self._store.versions(distinct))
-            with self._store.transaction(distinct) as transaction:
-                if batch.event_ids:
-                    new = transaction.new(batch.users, batch.event_ids)
-                    if len(new) < len(batch.users):
-                        batch = batch.only(new)
-                        distinct = list(dict.fromkeys(batch.users))
-                        if not new:
-                            return new
-                self._bring(loaded, distinct, transaction.versions(distinct))
-                self._append(loaded, transaction, batch, distinct, now)
-        self._limit(loaded, write=False)  # a write may wait for a fold, and these events are acknowledged
+        with loaded.busy(distinct), self._store.transaction(distinct) as transaction:
+            if batch.event_ids:
+                new = transaction.new(batch.users, batch.event_ids)
+                if len(new) < len(batch.users):
+                    batch = batch.only(new)
+                    distinct = list(dict.fromkeys(batch.users))
+                    if not new:
+                        return new
+            self._bring(loaded, distinct, transaction.versions(distinct))
+            self._append(loaded, transaction, batch, distinct, now)
+        self._limit(loaded)
         return new
 
     def _append(
@@ -270,12 +267,6 @@ class Service:
         """As Engine.recommend_many, with every acknowledged event.  Lists of unknown users are empty."""
         asked = [text_of(user, "user") for user in users]
         exclude, allow = list(exclude), None if allow is None else list(allow)
-        moments = None if times is None else np.asarray(times)
-        if moments is not None and moments.shape != (len(asked),):
-            raise InputError(
-                f"there are {len(asked)} users, but times of the shape {moments.shape}",
-                "give one time for each user",
-            )
         loaded, distinct = self._loaded, list(dict.fromkeys(asked))
         with loaded.busy(distinct):  # so nobody drops them meanwhile
             self._bring(loaded, distinct, self._store.versions(distinct))
@@ -283,7 +274,7 @@ class Service:
             found = loaded.engine.recommend_many(
                 [asked[place] for place in known],
                 k,
-                times=None if moments is None else moments[known],
+                times=None if times is None else np.asarray(times)[known],
                 exclude=exclude,
                 allow=allow,
                 mask_seen=mask_seen,
@@ -472,7 +463,6 @@ class Service:
                 loaded.engine.update_many([user] * len(history.items), history.items, times=history.times)
         except InputError as error:
             if isinstance(error, StoreError):
-                loaded.drop(user)
                 raise
             return False  # the state is damaged, or of an engine with other options; the history is right
         except BaseException:  # such as Ctrl-C: nobody knows what the engine has taken in
@@ -499,11 +489,8 @@ class Service:
         # A model that ignores time takes events in any order, and the next model may know time.
         return history._replace(items=items, times=np.maximum.accumulate(times).tolist() if times else times)
 
-    def _limit(self, loaded: LoadedUsers, write: bool = True) -> None:
-        """Drop the users who were loaded first, if the engine keeps more than it may.
-
-        write: write their states before, so that loading them again takes less time.
-        """
+    def _limit(self, loaded: LoadedUsers) -> None:
+        """Drop the users who were loaded first, if the engine keeps more than it may."""
         if self._max_users is None or len(loaded.versions) <= self._max_users:
             return
         loaded.count()
@@ -511,12 +498,10 @@ class Service:
             victims = list(islice(loaded.versions, max(0, len(loaded.versions) - self._max_users)))
         except RuntimeError:  # another thread has changed the users meanwhile; the next call drops them
             return
-        if write:
-            try:
-                waiting = [user for user in victims if loaded.unwritten[user] >= _STATE_EVERY]
-                self._write_states(loaded, waiting)
-            except StoreError as error:  # a state is only a short cut
-                _log.warning("states are not written: %s", error)
+        try:
+            self._write_states(loaded, [user for user in victims if loaded.unwritten[user] >= _STATE_EVERY])
+        except StoreError as error:  # the caller's events are acknowledged, and a state is only a short cut
+            _log.warning("states are not written: %s", error)
         for user in victims:
             with loaded.busy([user]):
                 loaded.drop(user)

@@ -581,33 +581,3 @@ def test_a_child_does_not_keep_the_lock_of_its_parent(path: Path) -> None:
         if not child:
             os._exit(locks())
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_a_child_does_not_keep_others_from_folding(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program may start processes while its store folds."""
-    with LMDBStore(path) as store:
-        add(store, ("a", "i1"))
-        children: list[subprocess.Popen[bytes]] = []
-        first = LMDBStore._fold_some
-
-        def fold_some(self: LMDBStore) -> bool:
-            descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
-            folds = [
-                n
-                for n in descriptors
-                if os.path.exists(f"/proc/self/fd/{n}")
-                and os.readlink(f"/proc/self/fd/{n}").endswith("/fold")
-            ]
-            children.append(subprocess.Popen(["sleep", "60"], pass_fds=folds))
-            return first(self)
-
-        monkeypatch.setattr(LMDBStore, "_fold_some", fold_some)
-        store.fold()
-        try:
-            before = len(children)
-            store.fold()
-            assert len(children) > before
-        finally:
-            for child in children:
-                child.kill()
-                child.wait()

@@ -6,6 +6,7 @@ not folded yet.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import struct
@@ -25,7 +26,7 @@ from recblr.errors import InputError
 from recblr.serving.stores.lmdb_folder import ADDRESSES, Environment, cannot_use, lmdb_package, prepare_folder
 from recblr.serving.stores.log import EventLog, Record, sync_folder
 from recblr.serving.stores.memory import RememberedIds
-from recblr.serving.stores.store import SPAN, Batch, History, StoreError, hash_of
+from recblr.serving.stores.store import SPAN, Batch, History, StoreError
 
 _PLACE = struct.Struct("<QQ")  # in the log, and the version that the next event gives there
 _USER = struct.Struct("<QQ")  # the version of the first event, and of the last one that is folded
@@ -233,7 +234,6 @@ class LMDBStore:
     def transaction(self, users: Sequence[str]) -> Iterator["LMDBStore"]:
         """As Store.transaction.  It holds the lock of the log, which all processes share."""
         self._check_process()
-        self._read_ids()  # it takes a second for a million, and others would wait
         with self._log.writing():
             self._prepared = None
             yield self
@@ -384,19 +384,19 @@ class LMDBStore:
                 if not kept:
                     return None
                 of, version = _STATE.unpack_from(kept)
-                return (version, bytes(kept[_STATE.size :])) if of == hash_of(model) else None
+                return (version, bytes(kept[_STATE.size :])) if of == _hash(model) else None
 
     def put_states(self, model: str, states: Mapping[str, tuple[int, bytes]]) -> None:
         """As Store.put_states."""
         if not states:
             return
-        of = hash_of(model)
+        of = _hash(model)
         with self._view(write=True) as txn:
             for user, (version, state) in states.items():
                 first, _ = self._user(txn, user)
                 recent = [] if first else self._recent(user, 0)
                 if recent:
-                    # The user has events, but no entry yet: make the one that the next fold would make.
+                    # The fold finds this user as it would have made the entry itself.
                     if txn.get(user.encode(), db=self._dbs["users"]) is not None:
                         continue  # the user was forgotten, which is not folded yet
                     first = recent[0]
@@ -425,26 +425,19 @@ class LMDBStore:
     def fold(self) -> None:
         """Move all events of the log to the histories, unless another process does so now."""
         try:
-            with self._folding(fcntl.LOCK_NB):
-                while self._fold_some():
-                    pass
-                self._fold_due = time.monotonic() + _FOLD_SECONDS
-                self._delete_folded()
-        except BlockingIOError:
-            return
+            file = (self.path / "fold").open("w")
         except OSError as error:
             raise cannot_use(self.path, error) from None
-        self._prune()
-
-    @contextmanager
-    def _folding(self, flags: int = 0) -> Iterator[None]:
-        """Hold the lock of those who fold.  With LOCK_NB, BlockingIOError if another process has it."""
-        with (self.path / "fold").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | flags)
+        with file:
             try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # a process that was forked meanwhile would keep it
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            while self._fold_some():
+                pass
+            self._fold_due = time.monotonic() + _FOLD_SECONDS
+            self._delete_folded()
+        self._prune()
 
     def _fold_some(self) -> bool:
         """Fold up to _FOLD_MOST events in one transaction.  Returns whether there are more."""
@@ -539,7 +532,8 @@ class LMDBStore:
         target = Path(folder)
         try:
             target.mkdir(0o700, parents=True)
-            with self._folding():  # the log keeps what the copy of LMDB does not have
+            with (self.path / "fold").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # the log keeps what the copy of LMDB does not have
                 self._env.copy(str(target), compact=True)
                 copied = {*self._log.names()[:-1]}  # they do not change any more
                 for name in copied:
@@ -591,3 +585,7 @@ def _sync(*files: Path) -> None:
     for file in files:
         with file.open("rb") as written:
             os.fsync(written.fileno())
+
+
+def _hash(model: str) -> bytes:
+    return hashlib.sha256(model.encode()).digest()

@@ -90,10 +90,8 @@ class MemoryStore:
     def forget(self, user: str) -> bool:
         """As Store.forget."""
         with self._lock:
-            if self._users.pop(user, None) is None:
-                return False
             self._ids.forget(self._next, user)
-            return True
+            return self._users.pop(user, None) is not None
 
     def users(self) -> Iterator[str]:
         """As Store.users."""

@@ -4,6 +4,7 @@ Each user is a few keys.  A script in Redis adds a group of events, if none of i
 server looked; otherwise nothing happens, and the server looks again.  So no lock is held over the network.
 """
 
+import hashlib
 import secrets
 import struct
 from bisect import bisect_right
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from recblr.errors import InputError
-from recblr.serving.stores.store import Batch, Conflict, History, StoreError, hash_of, package_missing
+from recblr.serving.stores.store import Batch, Conflict, History, StoreError, package_missing
 
 _LAYOUT = b"1"
 _IDS_OF_USER = 1000
@@ -250,13 +251,13 @@ class RedisStore:
         """As Store.state."""
         with self._asking():
             kept = self._client.get(self._key("state", user))
-        if not kept or kept[:32] != hash_of(model):
+        if not kept or kept[:32] != _hash(model):
             return None
         return int(_STATE.unpack_from(kept)[1]), kept[_STATE.size :]
 
     def put_states(self, model: str, states: Mapping[str, tuple[int, bytes]]) -> None:
         """As Store.put_states."""
-        of = hash_of(model)
+        of = _hash(model)
         with self._asking():
             for user, (version, state) in states.items():
                 self._put(args=[self._prefix, user, version, _STATE.pack(of, version) + state])
@@ -346,6 +347,10 @@ class _Transaction:
 def _history(events: list[bytes], version: int, whole: bool) -> History:
     items = [event[_EVENT.size :].decode() for event in events]
     return History(version, items, [_EVENT.unpack_from(event)[1] for event in events], whole)
+
+
+def _hash(model: str) -> bytes:
+    return hashlib.sha256(model.encode()).digest()
 
 
 def _literal(text: str) -> str:

@@ -5,7 +5,6 @@ past the first part of a history, and can always be made again.  So a store know
 model.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
@@ -125,8 +124,3 @@ def package_missing(package: str, what: str) -> InputError:
     return InputError(
         f"{what} needs the package {package}, which is not installed", "pip install 'recblr[serve]'"
     )
-
-
-def hash_of(model: str) -> bytes:
-    """The 32 bytes that name a model beside its states."""
-    return hashlib.sha256(model.encode()).digest()
