@@ -11,6 +11,7 @@ import threading
 import time
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from serving.engines import BY_NAME, IDS, START, file_of, model_of
 from serving.http.server import Server, alive, ask_on, refused, serving, wait_until
 
 from recblr import Engine
+from recblr.errors import InputError
+from recblr.serving.http.parent import Parent
+from recblr.serving.http.worker import ServeOptions, load
 
 SECONDS = float(os.environ.get("RECBLR_LOAD_SECONDS", "3"))  # of the test under load; 60 for a thorough run
 CONNECTIONS = 64
@@ -191,16 +195,21 @@ def test_a_get_never_keeps_others_waiting_for_a_lock(file: Path) -> None:
         assert len(server.items("stale", k=23)) == 21
 
 
-def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path) -> None:
-    fails = """
-from recblr.serving.http import worker
-def fail(*a, **k): raise worker.InputError("no luck")
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "after a long load"])
+def test_workers_that_cannot_start_end_the_server(file: Path, tmp_path: Path, late: bool) -> None:
+    fails = f"""
+import time
+from recblr.serving.http import parent, worker
+if {late}: parent._YOUNG = 0.1
+def fail(*a, **k):
+    time.sleep(0.2)
+    raise worker.InputError("no luck")
 worker.Service = fail
 """
     with serving(file, "--workers", "2", store=f"lmdb:{tmp_path / 'kept'}", prelude=fails) as server:
         assert server.process.wait(30) == 2
         assert "recblr: no luck\n" in server.errors()
-        assert "recblr: 3 workers in a row ended within 5 seconds; " in server.errors().splitlines()[-1]
+        assert "recblr: 3 workers in a row failed; " in server.errors().splitlines()[-1]
 
 
 def test_workers_that_die_again_and_again_do_not_end_the_others(file: Path) -> None:
@@ -214,6 +223,23 @@ def test_workers_that_die_again_and_again_do_not_end_the_others(file: Path) -> N
         assert server.ask("GET", "/readyz").status == 200
         wait_until(lambda: len(server.workers()) == 2)
         assert healthy in server.workers()
+
+
+def test_nothing_leaves_a_forked_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: Any = SimpleNamespace(options=ServeOptions(file, "memory"))
+    parent, own = Parent(options, Engine.load(file)), os.getpid()
+
+    def fail() -> None:
+        raise RuntimeError
+
+    with Path("/dev/full").open("w") as full:  # nothing can be written to it
+        monkeypatch.setattr("sys.stderr", full)
+        try:
+            pid = parent._fork(fail)
+        finally:
+            if os.getpid() != own:
+                os._exit(42)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -253,6 +279,25 @@ Service.update_each = slowly
         assert (answers[0].status, answers[0].json) == (200, {"accepted": 1, "duplicates": 0})
     with serving(file, store=f"lmdb:{file.parent / 'kept'}") as server:
         assert len(server.items("u")) == 10
+
+
+def test_a_second_signal_ends_several_workers_at_once(file: Path) -> None:
+    slow = (
+        "from recblr.serving.service import Service; import time; Service.forget = lambda *a: time.sleep(15)"
+    )
+    with (
+        serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(b"DELETE /v1/users/u HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: server.metric("recblr_requests_in_progress") == 2)  # with this one
+        for _ in range(2):  # these two count as one
+            server.send(signal.SIGTERM)
+            time.sleep(0.3)
+        time.sleep(0.8)
+        assert server.process.poll() is None
+        server.send(signal.SIGTERM)
+        assert server.process.wait(5) == 0
 
 
 def test_workers_end_with_their_parent(file: Path) -> None:
@@ -309,6 +354,46 @@ def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> Non
         wait_until(lambda: all(server.items("u") == new for _ in range(4 * workers)))
         assert server.process.stdout is not None
         assert server.process.stdout.readline() == f"loaded {file} again: 23 items\n"
+        # The space of the old file is free when nobody has it open.
+        pids = {server.process.pid, *server.workers()}
+        wait_until(lambda: all(models_open(pid) == [str(file)] for pid in pids))
+
+
+def models_open(pid: int) -> list[str]:
+    """The model files that a process has open."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return [link for link in links if "model.safetensors" in link]
+
+
+NO_FORKS = """
+import errno, os
+first, forks = os.fork, []
+def fork():
+    forks.append(0)
+    if len(forks) > 2:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return first()
+os.fork = fork
+"""
+
+
+def test_a_new_model_for_which_there_is_no_process(file: Path) -> None:
+    store = f"lmdb:{file.parent / 'kept'}"
+    with serving(file, "--workers", "2", store=store, prelude=NO_FORKS) as server:
+        before = models_open(server.process.pid)
+        server.send(signal.SIGHUP)
+        said = f"recblr: the model was not replaced: {file}: Resource temporarily unavailable\n"
+        wait_until(lambda: server.errors() == said)
+        assert models_open(server.process.pid) == before
+
+
+def test_a_file_under_another_name(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(b"nonsense")
+    with pytest.raises(InputError) as raised:
+        load(ServeOptions(file, "memory"), str(other))
+    assert str(file) in str(raised.value)
+    assert str(other) not in str(raised.value)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -416,6 +501,18 @@ def test_a_load_that_takes_too_long(file: Path) -> None:
         server.send(signal.SIGHUP)
         wait_until(lambda: server.errors().count("read") == 2)
         assert server.stop(signal.SIGTERM) == 0  # also while a file is loaded
+
+
+def test_a_load_that_is_killed(file: Path) -> None:
+    slow = SLOW_LOADS.replace("SECONDS", "100")
+    with serving(file, "--workers", "2", store=f"lmdb:{file.parent / 'kept'}", prelude=slow) as server:
+        workers = server.workers()
+        server.send(signal.SIGHUP)
+        wait_until(lambda: "read" in server.errors())
+        os.kill(next(pid for pid in server.workers() if pid not in workers), signal.SIGKILL)
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="refused"}') == 1)
+        said = "recblr: the model was not replaced: the process that loaded it was ended by signal 9\n"
+        assert said in server.errors()
 
 
 def test_a_model_that_lacks_items_of_histories(file: Path) -> None:

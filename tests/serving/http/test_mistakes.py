@@ -239,6 +239,19 @@ def test_a_head_without_end_is_cut(server: Server) -> None:
                 time.sleep(0.001)
 
 
+def test_a_large_head_that_comes_at_once(server: Server) -> None:
+    def head(size: int, start: bytes = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n") -> bytes:
+        return start + b"X: " + b"x" * size + b"\r\n"
+
+    for large in (head(33 << 10), b"GET /?" + b"x" * (33 << 10) + b" HTTP/1.1\r\n"):
+        assert server.raw(large + b"\r\n").startswith(b"HTTP/1.1 431 ")
+    # Each head of a chunk counts alone, and a body does not count.
+    body = json.dumps(events(EVENT)).encode() + b" " * (40 << 10)
+    with_body = head(20 << 10, POST + b"Content-Length: %d\r\n" % len(body)) + b"\r\n" + body
+    answers = server.raw(head(31 << 10) + b"\r\n" + with_body + head(20 << 10) + b"\r\n")
+    assert answers.count(b"HTTP/1.1 200 ") == 3
+
+
 def test_a_client_that_leaves_in_the_middle(server: Server) -> None:
     head = POST + b"Content-Length: 100\r\n\r\n"
     for data in (b"GET", head, head + b'{"events"'):

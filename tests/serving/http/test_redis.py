@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +43,11 @@ class Redis:
         except OSError:
             return False
 
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self._process.wait()
 
 
@@ -78,6 +82,24 @@ def test_two_servers_with_a_redis(redis: Redis, model: Path) -> None:
             assert server.items("u", include_seen="true") == before  # nothing was lost, and nothing was added
         assert two.post(("u", "i4")).json == {"accepted": 1, "duplicates": 0}
         assert one.items("u", include_seen="true") == two.items("u", include_seen="true") != before
+
+
+def test_requests_that_wait_for_a_redis_hinder_nothing_else(redis: Redis, model: Path) -> None:
+    store = f"redis://127.0.0.1:{redis.port}/0?socket_timeout=0.5"
+    with serving(model, store=store) as server:
+        waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
+        redis.send(signal.SIGSTOP)
+        for connection in waiting:  # each takes a thread for 0.5 s
+            connection.sendall(b"GET /v1/users/u/recommendations HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: server.metric("recblr_requests_in_progress") > 100)
+        started = time.monotonic()
+        assert server.ask("GET", "/readyz").error == (503, "unavailable")
+        server.send(signal.SIGHUP)
+        wait_until(lambda: server.metric('recblr_model_loads_total{result="loaded"}') == 1)
+        assert time.monotonic() < started + 3
+        redis.send(signal.SIGCONT)
+        for connection in waiting:
+            connection.close()
 
 
 def test_a_worker_that_dies_while_redis_is_away(redis: Redis, model: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
@@ -72,7 +73,10 @@ class Api:
         self._metrics = metrics
         self._writer = Writer(service, metrics)
         self._catalogue: tuple[weakref.ref[Engine], int, Catalogue] | None = None
-        self._waiting = 0  # calls in threads
+        # Not those of the event loop, which readiness, the load of a model and the end must not wait for.
+        self._threads = ThreadPoolExecutor(thread_name_prefix="recblr-request")
+        self._waiting = 0  # calls in these threads
+        self._look: asyncio.Future[bool] | None = None
         self.stopping = False
 
     def close(self) -> None:
@@ -184,7 +188,13 @@ class Api:
     async def ready(self, request: Request) -> Answer:
         if self.stopping:
             raise ApiError("unavailable", "the server stops")
-        await self._quick(partial(self.service.knows, "recblr"))  # asks the store, who may be gone
+        look = partial(self.service.knows, "recblr")  # asks the store, who may be gone
+        if self.service.local:
+            look()
+        else:  # one look answers all who ask meanwhile, so they cannot take all threads
+            if self._look is None or self._look.done():
+                self._look = asyncio.get_running_loop().run_in_executor(None, look)
+            await asyncio.shield(self._look)
         return json_answer(Health("ready"))
 
     async def metrics(self, request: Request) -> Answer:
@@ -226,7 +236,7 @@ class Api:
             )
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
         finally:
             self._waiting -= 1
 

@@ -24,7 +24,7 @@ from recblr.serving.http.worker import GRACE_SECONDS, Shared, Worker, load, load
 
 LOAD_SECONDS = 600.0  # in which a new model file must be loaded
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1)
-_YOUNG = 5.0  # seconds; a worker that lives shorter has failed
+_YOUNG = 5.0  # seconds; a worker that lives shorter has failed, as has one that ends with an exit code
 _MOST_FAILURES = 3  # in a row, if no worker is left or none has ever answered
 _LONGEST_PAUSE = 30.0  # seconds before a worker is started again
 
@@ -82,8 +82,7 @@ class Parent:
             del self._due[number]
             self._start(number)
         if self._tried and self._tried.until <= now:
-            self._tried = self._tried._replace(until=now + LOAD_SECONDS)
-            self._shared.warn(f"the model was not replaced: loading took over {LOAD_SECONDS:g} seconds")
+            self._tried = self._tried._replace(until=now + LOAD_SECONDS, late=True)
             os.kill(self._tried.pid, signal.SIGKILL)
 
     # --- workers --------------------------------------------------------------------------------
@@ -111,8 +110,11 @@ class Parent:
         self._shared.metrics.use_row(number)
         engine = self._engine or load(self._options, f"/dev/fd/{self._file}")
         worker = Worker(self._shared, engine, self._pipe[0], f"/proc/{parent}/fd/{self._file}")
-        # This is a copy of the parent, and must not keep the model that is replaced.
+        # This is a copy of the parent, and must not keep the model that is replaced, nor its file.
         del engine, self._engine
+        os.close(self._file)
+        if self._tried:
+            os.close(self._tried.file)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         worker.run(lambda: os.kill(parent, signal.SIGUSR1) if os.getppid() == parent else None)
 
@@ -136,24 +138,27 @@ class Parent:
         except BaseException:
             traceback.print_exc(file=sys.stderr)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:  # whatever is broken, the new process must not go on as a second parent
+                os._exit(status)
 
     def _after_ends(self) -> None:
         """Look after the processes that have ended."""
         for pid, code in self._reap():
             if self._tried and pid == self._tried.pid:
-                self._after_try(self._tried.file, code)
+                self._after_try(self._tried, code)
                 continue
             number, since = self._running.pop(pid)
             self._shared.metrics.use_row(number)  # which sets its gauges to 0
             self._shared.metrics.use_row(self._options.workers)
-            self._failures = self._failures + 1 if monotonic() - since < _YOUNG else 0
+            failed = code > 0 or monotonic() - since < _YOUNG
+            self._failures = self._failures + 1 if failed else 0
             if self._failures >= _MOST_FAILURES and not (self._answered and self._running):
                 self._stop()
                 raise InputError(
-                    f"{_MOST_FAILURES} workers in a row ended within {_YOUNG:g} seconds",
+                    f"{_MOST_FAILURES} workers in a row failed",
                     "see above why, or start with --workers 1",
                 )
             pause = self._start_later(number)
@@ -164,33 +169,35 @@ class Parent:
                 + (f" in {pause:g} seconds" if pause else "")
             )
 
+    def _pids(self) -> list[int]:
+        return [*self._running, *([self._tried.pid] if self._tried else [])]
+
     def _reap(self) -> list[tuple[int, int]]:
         """The processes that have ended, with their exit codes; below 0, the signal that ended them."""
-        pids = [*self._running, *([self._tried.pid] if self._tried else [])]
-        ended = [os.waitpid(pid, os.WNOHANG) for pid in pids]
+        ended = [os.waitpid(pid, os.WNOHANG) for pid in self._pids()]
         return [(pid, os.waitstatus_to_exitcode(status)) for pid, status in ended if pid]
 
     def _send(self, number: int) -> None:
         """Send a signal to all processes."""
-        for pid in [*self._running, *([self._tried.pid] if self._tried else [])]:
+        for pid in self._pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _stop(self) -> None:
-        """End all processes; a second signal, or too long a wait, ends them at once."""
+        """End all processes; a second signal, or too long a wait, ends them at once.
+
+        A signal within a second is not a second one: Ctrl-C may arrive twice, from the terminal and from a
+        program that passes it on.
+        """
         self._shared.listener.close()
         self._send(signal.SIGTERM)
-        deadline = monotonic() + GRACE_SECONDS + 10
-        while self._running and monotonic() < deadline:
+        begun = monotonic()
+        while self._running and monotonic() < begun + GRACE_SECONDS + 10:
             came = signal.sigtimedwait(_SIGNALS, 0.1)
             for pid, _ in self._reap():
                 if self._running.pop(pid, None) is None:
                     self._tried = None
-            if (
-                came is not None
-                and came.si_signo == signal.SIGINT
-                and monotonic() > deadline - GRACE_SECONDS - 9
-            ):
+            if came and came.si_signo in (signal.SIGINT, signal.SIGTERM) and monotonic() > begun + 1:
                 return
 
     # --- a new model ----------------------------------------------------------------------------
@@ -202,10 +209,14 @@ class Parent:
             return
         try:
             file = os.open(self._options.model, os.O_RDONLY)
-            pid = self._fork(lambda: self._load(f"/dev/fd/{file}"))
+            try:
+                pid = self._fork(lambda: self._load(f"/dev/fd/{file}"))
+            except OSError:
+                os.close(file)
+                raise
         except OSError as error:
             self._shared.metrics.model_loaded("refused")
-            self._shared.warn(f"the model was not replaced: {self._options.model}: {error.strerror}")
+            self._shared.warn(not_replaced(f"{self._options.model}: {error.strerror}"))
         else:
             self._tried = _Tried(pid, file, monotonic() + LOAD_SECONDS)
 
@@ -213,16 +224,20 @@ class Parent:
         try:
             self._shared.say(loaded(self._options, load(self._options, file)))
         except Exception as error:
-            raise InputError(not_replaced(error).replace(file, str(self._options.model))) from None
+            raise InputError(not_replaced(error)) from None
 
-    def _after_try(self, file: int, code: int) -> None:
+    def _after_try(self, tried: "_Tried", code: int) -> None:
         """Have all workers load the file, if it could be loaded."""
         self._tried = None
         if code == 0:
-            os.dup2(file, self._file)
+            os.dup2(tried.file, self._file)
             self._engine = None
             self._send(signal.SIGHUP)
-        os.close(file)
+        elif tried.late:
+            self._shared.warn(not_replaced(f"loading took over {LOAD_SECONDS:g} seconds"))
+        elif code < 0:  # else the process has said why
+            self._shared.warn(not_replaced(f"the process that loaded it was ended by signal {-code}"))
+        os.close(tried.file)
         self._shared.metrics.model_loaded("refused" if code else "loaded")
         if self._try_again:
             self._try_again = False
@@ -230,8 +245,9 @@ class Parent:
 
 
 class _Tried(NamedTuple):
-    """The process that loads a new model file, the open file, and until when it may take."""
+    """The process that loads a new model file, the open file, until when it may take, and if it is late."""
 
     pid: int
     file: int
     until: float
+    late: bool = False

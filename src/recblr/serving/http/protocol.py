@@ -32,7 +32,8 @@ _NO_HTTP = _answer("bad_request", "this is not HTTP/1.1")
 class BoundedProtocol(HttpToolsProtocol):
     """A connection."""
 
-    _head_bytes = 0
+    _head_bytes = 0  # of the lines of a head that are complete
+    _chunk_bytes = 0  # of the chunks after the one in which it began
     _in_head = False
     _timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
@@ -59,16 +60,30 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._timer is None and self.cycle is not None and self.cycle.response_complete:
                 self._wait_for_next()
             return
-        # The chunk in which a head begins may hold other requests, so only the next ones count.
-        self._head_bytes = self._head_bytes + len(data) if began_before else 0
-        if self._head_bytes > HEAD_BYTES:
+        # The chunk in which a head begins may hold other requests, so only its complete lines count.
+        self._chunk_bytes = self._chunk_bytes + len(data) if began_before else 0
+        if self._chunk_bytes > HEAD_BYTES:
             self._end(_TOO_LARGE)
         elif self._timer is None:
             self._start_timer(HEAD_SECONDS, _TOO_SLOW)
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head, self._head_bytes = True, 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            self._end(_TOO_LARGE)
+            raise ValueError("the head is too large")  # the parser stops
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -146,7 +161,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _forget_answer(self) -> None:
-        """Tell the request that is answered; uvicorn tells the newest one, which may be another."""
+        """Tell the request that is answered that its client has gone.
+
+        uvicorn tells the newest request, which may be another.
+        """
         if self._answering is not None:
             self._answering.disconnected = True
 

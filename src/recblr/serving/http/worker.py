@@ -63,9 +63,14 @@ class Shared:
 def load(options: ServeOptions, file: str | None = None) -> Engine:
     """The engine of the model file; it keeps histories, so it can explain.
 
-    file: another name of the file that is read.
+    file: another name of the file that is read.  An InputError has the name of the model all the same.
     """
-    return Engine.load(file or options.model, threads=options.threads, history=True)
+    name = file or str(options.model)
+    try:
+        return Engine.load(name, threads=options.threads, history=True)
+    except InputError as error:
+        parts = (part.replace(name, str(options.model)) for part in (error.problem, error.remedy))
+        raise InputError(*parts) from None
 
 
 class Worker:
@@ -171,10 +176,9 @@ def loaded(options: ServeOptions, engine: Engine) -> str:
     return f"loaded {options.model} again: {engine.num_items:,} items"
 
 
-def not_replaced(error: Exception) -> str:
+def not_replaced(why: Exception | str) -> str:
     """The sentence about a file that could not be loaded."""
-    reason = str(error) if isinstance(error, InputError) else repr(error)
-    return f"the model was not replaced: {reason}"
+    return f"the model was not replaced: {why if isinstance(why, InputError | str) else repr(why)}"
 
 
 class _Server(uvicorn.Server):
