@@ -125,6 +125,11 @@ def is_frame(given: Any) -> bool:
     return lazy or (kind_of(given) is not None and hasattr(given, "columns"))
 
 
+def collected(given: Any) -> Any:
+    """The same, but a lazy frame as a frame: two runs of its query may give the rows in another order."""
+    return given.collect() if isinstance(given, pl.LazyFrame) else given
+
+
 def names_of(frame: Any) -> list[str]:
     """The names of the columns of a frame."""
     if isinstance(frame, pl.LazyFrame):

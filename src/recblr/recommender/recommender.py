@@ -20,7 +20,7 @@ from recblr.errors import InputError
 from recblr.evaluation import write_report
 from recblr.recommender import saved
 from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
-from recblr.recommender.frames import Kind, check_kind, frame_of, id_of, is_frame
+from recblr.recommender.frames import Kind, check_kind, collected, frame_of, id_of, is_frame
 from recblr.recommender.notebook import ShownReport, shown_training
 from recblr.recommender.options import call_of_fit, data_options, options_of, training_config
 from recblr.recommender.reading import Data, joined, later, read
@@ -444,7 +444,7 @@ class Recommender:
         Returns:
             A frame with the columns user, item and score (float32), in the order of users, then of items.
         """
-        requests = self._now()
+        requests, users = self._now(), collected(users)
         names = list(requests.known(requests.names(users, () if items is None else times)))
         moments = requests.moments(times, names)
         if items is not None:

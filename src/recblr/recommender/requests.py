@@ -90,10 +90,11 @@ class Requests:
         """
         if kind_of(given) is None:
             return self.items(given, what)
-        found = self.known_items(given, what)
-        if not found and (count := len(ids_in(given, "item", self.data.items.column, what))):
+        names = ids_in(given, "item", self.data.items.column, what, self.answers.item_numbers)
+        found = self.known_items(names, what)
+        if names and not found:
             raise InputError(
-                f"the model knows none of the {count:,} items in the frame of {what}",
+                f"the model knows none of the {len(names):,} items in the frame of {what}",
                 f"give ids like {self.data.items.values(self.data.dataset.item_ids[:1])[0]!r}",
             )
         return found
