@@ -317,6 +317,17 @@ def test_text_beside_integers_is_refused_before_anything_changes() -> None:
     assert 3 in recommender.recommend(k=1)["user"].to_list()
 
 
+def test_what_the_engine_keeps_is_counted_once(own: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Any = own._now().answers
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "rebuild", lambda self, histories: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            own.recommend([3], 2)
+    assert (answers._kept, answers.engine.num_users) == (0, 0)
+    own.recommend([3, 3, 3], 2)
+    assert answers._kept == answers._bytes_of(own._now().people(["3"]).histories)
+
+
 def test_guests_of_an_interrupted_call_are_no_other_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C may come right after the engine has taken the guests in."""
     recommender = Recommender().fit(pl.DataFrame(columns()), **NAMES, **SMALL)

@@ -104,6 +104,32 @@ def test_progress_counts_users_and_a_part_has_a_bound(monkeypatch: pytest.Monkey
     assert seen == [3, 4, 5, 6, 7]
 
 
+def test_long_lists_come_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_LISTED", 8)
+    histories = histories_of([2] * 4, 0, timed=False, requests=False)
+    for k, sizes in ((2, [4]), (3, [2, 2]), (9, [1] * 4)):
+        parts = recommend_in_bulk(fresh("plain"), histories, k)
+        assert [len(part.users) for part in parts] == sizes
+    for k in (0, "many"):
+        with pytest.raises(InputError, match="k, the number of items to recommend"):
+            list(recommend_in_bulk(fresh("plain"), histories, k))  # type: ignore[arg-type]
+
+
+def test_ctrl_c_while_guests_leave_lets_nobody_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, forget, calls = fresh("plain"), Engine.forget, []
+
+    def interrupted(self: Engine, user: str) -> bool:
+        calls.append(user)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return forget(self, user)
+
+    monkeypatch.setattr(Engine, "forget", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(recommend_in_bulk(engine, histories_of([2] * 4, 0, timed=False, requests=False), 2))
+    assert engine.num_users == 0
+
+
 def test_no_histories_give_no_parts() -> None:
     assert list(recommend_in_bulk(fresh("plain"), histories_of([], 0, timed=False, requests=False))) == []
 
