@@ -145,6 +145,24 @@ def test_a_warning_that_is_an_error_changes_nothing(own: Recommender) -> None:
     assert own._now().answers.engine.num_items == len(own.item_ids)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["add_items", "forget"])
+def test_ctrl_c_changes_nothing(name: str, own: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = events((3, "new", LATER), (3, own.item_ids[0], LATER + 1))
+    before, dataset, method = own.recommend(k=2), own.dataset, getattr(Engine, name)
+
+    def interrupted(self: Engine, *args: object, **options: object) -> None:
+        method(self, *args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            own.fit_more(new)
+    assert own.dataset is dataset
+    assert before.equals(own.recommend(k=2))
+    assert "new" in own.fit_more(new).item_ids
+
+
 @pytest.mark.parametrize("k_core", [0, 5])
 def test_the_whole_log_without_times_is_refused(k_core: int) -> None:
     """Nothing tells which events are new, so it would double the log."""

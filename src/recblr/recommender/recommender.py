@@ -159,7 +159,7 @@ class Recommender:
         columns = {"user": user, "item": item, "time": time, "rating": rating, "valid": valid}
         given = {name: value for name, value in columns.items() if value is not None}
         began = _Began(run, None if temporary is not None else source)
-        stopped = False
+        stopped = ""
         with shown_training(progress) as shown:
             try:
                 train(
@@ -174,7 +174,7 @@ class Recommender:
             except KeyboardInterrupt:
                 if not began.epoch or not run.model_file.exists():
                     raise
-                stopped = True
+                stopped = f"in epoch {began.epoch}"
         content = run.content_and_dataset()[0]
         if temporary is None:
             saved.describe_in_run(run, source)
@@ -182,11 +182,14 @@ class Recommender:
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         self._take(run, source, content, temporary)
         requests = self._now()
-        requests.answers.take_in(requests.people(source.dataset.user_ids))
+        more = "; resume=True continues the training" if stopped and temporary is None else ""
+        try:
+            requests.answers.take_in(requests.people(source.dataset.user_ids))
+        except KeyboardInterrupt:  # what is not taken in now is taken in when it is asked for
+            stopped = stopped or "after the training"
         if stopped:
-            more = "" if temporary is not None else "; resume=True continues the training"
             warnings.warn(
-                f"fit was interrupted in epoch {began.epoch}, and the recommender has the best model so far,"
+                f"fit was interrupted {stopped}, and the recommender has the best model so far,"
                 f" that of epoch {content.epoch}{more}",
                 UserWarning,
                 stacklevel=2,
@@ -242,9 +245,14 @@ class Recommender:
                 stacklevel=2,
             )
         people = requests.people([name for name in new.user_ids if name in requests.user_numbers])
-        grown = Requests(more, answers)
-        answers.grow(self.run.model_file, content, people)
-        self._requests = grown
+        grown, before = Requests(more, answers), answers.content
+        try:
+            answers.grow(self.run.model_file, content, people)
+            self._requests = grown
+        except BaseException:  # half grown, after Ctrl-C
+            old = answers_of(self.run.model_file, before, self._backend, self._threads)
+            self._requests = Requests(known, old)
+            raise
         return self
 
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
