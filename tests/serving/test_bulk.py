@@ -214,6 +214,29 @@ def test_the_model_itself_gives_the_lists_of_the_engine(
     assert_near(np.nan_to_num(others), np.nan_to_num(scores))
 
 
+@pytest.mark.parametrize(
+    ("k", "retired", "early", "sentence"),
+    [
+        (0, [], 0, "k, the number of items to recommend, is 0; give a number of at least 1"),
+        (2, [NUM_ITEMS], 0, "retired"),
+        (2, [-1], 0, "retired"),
+        (2, [], 1e6, "the request is at .*, but the last event is later"),
+    ],
+)
+def test_the_model_itself_names_mistakes_before_the_first_part(
+    k: int, retired: list[int], early: float, sentence: str
+) -> None:
+    histories = histories_of([3, 2], 0, timed=True, requests=True)
+    assert histories.request_times is not None
+    with pytest.raises(InputError, match=sentence):
+        recommend_many(
+            model_of(BY_NAME["request"]),
+            histories.asked_at(histories.request_times - early),
+            k,
+            retired=retired,
+        )
+
+
 def test_the_model_itself_names_a_wrong_history() -> None:
     with pytest.raises(InputError, match="history 0 is empty"):
         list(recommend_many(model_of(BY_NAME["plain"]), Packed(np.array([1]), np.array([0, 0, 1])), 2))
