@@ -185,6 +185,17 @@ def ids_in(given: Any, role: str, column: str | None, what: str, known: Containe
     return [id_of(value, what, known) for value in given]
 
 
+def users_in(frame: Any, column: str | None) -> list[str]:
+    """The ids of users in a frame of events, as texts.  Rows may lack one.  A struct is not read."""
+    names = names_of(frame)
+    column = column or usual_name("the frame", names, "user")
+    if column not in names:
+        return []
+    values = frame[column]
+    values = values.dropna() if kind_of(frame) == "pandas" else values.drop_nulls()
+    return [name for name in ids_in(values, "user", column, "the users") if name]
+
+
 def _column(frame: Any, role: str, column: str | None, what: str) -> Any:
     source, names = f"the frame of {what}", names_of(frame)
     known = next((name for name in (column, role) if name in names), None)
