@@ -72,7 +72,8 @@ def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """The rows of ``(M, D)``, each of length 1; zeros stay.  Squares of float32 may not fit into float32."""
     rows = np.asarray(vectors, np.float64)
     lengths = np.sqrt((rows * rows).sum(1, keepdims=True))
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    units: NDArray[np.float64] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return units
 
 
 def diversified(
