@@ -72,6 +72,7 @@ def test_nothing_is_written_without_the_options(runs: Path) -> None:
         (["none", "none"], "there are no two different runs to compare"),
         (["none", "by time"], "by time has another test than none; give runs with the same --split"),
         (["none", "nowhere"], "nowhere holds no run; give a folder that"),
+        (["none", "gru", "--out", "x", "--plot", "./x"], "--out and --plot both name x; give each a file"),
         (["none", "gru", "--out", "no folder/x.json"], "cannot write no folder/x.json"),
         (["none", "gru", "--plot", "no folder/x.png"], "cannot write no folder/x.png"),
     ],

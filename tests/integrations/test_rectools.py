@@ -78,7 +78,11 @@ def test_viewed_items_and_others_are_left_out(model: RecBLRModel, dataset: Datas
     assert len(found) == 2 * len(users)
 
 
-def test_similar_items(model: RecBLRModel, dataset: Dataset) -> None:
+@pytest.mark.parametrize("cosines", [1, 2**22])
+def test_similar_items(
+    cosines: int, model: RecBLRModel, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recblr.integrations.rectools._COSINES", cosines)  # of a part
     items = ["s01e02", "s02e03"]
     found = model.recommend_to_items(items, dataset, k=4)
     theirs = model.recommender.similar_items(items, 4)

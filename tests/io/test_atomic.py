@@ -47,6 +47,12 @@ def test_a_full_disk_gives_an_error_with_the_remedy(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_file_that_the_block_reads_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="log"), atomic_path(tmp_path / "a"):
+        (tmp_path / "log").read_text()
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("place", ["nowhere/a", "file/a"])
 def test_a_file_outside_any_folder_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")

@@ -145,6 +145,24 @@ def test_a_warning_that_is_an_error_changes_nothing(own: Recommender) -> None:
     assert own._now().answers.engine.num_items == len(own.item_ids)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["add_items", "forget"])
+def test_ctrl_c_changes_nothing(name: str, own: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = events((3, "new", LATER), (3, own.item_ids[0], LATER + 1))
+    before, dataset, method = own.recommend(k=2), own.dataset, getattr(Engine, name)
+
+    def interrupted(self: Engine, *args: object, **options: object) -> None:
+        method(self, *args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            own.fit_more(new)
+    assert own.dataset is dataset
+    assert before.equals(own.recommend(k=2))
+    assert "new" in own.fit_more(new).item_ids
+
+
 @pytest.mark.parametrize("k_core", [0, 5])
 def test_the_whole_log_without_times_is_refused(k_core: int) -> None:
     """Nothing tells which events are new, so it would double the log."""
@@ -164,8 +182,31 @@ def test_the_options_of_fit_stay(tmp_path: Path) -> None:
     log = pd.DataFrame({**columns(), "stars": 5})
     recommender = Recommender().fit(log, **NAMES, **SMALL, rating="stars", min_rating=4)
     more = pd.DataFrame({"uid": [3, 3], "sku": recommender.item_ids[:2], "ts": [LATER, LATER + 1]})
-    recommender.fit_more(more.assign(stars=[5, 1]))
+    said = "^fit_more left out events: 1 rated below 4; 0 users and 0 items are new$"
+    with pytest.warns(UserWarning, match=said):
+        recommender.fit_more(more.assign(stars=[5, 1]))
     assert recommender.dataset.histories.history(0).tolist()[-1] == 0
+    later = more.assign(ts=LATER + 9, marks=5)[1:]
+    assert recommender.fit_more(later, rating="marks").dataset.histories.history(0).tolist()[-1] == 1
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, pl.DataFrame, pl.LazyFrame])
+def test_guests_who_lose_all_events_get_no_items(form: type) -> None:
+    log = pd.DataFrame({**columns(), "stars": 5})
+    recommender = Recommender().fit(
+        log, **NAMES, **SMALL, rating="stars", min_rating=4, k_core=0, drop_incomplete=True
+    )
+    first, second = recommender.item_ids[:2]
+    guests = {
+        "uid": ["bad", "good", "half", None],
+        "sku": [first, first, None, first],
+        "ts": [START] * 4,
+        "stars": [1, 5, 5, 5],
+    }
+    said = "^events of histories were left out: 2 without a user, an item or a time and 1 rated below 4$"
+    with pytest.warns(UserWarning, match=said):
+        best = recommender.recommend_histories(form(guests), 2, items_for={"bad": [second]})
+    assert set(best["user"]) == {"good"}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +214,8 @@ def test_the_options_of_fit_stay(tmp_path: Path) -> None:
     [
         (events((3, "s01e12", LATER)).drop(columns="ts"), {}, "has no column 'ts'"),
         (events((3, "s01e12", LATER)), {"epochs": 3}, "fit_more trains no weights, so epochs= has no effect"),
+        (events((3, "s01e12", LATER)), {"out": "x"}, "fit_more trains no weights, so out= has no effect"),
+        (events((3, "s01e12", LATER)), {"valid": 0.5}, "fit_more trains no weights, so valid= has no effect"),
         (events((3, "s01e12", LATER))[:0], {}, "the frame has no rows"),
     ],
 )

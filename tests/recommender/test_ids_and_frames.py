@@ -75,6 +75,21 @@ def test_users_may_be_given_in_any_form(shop: Recommender) -> None:
     assert nobody.dtypes.equals(shop.recommend([3]).dtypes)
 
 
+def test_the_query_of_a_lazy_frame_runs_once(shop: Recommender) -> None:
+    """Two runs may give the rows in another order, and so other pairs."""
+    pairs, asked = pl.DataFrame(columns()).select("uid", "sku").head(4), []
+
+    def turned(frame: pl.DataFrame) -> pl.DataFrame:
+        asked.append(1)
+        return frame.reverse() if len(asked) % 2 else frame
+
+    lazy = pairs.lazy().map_batches(turned, schema=pairs.schema)
+    assert rows(shop.score(lazy)) == rows(shop.score(pairs.reverse()))
+    with pytest.raises(InputError, match="the model knows none of the 4 items"):
+        shop.recommend([3], items=lazy.with_columns(sku=pl.lit("?")))
+    assert len(asked) == 2
+
+
 def test_items_may_be_given_in_any_form(shop: Recommender) -> None:
     chosen = shop.item_ids[5:9]
     right = rows(shop.recommend([3], 4, items=chosen))
@@ -300,6 +315,17 @@ def test_text_beside_integers_is_refused_before_anything_changes() -> None:
     with pytest.raises(InputError, match="the id 'eve' is no integer"):
         recommender.fit_more(more)
     assert 3 in recommender.recommend(k=1)["user"].to_list()
+
+
+def test_what_the_engine_keeps_is_counted_once(own: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Any = own._now().answers
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "rebuild", lambda self, histories: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            own.recommend([3], 2)
+    assert (answers._kept, answers.engine.num_users) == (0, 0)
+    own.recommend([3, 3, 3], 2)
+    assert answers._kept == answers._bytes_of(own._now().people(["3"]).histories)
 
 
 def test_guests_of_an_interrupted_call_are_no_other_guests(monkeypatch: pytest.MonkeyPatch) -> None:

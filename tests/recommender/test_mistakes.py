@@ -266,6 +266,10 @@ ASKED: dict[str, tuple[Callable[[Recommender], Any], str]] = {
     "an unknown user to explain": (lambda r: r.explain(4, "s01e12"), "has no user '4'"),
     "a split": (lambda r: r.evaluate("train"), "there is no split 'train' to evaluate; give test or valid"),
     "an unknown similar item": (lambda r: r.similar_items(["?"]), "has no item '\\?'"),
+    "an unknown similar item of a column": (
+        lambda r: r.similar_items(pd.Series(["s01e12", "?"])),
+        "has no item '\\?'",
+    ),
     "one similar item": (
         lambda r: r.similar_items("s01e12"),
         "the items must be a list of ids, but are 's01e12'",

@@ -17,6 +17,7 @@ from recommender.shop import NAMES, SMALL, columns
 from training.tiny_runs import StopAfter, Stopped
 
 from recblr import Dataset, InputError, Recommender
+from recblr.recommender.answers import EngineAnswers
 from recblr.training import Listener, Run
 
 FLAGS = [word for key, value in SMALL.items() for word in (f"--{key.replace('_', '-')}", str(value))]
@@ -104,6 +105,16 @@ def test_after_ctrl_c_the_best_epoch_is_kept(tmp_path: Path) -> None:
         Recommender().fit(frame, **{**options, "epochs": 2}, out=tmp_path / "two", listener=Interrupt(2))
     resumed = Recommender().fit(frame, **{**options, "epochs": 2}, out=tmp_path / "two", resume=True)
     assert resumed.run.model_file.read_bytes() == first.run.model_file.read_bytes()
+
+
+def test_ctrl_c_after_the_training_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: EngineAnswers, people: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EngineAnswers, "take_in", interrupted)
+    with pytest.warns(UserWarning, match="^fit was interrupted after the training, and .* that of epoch 1$"):
+        recommender = Recommender().fit(pd.DataFrame(columns()), **NAMES, **SMALL, k_core=0)
+    assert len(recommender.recommend([3], 2)) == 2
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_what_was_there(own: Recommender, tmp_path: Path) -> None:

@@ -104,6 +104,32 @@ def test_progress_counts_users_and_a_part_has_a_bound(monkeypatch: pytest.Monkey
     assert seen == [3, 4, 5, 6, 7]
 
 
+def test_long_lists_come_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_LISTED", 8)
+    histories = histories_of([2] * 4, 0, timed=False, requests=False)
+    for k, sizes in ((2, [4]), (3, [2, 2]), (9, [1] * 4)):
+        parts = recommend_in_bulk(fresh("plain"), histories, k)
+        assert [len(part.users) for part in parts] == sizes
+    for k in (0, "many"):
+        with pytest.raises(InputError, match="k, the number of items to recommend"):
+            list(recommend_in_bulk(fresh("plain"), histories, k))  # type: ignore[arg-type]
+
+
+def test_ctrl_c_while_guests_leave_lets_nobody_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, forget, calls = fresh("plain"), Engine.forget, []
+
+    def interrupted(self: Engine, user: str) -> bool:
+        calls.append(user)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return forget(self, user)
+
+    monkeypatch.setattr(Engine, "forget", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(recommend_in_bulk(engine, histories_of([2] * 4, 0, timed=False, requests=False), 2))
+    assert engine.num_users == 0
+
+
 def test_no_histories_give_no_parts() -> None:
     assert list(recommend_in_bulk(fresh("plain"), histories_of([], 0, timed=False, requests=False))) == []
 
@@ -186,6 +212,29 @@ def test_the_model_itself_gives_the_lists_of_the_engine(
     others = np.concatenate([part.scores for part in theirs])
     assert np.array_equal(np.isnan(others), np.isnan(scores))
     assert_near(np.nan_to_num(others), np.nan_to_num(scores))
+
+
+@pytest.mark.parametrize(
+    ("k", "retired", "early", "sentence"),
+    [
+        (0, [], 0, "k, the number of items to recommend, is 0; give a number of at least 1"),
+        (2, [NUM_ITEMS], 0, "retired"),
+        (2, [-1], 0, "retired"),
+        (2, [], 1e6, "the request is at .*, but the last event is later"),
+    ],
+)
+def test_the_model_itself_names_mistakes_before_the_first_part(
+    k: int, retired: list[int], early: float, sentence: str
+) -> None:
+    histories = histories_of([3, 2], 0, timed=True, requests=True)
+    assert histories.request_times is not None
+    with pytest.raises(InputError, match=sentence):
+        recommend_many(
+            model_of(BY_NAME["request"]),
+            histories.asked_at(histories.request_times - early),
+            k,
+            retired=retired,
+        )
 
 
 def test_the_model_itself_names_a_wrong_history() -> None:

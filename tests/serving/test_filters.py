@@ -15,6 +15,7 @@ from recblr.serving.filters import (
     diversified,
     most_popular,
     too_popular,
+    unit_rows,
     users_of_items,
 )
 
@@ -48,6 +49,12 @@ def test_each_user_counts_once(lists: list[list[int]], cap: float) -> None:
 def test_what_most_users_have_comes_first_and_nothing_that_is_retired() -> None:
     assert most_popular(np.array([1, 3, 0, 3])).tolist() == [1, 3, 0, 2]
     assert most_popular(np.array([1, 3, 0, 3]), [1, 2]).tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+def test_rows_of_any_size_have_length_1(scale: float) -> None:
+    rows = np.array([[3, 4], [0, 0], [-1, 0]], np.float32) * np.float32(scale)
+    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0, 0], [-1, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("cap", [0, -0.1, 1.5, True, "0.5", float("nan"), None])

@@ -55,6 +55,8 @@ def compare(
 
     if len(set(folders)) < len(folders) or len(folders) < 2:
         raise InputError("there are no two different runs to compare", "give two or more, each once")
+    if out is not None and plot is not None and out.resolve() == plot.resolve():
+        raise InputError(f"--out and --plot both name {out}", "give each a file of its own")
     if plot is not None and not can_draw():
         raise InputError(
             "--plot needs matplotlib, which is not installed", "pip install 'recblr[plot]', or leave it out"

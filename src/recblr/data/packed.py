@@ -130,7 +130,7 @@ class Packed:
         if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
             raise IndexError(f"there are {len(self)} histories, so indices must lie in 0..{len(self) - 1}")
         chosen = chosen.astype(np.int64)
-        pieces = self.pieces(self.offsets[chosen], self.lengths[chosen])
+        pieces = self.pieces(self.offsets[chosen], self.offsets[chosen + 1] - self.offsets[chosen])
         return pieces if self.request_times is None else pieces.asked_at(self.request_times[chosen])
 
     def trimmed(self, *, first: int = 0, last: int = 0) -> Packed:

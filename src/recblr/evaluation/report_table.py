@@ -44,7 +44,7 @@ def render_report(report: Report) -> Table:
 
     table = Table(
         title=Text(f"Each user's {_SPLITS.get(split, split)} among all {report['dataset']['items']:,} items"),
-        caption=_caption(report, list(ours), seeds),
+        caption=_caption(report, split, list(ours), seeds),
         caption_justify="left",
         box=SIMPLE_HEAD,
         # With several seeds, the standard deviations need the space between the columns.
@@ -97,10 +97,10 @@ def _list_cell(figures: Mapping[str, Any], column: str) -> Text:
     return Text(f"{mean:.2f} ×" if column.startswith("popularity") else f"{100 * mean:.1f} %")
 
 
-def _interval_lines(report: Report) -> list[str]:
-    """The intervals of the test figures, a line for each metric."""
+def _interval_lines(report: Report, split: str) -> list[str]:
+    """The intervals of the figures of a split, a line for each metric."""
     found: dict[str, list[str]] = {}
-    for masking, metrics in report.get("intervals", {}).get("test", {}).items():
+    for masking, metrics in report.get("intervals", {}).get(split, {}).items():
         for metric, both in metrics.items():
             words = _SECTIONS.get(masking, masking).removesuffix(" items")
             found.setdefault(metric, []).append(f"{words} {both['low']:.4f}–{both['high']:.4f}")
@@ -144,7 +144,7 @@ def _cell(leaf: Mapping[str, Any]) -> Text:
     return text
 
 
-def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
+def _caption(report: Report, split: str, maskings: list[str], seeds: int) -> Text:
     dataset, protocol = report["dataset"], report["protocol"]
     lines = [
         f"{dataset['name']}: {dataset['users']:,} users, {dataset['items']:,} items, "
@@ -153,7 +153,7 @@ def _caption(report: Report, maskings: list[str], seeds: int) -> Text:
     ]
     if "masked" in maskings:
         lines.append("unseen items: those in the user's own history are left out")
-    lines += _interval_lines(report)
+    lines += _interval_lines(report, split)
     if seeds > 1:
         lines.append(f"mean ± sample standard deviation of {seeds} seeds")
     return Text("\n".join(line for line in lines if line), style="dim")

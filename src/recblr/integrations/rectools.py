@@ -29,6 +29,7 @@ import numpy as np
 
 from recblr.errors import InputError
 from recblr.recommender import Recommender
+from recblr.serving.filters import unit_rows
 
 try:
     import pandas as pd
@@ -41,6 +42,9 @@ except ImportError as error:
         " install it with pip install 'recblr[rectools]', in an environment of its own"
     ) from None
 
+
+_COSINES = 2**22
+"""The most cosines at a time: 32 MiB, and as much again for their order."""
 
 _REQUEST_TIMES: ContextVar[dict[Any, Any] | None] = ContextVar("request times", default=None)
 """{user: time}, on the way through RecTools to `_recommend_u2i`.  Several threads may ask one model."""
@@ -191,26 +195,27 @@ class RecBLRModel(ModelBase[RecBLRModelConfig]):  # type: ignore[misc]
         self, target_ids: Any, dataset: Dataset, k: int, sorted_item_ids_to_recommend: Any
     ) -> tuple[Sequence[int], Sequence[int], Sequence[float]]:
         known = self._known(dataset)
-        targets = np.asarray([target for target in target_ids if target in set(known.tolist())], np.int64)
+        targets = np.asarray(target_ids, np.int64)
+        targets = targets[np.isin(targets, known)]
         allowed = known
         if sorted_item_ids_to_recommend is not None:
             allowed = np.intersect1d(known, sorted_item_ids_to_recommend)
         count = min(k, len(allowed))
         if not len(targets) or not count:
             return [], [], []
-        cosines = self._units(dataset, targets) @ self._units(dataset, allowed).T
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
-        return (
-            np.repeat(targets, count).tolist(),
-            allowed[order].reshape(-1).tolist(),
-            np.take_along_axis(cosines, order, 1).reshape(-1).tolist(),
-        )
+        ours, theirs = self._units(dataset, targets), self._units(dataset, allowed)
+        items, cosines = [], []
+        step = max(1, _COSINES // len(allowed))
+        for start in range(0, len(targets), step):
+            part = ours[start : start + step] @ theirs.T
+            order = np.argsort(-part, axis=1, kind="stable")[:, :count]
+            items.append(allowed[order].reshape(-1))
+            cosines.append(np.take_along_axis(part, order, 1).reshape(-1))
+        return np.repeat(targets, count).tolist(), np.hstack(items).tolist(), np.hstack(cosines).tolist()
 
     def _units(self, dataset: Dataset, items: Any) -> Any:
         """The vectors of items, each of length 1."""
-        vectors = self.recommender.item_vectors(dataset.item_id_map.convert_to_external(items))
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+        return unit_rows(self.recommender.item_vectors(dataset.item_id_map.convert_to_external(items)))
 
     def _known(self, dataset: Dataset) -> Any:
         """The numbers in the dataset of the items that the model knows, ascending."""

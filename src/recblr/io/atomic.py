@@ -22,7 +22,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path to write to.  This draft becomes `path` if the `with` block ends without an exception.
 
     Raises InputError if the file cannot be written, in the block or after it.  After any exception, `path` is
-    unchanged and no draft is left behind.
+    unchanged and no draft is left behind.  An OSError of the block that names another file passes.
     """
     draft = _draft_beside(path)
     try:
@@ -33,6 +33,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush_to_disk(draft)
         draft.replace(path)
     except OSError as error:
+        if error.filename is not None and draft.name not in os.fspath(error.filename):
+            raise
         raise _cannot_write(path, error) from None
     finally:
         # If the folder is a file or cannot be reached, there is no draft and removing it fails.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recblr.config.model import RecBLRConfig
 from recblr.data.packed import Packed
 from recblr.run.model_content import ModelContent, servable
-from recblr.serving.bulk import parts
+from recblr.serving.bulk import forget_all, parts, users_at_once
 from recblr.serving.filters import Filters, diversified
 from recblr.serving.items import similar_items
 
@@ -111,11 +111,14 @@ class Answers(ABC):
         diversity: above 0, they are chosen for diversity among the best CANDIDATES * k.
         """
         lists: list[Best] = []
-        for _, part in people.parts(*self.together):
+        count = min(CANDIDATES * k, len(self.item_ids)) if diversity else k
+        users, events = self.together
+        for _, part in people.parts(users_at_once(users, count), events):
+            found = self._best(part, count, filters)
             if not diversity:
-                lists += self._best(part, k, filters)
+                lists += found
                 continue
-            for pool in self._best(part, min(CANDIDATES * k, len(self.item_ids)), filters):
+            for pool in found:
                 rows = self.content.table[[self.item_numbers[item] for item, _ in pool]]
                 chosen = diversified([score for _, score in pool], rows, k, diversity)
                 lists.append([pool[place] for place in chosen])
@@ -277,22 +280,20 @@ class EngineAnswers(Answers):
             # The prefix differs in each call, so nothing that an interrupted call has left is taken for them.
             prefix = f"{_GUEST}{secrets.token_hex(8)} "
             keys = [f"{prefix}{n}" for n in range(len(people))] if people.guests else people.names
-            new = [place for place, key in enumerate(keys) if key not in self.engine]
-            histories = people.histories.select(np.array(new, np.int64))
-            taken: dict[str | int, object] = {
-                keys[place]: self._history(histories, n) for n, place in enumerate(new)
-            }
-            stay = 0 if people.guests else self._bytes_of(histories)
+            # A user may be named twice.
+            new = {key: place for place, key in enumerate(keys) if key not in self.engine}
+            histories = people.histories.select(np.array(list(new.values()), np.int64))
+            taken: dict[str | int, object] = {key: self._history(histories, n) for n, key in enumerate(new)}
+            kept, stay = self._kept + self._bytes_of(histories), False
             try:
                 if taken:
                     self.engine.rebuild(taken)
+                if not people.guests and kept <= _KEPT:
+                    self._kept, stay = kept, True
                 yield keys
             finally:
-                if people.guests or self._kept + stay > _KEPT:
-                    for key in taken:
-                        self.engine.forget(key)
-                else:
-                    self._kept += stay
+                if not stay:
+                    forget_all(self.engine, list(new))
 
     def _history(self, histories: Packed, number: int) -> object:
         start, end = histories.offsets[number : number + 2]

@@ -125,6 +125,11 @@ def is_frame(given: Any) -> bool:
     return lazy or (kind_of(given) is not None and hasattr(given, "columns"))
 
 
+def collected(given: Any) -> Any:
+    """The same, but a lazy frame as a frame: two runs of its query may give the rows in another order."""
+    return given.collect() if isinstance(given, pl.LazyFrame) else given
+
+
 def names_of(frame: Any) -> list[str]:
     """The names of the columns of a frame."""
     if isinstance(frame, pl.LazyFrame):
@@ -178,6 +183,17 @@ def ids_in(given: Any, role: str, column: str | None, what: str, known: Containe
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise InputError(f"{what} must be a list of ids, but are {_short(given)}", "put the ids into a list")
     return [id_of(value, what, known) for value in given]
+
+
+def users_in(frame: Any, column: str | None) -> list[str]:
+    """The ids of users in a frame of events, as texts.  Rows may lack one.  A struct is not read."""
+    names = names_of(frame)
+    column = column or usual_name("the frame", names, "user")
+    if column not in names:
+        return []
+    values = frame[column]
+    values = values.dropna() if kind_of(frame) == "pandas" else values.drop_nulls()
+    return [name for name in ids_in(values, "user", column, "the users") if name]
 
 
 def _column(frame: Any, role: str, column: str | None, what: str) -> Any:

@@ -45,11 +45,16 @@ class Data:
     said: str = ""
 
     @property
-    def rare_events(self) -> int:
-        """How many events were dropped now because their user or item is rare; 0 for a dataset."""
+    def dropped(self) -> dict[str, int]:
+        """How many events were dropped now, {why: count}; none of a dataset."""
         if self.config is None or self.dataset.reading is None:
-            return 0
-        return sum(count for why, count in self.dataset.reading.dropped.items() if "fewer than" in why)
+            return {}
+        return dict(self.dataset.reading.dropped)
+
+    @property
+    def rare_events(self) -> int:
+        """How many of these were dropped because their user or item is rare."""
+        return sum(count for why, count in self.dropped.items() if "fewer than" in why)
 
     def lists(
         self,

@@ -20,7 +20,7 @@ from recblr.errors import InputError
 from recblr.evaluation import write_report
 from recblr.recommender import saved
 from recblr.recommender.answers import Backend, Best, EngineAnswers, answers_of
-from recblr.recommender.frames import Kind, check_kind, frame_of, id_of, is_frame
+from recblr.recommender.frames import Kind, check_kind, collected, frame_of, id_of, is_frame, kind_of
 from recblr.recommender.notebook import ShownReport, shown_training
 from recblr.recommender.options import call_of_fit, data_options, options_of, training_config
 from recblr.recommender.reading import Data, joined, later, read
@@ -159,7 +159,7 @@ class Recommender:
         columns = {"user": user, "item": item, "time": time, "rating": rating, "valid": valid}
         given = {name: value for name, value in columns.items() if value is not None}
         began = _Began(run, None if temporary is not None else source)
-        stopped = False
+        stopped = ""
         with shown_training(progress) as shown:
             try:
                 train(
@@ -174,7 +174,7 @@ class Recommender:
             except KeyboardInterrupt:
                 if not began.epoch or not run.model_file.exists():
                     raise
-                stopped = True
+                stopped = f"in epoch {began.epoch}"
         content = run.content_and_dataset()[0]
         if temporary is None:
             saved.describe_in_run(run, source)
@@ -182,11 +182,14 @@ class Recommender:
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         self._take(run, source, content, temporary)
         requests = self._now()
-        requests.answers.take_in(requests.people(source.dataset.user_ids))
+        more = "; resume=True continues the training" if stopped and temporary is None else ""
+        try:
+            requests.answers.take_in(requests.people(source.dataset.user_ids))
+        except KeyboardInterrupt:  # what is not taken in now is taken in when it is asked for
+            stopped = stopped or "after the training"
         if stopped:
-            more = "" if temporary is not None else "; resume=True continues the training"
             warnings.warn(
-                f"fit was interrupted in epoch {began.epoch}, and the recommender has the best model so far,"
+                f"fit was interrupted {stopped}, and the recommender has the best model so far,"
                 f" that of epoch {content.epoch}{more}",
                 UserWarning,
                 stacklevel=2,
@@ -200,6 +203,7 @@ class Recommender:
         user: str | None = None,
         item: str | None = None,
         time: str | None = None,
+        rating: str | None = None,
         **options: Any,
     ) -> Self:
         """Take in new events.  The weights stay, so this takes seconds, and no rare user or item is dropped.
@@ -209,11 +213,12 @@ class Recommender:
         once.  After many new items or months, `fit` again on all events.
 
         An event that the recommender has already (the same user, item and time) is left out, and so are new
-        items without any neighbour.  A warning counts them.  Without times, new events come after all others
+        items without any neighbour, and what ``min_rating`` or ``drop_incomplete`` drops.  A warning counts
+        them.  Without times, new events come after all others
         of their user, so give only new ones.
 
         Args:
-            data, user, item, time: as in :meth:`fit`; by default the columns of `fit`.
+            data, user, item, time, rating: as in :meth:`fit`; by default the columns of `fit`.
             options: how the data are read, as in :meth:`fit`; by default as there.
 
         Raises:
@@ -222,16 +227,21 @@ class Recommender:
         """
         requests = self._now()
         known, answers = requests.data, requests.answers
-        reading: dict[str, Any] = data_options(options_of(options))
+        training = ("valid", "out", "resume", "progress", "listener")
+        reading: dict[str, Any] = data_options(
+            options_of({name: value for name, value in options.items() if name not in training})
+        )
         other = next((name for name in options if name not in reading), None)
         if other is not None:
             raise InputError(f"fit_more trains no weights, so {other}= has no effect", "leave it out")
-        columns = {"user_column": user, "item_column": item, "time_column": time}
+        columns = {"user_column": user, "item_column": item, "time_column": time, "rating_column": rating}
         reading |= {name: value for name, value in columns.items() if value is not None}
-        new = read(data, replace(later(known.config, data), **reading)).dataset
+        source = read(data, replace(later(known.config, data), **reading))
+        new = source.dataset
         for ids, names in ((known.users, new.user_ids), (known.items, new.item_ids)):
             ids.values(names)  # raises before anything changes, if they have another type
         more, content, left_out = joined(known, answers.content, new)
+        left_out |= source.dropped
         if any(left_out.values()):  # before anything changes, because a warning may be made an error
             counts = " and ".join(f"{count:,} {which}" for which, count in left_out.items() if count)
             users = more.dataset.num_users - known.dataset.num_users
@@ -242,9 +252,14 @@ class Recommender:
                 stacklevel=2,
             )
         people = requests.people([name for name in new.user_ids if name in requests.user_numbers])
-        grown = Requests(more, answers)
-        answers.grow(self.run.model_file, content, people)
-        self._requests = grown
+        grown, before = Requests(more, answers), answers.content
+        try:
+            answers.grow(self.run.model_file, content, people)
+            self._requests = grown
+        except BaseException:  # half grown, after Ctrl-C
+            old = answers_of(self.run.model_file, before, self._backend, self._threads)
+            self._requests = Requests(known, old)
+            raise
         return self
 
     def evaluate(self, split: str = "test", *, device: str = "auto") -> dict[str, Any]:
@@ -314,7 +329,7 @@ class Recommender:
                 {user: time}.  By default right after the last event of each user.
             unknown: what to do with users who are not in the data: "raise" an error, "skip" them with a
                 warning that counts them, or give them the most "popular" items, whose score is the share of
-                users who have the item.
+                users who have the item; `diversity` does not change this list.
 
         Returns:
             A frame with the columns user, item, score (float32) and rank (from 1), in the order of `users`,
@@ -376,7 +391,8 @@ class Recommender:
 
         Args:
             histories: {name: items}, or a list of lists of items, the oldest first; or a frame of events, as
-                in :meth:`fit`.  Nothing of them is kept.
+                in :meth:`fit`.  Nothing of them is kept.  A warning counts the events of a frame that
+                ``min_rating`` or ``drop_incomplete`` of `fit` drops; who loses all gets no items.
             times: the times of the events, in the form of `histories`: {name: times}, or a list of lists.  A
                 model that knows time needs them.  A frame has them in its column.
             request_times: of the requests, as `times` of :meth:`recommend`.
@@ -403,11 +419,13 @@ class Recommender:
     def similar_items(self, items: Any, k: int = 10) -> Any:
         """The k other items whose vectors have the largest cosine with that of each item.
 
-        Returns a frame with the columns item, similar, score (the cosine, float32) and rank (from 1).
-        Raises InputError for an unknown item.
+        Returns a frame with the columns item, similar, score (the cosine, float32) and rank (from 1).  Each
+        item of a frame or a column counts once.  Raises InputError for an unknown item, also of a frame.
         """
         requests = self._now()
-        names, k = requests.chosen_items(items, "the items"), requests.count(k)
+        names, k = requests.items(items, "the items"), requests.count(k)
+        if kind_of(items) is not None:  # such as a log
+            names = list(dict.fromkeys(names))
         lists = [requests.answers.similar(name, k) for name in names]
         return requests.data.lists(names, lists, requests.data.items, ("item", "similar"))
 
@@ -444,7 +462,7 @@ class Recommender:
         Returns:
             A frame with the columns user, item and score (float32), in the order of users, then of items.
         """
-        requests = self._now()
+        requests, users = self._now(), collected(users)
         names = list(requests.known(requests.names(users, () if items is None else times)))
         moments = requests.moments(times, names)
         if items is not None:

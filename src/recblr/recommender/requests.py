@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from recblr.data import Packed
 from recblr.errors import InputError
 from recblr.recommender.answers import Answers, Best, People
-from recblr.recommender.frames import Ids, id_of, ids_in, is_frame, is_one, kind_of, seconds_of
+from recblr.recommender.frames import (
+    Ids,
+    collected,
+    id_of,
+    ids_in,
+    is_frame,
+    is_one,
+    kind_of,
+    seconds_of,
+    users_in,
+)
 from recblr.recommender.reading import Data, later, read
 from recblr.run.model_items import text_id
 from recblr.serving.filters import Filters, most_popular, too_popular, users_of_items
@@ -90,10 +100,11 @@ class Requests:
         """
         if kind_of(given) is None:
             return self.items(given, what)
-        found = self.known_items(given, what)
-        if not found and (count := len(ids_in(given, "item", self.data.items.column, what))):
+        names = ids_in(given, "item", self.data.items.column, what, self.answers.item_numbers)
+        found = self.known_items(names, what)
+        if names and not found:
             raise InputError(
-                f"the model knows none of the {count:,} items in the frame of {what}",
+                f"the model knows none of the {len(names):,} items in the frame of {what}",
                 f"give ids like {self.data.items.values(self.data.dataset.item_ids[:1])[0]!r}",
             )
         return found
@@ -189,11 +200,13 @@ class Requests:
 
         The arguments are those of `Recommender.recommend_histories`.
         """
-        ids = Ids()
+        ids, everyone = Ids(), list[str]()
         if is_frame(histories):
             if times is not None:
                 raise InputError("a frame has its times in a column", "leave times= out")
-            source = read(histories, later(self.data.config, histories))
+            histories = collected(histories)
+            config = later(self.data.config, histories)
+            source = read(histories, config)
             dataset, ids = source.dataset, source.users
             if self.answers.content.config.time_use != "none" and dataset.seconds is None:
                 lack = "no column of times" if dataset.times is None else "times of an unknown unit"
@@ -207,6 +220,10 @@ class Requests:
             each: Sequence[Any] | None = None
             if dataset.seconds is not None:
                 each = np.split(dataset.seconds, cuts)
+            if source.dropped:
+                counts = " and ".join(f"{count:,} {why}" for why, count in source.dropped.items())
+                warnings.warn(f"events of histories were left out: {counts}", UserWarning, stacklevel=3)
+                everyone = users_in(histories, config.user_column)
         else:
             keys, each = _listed(histories, times)
             known = self.answers.item_numbers
@@ -218,10 +235,14 @@ class Requests:
             if all(isinstance(key, int | np.integer) for key in keys):
                 ids = Ids(polars="Int64")
         packed = self._packed(names, lists, each, unknown)
-        moments = self.moments(request_times, names, "the request times")
         filled = np.flatnonzero(packed.lengths)
         guests = People([names[place] for place in filled.tolist()], packed.select(filled), guests=True)
-        return names, self._asked(guests, None if moments is None else moments[filled]), ids
+        names = list(dict.fromkeys([*everyone, *names]))  # with those who have lost all events
+        moments = self.moments(request_times, names, "the request times")
+        if moments is not None:
+            of_name = dict(zip(names, moments, strict=True))
+            moments = np.array([of_name[name] for name in guests.names], np.float64)
+        return names, self._asked(guests, moments), ids
 
     def _packed(
         self, names: list[str], lists: list[list[str]], times: Sequence[Any] | None, unknown: str

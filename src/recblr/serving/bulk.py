@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # the engine works without the packages of the data
 _USERS, _EVENTS = 1024, 2**17
 """The most users and events of a part.  A part with more events has one user."""
 
+_LISTED = 2**20
+"""The most items in the lists of a part, which need about 100 bytes each in Python."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lists:
@@ -69,7 +72,7 @@ def recommend_in_bulk(
     names = engine.item_ids
     check_histories(histories, len(names))
     numbers = {name: number for number, name in enumerate(names)}
-    for part in parts(histories.offsets):
+    for part in parts(histories.offsets, users=users_at_once(_USERS, k)):
         with guests(engine, histories, part, names) as users:
             times = None if histories.request_times is None else histories.request_times[part]
             lists = engine.recommend_many(
@@ -106,8 +109,18 @@ def guests(engine: Engine, histories: "Packed", part: slice, names: Sequence[str
         engine.rebuild(dict(zip(users, values, strict=True)))
         yield users
     finally:
+        forget_all(engine, users)
+
+
+def forget_all(engine: Engine, users: Sequence[str]) -> None:
+    """Let the engine forget users, known or not; Ctrl-C is raised after the last one."""
+    try:
         for user in users:
             engine.forget(user)
+    except BaseException:
+        for user in users:
+            engine.forget(user)
+        raise
 
 
 def check_histories(histories: "Packed", num_items: int) -> None:
@@ -126,6 +139,13 @@ def check_histories(histories: "Packed", num_items: int) -> None:
             f" items (0 to {num_items - 1})",
             "number the items as item_ids of the model does",
         )
+
+
+def users_at_once(users: int, k: int) -> int:
+    """At most so many users, and fewer if their lists of k items are long."""
+    if not isinstance(k, int | np.integer) or k < 1:  # the engine refuses it
+        return users
+    return max(1, min(users, _LISTED // int(k)))
 
 
 def parts(

@@ -68,6 +68,14 @@ def most_popular(users: NDArray[np.int64], retired: Sequence[int] = ()) -> NDArr
     return order[~np.isin(order, np.array(retired, np.int64))]
 
 
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The rows of ``(M, D)``, each of length 1; zeros stay.  Squares of float32 may not fit into float32."""
+    rows = np.asarray(vectors, np.float64)
+    lengths = np.sqrt((rows * rows).sum(1, keepdims=True))
+    units: NDArray[np.float64] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return units
+
+
 def diversified(
     scores: Sequence[float], vectors: NDArray[np.floating], k: int, diversity: float
 ) -> list[int]:
@@ -85,9 +93,7 @@ def diversified(
     """
     if not len(scores):
         return []
-    rows = np.asarray(vectors, np.float64)
-    lengths = np.sqrt((rows * rows).sum(1, keepdims=True))
-    rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    rows = unit_rows(vectors)
     worth = np.asarray(scores, np.float64)
     relevance = (1 - diversity) * np.exp(worth - worth[0])
     likeness, chosen = np.zeros(len(rows)), [0]

@@ -4,6 +4,7 @@ import numpy as np
 
 from recblr.errors import InputError
 from recblr.run.model_content import ModelContent
+from recblr.serving.filters import unit_rows
 
 _ITEMS = 2**14  # at a time, so that a large table needs no second copy in float64
 
@@ -21,14 +22,9 @@ def similar_items(content: ModelContent, item: int, k: int = 10) -> list[tuple[i
         raise InputError(f"item {item} is outside the catalogue of {len(table)} items", "give another number")
     if k < 1:
         raise InputError(f"k, the number of similar items, must be at least 1, but is {k}")
-    # Squares of float32 may be too large or too small for float32.
-    vector, cosines = table[item].astype(np.float64), np.empty(len(table), np.float32)
+    (vector,), cosines = unit_rows(table[item : item + 1]), np.empty(len(table), np.float32)
     for start in range(0, len(table), _ITEMS):
-        rows = table[start : start + _ITEMS].astype(np.float64)
-        norms = np.sqrt((rows * rows).sum(1)) * np.sqrt(vector @ vector)
-        cosines[start : start + _ITEMS] = np.divide(
-            rows @ vector, norms, np.zeros(len(rows)), where=norms > 0
-        )
+        cosines[start : start + _ITEMS] = unit_rows(table[start : start + _ITEMS]) @ vector
     others = np.delete(np.arange(len(table)), [item, *content.retired])
     best = others[np.argsort(-cosines[others], kind="stable")[:k]]
     return list(zip(best.tolist(), cosines[best].tolist(), strict=True))

@@ -77,12 +77,29 @@ def recommend_many(
     """As :func:`recblr.serving.recommend_in_bulk`, but by the model itself, in PyTorch and on its device.
 
     It serves every model, also the baselines.  It has no `exclude` and no `allow`; `retired` leaves items out
-    for all users.  Otherwise, arguments and errors are those of the two functions.  Of items with equal
-    scores, any may come first.
+    for all users.  Otherwise, arguments and errors are those of the two functions, but errors come at once,
+    before the first part.  Of items with equal scores, any may come first.
     """
+    if k < 1:
+        raise InputError(f"k, the number of items to recommend, is {k}", "give a number of at least 1")
     check_histories(histories, model.num_items)
-    if histories.times is not None and histories.request_times is None:
-        histories = histories.asked_at(histories.last_times)
+    check_items(np.array(retired, np.int64), model.num_items, "retired")
+    if histories.times is not None:
+        if histories.request_times is None:
+            histories = histories.asked_at(histories.last_times)
+        check_requests(histories)
+    return _lists(model, histories, k, mask_seen, retired, progress)
+
+
+def _lists(
+    model: NextItemModel,
+    histories: Packed,
+    k: int,
+    mask_seen: bool,
+    retired: Sequence[int],
+    progress: Callable[[int], object] | None,
+) -> Iterator[Lists]:
+    """As `recommend_many`, whose arguments are checked."""
     score, count = model_scorer(model), model.num_items
     users = max(1, _SCORES // count)
     for part in parts(histories.offsets, users=users, events=ranking_tokens(model)):
