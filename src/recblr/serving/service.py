@@ -164,7 +164,9 @@ class Service:
         loaded = self._loaded
         with loaded.busy(distinct):
             if self._store.local:  # all writers wait for a transaction, so nobody is loaded in it
-                self._bring(loaded, distinct, self._store.versions(distinct))
+                away = [user for user in distinct if user not in loaded.versions]
+                if away:
+                    self._bring(loaded, away, self._store.versions(away))
             with self._store.transaction(distinct) as transaction:
                 if batch.event_ids:
                     new = transaction.new(batch.users, batch.event_ids)
