@@ -33,7 +33,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _flush_to_disk(draft)
         draft.replace(path)
     except OSError as error:
-        if error.filename is not None and draft.name not in os.fspath(error.filename):
+        named = str(error.filename)
+        if error.filename is not None and named != str(path) and draft.name not in named:
             raise
         raise _cannot_write(path, error) from None
     finally:
