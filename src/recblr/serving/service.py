@@ -343,7 +343,7 @@ class Service:
             return unknown
         with suppress(InputError):
             return ask(loaded.engine, text)
-        # The question is wrong, or another thread has dropped the user.  Once more, while nobody can.
+        # The question is wrong, or another thread has dropped the user.  Ask again while nobody can do that.
         with loaded.busy([text]):
             self._bring(loaded, [text], self._store.versions([text]))
             if text not in loaded.engine:

@@ -354,7 +354,7 @@ def test_sighup_loads_the_new_file(file: Path, other: Path, workers: int) -> Non
         wait_until(lambda: all(server.items("u") == new for _ in range(4 * workers)))
         assert server.process.stdout is not None
         assert server.process.stdout.readline() == f"loaded {file} again: 23 items\n"
-        # The space of the old file is free when nobody has it open.
+        # The disk gets the space of the old file back only when no process has it open.
         pids = {server.process.pid, *server.workers()}
         wait_until(lambda: all(models_open(pid) == [str(file)] for pid in pids))
 
